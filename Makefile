@@ -1,0 +1,46 @@
+# Every target makes and uses .venv; nothing but Python 3.11, make and the pip registry is needed.
+PYTHON ?= python3.11
+BIN := .venv/bin
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(THREADS) $(BIN)/python -m pytest
+
+.PHONY: help setup quickstart test test-slow test-all check format clean
+
+help:  ## Lists the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/installed-train: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train]"
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@ .venv/installed-train
+
+setup: .venv/installed-dev  ## Creates the environment with everything for development
+
+quickstart: .venv/installed-train  ## Installs, then renders, trains, evaluates and predicts
+	$(BIN)/kinema quickstart --out runs/quickstart
+
+test: .venv/installed-dev  ## Runs the tests that take under three minutes
+	$(PYTEST) -m "not slow" -n 2
+
+test-slow: .venv/installed-dev  ## Runs the slow tests: full-size networks, real processes
+	$(PYTEST) -m slow
+
+test-all: test test-slow  ## Runs all tests
+
+check: .venv/installed-dev  ## Checks format, lint, types and import layers
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/installed-dev  ## Formats the code and mends what the linter can mend
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+clean:  ## Removes the environment and caches, keeps runs/
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist

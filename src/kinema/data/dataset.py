@@ -1,0 +1,160 @@
+"""Data sets of clips: for training, and of the views of a test protocol.
+
+Letters: T frames, V views, H, W.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from kinema.data.decode import FrameSource, open_source
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import TestTransform
+from kinema.errors import UnreadableVideoError
+from kinema.types import Annotations, Preprocessing, Sample, Skipped, Views
+
+# Views that one item of `VideoViews` holds at most, unless one clip has more crops.
+VIEWS_PER_ITEM = 6
+
+ClipTransform = Callable[[torch.Tensor, int], tuple[torch.Tensor, int]]
+
+
+@dataclass(frozen=True)
+class VideoDataset:
+    """Annotated videos below a root folder, and how they become clips."""
+
+    annotations: Annotations
+    root: Path
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.annotations.samples)
+
+    def path(self, index: int) -> Path:
+        """Where the video of a row lies."""
+        return self.root / self.annotations.samples[index].path
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "VideoDataset":
+        """The same videos, made into other clips."""
+        return replace(self, preprocessing=preprocessing)
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """One training clip: (T, 3, H, W) uint8 and its label."""
+
+    frames_TCHW: torch.Tensor
+    label: int
+    index: int
+
+
+@dataclass(frozen=True)
+class ViewItem:
+    """Some views of one video: (V, T, 3, H, W) uint8."""
+
+    views_VTCHW: torch.Tensor
+    index: int
+
+
+class TrainClips(Dataset[ClipItem | Skipped]):
+    """One random clip of every video; the same one for the same (seed, epoch, index).
+
+    What is drawn does not depend on the number of workers, on the order of access or on what
+    was drawn before, so a resumed run sees the same clips as an uninterrupted one.
+
+    Args:
+        dataset: The videos; all must have a label.
+        transform: Spatial and colour augmentation; may change the label (mirrored directions).
+        seed: Seed of the run.
+    """
+
+    def __init__(self, dataset: VideoDataset, transform: ClipTransform, *, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+        self.sampling = sampling_of(dataset.preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def clip(self, index: int, epoch: int) -> ClipItem | Skipped:
+        """The clip of a video in an epoch, or why the video cannot be read."""
+        sample = self.dataset.annotations.samples[index]
+        assert sample.label is not None, "training rows are checked to have labels"
+        rng = np.random.default_rng((self.seed, epoch, index))
+        try:
+            with open_source(self.dataset.path(index)) as source:
+                start, total = _extent(sample, source)
+                frames = source.read(start + self.sampling.train(total, rng))
+        except UnreadableVideoError as error:
+            return Skipped(sample.path, str(error))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))
+            clip, label = self.transform(frames, sample.label)
+        return ClipItem(clip, label, index)
+
+    def __getitem__(self, key: tuple[int, int]) -> ClipItem | Skipped:
+        """The clip of (index, epoch); the loader's batch sampler gives both."""
+        index, epoch = key
+        return self.clip(index, epoch)
+
+
+class VideoViews(Dataset[ViewItem | Skipped]):
+    """The views of every video in chunks of whole clips, so that memory stays constant.
+
+    Args:
+        dataset: The videos.
+        views: Clips and crops of every video.
+        indices: The rows to test; all when not given.
+    """
+
+    def __init__(
+        self, dataset: VideoDataset, views: Views, *, indices: list[int] | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.views = views
+        self.indices = list(range(len(dataset))) if indices is None else indices
+        self.sampling = sampling_of(dataset.preprocessing)
+        self.transform = TestTransform(dataset.preprocessing, views)
+        self.clips_per_item = max(1, VIEWS_PER_ITEM // views.crops)
+        self.items_per_video = -(-views.clips // self.clips_per_item)
+
+    def __len__(self) -> int:
+        return len(self.indices) * self.items_per_video
+
+    def __getitem__(self, item: int) -> ViewItem | Skipped:
+        position, chunk = divmod(item, self.items_per_video)
+        index = self.indices[position]
+        sample = self.dataset.annotations.samples[index]
+        first = chunk * self.clips_per_item
+        try:
+            with open_source(self.dataset.path(index)) as source:
+                start, total = _extent(sample, source)
+                clips = self.sampling.test(total, self.views.clips)
+                chosen = start + clips[first : first + self.clips_per_item]
+                frames = source.read(chosen.reshape(-1))
+        except UnreadableVideoError as error:
+            return Skipped(sample.path, str(error))
+        clips_KTCHW = frames.unflatten(0, (len(chosen), -1))
+        crops = [self.transform(clip) for clip in clips_KTCHW]
+        return ViewItem(torch.cat(crops), index)
+
+
+def _extent(sample: Sample, source: FrameSource) -> tuple[int, int]:
+    """First frame and number of frames of a row inside its video.
+
+    Raises:
+        UnreadableVideoError: the row lies outside of the video.
+    """
+    available = source.info.frames
+    total = available - sample.start_frame if sample.frames is None else sample.frames
+    if total < 1 or sample.start_frame + total > available:
+        raise UnreadableVideoError(
+            f"{source.info.path} has {available} frames, but its annotation wants {total} frames "
+            f"from frame {sample.start_frame} on."
+        )
+    return sample.start_frame, total

@@ -1,0 +1,238 @@
+"""Batches from data sets: worker processes, seeds, shards, and the policy for unreadable videos.
+
+Letters: B clips, V views, T frames, H, W.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewItem
+from kinema.errors import OptionError, UnreadableVideoError
+from kinema.types import Skipped, Views
+
+Unreadable = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """(B, T, 3, H, W) uint8 clips and (B,) int64 labels."""
+
+    clips_BTCHW: torch.Tensor
+    labels_B: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """(V, T, 3, H, W) uint8 views of one size, and the (V,) rows of their videos."""
+
+    views_VTCHW: torch.Tensor
+    indices_V: torch.Tensor
+
+
+class ClipOrder(Sampler[list[tuple[int, int]]]):
+    """The batches of an epoch: a permutation by (seed, epoch), dealt out to the processes.
+
+    Incomplete batches at the end of an epoch are left out, so every process takes the same number
+    of steps. A data set smaller than one batch is one batch of repeated videos.
+    """
+
+    def __init__(self, videos: int, batch_size: int, *, seed: int, rank: int, world: int) -> None:
+        self.videos = videos
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+        self.skip_batches = 0
+
+    @property
+    def batches(self) -> int:
+        """Batches of a whole epoch on each process."""
+        return max(1, self.videos // (self.batch_size * self.world))
+
+    def __len__(self) -> int:
+        return self.batches - self.skip_batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.videos)
+        wanted = self.batches * self.batch_size * self.world
+        order = np.resize(order, wanted)
+        for batch in range(self.skip_batches, self.batches):
+            start = (batch * self.world + self.rank) * self.batch_size
+            yield [(int(i), self.epoch) for i in order[start : start + self.batch_size]]
+
+
+class TrainLoader:
+    """Iterates over the batches of one epoch after another.
+
+    Attributes:
+        skipped: Videos that could not be read so far (policy "skip"), each once.
+        wait_s: Seconds that the consumer has waited for data since the last `set_epoch`.
+    """
+
+    def __init__(
+        self, clips: TrainClips, order: ClipOrder, *, workers: int, unreadable: Unreadable
+    ) -> None:
+        self._order = order
+        self._unreadable = unreadable
+        self._loader = DataLoader(
+            clips,
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=_as_list,
+            persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
+        )
+        self._skipped: dict[str, Skipped] = {}
+        self.wait_s = 0.0
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Videos that could not be read so far, each once."""
+        return list(self._skipped.values())
+
+    def set_epoch(self, epoch: int, *, skip_batches: int = 0) -> None:
+        """Chooses the epoch to iterate next, without its first batches when resuming."""
+        self._order.epoch = epoch
+        self._order.skip_batches = skip_batches
+        self.wait_s = 0.0
+
+    def __len__(self) -> int:
+        return self._order.batches
+
+    def __iter__(self) -> Iterator[TrainBatch]:
+        started = time.perf_counter()
+        for items in self._loader:
+            readable = self._readable(items)
+            self.wait_s += time.perf_counter() - started
+            if readable:
+                yield TrainBatch(
+                    torch.stack([item.frames_TCHW for item in readable]),
+                    torch.tensor([item.label for item in readable]),
+                )
+            started = time.perf_counter()
+
+    def _readable(self, items: list[ClipItem | Skipped]) -> list[ClipItem]:
+        for item in items:
+            if isinstance(item, Skipped):
+                _apply_policy(item, self._unreadable)
+                self._skipped[item.path] = item
+        return [item for item in items if isinstance(item, ClipItem)]
+
+
+def train_batches(
+    clips: TrainClips,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    unreadable: Unreadable = "error",
+) -> TrainLoader:
+    """The training loader of one process.
+
+    Args:
+        clips: The clips to draw from.
+        batch_size: Clips of one batch of this process.
+        seed: Orders the epochs.
+        workers: Decoding processes; 0 decodes in the calling process.
+        rank: This process among `world` training processes.
+        world: Number of training processes.
+        unreadable: "error" stops at a video that cannot be read and names it; "skip" leaves it
+            out of its batch and lists it in `skipped`.
+
+    Raises:
+        OptionError: batch size or data set is empty.
+    """
+    if batch_size < 1:
+        raise OptionError(f"batch_size must be at least 1, got {batch_size}.")
+    if len(clips) == 0:
+        raise OptionError(f"{clips.dataset.annotations.source} has no videos to train on.")
+    order = ClipOrder(len(clips), batch_size, seed=seed, rank=rank, world=world)
+    return TrainLoader(clips, order, workers=workers, unreadable=unreadable)
+
+
+class ViewLoader:
+    """Iterates once over all views of a test; `skipped` grows with the unreadable videos."""
+
+    def __init__(
+        self, views: VideoViews, *, batch_views: int, workers: int, unreadable: Unreadable
+    ) -> None:
+        self._batch_views = batch_views
+        self._unreadable = unreadable
+        self._loader = DataLoader(
+            views,
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=_one_thread,
+        )
+        self._skipped: dict[str, Skipped] = {}
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Videos that could not be read so far, each once."""
+        return list(self._skipped.values())
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        """Views are gathered up to a batch as long as they have one size."""
+        waiting: list[ViewItem] = []
+        for item in self._loader:
+            if isinstance(item, Skipped):
+                _apply_policy(item, self._unreadable)
+                self._skipped[item.path] = item
+                continue
+            if waiting and item.views_VTCHW.shape[1:] != waiting[0].views_VTCHW.shape[1:]:
+                yield from self._batches(waiting)
+                waiting = []
+            waiting.append(item)
+            if sum(len(w.views_VTCHW) for w in waiting) >= self._batch_views:
+                yield from self._batches(waiting)
+                waiting = []
+        if waiting:
+            yield from self._batches(waiting)
+
+    def _batches(self, items: list[ViewItem]) -> Iterator[ViewBatch]:
+        views = torch.cat([item.views_VTCHW for item in items])
+        indices = torch.cat([torch.full((len(i.views_VTCHW),), i.index) for i in items])
+        for start in range(0, len(views), self._batch_views):
+            stop = start + self._batch_views
+            yield ViewBatch(views[start:stop], indices[start:stop])
+
+
+def view_batches(
+    dataset: VideoDataset,
+    views: Views,
+    *,
+    batch_views: int = 8,
+    workers: int = 0,
+    unreadable: Unreadable = "error",
+    indices: list[int] | None = None,
+) -> ViewLoader:
+    """The test loader: every view of every video (of `indices`), at most `batch_views` at once."""
+    if batch_views < 1:
+        raise OptionError(f"batch_views must be at least 1, got {batch_views}.")
+    video_views = VideoViews(dataset, views, indices=indices)
+    return ViewLoader(video_views, batch_views=batch_views, workers=workers, unreadable=unreadable)
+
+
+def _apply_policy(skipped: Skipped, unreadable: Unreadable) -> None:
+    if unreadable == "error":
+        raise UnreadableVideoError(
+            f"{skipped.reason} To leave out unreadable videos and count them, set "
+            'unreadable = "skip".'
+        )
+
+
+def _as_list(items: list[ClipItem | Skipped]) -> list[ClipItem | Skipped]:
+    return items
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

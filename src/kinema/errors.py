@@ -1,0 +1,58 @@
+"""The exception tree.
+
+Every message says what was wanted, what came, where it came from and how to mend it. Each error
+also derives from the builtin it resembles, so code that does not know kinema can catch it.
+All of them are built from one message string, so they survive the trip between processes.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KinemaError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class UnreadableVideoError(KinemaError, OSError):
+    """A video file or frame folder cannot be read; the message names it and the reason."""
+
+
+class AnnotationError(KinemaError, ValueError):
+    """An annotation file does not have the expected form; the message names file and line."""
+
+
+class RecipeError(KinemaError, ValueError):
+    """A recipe or a `key=value` override is wrong; the message names the key and its source."""
+
+
+class UnknownNameError(KinemaError, LookupError):
+    """A network, module, backbone or option name does not exist; the message has a near match."""
+
+
+class SiteError(KinemaError, LookupError):
+    """A placement matched no site of the backbone, or one that does not exist."""
+
+
+class OptionError(KinemaError, ValueError):
+    """An option is outside its range or does not fit the others."""
+
+
+class InputShapeError(KinemaError, ValueError):
+    """A tensor at a public door has the wrong shape, type or number of frames."""
+
+
+class CheckpointError(KinemaError, ValueError):
+    """A checkpoint or weight file does not belong to the network it is loaded into."""
+
+
+class MissingExtraError(KinemaError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Ends an error message: the nearest valid name, or all of them when none is near."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Valid are: {', '.join(names)}." if names else "There is none to choose from."

@@ -1,0 +1,1 @@
+"""Networks: backbones, their sites, insertion, classifier, weights, named networks."""

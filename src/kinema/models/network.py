@@ -1,0 +1,232 @@
+"""The video network: a backbone, temporal modules at its sites, a classifier and a consensus.
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, D features, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from kinema.errors import InputShapeError, OptionError, SiteError
+from kinema.models.backbones import Backbone, build_backbone
+from kinema.models.consensus import ConsensusHead, average_consensus
+from kinema.models.cost import count_cost
+from kinema.models.sites import Blocks, Site, SiteMap
+from kinema.temporal import TemporalModule, position_named, temporal_named
+from kinema.types import Cost, WeightsReport
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One `insert`, with the sites it reached: enough to do it again on a new backbone."""
+
+    module: str
+    at: str
+    blocks: tuple[tuple[int, int], ...]
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that is needed to build the same network again, without its weights."""
+
+    name: str
+    backbone: str
+    classes: int
+    frames: int
+    dropout: float
+    insertions: tuple[Insertion, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain form that is written to config.json."""
+        data = asdict(self)
+        for insertion in data["insertions"]:
+            insertion["blocks"] = [list(pair) for pair in insertion["blocks"]]
+            insertion["options"] = dict(insertion["options"])
+        data["insertions"] = list(data["insertions"])
+        return data
+
+
+class VideoNetwork(nn.Module):
+    """Scores for clips: (B, T, 3, H, W) normalised RGB -> (B, K) before softmax.
+
+    Args:
+        name: What the network is called in reports.
+        backbone: Name of the 2D backbone.
+        classes: K.
+        frames: T of every clip.
+        dropout: Probability of dropping a feature before the classifier.
+
+    Attributes:
+        channels_last: Whether frames are brought into channels_last memory, where temporal
+            modules work without permuted copies.
+        weights_report: Which tensors the initial weight file filled; None without one.
+    """
+
+    def __init__(
+        self, name: str, backbone: str, *, classes: int, frames: int, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        _check_sizes(classes, frames, dropout)
+        adapter = build_backbone(backbone)
+        self.adapter = _Facts(adapter)
+        self.backbone = adapter.net
+        self.head = ConsensusHead(adapter.features, classes, dropout=dropout)
+        self.name = name
+        self.classes = classes
+        self.frames = frames
+        self.channels_last = True
+        self.weights_report: WeightsReport | None = None
+        self._dropout = dropout
+        self._site_map = SiteMap(adapter)
+        self._insertions: list[Insertion] = []
+
+    @property
+    def input_mean(self) -> tuple[float, float, float]:
+        """Mean of the RGB channels (0..1) that the backbone's published weights expect."""
+        return self.adapter.mean
+
+    @property
+    def input_std(self) -> tuple[float, float, float]:
+        """Standard deviation that goes with `input_mean`."""
+        return self.adapter.std
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """What it takes to build this network again."""
+        return NetworkSpec(
+            name=self.name,
+            backbone=self.adapter.name,
+            classes=self.classes,
+            frames=self.frames,
+            dropout=self._dropout,
+            insertions=tuple(self._insertions),
+        )
+
+    def sites(self) -> tuple[Site, ...]:
+        """The places for temporal modules, from input to output, with the modules in them."""
+        return self._site_map.sites()
+
+    def insert(
+        self,
+        module: str,
+        *,
+        at: str | None = None,
+        stages: Sequence[int] | None = None,
+        blocks: Blocks = "all",
+        **options: Any,
+    ) -> "VideoNetwork":
+        """Puts a temporal module into every site of a placement; returns the network itself.
+
+        Args:
+            module: Name of a registered temporal module, such as "tim".
+            at: Position inside the blocks; the position of its paper when not given.
+            stages: Stage numbers (2 to 5 are res2 to res5); all stages when not given.
+            blocks: "all", "first" of each stage, "all_or_even" (every second block when a stage
+                has 23 or more, as TSM does), block numbers, or block numbers by stage.
+            **options: Options of the module.
+
+        Raises:
+            UnknownNameError: there is no such module, position or option.
+            SiteError: no site matches, or the module is already there.
+
+        Example:
+            >>> net = VideoNetwork("example", "resnet18", classes=5, frames=8)
+            >>> [str(s) for s in net.insert("tim", stages=(5,)).sites() if s.modules]
+            ['res5.0 before_conv1', 'res5.1 before_conv1']
+        """
+        entry = temporal_named(module)
+        entry.check_options(options)
+        position = position_named(at) if at is not None else entry.at
+        sites = self._site_map.match(position, stages, blocks)
+        for site in sites:
+            self._site_map.insert(entry, site, frames=self.frames, options=options)
+        placed = tuple((site.stage, site.block) for site in sites)
+        self._insertions.append(Insertion(module, position, placed, tuple(sorted(options.items()))))
+        return self
+
+    def remove(self, module: str | None = None) -> "VideoNetwork":
+        """Takes out a temporal module everywhere, or all of them; returns the network itself.
+
+        Raises:
+            SiteError: the network does not have this module.
+        """
+        if self._site_map.remove(module) == 0:
+            present = sorted({insertion.module for insertion in self._insertions})
+            raise SiteError(
+                f"{self.name} has no temporal module {module or ''!r} to remove. "
+                f"It has: {', '.join(present) or 'none'}."
+            )
+        self._insertions = [i for i in self._insertions if module not in (None, i.module)]
+        return self
+
+    def temporal_modules(self) -> list[tuple[str, TemporalModule]]:
+        """The inserted modules with their names in the state dict."""
+        return [(n, m) for n, m in self.named_modules() if isinstance(m, TemporalModule)]
+
+    def cost(self, size: int = 224) -> Cost:
+        """Parameters and multiply-accumulates of one clip of `size` x `size` pixels."""
+        return count_cost(self, size_px=size)
+
+    def forward(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        """Scores clips.
+
+        Args:
+            clips_BTCHW: (B, T, 3, H, W), float, normalised.
+
+        Returns:
+            (B, K) scores before softmax.
+
+        Raises:
+            InputShapeError: the tensor has another shape, type, or number of frames.
+        """
+        return average_consensus(self.frame_scores(clips_BTCHW))
+
+    def frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        """Scores of every frame before the consensus: (B, T, 3, H, W) -> (B, T, K)."""
+        self._check_input(clips_BTCHW)
+        x_NCHW = clips_BTCHW.flatten(0, 1)
+        if self.channels_last:
+            x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+        scores_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), self.frames)
+        return scores_BTK
+
+    def _check_input(self, clips: torch.Tensor) -> None:
+        if clips.ndim != 5 or clips.shape[2] != 3:
+            raise InputShapeError(
+                f"{self.name} wants clips of shape (B, {self.frames}, 3, H, W), "
+                f"got {tuple(clips.shape)}."
+            )
+        if clips.shape[1] != self.frames:
+            raise InputShapeError(
+                f"{self.name} was built for clips of {self.frames} frames, got {clips.shape[1]} "
+                f"(shape {tuple(clips.shape)}). Sample {self.frames} frames, or build the network "
+                f"with frames={clips.shape[1]}."
+            )
+        if not clips.is_floating_point():
+            raise InputShapeError(
+                f"{self.name} wants normalised floating-point clips, got {clips.dtype}. "
+                "kinema.data.normalise turns uint8 RGB into them."
+            )
+
+
+class _Facts:
+    """The facts of a backbone adapter, without the module itself."""
+
+    def __init__(self, adapter: Backbone) -> None:
+        self.name = adapter.name
+        self.classifier = adapter.classifier
+        self.mean = adapter.mean
+        self.std = adapter.std
+
+
+def _check_sizes(classes: int, frames: int, dropout: float) -> None:
+    if classes < 1:
+        raise OptionError(f"classes must be at least 1, got {classes}.")
+    if frames < 1:
+        raise OptionError(f"frames must be at least 1, got {frames}.")
+    if not 0 <= dropout < 1:
+        raise OptionError(f"dropout must be in [0, 1), got {dropout}.")

@@ -1,0 +1,221 @@
+"""A network in a folder: `model.safetensors`, `config.json` and a model card.
+
+The folder says everything that is needed to use the network: architecture, class names and
+preprocessing. Loading it runs no code from it.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from kinema.errors import CheckpointError, KinemaError
+from kinema.models.network import VideoNetwork
+from kinema.models.weights import fill, read_tensors
+from kinema.types import Preprocessing
+
+FORMAT = 1
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network with the names of its classes and the preprocessing it was trained with."""
+
+    net: VideoNetwork
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+def save(
+    net: VideoNetwork,
+    folder: str | Path,
+    *,
+    labels: Sequence[str],
+    preprocessing: Preprocessing | None = None,
+    card: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes the network; the folder appears complete or not at all.
+
+    Args:
+        net: The network.
+        folder: A new folder.
+        labels: The K class names, in the order of the scores.
+        preprocessing: How clips for it are made; the backbone's own when not given.
+        card: Lines for the model card, such as {"Validation top-1": "91.2 %"}.
+        overwrite: Replaces a network that is already in the folder.
+
+    Raises:
+        CheckpointError: the folder exists, or labels or preprocessing do not fit the network.
+    """
+    target = Path(folder)
+    preprocessing = preprocessing or Preprocessing(
+        frames=net.frames, mean=net.input_mean, std=net.input_std
+    )
+    _check_fits(net, labels, preprocessing)
+    if target.exists() and not (overwrite and (target / CONFIG_FILE).is_file()):
+        raise CheckpointError(
+            f"{target} already exists. Choose a new folder"
+            + ("; it holds no network to overwrite." if overwrite else ", or pass overwrite=True.")
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    config = {
+        "format": FORMAT,
+        "kinema_version": version("kinema"),
+        "network": net.spec.to_dict(),
+        "labels": list(labels),
+        "preprocessing": preprocessing.to_dict(),
+    }
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    building.chmod(0o755)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}
+    save_file(tensors, building / WEIGHTS_FILE)
+    (building / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (building / CARD_FILE).write_text(_card(net, labels, preprocessing, card or {}), "utf-8")
+    _put_in_place(building, target)
+    return target
+
+
+def load_saved(folder: str | Path) -> SavedModel:
+    """Reads a folder written by `save`; the network is in eval mode.
+
+    Raises:
+        CheckpointError: the folder is incomplete, from a newer format, or its weights belong to
+            another architecture.
+
+    Example:
+        `net = load_saved("runs/first/best").net`
+    """
+    root = Path(folder)
+    config = _read_config(root)
+    source = str(root / CONFIG_FILE)
+    try:
+        net = build_from_spec(config["network"])
+        labels = tuple(str(label) for label in config["labels"])
+        preprocessing = Preprocessing.from_dict(config["preprocessing"], source=source)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{source} is not complete: {error}.") from error
+    except KinemaError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    weights = root / WEIGHTS_FILE
+    tensors = read_tensors(weights)
+    _, unused = fill(net, tensors, source=f"{weights} ({config['network']['name']})")
+    if unused:
+        raise CheckpointError(
+            f"{weights} belongs to another architecture than {source} describes: it has "
+            f"{len(unused)} tensors without a place, such as {unused[0]}."
+        )
+    _check_fits(net, labels, preprocessing)
+    return SavedModel(net.eval(), labels, preprocessing)
+
+
+def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
+    """The network that `NetworkSpec.to_dict` describes, with new weights."""
+    net = VideoNetwork(
+        spec["name"],
+        spec["backbone"],
+        classes=int(spec["classes"]),
+        frames=int(spec["frames"]),
+        dropout=float(spec["dropout"]),
+    )
+    for insertion in spec["insertions"]:
+        blocks: dict[int, list[int]] = {}
+        for stage, block in insertion["blocks"]:
+            blocks.setdefault(int(stage), []).append(int(block))
+        net.insert(
+            insertion["module"],
+            at=insertion["at"],
+            stages=tuple(blocks),
+            blocks=blocks,
+            **insertion["options"],
+        )
+    return net
+
+
+def _read_config(root: Path) -> dict[str, Any]:
+    file = root / CONFIG_FILE
+    if not file.is_file():
+        raise CheckpointError(
+            f"{root} is not a kinema checkpoint: it has no {CONFIG_FILE}. Give the folder that "
+            f"holds {CONFIG_FILE} and {WEIGHTS_FILE}, such as runs/NAME/best."
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or "format" not in config or "network" not in config:
+        raise CheckpointError(f"{file} does not describe a kinema network.")
+    if config["format"] != FORMAT:
+        raise CheckpointError(
+            f"{file} has format {config['format']}, this version of kinema reads {FORMAT}. "
+            "Install a newer kinema."
+        )
+    return config
+
+
+def _check_fits(net: VideoNetwork, labels: Sequence[str], preprocessing: Preprocessing) -> None:
+    if len(labels) != net.classes:
+        raise CheckpointError(
+            f"{net.name} has {net.classes} classes, but {len(labels)} class names were given."
+        )
+    if preprocessing.frames != net.frames:
+        raise CheckpointError(
+            f"{net.name} takes {net.frames} frames, but the preprocessing samples "
+            f"{preprocessing.frames}."
+        )
+
+
+def _put_in_place(building: Path, target: Path) -> None:
+    """Renames the finished folder; an older one is first moved aside, then deleted."""
+    if not target.exists():
+        os.replace(building, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    os.replace(target, old / target.name)
+    os.replace(building, target)
+    shutil.rmtree(old)
+
+
+def _card(
+    net: VideoNetwork, labels: Sequence[str], how: Preprocessing, extra: Mapping[str, str]
+) -> str:
+    """The model card."""
+    window = f" from {how.window_frames} consecutive ones" if how.sampling == "dense" else ""
+    facts = {
+        "Network": f"{net.name} ({sum(p.numel() for p in net.parameters()):,} parameters)",
+        "Input": f"{how.frames} frames ({how.sampling}{window}), short side {how.short_side_px}, "
+        f"crop {how.crop_px} x {how.crop_px}, RGB",
+        "Classes": str(len(labels)),
+        **extra,
+    }
+    lines = [f"- **{key}**: {value}" for key, value in facts.items()]
+    names = ", ".join(labels[:50]) + (", ..." if len(labels) > 50 else "")
+    return "\n".join(
+        [
+            f"# {net.name}",
+            "",
+            "Action recognition in video, made with kinema.",
+            "",
+            *lines,
+            "",
+            "```python",
+            "import kinema",
+            "",
+            'recogniser = kinema.Recognizer.load("this-folder")',
+            'print(recogniser.predict("video.mp4").top)',
+            "```",
+            "",
+            f"Class names: {names}.",
+            "",
+        ]
+    )

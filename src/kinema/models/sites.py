@@ -1,0 +1,293 @@
+"""Sites: the places in a backbone's blocks where temporal modules are put in and taken out.
+
+A site belongs to one layer of the backbone. The first module that comes to it wraps that layer in
+a `SiteLayer`; taking the last one out unwraps it again, so a network without modules is the plain
+backbone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from kinema.errors import OptionError, SiteError
+from kinema.models.backbones import Backbone
+from kinema.models.blocks import Block, find_blocks, owner_of
+from kinema.temporal import POSITIONS, Position, TemporalEntry, TemporalModule
+
+Side = Literal["before", "after", "instead"]
+
+# "all", "first", "all_or_even", block numbers for every stage, or block numbers by stage.
+Blocks = str | Sequence[int] | Mapping[int, Sequence[int]]
+
+# TSM's code skips every second block in all stages when one stage has this many (ResNet-101).
+DEEP_STAGE_BLOCKS = 23
+
+
+class SiteLayer(nn.Module):
+    """A layer of the backbone with temporal modules in front of it, behind it or instead of it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.before = nn.ModuleDict()
+        self.layer = layer
+        self.after = nn.ModuleDict()
+        # The layer that the module of this name has replaced. In a tuple it is no part of the
+        # network: not counted, not saved.
+        self.replaced: tuple[nn.Module, ...] = ()
+        self.replaced_by = ""
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Runs the modules in front, the layer, and the modules behind."""
+        for module in self.before.values():
+            x_NCHW = module(x_NCHW)
+        x_NCHW = self.layer(x_NCHW)
+        for module in self.after.values():
+            x_NCHW = module(x_NCHW)
+        return x_NCHW
+
+    @property
+    def empty(self) -> bool:
+        """Whether no temporal module is left."""
+        return not (self.before or self.after or self.replaced)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place for a temporal module.
+
+    Attributes:
+        stage: s for features at 1/2**s of the input size (res2 to res5 of the papers).
+        block: Number of the block inside its stage, from 0.
+        at: Position inside the block.
+        channels: Width at this place.
+        path: Name of the backbone's layer that the site belongs to.
+        modules: Names of the temporal modules that are in it, in the order they run.
+    """
+
+    stage: int
+    block: int
+    at: Position
+    channels: int
+    path: str
+    modules: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"res{self.stage}.{self.block} {self.at}"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A site with the objects behind it."""
+
+    site: Site
+    parent: nn.Module
+    leaf: str
+    side: Side
+
+    @property
+    def layer(self) -> nn.Module:
+        return cast(nn.Module, self.parent.get_submodule(self.leaf))
+
+
+class SiteMap:
+    """All sites of one backbone, with what is inserted in them."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone_name = backbone.name
+        self._places = [
+            place for block in find_blocks(backbone) for place in _places_of(block, backbone.net)
+        ]
+
+    @property
+    def stages(self) -> list[int]:
+        """The stages that have sites."""
+        return sorted({place.site.stage for place in self._places})
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every site with the names of the modules that are in it."""
+        return tuple(
+            Site(**{**vars(place.site), "modules": _modules_in(place)}) for place in self._places
+        )
+
+    def match(self, at: Position, stages: Sequence[int] | None, blocks: Blocks) -> list[Site]:
+        """The sites of a placement, from input to output.
+
+        Raises:
+            SiteError: no site matches, or a named stage or block does not exist.
+        """
+        here = [place.site for place in self._places if place.site.at == at]
+        if not here:
+            offered = sorted({p.site.at for p in self._places}, key=POSITIONS.index)
+            raise SiteError(
+                f"{self.backbone_name} has no site {at!r}. "
+                + (f"It offers: {', '.join(offered)}." if offered else NO_BLOCKS)
+            )
+        for stage in stages if stages is not None else ():
+            if all(site.stage != stage for site in here):
+                raise SiteError(
+                    f"{self.backbone_name} has no site {at!r} in stage {stage}. Stages that have "
+                    f"one: {', '.join(str(s) for s in sorted({s.stage for s in here}))}."
+                )
+        wanted = [s for s in here if stages is None or s.stage in stages]
+        chosen = _choose_blocks(wanted, blocks)
+        if not chosen:
+            raise SiteError(
+                f"blocks={blocks!r} matches no site {at!r} of {self.backbone_name} in stages "
+                f"{sorted({s.stage for s in wanted})}."
+            )
+        return chosen
+
+    def insert(
+        self, entry: TemporalEntry, site: Site, *, frames: int, options: Mapping[str, Any]
+    ) -> TemporalModule:
+        """Builds the module for one site and puts it in.
+
+        Raises:
+            SiteError: the same module, or another replacement, is already there.
+        """
+        place = self._place(site)
+        if entry.name in _modules_in(place):
+            raise SiteError(f"{entry.name!r} is already inserted at {site}.")
+        layer = place.layer
+        host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
+        if place.side == "instead":
+            if host.replaced:
+                raise SiteError(f"{site} is already taken by {_modules_in(place)[0]!r}.")
+            module = entry.module.from_conv(host.layer, frames=frames, **options)
+            host.replaced, host.replaced_by = (host.layer,), entry.name
+            host.layer = module
+        else:
+            module = entry.module(site.channels, frames=frames, **options)
+            (host.before if place.side == "before" else host.after)[entry.name] = module
+        module.train(layer.training)
+        setattr(place.parent, place.leaf, host)
+        return module
+
+    def remove(self, name: str | None = None) -> int:
+        """Takes out all modules of this name (all modules for None); returns how many.
+
+        A replaced convolution comes back with the weights it had when it was replaced.
+        """
+        removed = 0
+        for place in self._places:
+            host = place.layer
+            if not isinstance(host, SiteLayer):
+                continue
+            for found in _modules_in(place):
+                if name in (None, found):
+                    _take_out(host, place.side, found)
+                    removed += 1
+            if host.empty:
+                setattr(place.parent, place.leaf, host.layer)
+        return removed
+
+    def _place(self, site: Site) -> _Place:
+        for place in self._places:
+            if (place.site.stage, place.site.block, place.site.at) == (
+                site.stage,
+                site.block,
+                site.at,
+            ):
+                return place
+        raise SiteError(f"{self.backbone_name} has no site {site}.")
+
+
+NO_BLOCKS = (
+    "Its blocks are of a kind that kinema does not know, so only networks without temporal "
+    "modules (tsn) can be built on it."
+)
+
+
+def _places_of(block: Block, backbone: nn.Module) -> list[_Place]:
+    """The sites of one block, in the order in which data passes them."""
+    form, found = block.form, []
+    layers: list[tuple[Position, str | None, Side]] = [
+        ("replace_conv1", form.conv1, "instead"),
+        ("after_conv1", form.conv2, "before"),
+        ("replace_conv2", form.conv2, "instead"),
+        ("after_conv2", form.conv3, "before"),
+    ]
+    if form.carries_input(block.module):
+        layers = [
+            ("before_conv1", form.conv1, "before"),
+            *layers,
+            ("before_addition", form.end, "after"),
+        ]
+    parent, leaf = owner_of(backbone, block.path)
+    width = _width(block.module.get_submodule(form.conv1), "in")
+    site = Site(block.stage, block.index, "block", width, block.path)
+    found.append(_Place(site, parent, leaf, "before"))
+    for at, name, side in layers:
+        if name is None:
+            continue
+        parent, leaf = owner_of(block.module, name)
+        width = _width(block.module.get_submodule(name), "out" if side == "after" else "in")
+        site = Site(block.stage, block.index, at, width, f"{block.path}.{name}")
+        found.append(_Place(site, parent, leaf, side))
+    return found
+
+
+def _width(layer: nn.Module, end: Literal["in", "out"]) -> int:
+    """Channels that enter or leave a convolution, a norm, or a conv-norm-act group."""
+    layer = getattr(layer, "conv", layer)
+    for name in (f"{end}_channels", "num_features"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    raise AssertionError(f"no width in {type(layer).__name__}")
+
+
+def _modules_in(place: _Place) -> tuple[str, ...]:
+    host = place.layer
+    if not isinstance(host, SiteLayer):
+        return ()
+    if place.side == "instead":
+        return (host.replaced_by,) if host.replaced else ()
+    return tuple((host.before if place.side == "before" else host.after).keys())
+
+
+def _take_out(host: SiteLayer, side: Side, name: str) -> None:
+    if side == "instead":
+        (host.layer,) = host.replaced
+        host.replaced = ()
+    else:
+        del (host.before if side == "before" else host.after)[name]
+
+
+def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
+    if isinstance(blocks, Mapping):
+        pairs = {(stage, block) for stage, numbers in blocks.items() for block in numbers}
+        _check_blocks(sites, pairs)
+        return [s for s in sites if (s.stage, s.block) in pairs]
+    if not isinstance(blocks, str):
+        pairs = {(s.stage, b) for s in sites for b in blocks}
+        _check_blocks(sites, pairs)
+        return [s for s in sites if s.block in blocks]
+    if blocks == "all":
+        return sites
+    if blocks == "first":
+        first = {stage: min(s.block for s in sites if s.stage == stage) for stage in _stages(sites)}
+        return [s for s in sites if s.block == first[s.stage]]
+    if blocks == "all_or_even":
+        deep = max(s.block for s in sites) + 1 >= DEEP_STAGE_BLOCKS
+        return [s for s in sites if not deep or s.block % 2 == 0]
+    raise OptionError(
+        f"blocks must be 'all', 'first', 'all_or_even', block numbers, or block numbers by stage, "
+        f"got {blocks!r}."
+    )
+
+
+def _check_blocks(sites: list[Site], pairs: set[tuple[int, int]]) -> None:
+    missing = sorted(pairs - {(s.stage, s.block) for s in sites})
+    if missing:
+        stage, block = missing[0]
+        numbers = [s.block for s in sites if s.stage == stage]
+        raise SiteError(
+            f"There is no site in block {block} of stage {stage}. Blocks that have one: {numbers}."
+        )
+
+
+def _stages(sites: list[Site]) -> set[int]:
+    return {s.stage for s in sites}

@@ -1,0 +1,161 @@
+"""Weights from files: reading them, and starting a backbone from ImageNet.
+
+Files are opened so that no code in them can run: safetensors, or torch files with
+`weights_only=True`.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from kinema.errors import CheckpointError
+from kinema.models.network import VideoNetwork
+from kinema.types import WeightsReport
+
+TensorMap = Mapping[str, torch.Tensor]
+
+
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """The named tensors of a .safetensors, .pth, .pt, .tar or .bin file.
+
+    A wrapping `state_dict` or `model` entry and a `module.` prefix are taken off.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, would run code, or holds no tensors.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"Weight file {file} does not exist.")
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} is not a readable safetensors file: {error}.") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} is not a weight file that can be opened without running code in it "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {
+        str(name).removeprefix("module."): value
+        for name, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(value, torch.Tensor)
+    }
+    if not tensors:
+        raise CheckpointError(f"{file} holds no named tensors.")
+    return tensors
+
+
+def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
+    """Fills the backbone of a network that has no temporal module yet.
+
+    Args:
+        net: The network; its classifier keeps its own initialisation.
+        weights: "imagenet" (timm's or torchvision's published weights, which need the network or
+            a filled cache) or a file with the tensor names of timm or torchvision.
+
+    Raises:
+        CheckpointError: a backbone tensor is not in the file or has another shape, or nothing
+            could be downloaded.
+    """
+    if str(weights) == "imagenet":
+        tensors, source = _published(net.adapter.name), f"ImageNet weights of {net.adapter.name}"
+    else:
+        tensors, source = read_tensors(weights), str(weights)
+    tensors = _renamed(net.backbone, tensors)
+    copied, unused = fill(net.backbone, tensors, source=source, classifier=net.adapter.classifier)
+    new = [name for name, _ in net.head.named_parameters(prefix="head")]
+    return WeightsReport(
+        source=source,
+        copied=tuple(f"backbone.{name}" for name in copied),
+        new=tuple(new),
+        unused=tuple(unused),
+    )
+
+
+def fill(
+    module: nn.Module, tensors: TensorMap, *, source: str, classifier: str = ""
+) -> tuple[list[str], list[str]]:
+    """Copies every tensor of `module` out of `tensors`; returns the names copied and unused.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape. A missing
+            `num_batches_tracked`, which only counts batches, is allowed.
+    """
+    target = module.state_dict()
+    missing = [n for n in target if n not in tensors and not n.endswith("num_batches_tracked")]
+    wrong = [
+        f"{n} is {tuple(tensors[n].shape)} in the file, {tuple(target[n].shape)} in the network"
+        for n in target
+        if n in tensors and tensors[n].shape != target[n].shape
+    ]
+    unused = sorted(set(tensors) - set(target))
+    if missing or wrong:
+        foreign = [n for n in unused if not classifier or not n.startswith(classifier + ".")]
+        raise CheckpointError(_mismatch(source, missing, wrong, foreign, len(target)))
+    copied = [n for n in target if n in tensors]
+    module.load_state_dict({n: tensors.get(n, target[n]) for n in target})
+    return copied, unused
+
+
+def _mismatch(
+    source: str, missing: list[str], wrong: list[str], unused: list[str], total: int
+) -> str:
+    lines = [f"{source} does not fit this network."]
+    if missing:
+        lines.append(f"Missing in the file: {_some(missing)} ({len(missing)} of {total}).")
+    if wrong:
+        lines.append(f"Other shape: {_some(wrong)}.")
+    if unused:
+        lines.append(f"In the file without a place in the network: {_some(unused)}.")
+    lines.append("Choose the file of the same backbone, or weights=None.")
+    return " ".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _renamed(backbone: nn.Module, tensors: TensorMap) -> dict[str, torch.Tensor]:
+    """Published names to ours: only Res2Net's convolutions lie one level deeper here."""
+    ours = set(backbone.state_dict())
+    renamed = {}
+    for name, tensor in tensors.items():
+        deeper = name.replace(".convs.", ".conv2.convs.").replace(".bns.", ".conv2.bns.")
+        renamed[deeper if name not in ours and deeper in ours else name] = tensor
+    return renamed
+
+
+def _published(backbone: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights under their published names.
+
+    Raises:
+        CheckpointError: they are neither in the local cache nor can they be downloaded.
+    """
+    try:
+        if timm.is_model(backbone):
+            return dict(timm.create_model(backbone, pretrained=True).state_dict())
+        return dict(torch.hub.load_state_dict_from_url(_torchvision_url(backbone), progress=False))
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"The ImageNet weights of {backbone} could not be fetched "
+            f"({str(error).splitlines()[0][:200]}). Connect to the internet once, or give "
+            "weights= the path of a weight file."
+        ) from error
+
+
+def _torchvision_url(backbone: str) -> str:
+    from torchvision.models import get_model_weights
+
+    return str(get_model_weights(backbone)["DEFAULT"].url)

@@ -1,0 +1,22 @@
+"""Views of folded frames that put time on an axis of its own, without a copy.
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
+"""
+
+import torch
+
+
+def time_view(x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
+    """(N, C, H, W) -> (B, C, T, S), a view for contiguous and for channels_last input.
+
+    A channels_last input gives a channels_last view, on which operators along T read and write
+    memory in order.
+    """
+    x_BTSC = x_NCHW.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).flatten(2, 3)
+    return x_BTSC.permute(0, 3, 1, 2)
+
+
+def fold_view(x_BCTS: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(B, C, T, S) -> (N, C, H, W), the inverse of `time_view`; a view for channels_last."""
+    x_NHWC = x_BCTS.permute(0, 2, 3, 1).flatten(0, 1).unflatten(1, (height, width))
+    return x_NHWC.permute(0, 3, 1, 2)

@@ -1,0 +1,46 @@
+"""The temporal shift of channels.
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from kinema.temporal.kernels.layout import fold_view, time_view
+
+
+def shift_reference(
+    x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
+) -> torch.Tensor:
+    """Plain form of `shift`: slice assignments into a tensor of zeros."""
+    x_BTCHW = x_NCHW.unflatten(0, (-1, frames))
+    out = torch.zeros_like(x_BTCHW)
+    last = from_next + from_previous
+    out[:, :-1, :from_next] = x_BTCHW[:, 1:, :from_next]
+    out[:, 1:, from_next:last] = x_BTCHW[:, :-1, from_next:last]
+    out[:, :, last:] = x_BTCHW[:, :, last:]
+    return out.flatten(0, 1)
+
+
+def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
+    """Lets the leading channels read a neighbouring frame; zeros enter at the borders.
+
+    Written as pads and one concatenation: it keeps channels_last memory, needs no permuted copy,
+    and exports to graphs without scattered writes.
+
+    Args:
+        x_NCHW: Folded frames.
+        frames: T.
+        from_next: The first so many channels read the next frame.
+        from_previous: The so many channels after these read the previous frame.
+    """
+    x_BCTS = time_view(x_NCHW, frames)
+    last = from_next + from_previous
+    parts = []
+    if from_next:
+        parts.append(F.pad(x_BCTS[:, :from_next, 1:], (0, 0, 0, 1)))
+    if from_previous:
+        parts.append(F.pad(x_BCTS[:, from_next:last, :-1], (0, 0, 1, 0)))
+    parts.append(x_BCTS[:, last:])
+    height, width = x_NCHW.shape[2:]
+    return fold_view(torch.cat(parts, dim=1), height, width)

@@ -1,0 +1,57 @@
+"""TSM: the temporal shift module."""
+
+import torch
+
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.shift import shift
+
+
+@register("tsm", at="before_conv1")
+class TSM(TemporalModule):
+    """Temporal shift (Lin et al., ICCV 2019, arXiv 1811.08383).
+
+    Bidirectional: the first C/divisor channels read the next frame, the following C/divisor the
+    previous one. Unidirectional (online TSM): the first C/divisor channels read the previous
+    frame, the others stay; note that the slot differs, as in the authors' code. Zeros enter at
+    the borders. The paper's residual shift is position `before_conv1`; its in-place variant,
+    which shifts the identity path too, is position `block`.
+
+    Weights: none. Multiply-adds: none. State when streaming: one past frame of C/divisor
+    channels; the bidirectional form looks one frame ahead.
+
+    Args:
+        channels: C.
+        frames: T.
+        divisor: 1/divisor of the channels is shifted in each direction.
+        bidirectional: False lets only the past enter.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int, divisor: int = 8, bidirectional: bool = True
+    ) -> None:
+        super().__init__(frames=frames, look_back=1, look_ahead=int(bidirectional))
+        directions = 2 if bidirectional else 1
+        if divisor < directions:
+            raise OptionError(
+                f"TSM divisor must be at least {directions} (the shifted shares must fit into the "
+                f"channels), got {divisor}."
+            )
+        share = channels // divisor
+        if share == 0:
+            raise OptionError(
+                f"TSM with divisor {divisor} shifts nothing at a width of {channels} channels; "
+                f"use a divisor of at most {channels}."
+            )
+        self.from_next = share if bidirectional else 0
+        self.from_previous = share
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Shifts: (N, C, H, W) -> (N, C, H, W)."""
+        return shift(
+            x_NCHW, self.frames, from_next=self.from_next, from_previous=self.from_previous
+        )
+
+    def extra_repr(self) -> str:
+        """Shown in the printed network."""
+        return f"from_next={self.from_next}, from_previous={self.from_previous}"

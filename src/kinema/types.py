@@ -1,0 +1,266 @@
+"""Values that travel between layers: frozen dataclasses, no torch model and no video code.
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, K classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.errors import CheckpointError, OptionError, did_you_mean
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SamplingName = Literal["segments", "dense"]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts about one video file or frame folder.
+
+    `frames` is the exact number of frames that can be addressed, `width` and `height` are in
+    pixels after `rotation_deg` (counter-clockwise, a multiple of 90) has been applied.
+    """
+
+    path: str
+    frames: int
+    rate_hz: float
+    duration_s: float
+    width: int
+    height: int
+    rotation_deg: int
+    codec: str
+    container: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of an annotation file: a video (path relative to the root) and its label.
+
+    `label` is None in test lists without labels. `start_frame` (0-based) and `frames` restrict
+    the row to a part of the video; `frames` None means up to the end.
+    """
+
+    path: str
+    label: int | None
+    start_frame: int = 0
+    frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The rows of one annotation file together with the class names its labels count in."""
+
+    samples: tuple[Sample, ...]
+    class_names: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a video becomes a clip: stored in every checkpoint, obeyed by every task.
+
+    Attributes:
+        frames: T, frames of one clip.
+        sampling: "segments" (one frame from each of T equal parts, TSN) or "dense" (T frames
+            evenly from a window of `window_frames` consecutive frames).
+        window_frames: Length of the dense window; unused by segments.
+        short_side_px: Frames are resized so that the short side has this length.
+        crop_px: Side of the square crop.
+        mean: Per RGB channel, for values in 0..1.
+        std: Per RGB channel, for values in 0..1.
+    """
+
+    frames: int = 8
+    sampling: SamplingName = "segments"
+    window_frames: int = 64
+    short_side_px: int = 256
+    crop_px: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise OptionError(f"frames must be at least 1, got {self.frames}.")
+        if self.sampling not in ("segments", "dense"):
+            raise OptionError(
+                f"sampling must be 'segments' or 'dense', got {self.sampling!r}. "
+                + did_you_mean(str(self.sampling), ("segments", "dense"))
+            )
+        if self.window_frames < self.frames:
+            raise OptionError(
+                f"window_frames ({self.window_frames}) must hold at least frames ({self.frames})."
+            )
+        if not 1 <= self.crop_px <= self.short_side_px:
+            raise OptionError(
+                f"crop_px ({self.crop_px}) must be between 1 and short_side_px "
+                f"({self.short_side_px})."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain form that is written to config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str) -> Self:
+        """Reads the plain form back.
+
+        Raises:
+            CheckpointError: a key is unknown; the message names `source`.
+        """
+        known = {f.name for f in fields(cls)}
+        for key in data:
+            if key not in known:
+                raise CheckpointError(
+                    f"{source}: unknown preprocessing key {key!r}. " + did_you_mean(key, known)
+                )
+        values = dict(data)
+        for key in ("mean", "std"):
+            if key in values:
+                values[key] = tuple(float(v) for v in values[key])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of one video at test time: `clips` in time times `crops` in space.
+
+    `crops` is 1 (center), 3 (along the long side) or 10 (four corners and center, each with its
+    mirror image). With `full_resolution` a crop takes the whole short side instead of the
+    `crop_px` of the preprocessing; with `crops=1` it is then the whole frame.
+    """
+
+    clips: int = 1
+    crops: int = 1
+    full_resolution: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clips < 1:
+            raise OptionError(f"clips must be at least 1, got {self.clips}.")
+        if self.crops not in (1, 3, 10):
+            raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
+
+    @property
+    def count(self) -> int:
+        """Views of one video."""
+        return self.clips * self.crops
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A video that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClassProb:
+    """A class with its probability (after softmax)."""
+
+    label: int
+    name: str
+    prob: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one video, best first, and all scores before softmax."""
+
+    path: str
+    top: tuple[ClassProb, ...]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Accuracy of one class; `accuracy` is None for a class without videos."""
+
+    label: int
+    name: str
+    videos: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the class's videos whose best class is right."""
+        return self.correct / self.videos if self.videos else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of a test protocol.
+
+    `scores` (V, K) are mean scores before softmax of the V readable videos, in the order of
+    `paths`; `labels` (V,) is -1 where the annotation has none. Accuracies are shares in 0..1 over
+    the labelled videos and None when no video has a label. `confusion` (K, K) counts videos by
+    (true class, predicted class).
+    """
+
+    top1: float | None
+    top5: float | None
+    mean_class: float | None
+    views: Views
+    skipped: tuple[Skipped, ...]
+    per_class: tuple[ClassResult, ...]
+    confusion: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    paths: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def videos(self) -> int:
+        """Videos that were scored."""
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """Which tensors of a network a weight file filled.
+
+    `copied` names are filled, `new` keep their own initialisation, `unused` are in the file and
+    have no place in the network (such as another classifier).
+    """
+
+    source: str
+    copied: tuple[str, ...]
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {len(self.copied)} tensors copied, {len(self.new)} new, "
+            f"{len(self.unused)} unused"
+        )
+
+
+@dataclass(frozen=True)
+class SiteCost:
+    """Cost of the temporal modules at one site, for one clip."""
+
+    site: str
+    module: str
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and multiply-accumulates (MACs) of one view of a network.
+
+    Counted are convolutions, linear layers and matrix products, as in the papers; `frames` and
+    `size_px` say for which clip.
+    """
+
+    params: int
+    macs: int
+    temporal_params: int
+    temporal_macs: int
+    frames: int
+    size_px: int
+    sites: tuple[SiteCost, ...] = field(default=())

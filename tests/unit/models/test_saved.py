@@ -1,0 +1,174 @@
+"""Saving and loading networks, weight files, and what must not load."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kinema.errors import CheckpointError
+from kinema.models.saved import load_saved, save
+from kinema.models.weights import read_tensors
+from kinema.models.zoo import create_model
+from kinema.types import Preprocessing
+
+LABELS = ("a", "b", "c")
+
+
+@pytest.fixture
+def net():
+    net = create_model("tim_resnet18", classes=3, frames=4, stages=(4, 5), init="random").eval()
+    torch.nn.init.normal_(net.head.classifier.weight)
+    return net
+
+
+def test_a_saved_network_gives_the_same_scores(net, tmp_path):
+    how = Preprocessing(frames=4, sampling="dense", window_frames=16, short_side_px=40, crop_px=32)
+    folder = save(net, tmp_path / "model", labels=LABELS, preprocessing=how)
+    again = load_saved(folder)
+    x = torch.randn(2, 4, 3, 32, 32)
+    assert torch.equal(again.net(x), net(x))
+    assert (again.labels, again.preprocessing, again.net.spec) == (LABELS, how, net.spec)
+    assert "tim_resnet18" in (folder / "README.md").read_text()
+
+
+def test_nothing_is_overwritten_unasked(net, tmp_path):
+    save(net, tmp_path / "model", labels=LABELS)
+    with pytest.raises(CheckpointError, match="already exists. .*overwrite=True"):
+        save(net, tmp_path / "model", labels=LABELS)
+    save(net, tmp_path / "model", labels=("x", "y", "z"), overwrite=True)
+    assert load_saved(tmp_path / "model").labels == ("x", "y", "z")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(CheckpointError, match="holds no network to overwrite"):
+        save(net, tmp_path / "other", labels=LABELS, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "other"]
+
+
+def test_labels_and_frames_must_fit(net, tmp_path):
+    with pytest.raises(CheckpointError, match="has 3 classes, but 2 class names"):
+        save(net, tmp_path / "model", labels=("a", "b"))
+    with pytest.raises(CheckpointError, match="takes 4 frames, but the preprocessing samples 8"):
+        save(net, tmp_path / "model", labels=LABELS, preprocessing=Preprocessing(frames=8))
+
+
+def test_weights_of_another_architecture_are_refused(net, tmp_path):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    other = create_model("tsn_resnet18", classes=3, frames=4)
+    save_file(other.state_dict(), folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="does not fit this network. Missing in the file: "):
+        load_saved(folder)
+
+
+def test_more_weights_than_the_network_has_are_refused(tmp_path):
+    plain = create_model("tsn_resnet18", classes=3, frames=4)
+    folder = save(plain, tmp_path / "model", labels=LABELS)
+    save_file({**plain.state_dict(), "extra.weight": torch.ones(2)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="another architecture .*such as extra.weight"):
+        load_saved(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "has format 99, this version of kinema reads 1"),
+        ({"network": None}, "is not complete"),
+        ({"labels": ["a"]}, "has 3 classes, but 1 class names"),
+    ],
+)
+def test_a_wrong_config_is_named(net, tmp_path, change, message):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=message):
+        load_saved(folder)
+
+
+def test_a_misspelt_preprocessing_key_is_named(net, tmp_path):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    text = (folder / "config.json").read_text().replace("crop_px", "crop_pix")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="'crop_pix'. Did you mean 'crop_px'"):
+        load_saved(folder)
+
+
+def test_a_folder_without_a_network_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="is not a kinema checkpoint: it has no config.json"):
+        load_saved(tmp_path)
+
+
+class Harmful:
+    """Would create a file when unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_weight_file_cannot_run_code(tmp_path):
+    file, trace = tmp_path / "harmful.pth", tmp_path / "trace"
+    file.write_bytes(pickle.dumps({"state_dict": Harmful(str(trace))}, protocol=2))
+    with pytest.raises(CheckpointError, match="without running code"):
+        read_tensors(file)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pth", b"", "is not a weight file"),
+        ("a.pth", b"no weights", "is not a weight file"),
+        ("a.safetensors", b"no weights", "is not a readable safetensors file"),
+    ],
+)
+def test_damaged_weight_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_tensors(tmp_path / name)
+
+
+def test_backbone_weights_from_a_file_are_reported(tmp_path):
+    source = create_model("tsn_resnet18", classes=3).backbone.state_dict()
+    torch.save(
+        {"state_dict": {**{f"module.{k}": v for k, v in source.items()}, "fc.bias": torch.ones(4)}},
+        tmp_path / "resnet18.pth",
+    )
+    net = create_model("tim_resnet18", classes=3, weights=tmp_path / "resnet18.pth")
+    report = net.weights_report
+    assert len(report.copied) == len(source)
+    assert report.unused == ("fc.bias",)
+    assert len(report.new) == 2 + 8
+    assert torch.equal(net.backbone.conv1.weight, source["conv1.weight"])
+
+
+def test_backbone_weights_of_another_backbone_are_refused(tmp_path):
+    source = create_model("tsn_resnet18", classes=3).backbone.state_dict()
+    torch.save(source, tmp_path / "resnet18.pth")
+    with pytest.raises(CheckpointError, match="resnet18.pth does not fit this network. Missing"):
+        create_model("tsm_resnet34", classes=3, weights=tmp_path / "resnet18.pth")
+
+
+def test_res2net_takes_published_names(tmp_path):
+    import timm
+
+    source = timm.create_model("res2net50_26w_4s")
+    torch.save(source.state_dict(), tmp_path / "res2net.pth")
+    net = create_model(
+        "tsn_res2net50_26w_4s", classes=3, frames=1, weights=tmp_path / "res2net.pth"
+    )
+    x = torch.randn(2, 1, 3, 64, 64)
+    source.reset_classifier(0)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            net.eval().backbone(x[:, 0]), source.eval()(x[:, 0]), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.data
+def test_real_mobilenet_weights_load_completely(data_dir):
+    file = data_dir / "weights" / "mobilenetv2_100_tf2_in1k_imagenetnorm.pth"
+    report = create_model("tsm_mobilenetv2_100", classes=3, weights=file).weights_report
+    assert report.unused == ("classifier.bias", "classifier.weight")
+    assert len(report.new) == 2
