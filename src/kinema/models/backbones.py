@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torchvision.models
@@ -83,7 +83,7 @@ def build_backbone(name: str) -> Backbone:
 
 
 def _from_timm(name: str) -> Backbone:
-    net = timm.create_model(name, num_classes=0)
+    net: Any = timm.create_model(name, num_classes=0)  # timm's attributes are untyped
     config = net.pretrained_cfg
     classifier = config.get("classifier", "fc")
     reductions = {info["module"]: int(info["reduction"]) for info in net.feature_info}

@@ -6,7 +6,6 @@ branch. `models/sites.py` turns a row into sites. A new family is a new row.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
 
 from torch import nn
 
@@ -113,4 +112,4 @@ def _stage_of(path: str, stage_ends: tuple[tuple[str, int], ...], order: dict[st
 def owner_of(block: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that holds the dotted `name`, and the last part of the name."""
     parent, _, leaf = name.rpartition(".")
-    return cast(nn.Module, block.get_submodule(parent)), leaf
+    return block.get_submodule(parent), leaf

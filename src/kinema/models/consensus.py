@@ -21,7 +21,7 @@ class ConsensusHead(nn.Module):
     def forward(self, features_ND: torch.Tensor, frames: int) -> torch.Tensor:
         """(B*T, D) features -> (B, T, K) scores of each frame."""
         scores_NK: torch.Tensor = self.classifier(self.dropout(features_ND))
-        return scores_NK.unflatten(0, (-1, frames))
+        return torch.unflatten(scores_NK, 0, (-1, frames))
 
 
 def average_consensus(scores_BTK: torch.Tensor) -> torch.Tensor:

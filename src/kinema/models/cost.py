@@ -10,14 +10,13 @@ from kinema.temporal import TemporalModule
 from kinema.types import Cost, SiteCost
 
 
-def count_cost(net: nn.Module, *, size_px: int) -> Cost:
-    """Counts one clip of `net.frames` frames of `size_px` x `size_px` pixels.
+def count_cost(net: nn.Module, *, frames: int, size_px: int) -> Cost:
+    """Counts one clip of `frames` frames of `size_px` x `size_px` pixels.
 
     A MAC is one multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's
     flop count. Counted are convolutions, linear layers and matrix products; norms, activations,
     pooling and shifts are not. Nothing is computed: the network runs on the meta device.
     """
-    frames = int(net.frames)
     probe = copy.deepcopy(net).to("meta").eval()
     clips = torch.empty(1, frames, 3, size_px, size_px, device="meta")
     counter = FlopCounterMode(display=False)

@@ -169,7 +169,7 @@ class VideoNetwork(nn.Module):
 
     def cost(self, size: int = 224) -> Cost:
         """Parameters and multiply-accumulates of one clip of `size` x `size` pixels."""
-        return count_cost(self, size_px=size)
+        return count_cost(self, frames=self.frames, size_px=size)
 
     def forward(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores clips.

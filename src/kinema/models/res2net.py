@@ -58,7 +58,8 @@ class Res2NetBlock(nn.Module):
         """(N, C, H, W) -> (N, 4p, H/stride, W/stride)."""
         out = self.act1(self.bn1(self.conv1(x_NCHW)))
         out = self.se(self.bn3(self.conv3(self.conv2(out))))
-        return self.act3(out + self.downsample(x_NCHW))
+        result: torch.Tensor = self.act3(out + self.downsample(x_NCHW))
+        return result
 
 
 def split_res2net_blocks(backbone: nn.Module) -> None:

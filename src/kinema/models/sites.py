@@ -7,7 +7,7 @@ backbone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -89,7 +89,7 @@ class _Place:
 
     @property
     def layer(self) -> nn.Module:
-        return cast(nn.Module, self.parent.get_submodule(self.leaf))
+        return self.parent.get_submodule(self.leaf)
 
 
 class SiteMap:
@@ -160,7 +160,7 @@ class SiteMap:
             host.replaced, host.replaced_by = (host.layer,), entry.name
             host.layer = module
         else:
-            module = entry.module(site.channels, frames=frames, **options)
+            module = entry.build(site.channels, frames=frames, options=options)
             (host.before if place.side == "before" else host.after)[entry.name] = module
         module.train(layer.training)
         setattr(place.parent, place.leaf, host)

@@ -110,6 +110,11 @@ class TemporalEntry:
         parameters = inspect.signature(self.module.__init__).parameters
         return tuple(p for p in parameters if p not in ("self", "channels", "frames"))
 
+    def build(self, channels: int, *, frames: int, options: Mapping[str, Any]) -> TemporalModule:
+        """A module for a site of `channels` channels."""
+        make: Callable[..., TemporalModule] = self.module
+        return make(channels, frames=frames, **options)
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raises UnknownNameError for an option that the module does not have."""
         for option in options:

@@ -13,7 +13,7 @@ def depthwise_reference(
     x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int
 ) -> torch.Tensor:
     """Plain form of `depthwise`: a sum of zero-padded, weighted neighbours."""
-    x_BTCHW = x_NCHW.unflatten(0, (-1, frames))
+    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     taps = weight_C1K1.shape[2]
     out = torch.zeros_like(x_BTCHW)
     for tap in range(taps):

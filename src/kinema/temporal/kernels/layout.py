@@ -12,11 +12,11 @@ def time_view(x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
     A channels_last input gives a channels_last view, on which operators along T read and write
     memory in order.
     """
-    x_BTSC = x_NCHW.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).flatten(2, 3)
+    x_BTSC = torch.unflatten(x_NCHW.permute(0, 2, 3, 1), 0, (-1, frames)).flatten(2, 3)
     return x_BTSC.permute(0, 3, 1, 2)
 
 
 def fold_view(x_BCTS: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """(B, C, T, S) -> (N, C, H, W), the inverse of `time_view`; a view for channels_last."""
-    x_NHWC = x_BCTS.permute(0, 2, 3, 1).flatten(0, 1).unflatten(1, (height, width))
+    x_NHWC = torch.unflatten(x_BCTS.permute(0, 2, 3, 1).flatten(0, 1), 1, (height, width))
     return x_NHWC.permute(0, 3, 1, 2)

@@ -13,7 +13,7 @@ def shift_reference(
     x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
 ) -> torch.Tensor:
     """Plain form of `shift`: slice assignments into a tensor of zeros."""
-    x_BTCHW = x_NCHW.unflatten(0, (-1, frames))
+    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     out = torch.zeros_like(x_BTCHW)
     last = from_next + from_previous
     out[:, :-1, :from_next] = x_BTCHW[:, 1:, :from_next]
