@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from kinema.data.decode import FrameSource, open_source
 from kinema.data.sampling import sampling_of
-from kinema.data.transforms import TestTransform
+from kinema.data.transforms import ViewTransform
 from kinema.errors import UnreadableVideoError
 from kinema.types import Annotations, Preprocessing, Sample, Skipped, Views
 
@@ -119,7 +119,7 @@ class VideoViews(Dataset[ViewItem | Skipped]):
         self.views = views
         self.indices = list(range(len(dataset))) if indices is None else indices
         self.sampling = sampling_of(dataset.preprocessing)
-        self.transform = TestTransform(dataset.preprocessing, views)
+        self.transform = ViewTransform(dataset.preprocessing, views)
         self.clips_per_item = max(1, VIEWS_PER_ITEM // views.crops)
         self.items_per_video = -(-views.clips // self.clips_per_item)
 
@@ -139,7 +139,7 @@ class VideoViews(Dataset[ViewItem | Skipped]):
                 frames = source.read(chosen.reshape(-1))
         except UnreadableVideoError as error:
             return Skipped(sample.path, str(error))
-        clips_KTCHW = frames.unflatten(0, (len(chosen), -1))
+        clips_KTCHW = torch.unflatten(frames, 0, (len(chosen), -1))
         crops = [self.transform(clip) for clip in clips_KTCHW]
         return ViewItem(torch.cat(crops), index)
 

@@ -1,0 +1,114 @@
+"""Class names and the labels that count in them."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinema.errors import AnnotationError, did_you_mean
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """The class names of a list file, in the order of their labels.
+
+    Read are one name per line, UCF101's `1 Name` lines, and JSON (a list of names, or an object
+    from name to number as in Something-Something V2).
+
+    Raises:
+        AnnotationError: the file is missing, empty, or its numbers do not count the classes.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise AnnotationError(f"Class list {file} does not exist.")
+    text = file.read_text(encoding="utf-8-sig")
+    if file.suffix.lower() == ".json":
+        names = _from_json(file, text)
+    else:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        numbered = [re.fullmatch(r"(\d+)\s+(.+)", name) for name in names]
+        rows = [match.groups() for match in numbered if match]
+        if len(rows) == len(names) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
+            names = [name for _, name in rows]
+    if not names:
+        raise AnnotationError(f"Class list {file} is empty.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise AnnotationError(f"Class list {file} names {twice!r} twice.")
+    return tuple(names)
+
+
+def _from_json(file: Path, text: str) -> list[str]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise AnnotationError(f"{file} is not valid JSON: {error}.") from error
+    if isinstance(content, list):
+        return [str(name) for name in content]
+    if not isinstance(content, dict):
+        raise AnnotationError(f"{file}: expected a JSON list or object of class names.")
+    by_label = {int(label): str(name) for name, label in content.items()}
+    if sorted(by_label) != list(range(len(content))):
+        raise AnnotationError(f"{file}: labels must count from 0 to {len(content) - 1}.")
+    return [by_label[label] for label in range(len(content))]
+
+
+@dataclass
+class ClassList:
+    """Turns the labels of an annotation file, names or numbers, into checked numbers.
+
+    An open list (no names known yet) takes any number and grows with the largest.
+    """
+
+    names: tuple[str, ...]
+    open: bool = False
+
+    @classmethod
+    def given_or_found(cls, given: tuple[str, ...] | None, found: Iterable[str]) -> "ClassList":
+        """The user's names, or the sorted labels of the file."""
+        labels = set(found)
+        if given is not None:
+            return cls(given)
+        if labels and all(re.fullmatch(r"\d+", label) for label in labels):
+            return cls(tuple(str(n) for n in range(max(map(int, labels)) + 1)))
+        return cls(tuple(sorted(labels)))
+
+    @classmethod
+    def given_or_counted(cls, given: tuple[str, ...] | None) -> "ClassList":
+        """The user's names, or as many numbers as the file uses."""
+        return cls(given) if given is not None else cls((), open=True)
+
+    @classmethod
+    def required(cls, given: tuple[str, ...] | None, source: Path) -> "ClassList":
+        """The user's names, which this format cannot do without."""
+        if given is None:
+            raise AnnotationError(
+                f"{source} names classes by text; give the data set's class list with classes=."
+            )
+        return cls(given)
+
+    def label_of(self, text: str, place: str) -> int:
+        """The label that a name or number means.
+
+        Raises:
+            AnnotationError: it is outside of the class list; the message names `place`.
+        """
+        if text in self.names:
+            return self.names.index(text)
+        if re.fullmatch(r"\d+", text):
+            label = int(text)
+            if self.open:
+                self.names = tuple(str(n) for n in range(max(label + 1, len(self.names))))
+            if label < len(self.names):
+                return label
+            raise AnnotationError(
+                f"{place}: label {label} is outside the class list, which has "
+                f"{len(self.names)} classes (0 to {len(self.names) - 1})."
+            )
+        raise AnnotationError(
+            f"{place}: {text!r} is not in the class list. " + did_you_mean(text, self.names)
+        )
+
+    def closed(self) -> "ClassList":
+        """The list as it stands after all labels were read."""
+        return ClassList(self.names)

@@ -1,0 +1,68 @@
+"""Left and right in class names: what a mirrored video shows.
+
+A mirror image swaps left and right and reverses the sense of a rotation. A class whose name says
+neither looks the same in a mirror.
+"""
+
+import re
+from collections.abc import Sequence
+
+_MIRRORED = {
+    "left": "right",
+    "right": "left",
+    "leftward": "rightward",
+    "rightward": "leftward",
+    "leftwards": "rightwards",
+    "rightwards": "leftwards",
+    "clockwise": "counterclockwise",
+    "counterclockwise": "clockwise",
+    "anticlockwise": "clockwise",
+    "cw": "ccw",
+    "ccw": "cw",
+}
+
+# A word is a run of letters; a capital after a small letter starts a new one (SwipeLeft).
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def mirrored_class_name(name: str) -> str | None:
+    """The name with its directions swapped; None when it names no direction.
+
+    Example:
+        >>> mirrored_class_name("Pushing something from left to right")
+        'Pushing something from right to left'
+        >>> mirrored_class_name("Bright lights") is None
+        True
+    """
+    joined = re.sub(r"(?i)\b(counter|anti)[- ](?=clockwise)", r"\1", name)
+    swapped = _WORD.sub(lambda match: _swap(match.group()), joined)
+    return None if swapped == joined else swapped
+
+
+def mirror_map(class_names: Sequence[str]) -> dict[int, int | None]:
+    """The label that a mirrored video has, for every label.
+
+    A label maps to itself when its name has no direction, and to None when it has one but no
+    class has the mirrored name: such a video must not be mirrored.
+    """
+    by_name = {_key(name): label for label, name in enumerate(class_names)}
+    mirrored: dict[int, int | None] = {}
+    for label, name in enumerate(class_names):
+        other = mirrored_class_name(name)
+        mirrored[label] = label if other is None else by_name.get(_key(other))
+    return mirrored
+
+
+def _swap(word: str) -> str:
+    other = _MIRRORED.get(word.lower())
+    if other is None:
+        return word
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other
+
+
+def _key(name: str) -> str:
+    """Spelling that does not tell classes apart: case, and counter- or anticlockwise."""
+    text = re.sub(r"(counter|anti)[- ]?clockwise", "counterclockwise", name.lower())
+    return " ".join(text.split())
