@@ -1,0 +1,1 @@
+"""The command line: parse, call a task, print. One file per command."""

@@ -209,7 +209,7 @@ class VideoNetwork(nn.Module):
         if not clips.is_floating_point():
             raise InputShapeError(
                 f"{self.name} wants normalised floating-point clips, got {clips.dtype}. "
-                "kinema.data.normalise turns uint8 RGB into them."
+                "kinema.data.transforms.normalise turns uint8 RGB into them."
             )
 
 

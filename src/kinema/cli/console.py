@@ -1,0 +1,52 @@
+"""What all commands share: where they print, and what they accept."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of tables.")
+]
+ClipsOption = Annotated[int, typer.Option(help="Clips over the length of each video.", min=1)]
+CropsOption = Annotated[int, typer.Option(help="Crops of each clip: 1 (center), 3 or 10.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")
+]
+
+
+def results() -> Console:
+    """Results go to stdout."""
+    return Console(highlight=False)
+
+
+def notes() -> Console:
+    """Everything else goes to stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """Prints the one document of `--json`."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, on a terminal only; call it with (done, total)."""
+    bar = Progress(
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=notes(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    task = bar.add_task(title, total=None)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total)

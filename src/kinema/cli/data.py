@@ -1,0 +1,144 @@
+"""`kinema data`: render, check and convert data sets."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results
+
+if TYPE_CHECKING:
+    from kinema.data.check import CheckReport
+    from kinema.types import Annotations
+
+app = typer.Typer(no_args_is_help=True, help="Render, check and convert data sets.")
+
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="csv, folders, video_list, rawframe_list, kinetics, sthv1, sthv2, jester, ucf101, "
+        "hmdb51 or diving48.",
+    ),
+]
+ClassesOption = Annotated[
+    Path | None, typer.Option(help="File with the class names, for formats without them.")
+]
+
+
+@app.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    train: Annotated[int, typer.Option(help="Training videos per class.", min=1)] = 80,
+    val: Annotated[int, typer.Option(help="Validation videos per class.", min=1)] = 12,
+    size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 96,
+    camera: Annotated[float, typer.Option(help="Camera pan and shake, 0 to 1.")] = 0.15,
+    speed_range: Annotated[float, typer.Option(help="Fastest to slowest motion, from 1.")] = 1.5,
+    scale_range: Annotated[float, typer.Option(help="Largest to smallest motion, from 1.")] = 1.3,
+    seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Render the synthetic motion set: real videos whose classes differ only in motion.
+
+    Example: kinema data synth motion --train 100 --camera 0.5
+    """
+    from kinema.data.motion import MOTION_CLASSES
+    from kinema.data.synthetic import MotionSettings, render_motion_set
+
+    settings = MotionSettings(
+        train_per_class=train,
+        val_per_class=val,
+        size_px=size,
+        camera=camera,
+        speed_range=speed_range,
+        scale_range=scale_range,
+        seed=seed,
+    )
+    with progress_bar("rendering") as progress:
+        folder = render_motion_set(out, settings=settings, progress=progress)
+    videos = len(MOTION_CLASSES) * (train + val)
+    if as_json:
+        print_json({"out": str(folder), "videos": videos, "classes": list(MOTION_CLASSES)})
+    else:
+        results().print(f"{videos} videos of {len(MOTION_CLASSES)} classes in {folder}")
+
+
+@app.command("check")
+def check(
+    annotations: Annotated[
+        list[Path], typer.Argument(help="Annotation files, such as train.csv val.csv.")
+    ],
+    root: Annotated[Path, typer.Option(help="Folder that the paths are relative to.")],
+    format_: FormatOption = "csv",
+    classes: ClassesOption = None,
+    split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
+    min_frames: Annotated[int, typer.Option(help="Fewest frames of a good video.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Find unreadable, short, doubly listed and wrongly labelled videos.
+
+    The exit code is 1 when anything is wrong.
+
+    Example: kinema data check train.csv val.csv --root videos
+    """
+    from kinema.data.annotations import read_annotations
+    from kinema.data.check import check_dataset
+
+    splits: dict[str, Annotations] = {}
+    names: Path | tuple[str, ...] | None = classes
+    for file in annotations:
+        rows = read_annotations(file, format=format_, root=root, classes=names, split=split)
+        names = rows.class_names
+        splits[str(file)] = rows
+    with progress_bar("checking") as progress:
+        report = check_dataset(splits, root, min_frames=min_frames, progress=progress)
+    _print_check(report, as_json=as_json)
+    if report.bad:
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert(
+    annotations: Annotated[Path, typer.Argument(help="Annotation file or folder.")],
+    out: Annotated[Path, typer.Argument(help="CSV file to write.")],
+    format_: FormatOption = "csv",
+    root: Annotated[Path | None, typer.Option(help="Folder of the videos (kinetics).")] = None,
+    classes: ClassesOption = None,
+    split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
+    subset: Annotated[str, typer.Option(help="train or test, for hmdb51.")] = "train",
+    as_json: JsonOption = False,
+) -> None:
+    """Turn any annotation format into a plain CSV (path, label, start_frame, frames).
+
+    Example: kinema data convert trainlist01.txt train.csv --format ucf101
+    """
+    from kinema.data.annotations import read_annotations, write_csv
+
+    if out.exists():
+        raise typer.BadParameter(f"{out} already exists", param_hint="OUT")
+    rows = read_annotations(
+        annotations, format=format_, root=root, classes=classes, split=split, subset=subset
+    )
+    write_csv(rows, out)
+    if as_json:
+        document = {"out": str(out), "videos": len(rows.samples), "classes": len(rows.class_names)}
+        print_json(document)
+    else:
+        results().print(f"{len(rows.samples)} videos of {len(rows.class_names)} classes in {out}")
+
+
+def _print_check(report: "CheckReport", *, as_json: bool) -> None:
+    if as_json:
+        rows = [{"split": b.split, "path": b.path, "reason": b.reason} for b in report.bad]
+        print_json({"videos": report.videos, "ok": report.ok, "bad": rows})
+        return
+    from rich.table import Table
+
+    if report.bad:
+        table = Table("split", "path", "what is wrong")
+        for bad in report.bad:
+            table.add_row(bad.split, bad.path, bad.reason)
+        results().print(table)
+    results().print(f"{report.ok} of {report.videos} videos are good")
+    if report.bad:
+        notes().print(f"{len(report.bad)} videos need attention")

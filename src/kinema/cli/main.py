@@ -1,0 +1,69 @@
+"""The `kinema` program: its commands, its exit codes and its error messages."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from kinema.cli import data, describe, evaluate, models, predict, quickstart, train
+from kinema.cli.console import notes
+from kinema.errors import KinemaError
+
+app = typer.Typer(
+    name="kinema",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import kinema
+
+        typer.echo(f"kinema {kinema.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def kinema(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Action recognition in video: train, evaluate and predict.
+
+    Start with [bold]kinema quickstart[/bold]. Results go to stdout, messages to stderr; the exit
+    code is 0 when done, 1 when something failed, 2 for wrong use.
+    """
+
+
+app.command("quickstart")(quickstart.quickstart)
+app.command("models")(models.models)
+app.command("describe")(describe.describe)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+
+
+def run() -> None:
+    """Entry point: an error that the user can mend becomes one message and exit code 1."""
+    try:
+        app()
+    except KinemaError as error:
+        if os.environ.get("KINEMA_DEBUG"):
+            raise
+        notes().print(f"[bold red]Error:[/bold red] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(1)
+
+
+def _plain(text: str) -> str:
+    """Brackets of a message are no markup."""
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    run()

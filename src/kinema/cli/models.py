@@ -1,0 +1,35 @@
+"""`kinema models`: what there is to choose from."""
+
+from typing import Annotated
+
+import typer
+
+from kinema.cli.console import JsonOption, print_json, results
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'tsm_*'.")] = "*",
+    as_json: JsonOption = False,
+) -> None:
+    """List networks, temporal modules and backbones.
+
+    A network is <family>_<backbone>; any CNN of timm can be the backbone.
+
+    Example: kinema models 'tim_*50*'
+    """
+    from kinema.models.backbones import list_backbones
+    from kinema.models.zoo import list_models
+    from kinema.temporal import list_temporal
+
+    names = list_models(pattern)
+    if as_json:
+        print_json(names)
+        return
+    out = results()
+    for name in names:
+        out.print(name)
+    if pattern == "*":
+        out.print(f"\nTemporal modules: {', '.join(list_temporal())}")
+        out.print(f"Backbones: {', '.join(list_backbones())}, and any CNN of timm")
+    elif not names:
+        raise typer.BadParameter(f"no network matches {pattern!r}", param_hint="PATTERN")

@@ -1,0 +1,111 @@
+"""`kinema predict`: what happens in videos."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinema.cli.console import (
+    ClipsOption,
+    CropsOption,
+    DeviceOption,
+    JsonOption,
+    notes,
+    print_json,
+    progress_bar,
+    results,
+)
+from kinema.errors import UnreadableVideoError
+
+if TYPE_CHECKING:
+    from kinema.predict import Recognizer
+    from kinema.types import Prediction
+
+Outcome = tuple[str, "Prediction | str"]  # path, and the prediction or why there is none
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a network, such as runs/x/best.")],
+    videos: Annotated[
+        list[Path], typer.Argument(help="Video files, folders of videos, folders of frames.")
+    ],
+    top: Annotated[int, typer.Option(help="Classes to name for each video.", min=1)] = 5,
+    clips: ClipsOption = 1,
+    crops: CropsOption = 1,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the most probable classes of each video.
+
+    A video that cannot be read gets an error in its place, the others go on, and the exit code is
+    1 at the end.
+
+    Example: kinema predict runs/x/best clip.mp4 more_clips/
+    """
+    from kinema.predict import Recognizer
+    from kinema.types import Views
+
+    Views(clips=clips, crops=crops)  # refuses wrong numbers before the network is loaded
+    paths = list(_expanded(videos))
+    recogniser = Recognizer.load(checkpoint, device=device)
+    outcomes: list[Outcome] = []
+    with progress_bar("predicting") as progress:
+        for done, path in enumerate(paths, start=1):
+            outcomes.append((str(path), _outcome(recogniser, path, clips, crops, top)))
+            progress(done, len(paths))
+    failed = [path for path, outcome in outcomes if isinstance(outcome, str)]
+    if as_json:
+        print_json([_row(path, outcome) for path, outcome in outcomes])
+    else:
+        _print(outcomes)
+    if failed:
+        notes().print(f"{len(failed)} of {len(outcomes)} videos could not be read")
+        raise typer.Exit(1)
+
+
+def _expanded(videos: list[Path]) -> Iterator[Path]:
+    """Folders become the videos in them; a folder of frames is one video."""
+    from kinema.data.decode import is_video_path
+    from kinema.data.folder import FRAME_SUFFIXES
+
+    for path in videos:
+        if not path.is_dir():
+            yield path
+            continue
+        if any(file.suffix.lower() in FRAME_SUFFIXES for file in path.iterdir()):
+            yield path
+            continue
+        found = sorted(file for file in path.rglob("*") if is_video_path(file))
+        yield from found or [path]
+
+
+def _outcome(
+    recogniser: "Recognizer", path: Path, clips: int, crops: int, top: int
+) -> "Prediction | str":
+    try:
+        return recogniser.predict(path, clips=clips, crops=crops, top=top)
+    except UnreadableVideoError as error:
+        return str(error)
+
+
+def _row(path: str, outcome: "Prediction | str") -> dict[str, object]:
+    if isinstance(outcome, str):
+        return {"path": path, "error": outcome}
+    top = [{"label": c.label, "name": c.name, "prob": round(c.prob, 6)} for c in outcome.top]
+    return {"path": path, "top": top}
+
+
+def _print(outcomes: list[Outcome]) -> None:
+    from rich.table import Table
+
+    table = Table("video", "class", "probability", show_lines=len(outcomes) > 1)
+    for path, outcome in outcomes:
+        if isinstance(outcome, str):
+            reason = outcome.replace("[", r"\[")
+            table.add_row(path, f"[red]{reason}[/red]", "")
+        else:
+            names = "\n".join(c.name for c in outcome.top)
+            probs = "\n".join(f"{100 * c.prob:5.1f} %" for c in outcome.top)
+            table.add_row(path, names, probs)
+    results().print(table)

@@ -1,0 +1,269 @@
+"""`kinema quickstart`: the main job, end to end, on videos rendered on the spot."""
+
+import logging
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results
+from kinema.errors import KinemaError
+
+if TYPE_CHECKING:
+    from kinema.predict import Recognizer
+    from kinema.types import Prediction, Report
+
+NETWORKS = {
+    "tsn": "looks at every frame by itself",
+    "tsm": "shifts part of its features to the neighbouring frames",
+}
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """One network of the quick start."""
+
+    run: Path
+    about: str
+    train_s: float
+    epochs: int
+    recogniser: "Recognizer"
+    report: "Report"
+
+    @property
+    def top1(self) -> float:
+        return self.report.top1 or 0.0
+
+
+def quickstart(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for everything; runs/quickstart when not given."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings to change, such as train.epochs=2.", metavar="KEY=VALUE"),
+    ] = None,
+    train: Annotated[int, typer.Option(help="Training videos per class.", min=1)] = 100,
+    val: Annotated[int, typer.Option(help="Validation videos per class.", min=1)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Render videos, train a network without and one with a temporal module, compare them.
+
+    Takes a few minutes on two cores. An interrupted quick start goes on where it was when it is
+    started again with the same folder.
+
+    Example: kinema quickstart --out runs/first
+    """
+    from kinema.data.synthetic import MotionSettings, render_motion_set
+
+    folder = _folder(out)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("kinema").setLevel(logging.INFO)
+    say = notes().print
+    say(f"[bold]1/4[/bold] Rendering videos into {folder}/motion")
+    settings = MotionSettings(train_per_class=train, val_per_class=val)
+    with progress_bar("rendering") as progress:
+        videos = render_motion_set(folder / "motion", settings=settings, progress=progress)
+    trained = []
+    for number, (name, about) in enumerate(NETWORKS.items(), start=2):
+        say(f"[bold]{number}/4[/bold] Training {name.upper()}, which {about}")
+        trained.append(_train(name, about, videos, folder / name, overrides or []))
+    say("[bold]4/4[/bold] Predicting one clip and writing the report")
+    prediction, truth = _predict(trained[-1], videos)
+    page = _write_page(folder, trained, prediction, truth, videos)
+    if as_json:
+        print_json(_document(trained, prediction, page))
+    else:
+        _print(trained, prediction, truth, page)
+
+
+def _folder(out: Path | None) -> Path:
+    """The folder of this quick start; a finished one is never overwritten."""
+    if out is not None:
+        if (out / PAGE).exists():
+            raise KinemaError(
+                f"{out} holds a finished quick start ({out / PAGE}). Choose another --out."
+            )
+        return out
+    first = Path("runs") / "quickstart"
+    number, folder = 1, first
+    while (folder / PAGE).exists():
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return folder
+
+
+def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str]) -> _Trained:
+    """Trains by the embedded recipe and evaluates the last network."""
+    from kinema.data.annotations import read_annotations
+    from kinema.data.dataset import VideoDataset
+    from kinema.evaluate import evaluate
+    from kinema.predict import Recognizer
+    from kinema.report.figures import draw_confusion, draw_curves
+    from kinema.train.loop import train
+    from kinema.train.recipe import load_recipe
+
+    recipe = load_recipe(
+        Path(str(files("kinema") / "recipes" / "quickstart.toml")),
+        [
+            f"model.temporal={name}",
+            f"data.train={videos / 'train.csv'}",
+            f"data.val={videos / 'val.csv'}",
+            f"data.root={videos / 'videos'}",
+            f"data.classes={videos / 'classes.txt'}",
+            *overrides,
+        ],
+    )
+    result = train(recipe, out=run, resume=(run / "recipe.toml").exists())
+    recogniser = Recognizer.load(run / "last")
+    rows = read_annotations(videos / "val.csv", classes=recogniser.labels)
+    dataset = VideoDataset(rows, videos / "videos", recogniser.preprocessing)
+    report = evaluate(recogniser.net, dataset, batch_views=16, workers=recipe.data.workers)
+    draw_curves(run / "metrics.jsonl", run / "curves.png")
+    draw_confusion(report, run / "confusion.png")
+    return _Trained(run, about, result.train_s, result.epochs, recogniser, report)
+
+
+def _predict(trained: _Trained, videos: Path) -> tuple["Prediction", str]:
+    """The network's answer for the first validation video, and what it is."""
+    from kinema.data.motion import MOTION_CLASSES
+
+    truth = MOTION_CLASSES[0]
+    path = videos / "videos" / truth / "val_0000.mp4"
+    return trained.recogniser.predict(path, top=5), truth
+
+
+def _pair_top1(report: "Report") -> float:
+    """Share of the videos for which the class or its reverse was named."""
+    from kinema.data.motion import REVERSED_PAIRS
+
+    pair = {name: i for i, names in enumerate(REVERSED_PAIRS) for name in names}
+    numbers = [pair[name] for name in report.class_names]
+    found = numbers_equal = 0
+    for (true, predicted), count in _counts(report):
+        found += count
+        numbers_equal += count if numbers[true] == numbers[predicted] else 0
+    return numbers_equal / found
+
+
+def _counts(report: "Report") -> list[tuple[tuple[int, int], int]]:
+    classes = range(len(report.class_names))
+    return [((i, j), int(report.confusion[i, j])) for i in classes for j in classes]
+
+
+def _write_page(
+    folder: Path, trained: list[_Trained], prediction: "Prediction", truth: str, videos: Path
+) -> Path:
+    from kinema.data.motion import REVERSED_PAIRS
+    from kinema.report.figures import draw_confusion, draw_curves
+    from kinema.report.html import (
+        PredictionSection,
+        QuickstartPage,
+        RunSection,
+        SampleStrip,
+        write_report,
+    )
+
+    best = trained[-1]
+    page = QuickstartPage(
+        runs=[
+            RunSection(
+                name=t.recogniser.net.name,
+                about=t.about,
+                top1=t.top1,
+                pair_top1=_pair_top1(t.report),
+                train_s=t.train_s,
+                epochs=t.epochs,
+                params=sum(p.numel() for p in t.recogniser.net.parameters()),
+                curves_png=draw_curves(t.run / "metrics.jsonl", title=t.recogniser.net.name),
+                confusion_png=draw_confusion(t.report, title=t.recogniser.net.name),
+            )
+            for t in trained
+        ],
+        samples=[
+            SampleStrip(name, other, _strip(videos / "videos" / name / "val_0001.mp4"))
+            for name, other in REVERSED_PAIRS
+        ],
+        prediction=PredictionSection(
+            path=prediction.path,
+            network=best.recogniser.net.name,
+            truth=truth,
+            top=prediction.top,
+            png=_strip(Path(prediction.path)),
+        ),
+        facts=_facts(),
+        commands=[
+            f"kinema predict {best.run}/last {videos}/videos",
+            f"kinema evaluate {best.run}/last --data {videos}/val.csv --root {videos}/videos",
+            f"kinema train {best.run}/recipe.toml train.epochs=40 --out runs/longer",
+            "kinema models",
+        ],
+    )
+    return write_report(page, folder / PAGE)
+
+
+def _strip(path: Path) -> bytes:
+    """Eight frames of a video, evenly spread."""
+    from kinema.data.decode import open_source
+    from kinema.data.sampling import SegmentSampling
+    from kinema.report.figures import draw_frames
+
+    with open_source(path) as source:
+        return draw_frames(source.read(SegmentSampling(8).test(source.info.frames, 1)[0]))
+
+
+def _facts() -> dict[str, str]:
+    from kinema.train.machine import run_facts
+
+    facts: dict[str, Any] = run_facts()
+    machine, versions = facts["machine"], facts["versions"]
+    return {
+        "Processor": f"{machine['cpu']}, {machine['cores']} cores",
+        "Memory": f"{machine['memory_gb']} GB",
+        "GPU": ", ".join(machine["gpus"]) or "none",
+        "Versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+    }
+
+
+def _document(trained: list[_Trained], prediction: "Prediction", page: Path) -> dict[str, object]:
+    return {
+        "runs": [
+            {
+                "model": t.recogniser.net.name,
+                "top1": t.top1,
+                "pair_top1": _pair_top1(t.report),
+                "train_s": round(t.train_s, 1),
+            }
+            for t in trained
+        ],
+        "prediction": {
+            "path": prediction.path,
+            "top": [{"label": c.label, "name": c.name, "prob": c.prob} for c in prediction.top],
+        },
+        "report": str(page),
+    }
+
+
+def _print(trained: list[_Trained], prediction: "Prediction", truth: str, page: Path) -> None:
+    from rich.table import Table
+
+    table = Table("network", "top-1", "right pair", "training", title="Validation accuracy")
+    for t in trained:
+        table.add_row(
+            t.recogniser.net.name,
+            f"{100 * t.top1:.1f} %",
+            f"{100 * _pair_top1(t.report):.1f} %",
+            f"{t.train_s:.0f} s",
+        )
+    out = results()
+    out.print(table)
+    out.print(
+        "Every class has a reverse: without the order of frames, half of the pair is a guess."
+    )
+    best = prediction.top[0]
+    out.print(f"{prediction.path}: {best.name} ({100 * best.prob:.1f} %), truly {truth}")
+    out.print(f"Report: {page}")

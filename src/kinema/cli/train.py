@@ -1,0 +1,69 @@
+"""`kinema train`: a recipe becomes a run folder."""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinema.cli.console import JsonOption, notes, print_json, results
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings to change, such as train.epochs=10.", metavar="KEY=VALUE"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/<recipe>-<date> when not given.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder of an interrupted run to go on with.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network on labelled videos.
+
+    The run folder gets the full settings, metrics.jsonl, TensorBoard events, curves.png, and the
+    networks of the best and the last epoch.
+
+    Example: kinema train recipes/own_videos.toml data.root=videos train.epochs=20
+    """
+    if out is not None and resume is not None:
+        raise typer.BadParameter("give --out for a new run or --resume for an old one, not both")
+    from kinema.report.figures import draw_curves
+    from kinema.train.loop import train as run_training
+    from kinema.train.recipe import load_recipe
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("kinema").setLevel(logging.INFO)
+    settings = load_recipe(recipe, overrides or ())
+    folder = resume or out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    result = run_training(
+        settings,
+        out=folder,
+        resume=resume is not None,
+        on_epoch=lambda run: draw_curves(run / "metrics.jsonl", run / "curves.png"),
+    )
+    if result.rank != 0:
+        return
+    best = {"top1": result.best.top1, "epoch": result.best.epoch}
+    if as_json:
+        print_json(
+            {
+                "run": str(result.run),
+                "epochs": result.epochs,
+                "best": best,
+                "train_s": round(result.train_s, 1),
+                "bound": result.bound,
+                "skipped": result.skipped,
+            }
+        )
+        return
+    results().print(
+        f"Best validation top-1 {100 * result.best.top1:.2f} % in epoch {result.best.epoch} "
+        f"of {result.epochs}; {result.run}/best holds that network"
+    )
+    notes().print(f"Ask it: kinema predict {result.run}/best VIDEO")

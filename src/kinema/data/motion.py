@@ -1,0 +1,145 @@
+"""The motions of the synthetic set: seven pairs of classes that are each other's reverse.
+
+Of each pair the first motion is written down here; a video of the second is a video of the first
+played backwards. So both have, by construction, the same distribution of unordered frames.
+
+Units: positions in half frame sides (-1 to 1, y down), angles in radians, time in frames.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Track:
+    """The object over time, each (T,): place, size, angle, and how much it glows (0 to 1)."""
+
+    x: Array
+    y: Array
+    size: Array
+    angle: Array
+    glow: Array
+
+
+@dataclass(frozen=True)
+class MotionRange:
+    """What the difficulty settings leave open: factors of speed and of extent."""
+
+    speed: float
+    scale: float
+
+
+def _progress(frames: int, length: float, rng: Rng) -> Array:
+    """0 to 1 over a stretch of `length` of the clip at a random time; rest before and after."""
+    active = max(4.0, length * frames)
+    start = rng.uniform(0, max(0.0, frames - active))
+    return np.clip((np.arange(frames) - start) / active, 0, 1)
+
+
+def _still(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    """An object at rest at a random place."""
+    ones = np.ones(frames)
+    return Track(
+        x=ones * rng.uniform(-0.35, 0.35),
+        y=ones * rng.uniform(-0.35, 0.35),
+        size=ones * rng.uniform(0.34, 0.44) * motion.scale**0.5,
+        angle=ones * rng.uniform(0, 2 * np.pi),
+        glow=0 * ones,
+    )
+
+
+def _stretch(motion: MotionRange, rng: Rng) -> float:
+    """The share of the clip that the motion takes: the faster, the shorter."""
+    return float(np.clip(rng.uniform(0.75, 0.95) / motion.speed, 0.15, 1.0))
+
+
+def _line(frames: int, motion: MotionRange, rng: Rng, *, across: bool) -> Track:
+    track = _still(frames, motion, rng)
+    way = rng.uniform(0.8, 1.2) * motion.scale
+    offset = way * (_progress(frames, _stretch(motion, rng), rng) - 0.5)
+    if across:
+        return Track(track.x + offset, track.y, track.size, track.angle, track.glow)
+    return Track(track.x, track.y - offset, track.size, track.angle, track.glow)
+
+
+def _move_right(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    return _line(frames, motion, rng, across=True)
+
+
+def _move_up(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    return _line(frames, motion, rng, across=False)
+
+
+def _approach(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    track = _still(frames, motion, rng)
+    ratio = rng.uniform(2.0, 2.6) ** motion.scale
+    growth = ratio ** (_progress(frames, _stretch(motion, rng), rng) - 0.5)
+    return Track(track.x, track.y, track.size * growth, track.angle, track.glow)
+
+
+def _rotate_cw(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    track = _still(frames, motion, rng)
+    turn = rng.uniform(0.9, 1.3) * np.pi * motion.scale
+    angle = track.angle + turn * _progress(frames, _stretch(motion, rng), rng)
+    return Track(track.x, track.y, 1.25 * track.size, angle, track.glow)
+
+
+def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    """Two events of equal length, one right after the other; each is its own reverse."""
+    track = _still(frames, motion, rng)
+    progress = _progress(frames, _stretch(motion, rng), rng)
+    inside = (progress > 0) & (progress < 1)
+    glow = np.where(inside & (progress < 0.5), 1.0, 0.0)
+    hop = np.where(progress >= 0.5, np.sin(np.pi * (2 * progress - 1)), 0.0)
+    y = track.y + 0.2 - 0.6 * motion.scale * np.clip(hop, 0, 1)
+    return Track(track.x, y, track.size, track.angle, glow)
+
+
+def _climb_and_drop(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    """Periodic: climbs slowly and drops quickly, again and again."""
+    track = _still(frames, motion, rng)
+    periods = rng.uniform(1.6, 2.4) * motion.speed**0.5
+    phase = (rng.uniform(0, 1) + periods * np.arange(frames) / frames) % 1
+    height = np.where(phase < 0.8, phase / 0.8, (1 - phase) / 0.2)
+    y = track.y + 0.8 * motion.scale * (0.5 - height)
+    return Track(track.x, y, track.size, track.angle, track.glow)
+
+
+def _creep_out_dash_back(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    """Pretends to leave: creeps away in some direction and dashes back to where it was."""
+    track = _still(frames, motion, rng)
+    progress = _progress(frames, _stretch(motion, rng), rng)
+    away = np.where(progress < 0.8, progress / 0.8, (1 - progress) / 0.2)
+    direction, way = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.0) * motion.scale
+    x = track.x + way * away * np.cos(direction)
+    y = track.y + way * away * np.sin(direction)
+    return Track(x, y, track.size, track.angle, track.glow)
+
+
+# (class as written here, class that is its reverse, motion)
+_PAIRS: tuple[tuple[str, str, Callable[[int, MotionRange, Rng], Track]], ...] = (
+    ("move_right", "move_left", _move_right),
+    ("move_up", "move_down", _move_up),
+    ("approach", "recede", _approach),
+    ("rotate_cw", "rotate_ccw", _rotate_cw),
+    ("flash_then_hop", "hop_then_flash", _flash_then_hop),
+    ("climb_and_drop", "jump_and_sink", _climb_and_drop),
+    ("creep_out_dash_back", "dash_out_creep_back", _creep_out_dash_back),
+)
+
+REVERSED_PAIRS: tuple[tuple[str, str], ...] = tuple((a, b) for a, b, _ in _PAIRS)
+MOTION_CLASSES: tuple[str, ...] = tuple(name for pair in REVERSED_PAIRS for name in pair)
+
+
+def draw_track(class_name: str, frames: int, motion: MotionRange, rng: Rng) -> tuple[Track, bool]:
+    """A random motion of the pair that the class belongs to, and whether to play it backwards."""
+    for forward, backward, draw in _PAIRS:
+        if class_name in (forward, backward):
+            return draw(frames, motion, rng), class_name == backward
+    raise AssertionError(f"{class_name} is not one of {MOTION_CLASSES}")

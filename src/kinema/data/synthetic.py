@@ -1,0 +1,247 @@
+"""The synthetic motion set: real video files whose classes differ only in motion.
+
+Fourteen classes in seven pairs, each the other played backwards (see `motion.py`), with random
+objects, backgrounds, sizes, speeds, start times and camera motion. A network that does not see
+the order of frames can at best tell the pairs apart and must guess within each. Every frame is
+coded by itself, so that no trace of the coder's motion compensation tells the direction of time.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.data.motion import MOTION_CLASSES, MotionRange, draw_track
+from kinema.data.scene import draw_camera, draw_look, render
+from kinema.errors import KinemaError, OptionError
+
+SETTINGS_FILE = "settings.json"
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """What to render.
+
+    Attributes:
+        train_per_class: Videos per class for training.
+        val_per_class: Videos per class for validation.
+        size_px: Side of the square frames.
+        min_frames: Shortest video.
+        max_frames: Longest video.
+        rate_hz: Frames per second.
+        camera: Amount of camera pan and shake, 0 for none, 1 for a lot.
+        speed_range: How many times faster the fastest motion is than the slowest, from 1.
+        scale_range: How many times larger the largest motion is than the smallest, from 1.
+        seed: Every video has its own seed made from this one.
+    """
+
+    train_per_class: int = 40
+    val_per_class: int = 12
+    size_px: int = 96
+    min_frames: int = 24
+    max_frames: int = 40
+    rate_hz: int = 12
+    camera: float = 0.15
+    speed_range: float = 1.5
+    scale_range: float = 1.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train_per_class < 1 or self.val_per_class < 1:
+            raise OptionError("train_per_class and val_per_class must be at least 1.")
+        if self.size_px < 32 or self.size_px % 2:
+            raise OptionError(f"size_px must be even and at least 32, got {self.size_px}.")
+        if not 8 <= self.min_frames <= self.max_frames:
+            raise OptionError(
+                f"Frames must be at least 8 and ascending, got {self.min_frames} to "
+                f"{self.max_frames}."
+            )
+        if self.rate_hz < 1:
+            raise OptionError(f"rate_hz must be at least 1, got {self.rate_hz}.")
+        if self.camera < 0 or self.camera > 1:
+            raise OptionError(f"camera must be between 0 and 1, got {self.camera}.")
+        if min(self.speed_range, self.scale_range) < 1:
+            raise OptionError("speed_range and scale_range are ratios of at least 1.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One video to write."""
+
+    split: str
+    class_name: str
+    seed: tuple[int, ...]
+    path: str
+
+
+def render_video(
+    class_name: str, seed: tuple[int, ...], settings: MotionSettings
+) -> NDArray[np.uint8]:
+    """The frames of one video: (T, S, S, 3) RGB.
+
+    For one seed the two classes of a pair give the same frames in opposite order.
+
+    Example:
+        >>> settings = MotionSettings(size_px=32)
+        >>> there = render_video("move_right", (1,), settings)
+        >>> back = render_video("move_left", (1,), settings)
+        >>> bool((there[::-1] == back).all())
+        True
+    """
+    rng = np.random.default_rng(seed)
+    frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
+    motion = MotionRange(
+        speed=_spread(settings.speed_range, rng), scale=_spread(settings.scale_range, rng)
+    )
+    track, backwards = draw_track(class_name, frames, motion, rng)
+    camera = draw_camera(frames, settings.camera, rng)
+    video = render(draw_look(settings.size_px, rng), track, camera, settings.size_px)
+    return video[::-1] if backwards else video
+
+
+def render_motion_set(
+    out: str | Path,
+    *,
+    settings: MotionSettings | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes the set: videos/<class>/*.mp4, train.csv, val.csv, classes.txt, settings.json.
+
+    A folder that already holds the complete set of the same settings is left as it is; an
+    interrupted one is completed. The pixels do not depend on the number of workers.
+
+    Args:
+        out: The folder.
+        settings: What to render.
+        workers: Processes; all cores when not given, 0 renders in this process.
+        progress: Called with (videos done, videos in all).
+
+    Raises:
+        KinemaError: the folder holds something else.
+    """
+    settings = settings or MotionSettings()
+    root = Path(out)
+    if _is_complete(root, settings):
+        return root
+    jobs = list(_jobs(settings))
+    for class_name in MOTION_CLASSES:
+        (root / "videos" / class_name).mkdir(parents=True, exist_ok=True)
+    for done, _ in enumerate(_written(jobs, root, settings, workers), start=1):
+        if progress is not None:
+            progress(done, len(jobs))
+    for split in SPLITS:
+        _write_rows(root / f"{split}.csv", [job for job in jobs if job.split == split])
+    (root / "classes.txt").write_text("\n".join(MOTION_CLASSES) + "\n", encoding="utf-8")
+    _write_settings(root, settings, complete=True)
+    return root
+
+
+def _spread(ratio: float, rng: np.random.Generator) -> float:
+    """A factor around 1 whose largest value is `ratio` times its smallest."""
+    return float(ratio ** rng.uniform(-0.5, 0.5))
+
+
+def _jobs(settings: MotionSettings) -> Iterator[_Job]:
+    counts = (settings.train_per_class, settings.val_per_class)
+    for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+        for label, class_name in enumerate(MOTION_CLASSES):
+            for i in range(count):
+                path = f"{class_name}/{split}_{i:04d}.mp4"
+                yield _Job(split, class_name, (settings.seed, number, label, i), path)
+
+
+def _is_complete(root: Path, settings: MotionSettings) -> bool:
+    """Whether the folder holds this set; starts a new folder.
+
+    Raises:
+        KinemaError: it holds a set of other settings, or files of somebody else.
+    """
+    file = root / SETTINGS_FILE
+    if not file.exists():
+        if root.exists() and any(root.iterdir()):
+            raise KinemaError(
+                f"{root} is not empty and holds no motion set. Choose a new or empty folder."
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        _write_settings(root, settings, complete=False)
+        return False
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    complete = bool(found.pop("complete", False))
+    if found != asdict(settings):
+        other = sorted(k for k, v in asdict(settings).items() if found.get(k) != v)
+        raise KinemaError(
+            f"{root} holds a motion set of other settings ({', '.join(other)}). "
+            "Choose another folder."
+        )
+    return complete
+
+
+def _write_settings(root: Path, settings: MotionSettings, *, complete: bool) -> None:
+    text = json.dumps({**asdict(settings), "complete": complete}, indent=2) + "\n"
+    _replace(root / SETTINGS_FILE, text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _written(
+    jobs: list[_Job], root: Path, settings: MotionSettings, workers: int | None
+) -> Iterator[None]:
+    """Writes all videos, one event for each."""
+    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    if count == 0:
+        for job in jobs:
+            _write_video(job, root, settings)
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        repeated = [root] * len(jobs), [settings] * len(jobs)
+        yield from pool.map(_write_video, jobs, *repeated, chunksize=8)
+
+
+def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
+    target = root / "videos" / job.path
+    if target.exists():
+        return
+    partial = target.with_suffix(".part")
+    _encode(partial, render_video(job.class_name, job.seed, settings), settings.rate_hz)
+    os.replace(partial, target)
+
+
+def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int) -> None:
+    """MP4 in which every frame is coded by itself."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate_hz)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.options = {"preset": "veryfast", "crf": "14", "g": "1", "bf": "0"}
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _write_rows(path: Path, jobs: list[_Job]) -> None:
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "seed"])
+        for job in jobs:
+            writer.writerow([job.path, job.class_name, "-".join(map(str, job.seed))])
+    os.replace(partial, path)

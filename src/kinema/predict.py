@@ -1,0 +1,140 @@
+"""What happens in a video: class probabilities from a saved network.
+
+Letters: V views, T frames, H, W, K classes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.data.decode import open_source
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform, normalise
+from kinema.errors import InputShapeError, OptionError
+from kinema.models.network import VideoNetwork
+from kinema.models.saved import load_saved
+from kinema.types import ClassProb, Prediction, Preprocessing, Views
+
+ReadFrames = Callable[[NDArray[np.int64]], torch.Tensor]
+
+
+class Recognizer:
+    """A network with its class names and preprocessing, ready to be asked.
+
+    Attributes:
+        net: The network, in eval mode.
+        labels: The K class names.
+        preprocessing: How a video becomes clips: that of the training.
+        device: Where the network computes.
+    """
+
+    def __init__(
+        self,
+        net: VideoNetwork,
+        labels: tuple[str, ...],
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.net = net.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.labels = labels
+        self.preprocessing = preprocessing
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: torch.device | str | None = None) -> Self:
+        """Loads a folder written by training or by `kinema.save`.
+
+        Raises:
+            CheckpointError: the folder is no checkpoint, or its parts do not fit each other.
+
+        Example:
+            `Recognizer.load("runs/first/best").predict("video.mp4").top[0].name`
+        """
+        saved = load_saved(folder)
+        return cls(saved.net, saved.labels, saved.preprocessing, device=device)
+
+    def predict(
+        self, path: str | Path, *, clips: int = 1, crops: int = 1, top: int = 5
+    ) -> Prediction:
+        """Labels one video file or folder of frames.
+
+        Args:
+            path: The video.
+            clips: Clips over the video's length.
+            crops: 1, 3 or 10 crops of each clip.
+            top: How many classes to name.
+
+        Raises:
+            UnreadableVideoError: the video cannot be read; the message says why.
+        """
+        with open_source(path) as source:
+            scores = self._mean_scores(
+                source.read, source.info.frames, Views(clips=clips, crops=crops)
+            )
+        return self._named(str(path), scores, top)
+
+    def predict_frames(
+        self,
+        frames: NDArray[np.uint8] | torch.Tensor,
+        *,
+        clips: int = 1,
+        crops: int = 1,
+        top: int = 5,
+    ) -> Prediction:
+        """Labels a video that is in memory; the answer is that of the same video in a file.
+
+        Args:
+            frames: All frames, (n, H, W, 3) or (n, 3, H, W), uint8 RGB.
+            clips: See `predict`.
+            crops: See `predict`.
+            top: See `predict`.
+
+        Raises:
+            InputShapeError: the frames have another shape or type.
+        """
+        video = torch.as_tensor(frames)
+        if (
+            video.ndim != 4
+            or video.dtype != torch.uint8
+            or 3 not in (video.shape[1], video.shape[3])
+        ):
+            raise InputShapeError(
+                "predict_frames wants uint8 RGB frames of shape (n, H, W, 3) or (n, 3, H, W), got "
+                f"{tuple(video.shape)} {video.dtype}."
+            )
+        if video.shape[3] == 3:
+            video = video.permute(0, 3, 1, 2)
+        scores = self._mean_scores(
+            lambda chosen: video[torch.as_tensor(chosen)],
+            len(video),
+            Views(clips=clips, crops=crops),
+        )
+        return self._named("frames in memory", scores, top)
+
+    def _mean_scores(self, read: ReadFrames, total: int, views: Views) -> NDArray[np.float32]:
+        """Mean scores over all views; one clip at a time is in memory."""
+        how = self.preprocessing
+        transform = ViewTransform(how, views)
+        sums = np.zeros(self.net.classes, np.float64)
+        for clip in sampling_of(how).test(total, views.clips):
+            crops_VTCHW = transform(read(clip)).to(self.device)
+            with torch.inference_mode():
+                scores_VK = self.net(normalise(crops_VTCHW, how.mean, how.std))
+            sums += scores_VK.double().sum(0).cpu().numpy()
+        return (sums / views.count).astype(np.float32)
+
+    def _named(self, path: str, scores_K: NDArray[np.float32], top: int) -> Prediction:
+        if top < 1:
+            raise OptionError(f"top must be at least 1, got {top}.")
+        probs_K = np.exp(scores_K - scores_K.max())
+        probs_K /= probs_K.sum()
+        best = np.argsort(-probs_K, kind="stable")[:top]
+        named = tuple(ClassProb(int(k), self.labels[k], float(probs_K[k])) for k in best)
+        return Prediction(path, named, scores_K)

@@ -1,0 +1,150 @@
+"""Figures as PNG: training curves, confusion matrices, strips of frames."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from kinema.errors import MissingExtraError
+from kinema.types import Report
+
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        'Figures need matplotlib, which is not installed: python -m pip install "kinema[train]"'
+    ) from error
+
+DPI = 110
+TRAIN_COLOUR, VAL_COLOUR = "#8a8f98", "#1f6feb"
+
+# From so many classes on, names and numbers no longer fit.
+NAMED_CLASSES = 40
+NUMBERED_CLASSES = 15
+
+
+def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> bytes:
+    """Loss, accuracy and learning rate over the epochs of a run.
+
+    Args:
+        metrics: The run's metrics.jsonl.
+        out: PNG file to write, too.
+        title: Stands above the plots.
+
+    Returns:
+        The PNG.
+    """
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    numbers = [line["epoch"] for line in epochs]
+    figure = Figure(figsize=(10, 3), dpi=DPI, layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _line(loss, numbers, [line["loss"] for line in epochs], TRAIN_COLOUR, "training")
+    loss.set_title("loss")
+    _line(accuracy, numbers, [100 * line["top1"] for line in epochs], TRAIN_COLOUR, "training")
+    tested = [line for line in epochs if line.get("val_top1") is not None]
+    _line(
+        accuracy,
+        [line["epoch"] for line in tested],
+        [100 * line["val_top1"] for line in tested],
+        VAL_COLOUR,
+        "validation",
+    )
+    accuracy.set_title("top-1 in %")
+    accuracy.set_ylim(0, 102)
+    accuracy.legend(frameon=False)
+    _line(rate, numbers, [line["lr"] for line in epochs], TRAIN_COLOUR, "")
+    rate.set_title("learning rate at the end of the epoch")
+    for plot in (loss, accuracy, rate):
+        plot.set_xlabel("epoch")
+        plot.grid(alpha=0.25)
+        plot.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title)
+    return _png(figure, out)
+
+
+def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") -> bytes:
+    """The confusion matrix, each row in shares of its true class.
+
+    Args:
+        report: An evaluation with labels.
+        out: PNG file to write, too.
+        title: Stands above the matrix.
+
+    Returns:
+        The PNG.
+    """
+    counts = report.confusion
+    classes = len(report.class_names)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = 4.5 if classes <= 10 else min(14.0, 3.0 + 0.28 * classes)
+    figure = Figure(figsize=(side + 1, side), dpi=DPI, layout="constrained")
+    plot = figure.subplots()
+    image = plot.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(image, ax=plot, shrink=0.8, label="share of the true class")
+    plot.set_xlabel("predicted")
+    plot.set_ylabel("true")
+    if classes <= NAMED_CLASSES:
+        names = [_shortened(name) for name in report.class_names]
+        plot.set_xticks(range(classes), names, rotation=90, fontsize=8)
+        plot.set_yticks(range(classes), names, fontsize=8)
+    if classes <= NUMBERED_CLASSES:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.55 else "black"
+                plot.text(column, row, str(count), ha="center", va="center", color=colour, size=8)
+    if title:
+        plot.set_title(title)
+    return _png(figure, out)
+
+
+def draw_frames(
+    frames: NDArray[np.uint8] | torch.Tensor, out: Path | None = None, *, gap_px: int = 3
+) -> bytes:
+    """Frames side by side, as they are.
+
+    Args:
+        frames: (T, H, W, 3) or (T, 3, H, W) uint8 RGB.
+        out: PNG file to write, too.
+        gap_px: White space between frames.
+
+    Returns:
+        The PNG.
+    """
+    pictures = np.asarray(frames)
+    if pictures.shape[1] == 3:
+        pictures = pictures.transpose(0, 2, 3, 1)
+    padded = np.pad(pictures, ((0, 0), (0, 0), (0, gap_px), (0, 0)), constant_values=255)
+    strip = np.concatenate(list(padded), axis=1)[:, :-gap_px]
+    buffer = io.BytesIO()
+    Image.fromarray(strip).save(buffer, format="PNG")
+    return _kept(buffer.getvalue(), out)
+
+
+def _line(plot: Any, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
+    plot.plot(x, y, color=colour, label=label, marker="o", markersize=3)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 28 else name[:26] + ".."
+
+
+def _png(figure: Figure, out: Path | None) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return _kept(buffer.getvalue(), out)
+
+
+def _kept(png: bytes, out: Path | None) -> bytes:
+    if out is not None:
+        partial = out.with_name(f".{out.name}.part")
+        partial.write_bytes(png)
+        partial.replace(out)
+    return png

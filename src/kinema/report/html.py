@@ -1,0 +1,81 @@
+"""The quick start's report: one HTML file with everything in it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinema.errors import MissingExtraError
+from kinema.report.tables import percent
+from kinema.types import ClassProb
+
+try:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        'Reports need jinja2, which is not installed: python -m pip install "kinema[train]"'
+    ) from error
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """One trained network."""
+
+    name: str
+    about: str
+    top1: float
+    pair_top1: float
+    train_s: float
+    epochs: int
+    params: int
+    curves_png: bytes
+    confusion_png: bytes
+
+
+@dataclass(frozen=True)
+class SampleStrip:
+    """Frames of one class, with the class that is its reverse."""
+
+    class_name: str
+    reverse_of: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class PredictionSection:
+    """One predicted clip."""
+
+    path: str
+    network: str
+    truth: str
+    top: tuple[ClassProb, ...]
+    png: bytes
+
+
+@dataclass(frozen=True)
+class QuickstartPage:
+    """All that the page shows."""
+
+    runs: Sequence[RunSection]
+    samples: Sequence[SampleStrip]
+    prediction: PredictionSection
+    facts: Mapping[str, str]
+    commands: Sequence[str]
+
+
+def write_report(page: QuickstartPage, out: Path) -> Path:
+    """Writes the page; images are embedded, nothing is loaded from elsewhere."""
+    environment = Environment(
+        loader=PackageLoader("kinema.report"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["percent"] = percent
+    environment.filters["embedded"] = _embedded
+    text = environment.get_template("report.html").render(page=page)
+    partial = out.with_name(f".{out.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(out)
+    return out
+
+
+def _embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

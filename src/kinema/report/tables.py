@@ -1,0 +1,60 @@
+"""Results as tables for the terminal and as CSV files."""
+
+import csv
+from pathlib import Path
+
+from rich.table import Table
+
+from kinema.types import Report
+
+
+def summary_table(report: Report) -> Table:
+    """The headline numbers of an evaluation."""
+    table = Table(title="Result")
+    for column in ("videos", "clips x crops", "top-1", "top-5", "mean class", "skipped"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        str(report.videos),
+        f"{report.views.clips} x {report.views.crops}",
+        percent(report.top1),
+        percent(report.top5),
+        percent(report.mean_class),
+        str(len(report.skipped)),
+    )
+    return table
+
+
+def per_class_table(report: Report) -> Table:
+    """Accuracy of every class."""
+    table = Table("class", title="Accuracy by class")
+    for column in ("videos", "correct", "accuracy"):
+        table.add_column(column, justify="right")
+    for result in report.per_class:
+        table.add_row(
+            result.name, str(result.videos), str(result.correct), percent(result.accuracy)
+        )
+    return table
+
+
+def write_per_class_csv(report: Report, path: Path) -> None:
+    """One row per class: label, name, videos, correct, accuracy (empty without videos)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "name", "videos", "correct", "accuracy"])
+        for result in report.per_class:
+            accuracy = "" if result.accuracy is None else f"{result.accuracy:.6f}"
+            writer.writerow([result.label, result.name, result.videos, result.correct, accuracy])
+
+
+def write_confusion_csv(report: Report, path: Path) -> None:
+    """Numbers of videos: rows are true classes, columns predicted ones."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true \\ predicted", *report.class_names])
+        for name, row in zip(report.class_names, report.confusion, strict=True):
+            writer.writerow([name, *row.tolist()])
+
+
+def percent(share: float | None) -> str:
+    """0.5 as "50.00 %", nothing as a dash."""
+    return "-" if share is None else f"{100 * share:.2f} %"

@@ -1,0 +1,150 @@
+"""The training state: everything that is needed to go on as if nothing had happened.
+
+No random state is stored. Every random choice is a function of the seed and the position:
+(seed, epoch, video) for the data, (seed, epoch, batch) for dropout and mixing.
+"""
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from kinema.errors import CheckpointError
+from kinema.models.network import VideoNetwork
+
+FORMAT = 1
+
+
+@dataclass
+class Sums:
+    """Sums over clips since the start of an epoch or since the last line of the log."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    clips: int = 0
+    compute_s: float = 0.0
+    wait_s: float = 0.0
+
+    def add(self, more: "Sums") -> None:
+        """Adds the sums of further clips."""
+        for name, value in asdict(more).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    Attributes:
+        epoch: Epochs that are finished, validation included.
+        batches: Batches of the current epoch that this process has worked off.
+        steps: Optimizer steps of the whole run.
+        lr: Learning rate of the backbone's weights in the last step.
+        lines: Lines of metrics.jsonl written so far.
+        best_top1: Best validation top-1 (0..1); None before the first validation.
+        best_epoch: Its epoch, counted from 1.
+        train_s: Seconds spent so far, interruptions excluded.
+        of_epoch: Sums since the start of the epoch.
+        of_window: Sums since the last line of the log.
+    """
+
+    epoch: int = 0
+    batches: int = 0
+    steps: int = 0
+    lr: float = 0.0
+    lines: int = 0
+    best_top1: float | None = None
+    best_epoch: int | None = None
+    train_s: float = 0.0
+    of_epoch: Sums = field(default_factory=Sums)
+    of_window: Sums = field(default_factory=Sums)
+
+    def add(self, more: Sums) -> None:
+        """Takes in the sums of one more batch."""
+        self.of_epoch.add(more)
+        self.of_window.add(more)
+        self.train_s += more.compute_s + more.wait_s
+
+    def note_validation(self, top1: float | None) -> bool:
+        """Notes the result of the present epoch; True when it is the best so far."""
+        if top1 is None or (self.best_top1 is not None and top1 <= self.best_top1):
+            return False
+        self.best_top1, self.best_epoch = top1, self.epoch + 1
+        return True
+
+
+@dataclass
+class Learner:
+    """The objects that change while training."""
+
+    net: VideoNetwork
+    optimizer: Optimizer
+    schedule: LRScheduler
+    ema: AveragedModel | None = None
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file that is there completely or not at all, even after a power cut."""
+    building = path.with_name(f".{path.name}.part")
+    with building.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(building, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save_state(path: Path, learner: Learner, position: Position) -> None:
+    """Writes the training state in place of the one before."""
+    state = {
+        "format": FORMAT,
+        "position": asdict(position),
+        "net": learner.net.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "schedule": learner.schedule.state_dict(),
+        "ema": None if learner.ema is None else learner.ema.state_dict(),
+    }
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_state(path: Path, learner: Learner) -> Position:
+    """Puts a training state back into the learner; returns how far it had come.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another network or optimizer.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a readable training state ({reason}). Delete it to train from the "
+            "beginning."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a training state of this version of kinema.")
+    try:
+        learner.net.load_state_dict(state["net"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        learner.schedule.load_state_dict(state["schedule"])
+        if learner.ema is not None:
+            learner.ema.load_state_dict(state["ema"])
+        position: dict[str, Any] = dict(state["position"])
+        for name in ("of_epoch", "of_window"):
+            position[name] = Sums(**position[name])
+        return Position(**position)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} belongs to another network or optimizer than the recipe: {error}"
+        ) from error

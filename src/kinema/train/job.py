@@ -1,0 +1,235 @@
+"""Builds the objects of a run from its recipe, before the loop starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from kinema.data.annotations import read_annotations
+from kinema.data.dataset import TrainClips, VideoDataset
+from kinema.data.loader import TrainLoader, train_batches
+from kinema.data.transforms import TrainTransform
+from kinema.errors import AnnotationError, OptionError
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import create_model
+from kinema.train.checkpoint import Learner, Position, load_state
+from kinema.train.devices import Fabric, part_size, start_fabric
+from kinema.train.ema import build_ema
+from kinema.train.mixing import Mixing, build_mixing
+from kinema.train.optim import build_optimizer, build_schedule, effective_lr, frozen_norm_layers
+from kinema.train.recipe import Recipe
+from kinema.train.run_folder import RunFolder, cut_metrics, reopen_folder, start_folder
+from kinema.train.settings import DataSettings, ModelSettings
+from kinema.types import Annotations, Preprocessing
+
+
+@dataclass
+class Job:
+    """Everything the loop works with.
+
+    Attributes:
+        recipe: The settings.
+        fabric: Casts, moves and distributes.
+        run: The run folder.
+        learner: The bare network and what changes it.
+        model: The network as Fabric runs it.
+        optimizer: The optimizer as Fabric runs it.
+        loader: Training batches of this process.
+        val: Validation videos.
+        mixing: Mixup or CutMix, if any.
+        frozen: Norm layers that stay in eval mode.
+        position: How far the run has come.
+    """
+
+    recipe: Recipe
+    fabric: Fabric
+    run: RunFolder
+    learner: Learner
+    model: Any  # the class that Fabric wraps around a network is private
+    optimizer: Optimizer
+    loader: TrainLoader
+    val: VideoDataset
+    mixing: Mixing | None
+    frozen: list[nn.Module]
+    position: Position
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files and validates."""
+        return bool(self.fabric.is_global_zero)
+
+    @property
+    def network(self) -> VideoNetwork:
+        """What is evaluated and kept: the averaged network where there is one."""
+        ema = self.learner.ema
+        return self.learner.net if ema is None else cast(VideoNetwork, ema.module)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How clips are made."""
+        return self.val.preprocessing
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The K class names."""
+        return self.val.annotations.class_names
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        return len(self.loader) // self.recipe.train.accumulate
+
+    @property
+    def parts_per_epoch(self) -> int:
+        """Batches of this process in one epoch; what makes no full step is left out."""
+        return self.steps_per_epoch * self.recipe.train.accumulate
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the backbone's weights at this moment."""
+        return float(self.learner.optimizer.param_groups[0]["lr"])
+
+
+def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
+    """Builds a run, or builds it again at the place where it was interrupted.
+
+    Raises:
+        KinemaError: a setting does not fit the data, the network or the run folder.
+    """
+    settings = recipe.train
+    fabric = start_fabric(settings)
+    run = RunFolder(Path(fabric.broadcast(str(out))))
+    goes_on = resume and run.state.is_file()
+    torch.manual_seed(settings.seed)
+    train_videos, val_videos = _read_videos(recipe.data)
+    classes = len(train_videos.annotations.class_names)
+    net = build_network(recipe.model, classes=classes, load_weights=not goes_on)
+    net.channels_last = settings.channels_last
+    if settings.channels_last:
+        net.backbone.to(memory_format=torch.channels_last)
+    preprocessing = recipe.preprocessing.build(
+        frames=recipe.model.frames, mean=net.input_mean, std=net.input_std
+    )
+    loader = _build_loader(recipe, train_videos.with_preprocessing(preprocessing), fabric)
+    frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
+    learner = _build_learner(recipe, net, parts_per_epoch=len(loader))
+    runnable = cast(nn.Module, torch.compile(net)) if settings.compile else net
+    model, optimizer = fabric.setup(runnable, learner.optimizer)
+    if learner.ema is not None:
+        learner.ema.module.to(fabric.device)
+    if fabric.is_global_zero:
+        (reopen_folder if resume else start_folder)(run, recipe)
+    fabric.barrier()
+    position = load_state(run.state, learner) if goes_on else Position()
+    if fabric.is_global_zero:
+        cut_metrics(run, lines=position.lines)
+    return Job(
+        recipe=recipe,
+        fabric=fabric,
+        run=run,
+        learner=learner,
+        model=model,
+        optimizer=optimizer,
+        loader=loader,
+        val=val_videos.with_preprocessing(preprocessing),
+        mixing=build_mixing(settings, classes=net.classes),
+        frozen=frozen,
+        position=position,
+    )
+
+
+def build_network(
+    settings: ModelSettings, *, classes: int, load_weights: bool = True
+) -> VideoNetwork:
+    """The network of a recipe, from its weight file unless told otherwise."""
+    return create_model(
+        settings.name or settings.backbone or "",
+        classes=classes,
+        frames=settings.frames,
+        weights=settings.weights if load_weights else None,
+        temporal=None if settings.name else settings.temporal or "tsn",
+        stages=settings.stages,
+        blocks=settings.blocks,
+        at=settings.at,
+        dropout=settings.dropout,
+        **settings.options,
+    )
+
+
+def _build_learner(recipe: Recipe, net: VideoNetwork, *, parts_per_epoch: int) -> Learner:
+    settings = recipe.train
+    optimizer = build_optimizer(net, recipe.optimizer, batch_size=settings.batch_size)
+    schedule = build_schedule(
+        optimizer,
+        recipe.schedule,
+        epochs=settings.epochs,
+        steps_per_epoch=parts_per_epoch // settings.accumulate,
+        lr=effective_lr(recipe.optimizer, batch_size=settings.batch_size),
+    )
+    ema = None if settings.ema_decay is None else build_ema(net, settings.ema_decay)
+    return Learner(net=net, optimizer=optimizer, schedule=schedule, ema=ema)
+
+
+def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> TrainLoader:
+    settings = recipe.train
+    names = dataset.annotations.class_names
+    transform = TrainTransform(dataset.preprocessing, recipe.augmentation, names)
+    loader = train_batches(
+        TrainClips(dataset, transform, seed=settings.seed),
+        batch_size=part_size(settings, world=fabric.world_size),
+        seed=settings.seed,
+        workers=recipe.data.workers,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        unreadable=recipe.data.unreadable,
+    )
+    if len(loader) < settings.accumulate:
+        raise OptionError(
+            f"{dataset.annotations.source} has {len(dataset)} videos, which is less than one "
+            f"train.batch_size of {settings.batch_size}. Lower it, or train.accumulate."
+        )
+    return loader
+
+
+def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
+    """Training and validation videos, both counted in the class names of the training file."""
+    train = read_annotations(
+        settings.train,
+        format=settings.format,
+        root=settings.root,
+        classes=settings.classes,
+        split=settings.split,
+        subset="train",
+    )
+    val_root = settings.val_root or settings.root
+    val = read_annotations(
+        settings.val,
+        format=settings.format,
+        root=val_root,
+        classes=train.class_names,
+        split=settings.split,
+        subset="test",
+    )
+    for rows in (train, val):
+        _check_labels(rows)
+    return (
+        VideoDataset(train, settings.root or _folder_of(settings.train), Preprocessing()),
+        VideoDataset(val, val_root or _folder_of(settings.val), Preprocessing()),
+    )
+
+
+def _folder_of(annotations: Path) -> Path:
+    return annotations if annotations.is_dir() else annotations.parent
+
+
+def _check_labels(rows: Annotations) -> None:
+    without = [sample.path for sample in rows.samples if sample.label is None]
+    if without:
+        raise AnnotationError(
+            f"{rows.source}: {len(without)} of {len(rows.samples)} videos have no label, such as "
+            f"{without[0]}. Training "
+            "and validation need one for every video."
+        )

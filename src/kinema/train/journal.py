@@ -1,0 +1,125 @@
+"""The log of a run: metrics.jsonl, TensorBoard events and the progress bar.
+
+Each line of metrics.jsonl is one JSON object. `kind` is "train" every so many steps, with lr, the
+mean loss and top1 since the line before, and for one step the mean seconds of computing (step_s)
+and of waiting for data (wait_s); or "epoch" at the end of each, with loss and top1 over the whole
+epoch, val_top1, val_top5 and val_mean_class where it was validated, its seconds of waiting
+(wait_s) and computing (train_s), bound, and skipped, the videos that could not be read. Epochs
+count from 1, accuracies are shares in 0..1.
+"""
+
+import json
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kinema.errors import MissingExtraError
+from kinema.train.checkpoint import Position
+from kinema.train.result import EpochResult
+from kinema.train.run_folder import RunFolder
+from kinema.types import Report
+
+try:
+    from torch.utils.tensorboard.writer import SummaryWriter
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        f"Training needs {error.name}, which is not installed: "
+        'python -m pip install "kinema[train]"'
+    ) from error
+
+Value = float | int | str | None
+
+
+class Journal:
+    """Writes the log of a run; a context manager.
+
+    Args:
+        run: The run folder.
+        position: Where the run stands; later TensorBoard events in the folder are hidden.
+        enabled: False makes every call do nothing, for processes other than the first.
+        quiet: No progress bar. There is none either when stderr is no terminal.
+
+    Attributes:
+        lines: Lines of metrics.jsonl so far.
+    """
+
+    def __init__(self, run: RunFolder, position: Position, *, enabled: bool, quiet: bool) -> None:
+        self.lines = position.lines
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=quiet or not enabled or not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", note="")
+        self._file = run.metrics.open("a", encoding="utf-8") if enabled else None
+        self._events: Any = None
+        if enabled:
+            self._events = SummaryWriter(str(run.events), purge_step=position.steps + 1)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
+
+    def record(self, kind: str, *, epoch: int, step: int, **values: Value) -> None:
+        """Appends one line to metrics.jsonl, and the same numbers to the events."""
+        if self._file is None:
+            return
+        line = {"kind": kind, "epoch": epoch, "step": step, **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self.lines += 1
+        for name, value in values.items():
+            if isinstance(value, float | int):
+                self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def record_epoch(self, result: EpochResult, report: Report | None, *, step: int) -> None:
+        """Appends the line of an epoch."""
+        validation: dict[str, Value] = {}
+        if report is not None:
+            validation = {
+                "val_top1": report.top1,
+                "val_top5": report.top5,
+                "val_mean_class": report.mean_class,
+            }
+        self.record(
+            "epoch",
+            epoch=result.epoch,
+            step=step,
+            lr=result.lr,
+            loss=result.loss,
+            top1=result.top1,
+            **validation,
+            wait_s=result.time.wait_s,
+            train_s=result.time.compute_s,
+            videos_per_s=result.time.videos_per_s,
+            bound=result.time.bound,
+            skipped=result.skipped,
+        )
+
+    def begin(self, title: str, *, total: int, done: int = 0) -> None:
+        """Starts the progress bar anew."""
+        self._bar.reset(self._task, description=title, total=total, completed=done, note="")
+
+    def advance(self, done: int, *, loss: float | None = None) -> None:
+        """Moves the progress bar."""
+        note = "" if loss is None else f"loss {loss:.3f}"
+        self._bar.update(self._task, completed=done, note=note)

@@ -1,0 +1,306 @@
+"""The training loop: for epoch, for batch: forward, loss, backward, step, log, save, evaluate.
+
+Every choice has been made before it starts (job.py). Letters: B clips, T frames, H, W, K classes.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from kinema.data.loader import TrainBatch
+from kinema.data.transforms import normalise
+from kinema.errors import KinemaError
+from kinema.evaluate import evaluate
+from kinema.models.saved import save
+from kinema.train.checkpoint import Sums, save_state
+from kinema.train.job import Job, build_job
+from kinema.train.journal import Journal
+from kinema.train.recipe import Recipe
+from kinema.train.result import BestResult, EpochResult, TrainResult
+from kinema.train.timing import EpochTime, total_time
+from kinema.types import Report
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    quiet: bool = False,
+    on_epoch: Callable[[Path], object] | None = None,
+) -> TrainResult:
+    """Trains a network.
+
+    Args:
+        recipe: All settings.
+        out: The run folder: a new one, or with `resume` that of an interrupted run.
+        resume: Goes on from the last saved state; the weights become those of a run that was
+            never interrupted.
+        quiet: No progress bar.
+        on_epoch: Called with the run folder after every epoch, in the first process.
+
+    Raises:
+        KinemaError: a setting does not fit the data, the network or the run folder, a video
+            cannot be read, or the loss is no longer finite.
+
+    Example:
+        `train(load_recipe("recipes/quickstart.toml"), out="runs/first").best.top1`
+    """
+    job = build_job(recipe, out=Path(out), resume=resume)
+    history: list[EpochResult] = []
+    with Journal(job.run, job.position, enabled=job.is_first, quiet=quiet) as journal:
+        while job.position.epoch < recipe.train.epochs:
+            train_epoch(job, journal)
+            report = evaluate_epoch(job, journal)
+            history.append(finish_epoch(job, journal, report))
+            if on_epoch is not None and job.is_first:
+                on_epoch(job.run.path)
+    return _result(job, history)
+
+
+def train_epoch(job: Job, journal: Journal) -> None:
+    """Works off the batches of the present epoch that have not been yet."""
+    position, settings = job.position, job.recipe.train
+    job.loader.set_epoch(position.epoch, skip_batches=position.batches)
+    job.model.train()
+    for layer in job.frozen:
+        layer.eval()
+    title = f"epoch {position.epoch + 1}/{settings.epochs}"
+    journal.begin(title, total=job.parts_per_epoch, done=position.batches)
+    waited_s = 0.0
+    for batch in islice(job.loader, job.parts_per_epoch - position.batches):
+        started = time.perf_counter()
+        is_step = (position.batches + 1) % settings.accumulate == 0
+        done = learn(job, batch, sync=is_step)
+        if is_step:
+            take_step(job)
+        position.batches += 1
+        done.compute_s = time.perf_counter() - started
+        done.wait_s = job.loader.wait_s - waited_s
+        waited_s = job.loader.wait_s
+        position.add(done)
+        journal.advance(position.batches, loss=done.loss / max(1, done.clips))
+        if is_step and position.steps % settings.log_every_steps == 0:
+            record_steps(job, journal)
+        if is_step and position.steps % (settings.checkpoint_every_steps or math.inf) == 0:
+            checkpoint(job, journal)
+
+
+def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Sums:
+    """Forward, loss and backward for one part of a batch; returns its loss and hits.
+
+    With `sync` the gradients of all processes are averaged.
+    """
+    settings, how = job.recipe.train, job.preprocessing
+    if len(batch.labels_B) == 0:
+        return _nothing_to_learn(job)
+    torch.manual_seed(step_seed(job))
+    labels_B = batch.labels_B.to(job.fabric.device, non_blocking=True)
+    clips_BTCHW = batch.clips_BTCHW.to(job.fabric.device, non_blocking=True)
+    clips_BTCHW = normalise(clips_BTCHW, how.mean, how.std)
+    targets = labels_B
+    if job.mixing is not None:
+        clips_BTCHW, targets = job.mixing(clips_BTCHW, labels_B)
+    with job.fabric.no_backward_sync(job.model, enabled=not sync):
+        scores_BK = job.model(clips_BTCHW)
+        loss = F.cross_entropy(scores_BK, targets, label_smoothing=settings.label_smoothing)
+        _check_finite(job, loss)
+        job.fabric.backward(loss / settings.accumulate)
+    clips = len(labels_B)
+    hits = (scores_BK.argmax(dim=1) == labels_B).sum()
+    return Sums(loss=loss.item() * clips, correct=hits.item(), clips=clips)
+
+
+def take_step(job: Job) -> None:
+    """One step of optimizer, schedule and weight average."""
+    clip_norm = job.recipe.train.clip_norm
+    if clip_norm is not None:
+        job.fabric.clip_gradients(job.model, job.optimizer, max_norm=clip_norm)
+    job.position.lr = job.lr
+    job.optimizer.step()
+    job.optimizer.zero_grad()
+    job.learner.schedule.step()
+    if job.learner.ema is not None:
+        job.learner.ema.update_parameters(job.learner.net)
+    job.position.steps += 1
+
+
+def step_seed(job: Job) -> int:
+    """The seed of dropout and mixing for the present batch of this process."""
+    place = (job.position.epoch, job.position.batches, job.fabric.global_rank)
+    return int(np.random.SeedSequence((job.recipe.train.seed, *place)).generate_state(1)[0])
+
+
+def evaluate_epoch(job: Job, journal: Journal) -> Report | None:
+    """Validates in the first process, when the recipe says so and after the last epoch."""
+    settings, epoch = job.recipe.evaluation, job.position.epoch + 1
+    if epoch % settings.every_epochs and epoch < job.recipe.train.epochs:
+        return None
+    checkpoint(job, journal)
+    report = None
+    if job.is_first:
+        started = time.perf_counter()
+        journal.begin(f"validation {epoch}/{job.recipe.train.epochs}", total=len(job.val))
+        report = evaluate(
+            job.network,
+            job.val,
+            views=settings.views,
+            batch_views=settings.batch_views,
+            workers=job.recipe.data.workers,
+            unreadable=job.recipe.data.unreadable,
+            device=job.fabric.device,
+            precision=job.recipe.train.precision,
+            progress=lambda done, _: journal.advance(done),
+        )
+        job.position.train_s += time.perf_counter() - started
+    job.fabric.barrier()
+    return report
+
+
+def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResult:
+    """Keeps the networks, writes the epoch's line and saves the training state."""
+    position = job.position
+    sums = over_processes(job, position.of_epoch)
+    result = EpochResult(
+        epoch=position.epoch + 1,
+        lr=job.position.lr,
+        loss=sums.loss / max(1, sums.clips),
+        top1=sums.correct / max(1, sums.clips),
+        val_top1=job.fabric.broadcast(report.top1 if report else None),
+        skipped=skipped_videos(job),
+        time=EpochTime(
+            sums.wait_s, sums.compute_s, videos=sums.clips, workers=job.recipe.data.workers
+        ),
+    )
+    is_best = position.note_validation(result.val_top1)
+    if job.is_first:
+        keep_networks(job, result, is_best=is_best)
+        journal.record_epoch(result, report, step=position.steps)
+        log.info("%s", result)
+    position.epoch += 1
+    position.batches = 0
+    position.of_epoch = Sums()
+    checkpoint(job, journal)
+    return result
+
+
+def keep_networks(job: Job, result: EpochResult, *, is_best: bool) -> None:
+    """Writes the network of this epoch to the folders of the best and the last one."""
+    keep = job.recipe.train.keep
+    card = {"Trained": f"{result.epoch} of {job.recipe.train.epochs} epochs"}
+    if result.val_top1 is not None:
+        views = job.recipe.evaluation.views
+        card["Validation top-1"] = (
+            f"{100 * result.val_top1:.2f} % (clips {views.clips}, crops {views.crops})"
+        )
+    for folder, wanted in (
+        (job.run.best, is_best and keep != "last"),
+        (job.run.last, keep != "best"),
+    ):
+        if wanted:
+            save(
+                job.network,
+                folder,
+                labels=job.class_names,
+                preprocessing=job.preprocessing,
+                card=card,
+                overwrite=True,
+            )
+
+
+def checkpoint(job: Job, journal: Journal) -> None:
+    """Saves the training state."""
+    job.position.lines = journal.lines
+    if job.is_first:
+        save_state(job.run.state, job.learner, job.position)
+    job.fabric.barrier()
+
+
+def record_steps(job: Job, journal: Journal) -> None:
+    """Writes the means since the last line to the log."""
+    sums = over_processes(job, job.position.of_window)
+    steps = job.recipe.train.log_every_steps
+    journal.record(
+        "train",
+        epoch=job.position.epoch + 1,
+        step=job.position.steps,
+        lr=job.position.lr,
+        loss=sums.loss / max(1, sums.clips),
+        top1=sums.correct / max(1, sums.clips),
+        wait_s=sums.wait_s / steps,
+        step_s=sums.compute_s / steps,
+        videos_per_s=sums.clips / (sums.compute_s + sums.wait_s),
+    )
+    job.position.of_window = Sums()
+
+
+def over_processes(job: Job, sums: Sums) -> Sums:
+    """Adds up the sums of all processes; seconds are those of the slowest."""
+    if job.fabric.world_size == 1:
+        return replace(sums)
+    loss, correct, clips = _reduce(job, "sum", sums.loss, sums.correct, sums.clips)
+    compute_s, wait_s = _reduce(job, "max", sums.compute_s, sums.wait_s)
+    return Sums(loss, correct, round(clips), compute_s, wait_s)
+
+
+def skipped_videos(job: Job) -> int:
+    """How many videos could not be read so far, over all processes."""
+    paths = {skipped.path for skipped in job.loader.skipped}
+    if job.fabric.world_size > 1:
+        gathered: list[set[str]] = [set()] * job.fabric.world_size
+        torch.distributed.all_gather_object(gathered, paths)
+        paths = set().union(*gathered)
+    return len(paths)
+
+
+def _reduce(job: Job, how: str, *values: float) -> list[float]:
+    together = job.fabric.all_reduce(torch.tensor(values, device=job.fabric.device), reduce_op=how)
+    return list(cast(torch.Tensor, together).tolist())
+
+
+def _check_finite(job: Job, loss: torch.Tensor) -> None:
+    if not math.isfinite(loss.item()):
+        raise KinemaError(
+            f"The loss is {loss.item()} in epoch {job.position.epoch + 1}, step "
+            f"{job.position.steps + 1}, at a learning rate of {job.lr:g}. Lower optimizer.lr, "
+            "lengthen schedule.warmup_epochs or set train.clip_norm."
+        )
+
+
+def _nothing_to_learn(job: Job) -> Sums:
+    """No video of the batch could be read."""
+    if job.fabric.world_size > 1:
+        raise KinemaError(
+            f"No video of batch {job.position.batches + 1} in epoch {job.position.epoch + 1} could "
+            f"be read in process {job.fabric.global_rank}, and the others cannot go on without it. "
+            "Remove the broken videos from the annotations, or raise train.batch_size."
+        )
+    return Sums()
+
+
+def _result(job: Job, history: list[EpochResult]) -> TrainResult:
+    position, time_spent = job.position, total_time([epoch.time for epoch in history])
+    best = BestResult(top1=position.best_top1 or 0.0, epoch=position.best_epoch or 0)
+    if history and job.is_first:
+        log.info("The run was %s.", time_spent)
+    return TrainResult(
+        run=job.run.path,
+        epochs=position.epoch,
+        best=best,
+        train_s=position.train_s,
+        bound=time_spent.bound,
+        skipped=history[-1].skipped if history else 0,
+        history=tuple(history),
+        rank=job.fabric.global_rank,
+    )

@@ -1,0 +1,159 @@
+"""Parameter groups, optimizers and learning-rate schedules.
+
+Groups are made by kind of parameter: classifier or not, weight or (norm weight, bias, scalar).
+"""
+
+import math
+from bisect import bisect_right
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from kinema.errors import OptionError
+from kinema.models.network import VideoNetwork
+from kinema.train.settings import (
+    CosineSettings,
+    MultistepSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    SGDSettings,
+)
+
+
+def effective_lr(settings: OptimizerSettings, *, batch_size: int) -> float:
+    """The learning rate for this batch size (linear scaling; Goyal et al. 2017)."""
+    if settings.scale_lr_for_batch is None:
+        return settings.lr
+    return settings.lr * batch_size / settings.scale_lr_for_batch
+
+
+def parameter_groups(
+    net: VideoNetwork, settings: OptimizerSettings, *, lr: float
+) -> list[dict[str, Any]]:
+    """All parameters that learn, in at most four groups with their rate and decay.
+
+    The classifier is `net.head`. A parameter of at most one dimension is a bias, the weight of a
+    normalisation layer or a scale.
+    """
+    classifier = {id(p) for p in net.head.parameters()}
+    members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            kind = (id(parameter) in classifier, parameter.ndim <= 1)
+            members.setdefault(kind, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "name": _group_name(is_classifier, is_vector),
+            "lr": lr * (settings.classifier_lr_mult if is_classifier else 1.0),
+            "weight_decay": _decay(settings, is_classifier, is_vector),
+        }
+        for (is_classifier, is_vector), parameters in sorted(members.items(), key=lambda m: m[0])
+    ]
+
+
+def build_optimizer(
+    net: VideoNetwork, settings: OptimizerSettings, *, batch_size: int
+) -> Optimizer:
+    """The optimizer of a recipe over the parameters of the network that learn."""
+    lr = effective_lr(settings, batch_size=batch_size)
+    groups = parameter_groups(net, settings, lr=lr)
+    if isinstance(settings, SGDSettings):
+        return SGD(groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov)
+    return AdamW(groups, lr=lr, betas=settings.betas)
+
+
+def rate_factor(
+    step: int, *, settings: ScheduleSettings, epochs: int, steps_per_epoch: int, floor: float = 0.0
+) -> float:
+    """The learning rate as a multiple of the base rate.
+
+    Args:
+        step: Number of the optimizer step, from 0.
+        settings: The schedule.
+        epochs: Epochs of the whole run.
+        steps_per_epoch: Optimizer steps in one.
+        floor: `min_lr` of the cosine as a multiple of the base rate.
+    """
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    step = max(step, warmup)
+    if isinstance(settings, MultistepSettings):
+        return float(
+            rising * settings.gamma ** bisect_right(settings.milestones, step / steps_per_epoch)
+        )
+    if isinstance(settings, CosineSettings):
+        done = min(1.0, (step - warmup) / max(1, epochs * steps_per_epoch - warmup))
+        return rising * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+    return rising
+
+
+def build_schedule(
+    optimizer: Optimizer,
+    settings: ScheduleSettings,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    lr: float,
+) -> LambdaLR:
+    """The schedule of a recipe; it moves once per optimizer step. `lr` is the base rate.
+
+    Raises:
+        OptionError: the warm-up is longer than the run or `min_lr` above the base rate.
+    """
+    if settings.warmup_epochs > epochs:
+        raise OptionError(
+            f"schedule.warmup_epochs ({settings.warmup_epochs:g}) is longer than the run "
+            f"({epochs} epochs)."
+        )
+    floor = settings.min_lr / lr if isinstance(settings, CosineSettings) else 0.0
+    if floor > 1:
+        raise OptionError(f"schedule.min_lr must be at most the learning rate {lr:g}.")
+    factor = partial(
+        rate_factor,
+        settings=settings,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        floor=floor,
+    )
+    return LambdaLR(optimizer, factor)
+
+
+def frozen_norm_layers(net: VideoNetwork) -> list[nn.Module]:
+    """Freezes the backbone's BatchNorm layers except the first (partial BN of TSN).
+
+    Their weights stop learning here; the caller keeps the returned layers in eval mode, so that
+    their statistics stay too. The norm layers of temporal modules have no pretrained values and
+    go on learning.
+
+    Raises:
+        OptionError: the backbone has fewer than two BatchNorm layers.
+    """
+    of_modules = {id(part) for _, module in net.temporal_modules() for part in module.modules()}
+    layers = [
+        layer
+        for layer in net.backbone.modules()
+        if isinstance(layer, nn.BatchNorm2d) and id(layer) not in of_modules
+    ]
+    if len(layers) < 2:
+        raise OptionError(
+            f"train.norm_layers = 'freeze_all_but_first' needs a backbone with BatchNorm layers, "
+            f"{net.name} has {len(layers)}. Use 'train'."
+        )
+    for layer in layers[1:]:
+        layer.requires_grad_(False)
+    return list(layers[1:])
+
+
+def _decay(settings: OptimizerSettings, is_classifier: bool, is_vector: bool) -> float:
+    if is_vector and not settings.decay_norm_and_bias:
+        return 0.0
+    return settings.weight_decay * (settings.classifier_decay_mult if is_classifier else 1.0)
+
+
+def _group_name(is_classifier: bool, is_vector: bool) -> str:
+    part = "classifier" if is_classifier else "body"
+    return f"{part}_{'norm_and_bias' if is_vector else 'weights'}"

@@ -1,0 +1,129 @@
+"""The folder of one run: settings, facts, log, training state and the kept networks."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinema.errors import OptionError, RecipeError
+from kinema.train.checkpoint import write_atomically
+from kinema.train.machine import run_facts
+from kinema.train.recipe import Recipe, changed_keys, load_recipe
+
+# Settings that may change when a run is resumed: none of them touches what was learnt so far.
+# The number of epochs may change unless the schedule is stretched over them.
+FREE_ON_RESUME = frozenset(
+    {
+        "data.workers",
+        "train.accelerator",
+        "train.compile",
+        "train.devices",
+        "train.strategy",
+        "train.keep",
+        "train.checkpoint_every_steps",
+        "train.log_every_steps",
+    }
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in the folder of a run.
+
+    Attributes:
+        path: The folder. It holds recipe.toml (full effective settings), run.json (versions,
+            commit, machine), metrics.jsonl, tensorboard/, state.pt (to resume) and the networks
+            best/ and last/.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The full effective settings."""
+        return self.path / "recipe.toml"
+
+    @property
+    def facts(self) -> Path:
+        """Versions, commit and machine."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's folder."""
+        return self.path / "tensorboard"
+
+    @property
+    def state(self) -> Path:
+        """The training state."""
+        return self.path / "state.pt"
+
+    @property
+    def best(self) -> Path:
+        """The network of the best epoch."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        """The network of the last epoch."""
+        return self.path / "last"
+
+
+def start_folder(run: RunFolder, recipe: Recipe) -> None:
+    """Makes the folder of a new run.
+
+    Raises:
+        OptionError: there is something in the folder already.
+    """
+    path = run.path
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OptionError(
+            f"The run folder {path} is not empty. Resume the run that is in it, or choose another "
+            "folder."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    _write_settings(run, recipe)
+
+
+def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
+    """Opens the folder of a run that is to go on.
+
+    Raises:
+        OptionError: no run was started there.
+        RecipeError: settings differ that must not; the message names them.
+    """
+    if not run.recipe.is_file():
+        raise OptionError(f"There is no run to resume in {run.path}: it has no {run.recipe.name}.")
+    old = load_recipe(run.recipe)
+    free = set(FREE_ON_RESUME)
+    if recipe.schedule.name != "cosine":
+        free.add("train.epochs")
+    changed = [key for key in changed_keys(old, recipe) if key not in free]
+    if changed:
+        raise RecipeError(
+            f"The run in {run.path} was started with other settings; {', '.join(changed)} "
+            f"{'differs' if len(changed) == 1 else 'differ'} from {run.recipe}. Resume with the "
+            "same settings, or start a new run."
+        )
+    for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
+        shutil.rmtree(leftover)
+    _write_settings(run, recipe)
+
+
+def cut_metrics(run: RunFolder, *, lines: int) -> None:
+    """Drops the lines of the log that were written after the training state was saved."""
+    if run.metrics.is_file():
+        kept = run.metrics.read_bytes().splitlines(keepends=True)[:lines]
+        write_atomically(run.metrics, lambda file: file.writelines(kept))
+
+
+def _write_settings(run: RunFolder, recipe: Recipe) -> None:
+    text = recipe.to_toml().encode()
+    write_atomically(run.recipe, lambda file: file.write(text))
+    facts = (json.dumps(run_facts(), indent=2) + "\n").encode()
+    write_atomically(run.facts, lambda file: file.write(facts))

@@ -1,0 +1,132 @@
+"""Two real processes train one network over gloo."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinema.data.synthetic import MotionSettings, render_motion_set
+
+SCRIPT = Path(__file__).with_name("run_training.py")
+
+# Without BatchNorm and dropout a batch over two processes is the same batch as in one.
+RECIPE = """\
+[model]
+backbone = "convnext_atto"
+frames = 2
+dropout = 0.0
+
+[data]
+train = "{set}/train.csv"
+val = "{set}/val.csv"
+root = "{set}/videos"
+workers = 0
+
+[preprocessing]
+short_side_px = 32
+crop_px = 32
+
+[optimizer]
+name = "sgd"
+lr = 0.02
+
+[train]
+epochs = 2
+batch_size = 4
+clip_norm = 1.0
+log_every_steps = 1
+accelerator = "cpu"
+"""
+
+
+@pytest.fixture(scope="module")
+def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen tiny videos for training and as many for validation."""
+    tiny = MotionSettings(
+        train_per_class=1, val_per_class=1, size_px=32, min_frames=8, max_frames=8
+    )
+    return render_motion_set(tmp_path_factory.mktemp("motion"), settings=tiny, workers=0)
+
+
+@pytest.fixture
+def recipe(motion_set: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE.format(set=motion_set), encoding="utf-8")
+    return file
+
+
+def run(
+    *words: str | Path, launcher: tuple[str, ...] = (), code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, str(SCRIPT), *map(str, words)]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, env=environment, check=False
+    )
+    assert (done.returncode == 0) == (code == 0), done.stderr
+    return done
+
+
+def losses(folder: Path) -> list[float]:
+    rows: list[dict[str, Any]] = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    return [row["loss"] for row in rows if row["kind"] == "train"]
+
+
+def assert_close(a: Path, b: Path) -> None:
+    expected, got = (load_file(run / "last" / "model.safetensors") for run in (a, b))
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value, rtol=1e-3, atol=1e-5)
+    assert losses(b) == pytest.approx(losses(a), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(recipe: Path, tmp_path: Path) -> None:
+    one, two, more = tmp_path / "one", tmp_path / "two", tmp_path / "more"
+    run(recipe, one)
+    answer = run(recipe, two, "train.devices=2", "train.strategy=ddp")
+    assert all(f"rank {rank} finished 2 epochs" in answer.stdout for rank in (0, 1))
+    assert_close(one, two)
+
+    run(recipe, more, "train.devices=2", "train.epochs=1", "train.accumulate=2")
+    assert len(losses(more)) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_resume(recipe: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(recipe, whole, "train.devices=2")
+    run(recipe, parts, "train.devices=2", "train.epochs=1")
+    run(recipe, parts, "train.devices=2", "--resume")
+    expected, got = (load_file(path / "last" / "model.safetensors") for path in (whole, parts))
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+@pytest.mark.slow
+def test_under_torchrun(recipe: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}")
+    run(recipe, tmp_path / "one")
+    run(recipe, tmp_path / "run", launcher=launcher)
+    assert_close(tmp_path / "one", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(recipe: Path, tmp_path: Path) -> None:
+    odd = run(recipe, tmp_path / "odd", "train.devices=2", "train.batch_size=3", code=1)
+    assert "batch_size (3) must be a multiple of processes x train.accumulate (2 x 1)" in odd.stderr
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    refused = run(recipe, used, "train.devices=2", code=1)
+    assert f"The run folder {used} is not empty" in refused.stderr

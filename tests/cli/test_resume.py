@@ -1,0 +1,133 @@
+"""A run that is killed and resumed ends with exactly the weights of one that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinema.data.synthetic import MotionSettings, render_motion_set
+
+SCRIPT = Path(__file__).with_name("run_training.py")
+
+RECIPE = """\
+[model]
+backbone = "resnet10t"
+temporal = "tim"
+frames = 2
+
+[data]
+train = "{set}/train.csv"
+val = "{set}/val.csv"
+root = "{set}/videos"
+workers = 1
+
+[preprocessing]
+short_side_px = 32
+crop_px = 32
+
+[optimizer]
+name = "sgd"
+lr = 0.02
+
+[schedule]
+name = "cosine"
+warmup_epochs = 1
+
+[train]
+epochs = 3
+batch_size = 2
+mixup_alpha = 0.5
+ema_decay = 0.9
+checkpoint_every_steps = 3
+log_every_steps = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen tiny videos for training and as many for validation."""
+    tiny = MotionSettings(
+        train_per_class=1, val_per_class=1, size_px=32, min_frames=8, max_frames=8
+    )
+    return render_motion_set(tmp_path_factory.mktemp("motion"), settings=tiny, workers=0)
+
+
+@pytest.fixture
+def recipe(motion_set: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE.format(set=motion_set), encoding="utf-8")
+    return file
+
+
+def start(*words: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    clock = ("wait_s", "step_s", "train_s", "videos_per_s", "bound")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in clock} for row in rows]
+
+
+def assert_same(whole: Path, parts: Path) -> None:
+    for folder in ("best", "last"):
+        expected = load_file(whole / folder / "model.safetensors")
+        got = load_file(parts / folder / "model.safetensors")
+        assert expected.keys() == got.keys()
+        assert all(torch.equal(expected[key], got[key]) for key in expected)
+    a, b = (torch.load(run / "state.pt", weights_only=True) for run in (whole, parts))
+    assert all(torch.equal(value, b["net"][key]) for key, value in a["net"].items())
+    for number, state in a["optimizer"]["state"].items():
+        momentum = b["optimizer"]["state"][number]["momentum_buffer"]
+        assert torch.equal(state["momentum_buffer"], momentum)
+    assert lines(whole) == lines(parts)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_an_epoch(recipe: Path, tmp_path: Path) -> None:
+    assert finish(start(recipe, tmp_path / "whole")) == 0
+    # Step 11 lies in the second epoch (7 steps each), two steps after the last saved state; then
+    # once more soon after resuming, and before anything was saved.
+    parts = tmp_path / "parts"
+    assert finish(start(recipe, parts, "--kill-at", "11")) == -signal.SIGKILL
+    assert finish(start(recipe, parts, "--resume", "--kill-at", "13")) == -signal.SIGKILL
+    assert finish(start(recipe, parts, "--resume")) == 0
+    assert_same(tmp_path / "whole", parts)
+
+    early = tmp_path / "early"
+    assert finish(start(recipe, early, "--kill-at", "1")) == -signal.SIGKILL
+    assert not (early / "state.pt").exists()
+    assert finish(start(recipe, early, "--resume")) == 0
+    assert_same(tmp_path / "whole", early)
+
+
+@pytest.mark.slow
+def test_killed_from_outside_at_any_time(recipe: Path, tmp_path: Path) -> None:
+    more = "train.epochs=7"
+    assert finish(start(recipe, tmp_path / "whole", more)) == 0
+    parts = tmp_path / "parts"
+    for wanted_lines in (4, 21):
+        words = [recipe, parts, more, *(["--resume"] if parts.exists() else [])]
+        process = start(*words)
+        metrics = parts / "metrics.jsonl"
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < wanted_lines:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.01)
+        process.kill()
+        assert finish(process) == -signal.SIGKILL
+    assert finish(start(recipe, parts, more, "--resume")) == 0
+    assert_same(tmp_path / "whole", parts)

@@ -1,0 +1,158 @@
+"""The training state: written whole, read back exactly, and enough to go on from."""
+
+import json
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import torch
+
+from kinema.errors import CheckpointError
+from kinema.models.zoo import create_model
+from kinema.train import loop
+from kinema.train.checkpoint import (
+    Learner,
+    Position,
+    Sums,
+    load_state,
+    save_state,
+    write_atomically,
+)
+from kinema.train.ema import build_ema
+from kinema.train.loop import train
+from kinema.train.optim import build_optimizer, build_schedule
+from kinema.train.recipe import recipe_from
+from kinema.train.settings import AdamWSettings, CosineSettings
+
+Tables = dict[str, dict[str, Any]]
+
+
+def learner(*, classes: int = 3, ema: bool = True) -> Learner:
+    net = create_model("tsn_resnet10t", classes=classes, frames=2)
+    optimizer = build_optimizer(net, AdamWSettings(), batch_size=2)
+    schedule = build_schedule(optimizer, CosineSettings(), epochs=2, steps_per_epoch=3, lr=1e-3)
+    return Learner(net, optimizer, schedule, build_ema(net, 0.9) if ema else None)
+
+
+def step(learner: Learner) -> None:
+    learner.net(torch.rand(2, 2, 3, 32, 32)).square().sum().backward()
+    learner.optimizer.step()
+    learner.optimizer.zero_grad()
+    learner.schedule.step()
+    if learner.ema is not None:
+        learner.ema.update_parameters(learner.net)
+
+
+def tensors(learner: Learner) -> dict[str, Any]:
+    assert learner.ema is not None
+    moments = {
+        f"{number}.{key}": value
+        for number, state in learner.optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+    return {**learner.net.state_dict(), **learner.ema.state_dict(), **moments}
+
+
+def test_everything_comes_back_exactly(tmp_path: Path) -> None:
+    first = learner()
+    step(first)
+    step(first)
+    position = Position(epoch=1, batches=2, steps=5, lines=4, best_top1=0.5, best_epoch=1)
+    position.add(Sums(loss=1.5, correct=2.0, clips=4, compute_s=0.1, wait_s=0.2))
+    save_state(tmp_path / "state.pt", first, position)
+
+    second = learner()
+    assert load_state(tmp_path / "state.pt", second) == position
+    expected, got = tensors(first), tensors(second)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    assert second.schedule.get_last_lr() == first.schedule.get_last_lr()
+
+    torch.manual_seed(1)
+    step(first)
+    torch.manual_seed(1)
+    step(second)
+    expected, got = tensors(first), tensors(second)
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "state.pt"
+    file.write_bytes(b"old")
+
+    def fail(target: IO[bytes]) -> None:
+        target.write(b"ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(file, fail)
+    assert file.read_bytes() == b"old"
+    write_atomically(file, lambda target: target.write(b"new"))
+    assert file.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
+def test_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "state.pt"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.pt is not a readable training state"):
+        load_state(file, learner())
+
+
+def test_state_of_something_else_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "state.pt"
+    torch.save({"format": 99}, file)
+    with pytest.raises(CheckpointError, match="not a training state of this version"):
+        load_state(file, learner())
+    save_state(file, learner(), Position())
+    with pytest.raises(CheckpointError, match="belongs to another network or optimizer"):
+        load_state(file, learner(classes=4))
+
+
+def test_best_is_noted_once() -> None:
+    position = Position(epoch=2)
+    assert position.note_validation(0.5)
+    position.epoch = 3
+    assert not position.note_validation(0.5)
+    assert not position.note_validation(None)
+    assert (position.best_top1, position.best_epoch) == (0.5, 3)
+
+
+@pytest.mark.parametrize(
+    "stop_after",
+    [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)],
+)
+def test_resumed_run_equals_an_uninterrupted_one(
+    settings: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    settings["train"] |= {"checkpoint_every_steps": 2, "ema_decay": 0.9, "mixup_alpha": 0.5}
+    recipe = recipe_from(settings, source="test")
+    train(recipe, out=tmp_path / "whole", quiet=True)
+
+    real_step = loop.take_step
+
+    def interrupted(job: loop.Job) -> None:
+        if job.position.steps == stop_after:
+            raise KeyboardInterrupt
+        real_step(job)
+
+    monkeypatch.setattr(loop, "take_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out=tmp_path / "parts", quiet=True)
+    monkeypatch.setattr(loop, "take_step", real_step)
+    train(recipe, out=tmp_path / "parts", resume=True, quiet=True)
+
+    whole, parts = (
+        torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")
+    )
+    for part in ("net", "ema"):
+        assert all(torch.equal(value, parts[part][key]) for key, value in whole[part].items())
+    assert whole["optimizer"]["param_groups"] == parts["optimizer"]["param_groups"]
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of the log without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clock = ("wait_s", "step_s", "train_s", "videos_per_s", "bound")
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]

@@ -1,0 +1,179 @@
+"""Parameter groups, schedules and partial BatchNorm."""
+
+import pytest
+import torch
+from torch import nn
+
+from kinema.errors import OptionError
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import create_model
+from kinema.train.ema import build_ema, ema_decay
+from kinema.train.optim import (
+    build_optimizer,
+    build_schedule,
+    effective_lr,
+    frozen_norm_layers,
+    parameter_groups,
+    rate_factor,
+)
+from kinema.train.settings import (
+    AdamWSettings,
+    ConstantSettings,
+    CosineSettings,
+    MultistepSettings,
+    ScheduleSettings,
+    SGDSettings,
+)
+
+
+@pytest.fixture(scope="module")
+def net() -> VideoNetwork:
+    return create_model("resnet10t", temporal="tim", classes=3, frames=2, stages=(4,))
+
+
+def test_every_parameter_is_in_one_group(net: VideoNetwork) -> None:
+    groups = parameter_groups(net, SGDSettings(), lr=0.1)
+    counted = [id(p) for group in groups for p in group["params"]]
+    assert sorted(counted) == sorted(id(p) for p in net.parameters())
+    assert [group["name"] for group in groups] == [
+        "body_weights",
+        "body_norm_and_bias",
+        "classifier_weights",
+        "classifier_norm_and_bias",
+    ]
+
+
+def test_classifier_has_its_own_rate_and_decay(net: VideoNetwork) -> None:
+    settings = SGDSettings(weight_decay=1e-3, classifier_lr_mult=5.0, classifier_decay_mult=4.0)
+    groups = {g["name"]: g for g in parameter_groups(net, settings, lr=0.1)}
+    head = {id(p) for p in net.head.parameters()}
+    for name, group in groups.items():
+        is_head = name.startswith("classifier")
+        assert all((id(p) in head) == is_head for p in group["params"])
+        assert group["lr"] == pytest.approx(0.5 if is_head else 0.1)
+        assert group["weight_decay"] == pytest.approx(4e-3 if is_head else 1e-3)
+
+
+def test_norm_and_bias_can_go_without_decay(net: VideoNetwork) -> None:
+    settings = AdamWSettings(decay_norm_and_bias=False)
+    for group in parameter_groups(net, settings, lr=0.1):
+        vectors = group["name"].endswith("norm_and_bias")
+        assert all((p.ndim <= 1) == vectors for p in group["params"])
+        assert group["weight_decay"] == (0.0 if vectors else 0.05)
+
+
+def test_temporal_convolution_counts_as_a_weight(net: VideoNetwork) -> None:
+    groups = {g["name"]: g for g in parameter_groups(net, SGDSettings(), lr=0.1)}
+    weights = {id(p) for p in groups["body_weights"]["params"]}
+    for _, module in net.temporal_modules():
+        assert all(id(p) in weights for p in module.parameters() if p.ndim > 1)
+
+
+def test_rate_scales_linearly_with_the_batch() -> None:
+    assert effective_lr(SGDSettings(lr=0.01), batch_size=256) == 0.01
+    scaled = SGDSettings(lr=0.01, scale_lr_for_batch=64)
+    assert effective_lr(scaled, batch_size=128) == pytest.approx(0.02)
+    assert effective_lr(scaled, batch_size=8) == pytest.approx(0.00125)
+
+
+def test_optimizer_kinds(net: VideoNetwork) -> None:
+    sgd = build_optimizer(net, SGDSettings(momentum=0.8, nesterov=True), batch_size=4)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert all(g["momentum"] == 0.8 and g["nesterov"] for g in sgd.param_groups)
+    adamw = build_optimizer(net, AdamWSettings(betas=(0.8, 0.9)), batch_size=4)
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert all(g["betas"] == (0.8, 0.9) for g in adamw.param_groups)
+
+
+def factors(settings: ScheduleSettings, *, epochs: int, steps_per_epoch: int) -> list[float]:
+    return [
+        rate_factor(s, settings=settings, epochs=epochs, steps_per_epoch=steps_per_epoch)
+        for s in range(epochs * steps_per_epoch)
+    ]
+
+
+def test_multistep_drops_at_its_milestones() -> None:
+    settings = MultistepSettings(milestones=(2, 3), gamma=0.1)
+    expected = [1.0] * 4 + [0.1] * 2 + [0.01] * 2
+    assert factors(settings, epochs=4, steps_per_epoch=2) == pytest.approx(expected)
+
+
+def test_cosine_ends_near_its_floor() -> None:
+    values = factors(CosineSettings(), epochs=10, steps_per_epoch=10)
+    assert values[0] == 1.0
+    assert values[50] == pytest.approx(0.5)
+    assert values[-1] < 0.001
+    end = rate_factor(100, settings=CosineSettings(), epochs=10, steps_per_epoch=10, floor=0.2)
+    assert end == pytest.approx(0.2)
+
+
+def test_warmup_rises_step_by_step_and_joins_the_schedule() -> None:
+    values = factors(CosineSettings(warmup_epochs=2), epochs=10, steps_per_epoch=5)
+    assert values[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
+    assert values[10] == pytest.approx(1.0)
+    assert values[-1] < 0.01
+    half = factors(ConstantSettings(warmup_epochs=0.5), epochs=1, steps_per_epoch=4)
+    assert half == pytest.approx([0.5, 1.0, 1.0, 1.0])
+
+
+def test_schedule_moves_all_groups_in_proportion(net: VideoNetwork) -> None:
+    settings = SGDSettings(lr=0.1, classifier_lr_mult=5.0)
+    optimizer = build_optimizer(net, settings, batch_size=4)
+    schedule = build_schedule(
+        optimizer,
+        MultistepSettings(milestones=(1,)),
+        epochs=2,
+        steps_per_epoch=1,
+        lr=0.1,
+    )
+    optimizer.step()
+    schedule.step()
+    assert sorted({g["lr"] for g in optimizer.param_groups}) == pytest.approx([0.01, 0.05])
+
+
+def test_impossible_schedules_are_named(net: VideoNetwork) -> None:
+    optimizer = build_optimizer(net, SGDSettings(), batch_size=4)
+    with pytest.raises(OptionError, match=r"warmup_epochs \(5\) is longer than the run \(3"):
+        build_schedule(
+            optimizer, ConstantSettings(warmup_epochs=5), epochs=3, steps_per_epoch=1, lr=0.1
+        )
+    with pytest.raises(OptionError, match="min_lr must be at most the learning rate 0.1"):
+        build_schedule(optimizer, CosineSettings(min_lr=1.0), epochs=3, steps_per_epoch=1, lr=0.1)
+
+
+def test_partial_batch_norm_freezes_all_but_the_first() -> None:
+    net = create_model("resnet10t", temporal="tim", classes=3, frames=2)
+    norms = [m for m in net.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    frozen = frozen_norm_layers(net)
+    assert frozen == norms[1:]
+    assert all(p.requires_grad for p in norms[0].parameters())
+    assert not any(p.requires_grad for layer in frozen for p in layer.parameters())
+    grouped = {id(p) for g in parameter_groups(net, SGDSettings(), lr=0.1) for p in g["params"]}
+    assert grouped.isdisjoint(id(p) for layer in frozen for p in layer.parameters())
+
+
+def test_partial_batch_norm_needs_batch_norm(net: VideoNetwork) -> None:
+    class Plain(nn.Module):
+        name = "plain"
+        backbone = nn.Conv2d(3, 4, 1)
+
+        def temporal_modules(self) -> list[tuple[str, nn.Module]]:
+            return []
+
+    with pytest.raises(OptionError, match="freeze_all_but_first.*plain has 0"):
+        frozen_norm_layers(Plain())  # type: ignore[arg-type]
+
+
+def test_weight_average_warms_up_and_follows(net: VideoNetwork) -> None:
+    assert ema_decay(0.9, 0) == pytest.approx(0.1)
+    assert ema_decay(0.9, 10_000) == 0.9
+    ema = build_ema(net, 0.9)
+    weight, average = net.head.classifier.weight, ema.module.head.classifier.weight
+    ema.update_parameters(net)
+    start = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(1.0)
+    ema.update_parameters(net)
+    with torch.no_grad():
+        weight.sub_(1.0)
+    torch.testing.assert_close(average, start + 1 - ema_decay(0.9, 1), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,250 @@
+"""Recipes: what is read, what is refused and with which words."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from kinema.errors import RecipeError
+from kinema.train.recipe import Recipe, changed_keys, load_recipe, recipe_from
+from kinema.train.settings import (
+    AdamWSettings,
+    ConstantSettings,
+    CosineSettings,
+    MultistepSettings,
+    SGDSettings,
+)
+from kinema.train.toml_text import to_toml
+
+TEXT = """\
+# A whole recipe
+[model]
+backbone = "resnet18"
+temporal = "tim"
+frames = 4
+stages = [4, 5]
+options = {init = "identity"}
+
+[data]
+train = "train.csv"
+val = "val.csv"
+
+[optimizer]
+name = "sgd"
+lr = 1
+classifier_lr_mult = 5
+
+[schedule]
+name = "multistep"
+milestones = [30, 40, 45]
+
+[train]
+epochs = 50
+clip_norm = 20.0
+"""
+
+MINIMAL: dict[str, Any] = {
+    "model": {"name": "tsn_resnet18"},
+    "data": {"train": "a.csv", "val": "b.csv"},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    return str(caught.value)
+
+
+def edited(path: Path, old: str, new: str) -> Path:
+    assert old in TEXT
+    path.write_text(TEXT.replace(old, new), encoding="utf-8")
+    return path
+
+
+def test_values_and_defaults(file: Path) -> None:
+    recipe = load_recipe(file)
+    assert recipe.model.stages == (4, 5)
+    assert recipe.model.options == {"init": "identity"}
+    assert recipe.data.train == Path("train.csv")
+    assert recipe.optimizer == SGDSettings(lr=1.0, classifier_lr_mult=5.0)
+    assert recipe.schedule == MultistepSettings(milestones=(30, 40, 45))
+    assert recipe.train.clip_norm == 20
+    assert recipe.train.seed == 0
+    assert recipe.evaluation.views.count == 1
+
+
+def test_full_settings_read_back_the_same(file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        file, ["model.blocks={4 = [0], 5 = [1, 0]}", "train.ema_decay=0.99", "model.at=none"]
+    )
+    again = tmp_path / "again.toml"
+    again.write_text(recipe.to_toml(), encoding="utf-8")
+    assert load_recipe(again) == recipe
+    assert "weight_decay" in recipe.to_toml()
+    assert recipe.model.blocks == {4: (0,), 5: (1, 0)}
+
+
+def test_command_line_comes_last(file: Path) -> None:
+    recipe = load_recipe(
+        file,
+        [
+            "train.epochs=3",
+            "optimizer.lr=1e-3",
+            "data.train=lists/other.csv",
+            "model.options.init=random",
+            "schedule.milestones=[1, 2]",
+            "train.clip_norm=none",
+            "train.compile=true",
+        ],
+    )
+    assert recipe.train.epochs == 3
+    assert recipe.optimizer.lr == 1e-3
+    assert recipe.data.train == Path("lists/other.csv")
+    assert recipe.model.options == {"init": "random"}
+    assert recipe.schedule == MultistepSettings(milestones=(1, 2))
+    assert recipe.train.clip_norm is None
+    assert recipe.train.compile
+
+
+def test_command_line_changes_a_section_the_file_leaves_out() -> None:
+    recipe = recipe_from(
+        MINIMAL, source="test", overrides=["optimizer.lr=0.5", "schedule.warmup_epochs=1"]
+    )
+    assert recipe.optimizer == SGDSettings(lr=0.5)
+    assert recipe.schedule == ConstantSettings(warmup_epochs=1.0)
+    other = recipe_from(MINIMAL, source="test", overrides=["optimizer.name=adamw"])
+    assert other.optimizer == AdamWSettings()
+
+
+def test_variants_by_name() -> None:
+    recipe = recipe_from(
+        MINIMAL | {"optimizer": {"name": "adamw", "lr": 0.1}, "schedule": {"name": "cosine"}},
+        source="test",
+    )
+    assert recipe.optimizer == AdamWSettings(lr=0.1)
+    assert recipe.schedule == CosineSettings()
+
+
+def test_settings_are_frozen() -> None:
+    recipe = recipe_from(MINIMAL, source="test")
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.train.epochs = 3  # type: ignore[misc]
+
+
+def test_misspelt_key_names_file_line_and_nearest_key(file: Path) -> None:
+    message = refused(edited(file, "clip_norm", "clip_nrom"))
+    assert message == (f"{file}, line 24: unknown key 'train.clip_nrom'. Did you mean 'clip_norm'?")
+
+
+def test_misspelt_key_of_a_variant(file: Path) -> None:
+    message = refused(file, "schedule.min_lr=0.1")
+    assert message.startswith("command line (schedule.min_lr=0.1): unknown key 'schedule.min_lr'.")
+    message = refused(edited(file, "lr = 1", "lr = 1\nmomentun = 0.9"))
+    assert "unknown key 'optimizer.momentun'. Did you mean 'momentum'?" in message
+
+
+def test_misspelt_section(file: Path) -> None:
+    message = refused(edited(file, "[optimizer]", "[optimiser]"))
+    assert f"{file}, line 13: unknown key 'optimiser'. Did you mean 'optimizer'?" in message
+
+
+def test_misspelt_augmentation_key() -> None:
+    with pytest.raises(RecipeError, match=r"test: unknown key 'augmentation.zzz'. Valid are: "):
+        recipe_from(MINIMAL | {"augmentation": {"zzz": 1}}, source="test")
+
+
+def test_misspelt_override_names_the_command_line(file: Path) -> None:
+    assert refused(file, "train.epoch=3") == (
+        "command line (train.epoch=3): unknown key 'train.epoch'. Did you mean 'epochs'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("train.epochs=many", "'train.epochs': input should be a valid integer, got 'many'."),
+        ("train.epochs='3'", "'train.epochs': input should be a valid integer, got '3'."),
+        ("train.epochs=2.5", "'train.epochs': input should be a valid integer"),
+        ("train.epochs=0", "'train.epochs': input should be greater than 0, got 0."),
+        ("train.epochs=none", "'train.epochs': input should be a valid integer, got None."),
+        ("train.compile=1", "'train.compile': input should be a valid boolean, got 1."),
+        ("optimizer.lr=-1", "'optimizer.lr': input should be greater than 0, got -1."),
+        ("optimizer.lr=nan", "'optimizer.lr': input should be a finite number"),
+        ("model.dropout=1.0", "'model.dropout': input should be less than 1, got 1.0."),
+        ("train.precision=16", "'train.precision': input should be '32' or 'bf16', got 16."),
+        ("train.devices=two", "'train.devices': input should be 'auto', got 'two'."),
+        ("optimizer.name=sdg", "unknown optimizer.name 'sdg'. Did you mean 'sgd'?"),
+        ("data.format=cvs", "unknown format 'cvs'. Did you mean 'csv'?"),
+        ("schedule.milestones=[2, 1]", "milestones must rise, got [2.0, 1.0]."),
+        ("model.name=tsn_resnet18", "give either name or backbone"),
+        ("preprocessing.crop_px=300", "crop_px (300) must be between 1 and short_side_px (256)."),
+        ("train=3", "expected section.key=value (such as train.epochs=10), got 'train=3'."),
+        ("train.epochs", "expected section.key=value"),
+        ("train.epochs.first=3", "train.epochs is a value, not a table."),
+    ],
+)
+def test_wrong_values_are_named(file: Path, override: str, wanted: str) -> None:
+    message = refused(file, override)
+    assert wanted in message
+    assert "command line" in message
+
+
+def test_wrong_type_in_the_file_names_its_line(file: Path) -> None:
+    message = refused(edited(file, "epochs = 50", 'epochs = "50"'))
+    assert message == f"{file}, line 23: 'train.epochs': input should be a valid integer, got '50'."
+
+
+def test_missing_settings_are_named(file: Path) -> None:
+    assert "'data.val' is missing." in refused(edited(file, 'val = "val.csv"\n', ""))
+    assert "'schedule.milestones' is missing." in refused(
+        edited(file, "milestones = [30, 40, 45]\n", "")
+    )
+    message = refused(edited(file, 'name = "sgd"\n', ""))
+    assert "'optimizer.name' is missing. Valid are: adamw, sgd." in message
+
+
+def test_missing_file_names_a_near_one(file: Path) -> None:
+    message = refused(file.with_name("recipy.toml"))
+    assert re.match(
+        r"There is no recipe file .*recipy\.toml\. Did you mean 'recipe\.toml'\?", message
+    )
+
+
+def test_broken_toml_names_the_line(file: Path) -> None:
+    message = refused(edited(file, "lr = 1", "lr = = 1"))
+    assert f"{file} is not valid TOML" in message
+    assert "line 15" in message
+
+
+def test_values_that_are_no_settings(file: Path) -> None:
+    assert "has no place in a recipe" in refused(edited(file, "lr = 1", "lr = 2020-01-01"))
+
+
+def test_changed_keys_of_two_recipes(file: Path) -> None:
+    old, new = load_recipe(file), load_recipe(file, ["train.seed=1", "train.clip_norm=none"])
+    assert changed_keys(old, new) == ["train.clip_norm", "train.seed"]
+    assert changed_keys(old, load_recipe(file)) == []
+
+
+def test_recipe_needs_a_network() -> None:
+    with pytest.raises(RecipeError, match="temporal goes with backbone"):
+        recipe_from(MINIMAL | {"model": {"name": "a", "temporal": "tim"}}, source="test")
+    assert isinstance(recipe_from(MINIMAL, source="test"), Recipe)
+
+
+def test_toml_text_of_odd_values() -> None:
+    text = to_toml({"a b": {"q": 'say "hi"\n', "on": True, "n": [1, 2.5, "x"], "t": {"k-1": {}}}})
+    assert text == (
+        '["a b"]\nq = "say \\"hi\\"\\n"\non = true\nn = [1, 2.5, "x"]\nt = {k-1 = {}}\n'
+    )
+    with pytest.raises(TypeError, match="no TOML form for object"):
+        to_toml({"a": {"b": object()}})
