@@ -1,6 +1,7 @@
 """kinema: action recognition in video with 2D CNN backbones and plug-in temporal modules.
 
 The public names below are loaded when they are first used, so importing the package is quick.
+`kinema.train` is the package of training: `kinema.train.train(recipe, out="runs/first")`.
 """
 
 import sys
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kinema import train
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.errors import KinemaError
@@ -40,6 +42,7 @@ _HOMES = {
     "read_annotations": "kinema.data.annotations",
     "save": "kinema.models.saved",
 }
+_PACKAGES = ("train",)
 
 __all__ = [
     "KinemaError",
@@ -57,6 +60,7 @@ __all__ = [
     "list_temporal",
     "read_annotations",
     "save",
+    "train",
 ]
 
 
@@ -75,6 +79,8 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
             return import_module("importlib.metadata").version("kinema")
+        if name in _PACKAGES:
+            return import_module(f"kinema.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module 'kinema' has no attribute {name!r}")
         value = getattr(import_module(_HOMES[name]), name)

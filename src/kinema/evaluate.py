@@ -5,7 +5,9 @@ Letters: V views, T frames, H, W, K classes.
 
 import contextlib
 import os
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Literal
 
@@ -48,32 +50,45 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
         batch_views: Views of one forward pass.
         workers: Decoding processes; 0 decodes in this one.
         unreadable: "error" stops at a video that cannot be read, "skip" counts it in the report.
-        device: Where to compute; where the network is when not given.
+        device: Where to compute: the network is moved there; where it is when not given.
         precision: "32" or "bf16" (autocast).
         progress: Called with (videos done, videos in all).
 
     Raises:
         CheckpointError: the network has other classes or frames than the data set.
         UnreadableVideoError: a video, or every video, cannot be read.
+        OptionError: the data set has no videos.
+
+    Example:
+        `evaluate(net, dataset, views=Views(clips=10, crops=3)).top1`
     """
     views = views or Views()
     _check_fits(net, dataset)
     loader = view_batches(
         dataset, views, batch_views=batch_views, workers=workers, unreadable=unreadable
     )
-    place = torch.device(device) if device is not None else next(net.parameters()).device
+    place = next(net.parameters()).device if device is None else torch.device(device)
+    net.to(place)
     how, videos = dataset.preprocessing, len(dataset)
     sums = np.zeros((videos, net.classes), np.float64)
     counts = np.zeros(videos, np.int64)
     with evaluating(net), _autocast(place, precision):
         for batch in loader:
-            scores = score_views(net, batch.views_VTCHW, how, place)
-            rows = batch.indices_V.numpy()
-            np.add.at(sums, rows, scores)
-            np.add.at(counts, rows, 1)
+            indices_V = batch.indices_V.numpy()
+            np.add.at(sums, indices_V, score_views(net, batch.views_VTCHW, how, place))
+            np.add.at(counts, indices_V, 1)
             if progress is not None:
-                progress(int(rows[-1]) + 1, videos)
-    return _report(dataset, views, sums, counts, _skipped(loader, dataset))
+                progress(int(indices_V[-1]) + 1, videos)
+    rows = _complete_rows(counts, views, loader, dataset)
+    samples = [dataset.annotations.samples[i] for i in rows]
+    return report_scores(
+        scores=(sums[rows] / views.count).astype(np.float32),
+        labels=np.array([-1 if s.label is None else s.label for s in samples], np.int64),
+        paths=tuple(s.path for s in samples),
+        class_names=dataset.annotations.class_names,
+        views=views,
+        skipped=tuple(loader.skipped),
+    )
 
 
 def score_views(
@@ -98,11 +113,57 @@ def evaluating(net: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def report_scores(
+    *,
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    paths: tuple[str, ...],
+    class_names: tuple[str, ...],
+    views: Views,
+    skipped: tuple[Skipped, ...] = (),
+) -> Report:
+    """The report of scores that are known already: the end of a test, a score file, a fusion.
+
+    Args:
+        scores: (V, K) before softmax.
+        labels: (V,); -1 for none.
+        paths: The V videos.
+        class_names: The K class names.
+        views: Of how many views the scores are the mean.
+        skipped: Videos without scores.
+    """
+    known = labels >= 0
+    confusion = np.zeros((len(class_names), len(class_names)), np.int64)
+    top1 = top5 = mean_class = None
+    if known.any():
+        confusion = confusion_matrix(scores[known], labels[known])
+        top1 = float(confusion.trace() / confusion.sum())
+        top5 = top_k_accuracy(scores[known], labels[known], 5)
+        mean_class = mean_class_accuracy(confusion)
+    per_class = tuple(
+        ClassResult(label, name, int(confusion[label].sum()), int(confusion[label, label]))
+        for label, name in enumerate(class_names)
+    )
+    return Report(
+        top1=top1,
+        top5=top5,
+        mean_class=mean_class,
+        views=views,
+        skipped=skipped,
+        per_class=per_class,
+        confusion=confusion,
+        scores=scores,
+        labels=labels,
+        paths=paths,
+        class_names=class_names,
+    )
+
+
 def save_scores(report: Report, path: str | Path) -> Path:
     """Writes the scores of every video as .npz (no pickles): the input of an ensemble.
 
-    The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,),
-    `clips` and `crops`.
+    The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,)
+    and `views` (clips, crops, 1 at full resolution).
     """
     target = Path(path)
     if target.suffix != ".npz":
@@ -116,15 +177,42 @@ def save_scores(report: Report, path: str | Path) -> Path:
             labels=report.labels,
             paths=np.array(report.paths),
             class_names=np.array(report.class_names),
-            clips=report.views.clips,
-            crops=report.views.crops,
+            views=np.array([int(number) for number in astuple(report.views)]),
         )
     os.replace(partial, target)
     return target
 
 
+def load_scores(path: str | Path) -> Report:
+    """Reads a score file back; the accuracies are computed anew, skipped videos are not kept.
+
+    Raises:
+        CheckpointError: the file is missing or no score file of kinema.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise CheckpointError(f"There is no score file {source}.")
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            clips, crops, whole = (int(n) for n in arrays["views"])
+            return report_scores(
+                scores=arrays["scores"],
+                labels=arrays["labels"],
+                paths=tuple(arrays["paths"].tolist()),
+                class_names=tuple(arrays["class_names"].tolist()),
+                views=Views(clips=clips, crops=crops, full_resolution=bool(whole)),
+            )
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{source} is not a score file: expected the .npz that `kinema evaluate --scores` "
+            f"writes ({error})."
+        ) from error
+
+
 def _check_fits(net: VideoNetwork, dataset: VideoDataset) -> None:
     classes = len(dataset.annotations.class_names)
+    if len(dataset) == 0:
+        raise OptionError(f"{dataset.annotations.source} has no videos to test on.")
     if classes != net.classes:
         raise CheckpointError(
             f"{net.name} has {net.classes} classes, but {dataset.annotations.source} has "
@@ -141,53 +229,18 @@ def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _skipped(loader: ViewLoader, dataset: VideoDataset) -> tuple[Skipped, ...]:
-    skipped = loader.skipped
-    if len({s.path for s in skipped}) == len({s.path for s in dataset.annotations.samples}):
+def _complete_rows(
+    counts: NDArray[np.int64], views: Views, loader: ViewLoader, dataset: VideoDataset
+) -> list[int]:
+    """Rows of the videos of which every view was read.
+
+    Raises:
+        UnreadableVideoError: there is none.
+    """
+    rows = [int(i) for i in np.flatnonzero(counts == views.count)]
+    if not rows:
         raise UnreadableVideoError(
             f"None of the {len(dataset)} videos of {dataset.annotations.source} could be read. "
-            f"The first: {skipped[0].reason}"
+            f"The first: {loader.skipped[0].reason}"
         )
-    return tuple(skipped)
-
-
-def _report(
-    dataset: VideoDataset,
-    views: Views,
-    sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    skipped: tuple[Skipped, ...],
-) -> Report:
-    """Scores of the videos of which every view was read, and their accuracies."""
-    samples, names = dataset.annotations.samples, dataset.annotations.class_names
-    left_out = {s.path for s in skipped}
-    rows = [i for i, sample in enumerate(samples) if sample.path not in left_out and counts[i]]
-    scores = (sums[rows] / counts[rows, None]).astype(np.float32)
-    labels = np.array(
-        [-1 if samples[i].label is None else samples[i].label for i in rows], dtype=np.int64
-    )
-    known = labels >= 0
-    confusion = np.zeros((len(names), len(names)), np.int64)
-    top1 = top5 = mean_class = None
-    if known.any():
-        confusion = confusion_matrix(scores[known], labels[known])
-        top1 = float(confusion.trace() / confusion.sum())
-        top5 = top_k_accuracy(scores[known], labels[known], 5)
-        mean_class = mean_class_accuracy(confusion)
-    per_class = tuple(
-        ClassResult(label, name, int(confusion[label].sum()), int(confusion[label, label]))
-        for label, name in enumerate(names)
-    )
-    return Report(
-        top1=top1,
-        top5=top5,
-        mean_class=mean_class,
-        views=views,
-        skipped=skipped,
-        per_class=per_class,
-        confusion=confusion,
-        scores=scores,
-        labels=labels,
-        paths=tuple(samples[i].path for i in rows),
-        class_names=names,
-    )
+    return rows

@@ -69,15 +69,15 @@ class Recognizer:
             path: The video.
             clips: Clips over the video's length.
             crops: 1, 3 or 10 crops of each clip.
-            top: How many classes to name.
+            top: How many classes to name; all of them when there are fewer.
 
         Raises:
+            OptionError: an option is outside its range.
             UnreadableVideoError: the video cannot be read; the message says why.
         """
+        views = _checked(clips, crops, top)
         with open_source(path) as source:
-            scores = self._mean_scores(
-                source.read, source.info.frames, Views(clips=clips, crops=crops)
-            )
+            scores = self._mean_scores(source.read, source.info.frames, views)
         return self._named(str(path), scores, top)
 
     def predict_frames(
@@ -97,26 +97,12 @@ class Recognizer:
             top: See `predict`.
 
         Raises:
-            InputShapeError: the frames have another shape or type.
+            OptionError: an option is outside its range.
+            InputShapeError: the frames have another shape or type, or there are none.
         """
-        video = torch.as_tensor(frames)
-        if (
-            video.ndim != 4
-            or video.dtype != torch.uint8
-            or 3 not in (video.shape[1], video.shape[3])
-        ):
-            raise InputShapeError(
-                "predict_frames wants uint8 RGB frames of shape (n, H, W, 3) or (n, 3, H, W), got "
-                f"{tuple(video.shape)} {video.dtype}."
-            )
-        if video.shape[3] == 3:
-            video = video.permute(0, 3, 1, 2)
-        scores = self._mean_scores(
-            lambda chosen: video[torch.as_tensor(chosen)],
-            len(video),
-            Views(clips=clips, crops=crops),
-        )
-        return self._named("frames in memory", scores, top)
+        views = _checked(clips, crops, top)
+        read = _reader(frames)
+        return self._named("frames in memory", self._mean_scores(read, len(frames), views), top)
 
     def _mean_scores(self, read: ReadFrames, total: int, views: Views) -> NDArray[np.float32]:
         """Mean scores over all views; one clip at a time is in memory."""
@@ -131,10 +117,35 @@ class Recognizer:
         return (sums / views.count).astype(np.float32)
 
     def _named(self, path: str, scores_K: NDArray[np.float32], top: int) -> Prediction:
-        if top < 1:
-            raise OptionError(f"top must be at least 1, got {top}.")
         probs_K = np.exp(scores_K - scores_K.max())
         probs_K /= probs_K.sum()
         best = np.argsort(-probs_K, kind="stable")[:top]
         named = tuple(ClassProb(int(k), self.labels[k], float(probs_K[k])) for k in best)
         return Prediction(path, named, scores_K)
+
+
+def _checked(clips: int, crops: int, top: int) -> Views:
+    """The views, when all options are in their ranges."""
+    if top < 1:
+        raise OptionError(f"top must be at least 1, got {top}.")
+    return Views(clips=clips, crops=crops)
+
+
+def _reader(frames: NDArray[np.uint8] | torch.Tensor) -> ReadFrames:
+    """Reads from memory as from a file; copies no more than the wanted frames."""
+    shape = tuple(frames.shape)
+    is_bytes = frames.dtype in (torch.uint8, np.uint8)
+    if len(shape) != 4 or not is_bytes or 3 not in (shape[1], shape[3]) or 0 in shape:
+        raise InputShapeError(
+            "predict_frames wants uint8 RGB frames of shape (n, H, W, 3) or (n, 3, H, W), got "
+            f"{shape} {frames.dtype}."
+        )
+
+    def read(chosen: NDArray[np.int64]) -> torch.Tensor:
+        if isinstance(frames, torch.Tensor):
+            picked = frames[torch.from_numpy(chosen)]
+        else:
+            picked = torch.from_numpy(frames[chosen])
+        return picked.permute(0, 3, 1, 2) if shape[3] == 3 else picked
+
+    return read

@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of tables.")
@@ -20,14 +21,23 @@ DeviceOption = Annotated[
 ]
 
 
+# Columns where stdout or stderr is no terminal: nothing is wrapped or cut in a file or pipe.
+FILE_COLUMNS = 1000
+
+
 def results() -> Console:
-    """Results go to stdout."""
-    return Console(highlight=False)
+    """Results go to stdout; brackets in names are no markup."""
+    return _console(sys.stdout)
 
 
 def notes() -> Console:
     """Everything else goes to stderr."""
-    return Console(stderr=True, highlight=False)
+    return _console(sys.stderr)
+
+
+def say_error(message: str) -> None:
+    """An error that the user can mend, on stderr."""
+    notes().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
@@ -50,3 +60,8 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     task = bar.add_task(title, total=None)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _console(stream: TextIO) -> Console:
+    width = None if stream.isatty() else FILE_COLUMNS
+    return Console(file=stream, highlight=False, markup=False, width=width)

@@ -1,5 +1,6 @@
 """`kinema describe`: what a network is made of and costs."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +41,9 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise typer.BadParameter(f"expected numbers such as 4,5, got {text!r}")
+        raise typer.BadParameter(
+            f"expected numbers such as 4,5, got {text!r}", param_hint="--stages"
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -63,6 +66,7 @@ def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
             }
             for site in net.sites()
         ],
+        "modules": [asdict(module) for module in cost.sites],
     }
 
 
@@ -70,8 +74,8 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
     from rich.table import Table
 
     out = results()
-    out.print(f"[bold]{net.name}[/bold]  {net.classes} classes, {cost.frames} frames", end="")
-    out.print(f" of {cost.size_px} x {cost.size_px} pixels")
+    out.print(net.name, style="bold", end="  ")
+    out.print(f"{net.classes} classes, {cost.frames} frames of {cost.size_px} x {cost.size_px} px")
     out.print(f"Parameters  {cost.params:>16,}  of them temporal {cost.temporal_params:,}")
     out.print(f"MACs        {cost.macs:>16,}  of them temporal {cost.temporal_macs:,}")
     table = Table("stage", "block", "position", "channels", "modules", title="Sites in use")

@@ -1,5 +1,7 @@
 """`kinema evaluate`: a test protocol on annotated videos."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -16,7 +18,8 @@ from kinema.cli.console import (
     progress_bar,
     results,
 )
-from kinema.cli.data import ClassesOption, FormatOption
+from kinema.cli.data import FormatOption
+from kinema.errors import UnreadableVideoError
 
 if TYPE_CHECKING:
     from kinema.types import Report
@@ -29,7 +32,6 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
     ] = None,
     format_: FormatOption = "csv",
-    classes: ClassesOption = None,
     split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
     clips: ClipsOption = 1,
     crops: CropsOption = 1,
@@ -55,7 +57,11 @@ def evaluate(
     Example: kinema evaluate runs/x/best --data val.csv --root videos --clips 10 --crops 3
     """
     if precision not in ("32", "bf16"):
-        raise typer.BadParameter(f"expected 32 or bf16, got {precision!r}", param_hint="precision")
+        raise typer.BadParameter(
+            f"expected 32 or bf16, got {precision!r}", param_hint="--precision"
+        )
+    if scores is not None and scores.suffix != ".npz":
+        raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluate import evaluate as run_protocol
@@ -63,18 +69,14 @@ def evaluate(
     from kinema.predict import Recognizer
     from kinema.types import Views
 
-    recogniser = Recognizer.load(checkpoint, device=device)
     views = Views(clips=clips, crops=crops, full_resolution=full_resolution)
+    write_files = _file_writer(out)
+    recogniser = Recognizer.load(checkpoint, device=device)
     folder = root or (data if data.is_dir() else data.parent)
     rows = read_annotations(
-        data,
-        format=format_,
-        root=folder,
-        classes=classes or recogniser.labels,
-        split=split,
-        subset="test",
+        data, format=format_, root=folder, classes=recogniser.labels, split=split, subset="test"
     )
-    with progress_bar("evaluating") as progress:
+    with _naming_the_option(skip_unreadable), progress_bar("evaluating") as progress:
         report = run_protocol(
             recogniser.net,
             VideoDataset(rows, folder, recogniser.preprocessing),
@@ -87,23 +89,39 @@ def evaluate(
         )
     if scores is not None:
         notes().print(f"Scores: {save_scores(report, scores)}")
-    if out is not None:
-        _write_files(report, out)
+    write_files(report)
     if as_json:
         print_json(_document(report))
     else:
         _print(report)
 
 
-def _write_files(report: "Report", out: Path) -> None:
+@contextmanager
+def _naming_the_option(given: bool) -> Iterator[None]:
+    """An unreadable video is an error that says with which option to go on, if not given."""
+    try:
+        yield
+    except UnreadableVideoError as error:
+        if given:
+            raise
+        raise UnreadableVideoError(f"{error} Here that is --skip-unreadable.") from error
+
+
+def _file_writer(out: Path | None) -> Callable[["Report"], None]:
+    """Writes the tables and the matrix; what it needs is looked for before the evaluation."""
+    if out is None:
+        return lambda report: None
     from kinema.report.figures import draw_confusion
     from kinema.report.tables import write_confusion_csv, write_per_class_csv
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_per_class_csv(report, out / "per_class.csv")
-    write_confusion_csv(report, out / "confusion.csv")
-    draw_confusion(report, out / "confusion.png")
-    notes().print(f"Tables and confusion matrix: {out}")
+    def write(report: "Report") -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_per_class_csv(report, out / "per_class.csv")
+        write_confusion_csv(report, out / "confusion.csv")
+        draw_confusion(report, out / "confusion.png")
+        notes().print(f"Tables and confusion matrix: {out}")
+
+    return write
 
 
 def _document(report: "Report") -> dict[str, object]:
@@ -127,4 +145,4 @@ def _print(report: "Report") -> None:
     out.print(per_class_table(report))
     out.print(summary_table(report))
     for skipped in report.skipped:
-        notes().print(f"Skipped: {skipped.reason}", markup=False, soft_wrap=True)
+        notes().print(f"Skipped: {skipped.reason}", soft_wrap=True)

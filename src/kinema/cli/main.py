@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from kinema.cli import data, describe, evaluate, models, predict, quickstart, train
-from kinema.cli.console import notes
+from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
+
+# The exit code of a program that Ctrl-C has stopped.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="kinema",
@@ -35,8 +38,8 @@ def kinema(
 ) -> None:
     """Action recognition in video: train, evaluate and predict.
 
-    Start with [bold]kinema quickstart[/bold]. Results go to stdout, messages to stderr; the exit
-    code is 0 when done, 1 when something failed, 2 for wrong use.
+    Start with [bold]kinema quickstart[/bold]. Results go to stdout, messages to stderr. Exit codes:
+    0 done, 1 something failed, 2 wrong use. KINEMA_DEBUG=1 shows where an error arose.
     """
 
 
@@ -53,16 +56,15 @@ def run() -> None:
     """Entry point: an error that the user can mend becomes one message and exit code 1."""
     try:
         app()
-    except KinemaError as error:
+    except (KinemaError, OSError) as error:
         if os.environ.get("KINEMA_DEBUG"):
             raise
-        notes().print(f"[bold red]Error:[/bold red] {_plain(str(error))}", soft_wrap=True)
+        say_error(str(error))
         sys.exit(1)
-
-
-def _plain(text: str) -> str:
-    """Brackets of a message are no markup."""
-    return text.replace("[", r"\[")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            notes().print("Interrupted.")
+        raise
 
 
 if __name__ == "__main__":

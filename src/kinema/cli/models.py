@@ -17,11 +17,15 @@ def models(
 
     Example: kinema models 'tim_*50*'
     """
+    from kinema.errors import UnknownNameError, did_you_mean
     from kinema.models.backbones import list_backbones
     from kinema.models.zoo import list_models
     from kinema.temporal import list_temporal
 
     names = list_models(pattern)
+    if not names:
+        near = did_you_mean(pattern, list_models())
+        raise UnknownNameError(f"No network matches {pattern!r}. {near}")
     if as_json:
         print_json(names)
         return
@@ -31,5 +35,3 @@ def models(
     if pattern == "*":
         out.print(f"\nTemporal modules: {', '.join(list_temporal())}")
         out.print(f"Backbones: {', '.join(list_backbones())}, and any CNN of timm")
-    elif not names:
-        raise typer.BadParameter(f"no network matches {pattern!r}", param_hint="PATTERN")

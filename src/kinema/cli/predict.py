@@ -65,7 +65,7 @@ def predict(
 
 
 def _expanded(videos: list[Path]) -> Iterator[Path]:
-    """Folders become the videos in them; a folder of frames is one video."""
+    """Folders become the videos in them, at any depth; a folder of frames is one video."""
     from kinema.data.decode import is_video_path
     from kinema.data.folder import FRAME_SUFFIXES
 
@@ -73,10 +73,10 @@ def _expanded(videos: list[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        if any(file.suffix.lower() in FRAME_SUFFIXES for file in path.iterdir()):
-            yield path
-            continue
         found = sorted(file for file in path.rglob("*") if is_video_path(file))
+        if not found:
+            frames = (file for file in path.rglob("*") if file.suffix.lower() in FRAME_SUFFIXES)
+            found = sorted({file.parent for file in frames})
         yield from found or [path]
 
 
@@ -97,15 +97,6 @@ def _row(path: str, outcome: "Prediction | str") -> dict[str, object]:
 
 
 def _print(outcomes: list[Outcome]) -> None:
-    from rich.table import Table
+    from kinema.report.tables import prediction_table
 
-    table = Table("video", "class", "probability", show_lines=len(outcomes) > 1)
-    for path, outcome in outcomes:
-        if isinstance(outcome, str):
-            reason = outcome.replace("[", r"\[")
-            table.add_row(path, f"[red]{reason}[/red]", "")
-        else:
-            names = "\n".join(c.name for c in outcome.top)
-            probs = "\n".join(f"{100 * c.prob:5.1f} %" for c in outcome.top)
-            table.add_row(path, names, probs)
-    results().print(table)
+    results().print(prediction_table(outcomes))

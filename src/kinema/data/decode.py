@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -123,6 +124,7 @@ class VideoFile:
         if self.path.stat().st_size == 0:
             raise UnreadableVideoError(f"{self.path} is empty (0 bytes).")
         self._container, self._stream = self._open()
+        self._to_rgb = VideoReformatter()  # keeps its tables from frame to frame
         try:
             self._index = self._scan()
             self._restart()
@@ -304,9 +306,8 @@ class VideoFile:
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) RGB of one size, rotated upright."""
         width, height = self._size
-        rgb = frame.to_ndarray(format="rgb24", width=width, height=height).astype(
-            np.uint8, copy=False
-        )
+        rgb = self._to_rgb.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+        rgb = rgb.astype(np.uint8, copy=False)
         return np.rot90(rgb, self._quarter_turns) if self._quarter_turns else rgb
 
     def _unreadable(self, reason: str) -> UnreadableVideoError:

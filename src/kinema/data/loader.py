@@ -21,7 +21,7 @@ Unreadable = Literal["error", "skip"]
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """(B, T, 3, H, W) uint8 clips and (B,) int64 labels."""
+    """(B, T, 3, H, W) uint8 clips and (B,) int64 labels; B is 0 when no video was readable."""
 
     clips_BTCHW: torch.Tensor
     labels_B: torch.Tensor
@@ -111,11 +111,7 @@ class TrainLoader:
         for items in self._loader:
             readable = self._readable(items)
             self.wait_s += time.perf_counter() - started
-            if readable:
-                yield TrainBatch(
-                    torch.stack([item.frames_TCHW for item in readable]),
-                    torch.tensor([item.label for item in readable]),
-                )
+            yield _stacked(readable)
             started = time.perf_counter()
 
     def _readable(self, items: list[ClipItem | Skipped]) -> list[ClipItem]:
@@ -228,6 +224,13 @@ def _apply_policy(skipped: Skipped, unreadable: Unreadable) -> None:
             f"{skipped.reason} To leave out unreadable videos and count them, set "
             'unreadable = "skip".'
         )
+
+
+def _stacked(items: list[ClipItem]) -> TrainBatch:
+    labels_B = torch.tensor([item.label for item in items], dtype=torch.int64)
+    if not items:
+        return TrainBatch(torch.empty(0, 0, 3, 0, 0, dtype=torch.uint8), labels_B)
+    return TrainBatch(torch.stack([item.frames_TCHW for item in items]), labels_B)
 
 
 def _as_list(items: list[ClipItem | Skipped]) -> list[ClipItem | Skipped]:

@@ -80,6 +80,7 @@ def save(
     building.chmod(0o755)
     tensors = {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}
     save_file(tensors, building / WEIGHTS_FILE)
+    (building / WEIGHTS_FILE).chmod(0o644)
     (building / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (building / CARD_FILE).write_text(_card(net, labels, preprocessing, card or {}), "utf-8")
     _put_in_place(building, target)

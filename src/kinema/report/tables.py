@@ -1,11 +1,13 @@
 """Results as tables for the terminal and as CSV files."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
-from kinema.types import Report
+from kinema.types import Prediction, Report
 
 
 def summary_table(report: Report) -> Table:
@@ -31,8 +33,26 @@ def per_class_table(report: Report) -> Table:
         table.add_column(column, justify="right")
     for result in report.per_class:
         table.add_row(
-            result.name, str(result.videos), str(result.correct), percent(result.accuracy)
+            Text(result.name), str(result.videos), str(result.correct), percent(result.accuracy)
         )
+    return table
+
+
+def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
+    """The best classes of each video, or in their place why it cannot be read.
+
+    Args:
+        outcomes: Path, and prediction or reason.
+    """
+    table = Table("video", "class", show_lines=len(outcomes) > 1)
+    table.add_column("probability", justify="right")
+    for path, outcome in outcomes:
+        if isinstance(outcome, str):
+            table.add_row(Text(path), Text(outcome, style="red"), "")
+        else:
+            names = "\n".join(c.name for c in outcome.top)
+            probs = "\n".join(f"{100 * c.prob:.1f} %" for c in outcome.top)
+            table.add_row(Text(path), Text(names), probs)
     return table
 
 
