@@ -3,10 +3,16 @@
 import os
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 
+import kinema
+from kinema.types import Preprocessing
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+COLOURS = ("red", "green", "blue")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,3 +32,44 @@ def data_dir() -> Path:
     if not (folder / "clips").is_dir():
         pytest.skip(f"no real data at {folder}: set KINEMA_DATA to the data folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real videos of three classes (red, green, blue; two each) and val.csv."""
+    folder = tmp_path_factory.mktemp("colours")
+    rows = ["path,label"]
+    for channel, name in enumerate(COLOURS):
+        for number in range(2):
+            video = folder / name / f"{number}.mp4"
+            video.parent.mkdir(exist_ok=True)
+            _write_video(video, channel, seed=10 * channel + number)
+            rows.append(f"{name}/{number}.mp4,{name}")
+    (folder / "val.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved network with random weights that takes clips of the colour set."""
+    torch.manual_seed(3)
+    net = kinema.create_model("tsm_test_resnet", classes=len(COLOURS), frames=4)
+    for name, weight in net.named_parameters():
+        if "bn" in name or "classifier" in name:
+            torch.nn.init.normal_(weight)
+    how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
+    folder = tmp_path_factory.mktemp("checkpoint") / "colours"
+    return kinema.save(net, folder, labels=COLOURS, preprocessing=how)
+
+
+def _write_video(path: Path, channel: int, *, seed: int) -> None:
+    """Twelve frames of 64 x 48 pixels with noise, bright in one channel."""
+    rng = np.random.default_rng(seed)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(12):
+            picture = rng.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+            picture[..., channel] += 150
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())

@@ -9,7 +9,6 @@ from kinema.cli.console import JsonOption, notes, print_json, progress_bar, resu
 
 if TYPE_CHECKING:
     from kinema.data.check import CheckReport
-    from kinema.types import Annotations
 
 app = typer.Typer(no_args_is_help=True, help="Render, check and convert data sets.")
 
@@ -68,7 +67,9 @@ def check(
     annotations: Annotated[
         list[Path], typer.Argument(help="Annotation files, such as train.csv val.csv.")
     ],
-    root: Annotated[Path, typer.Option(help="Folder that the paths are relative to.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
+    ] = None,
     format_: FormatOption = "csv",
     classes: ClassesOption = None,
     split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
@@ -83,15 +84,17 @@ def check(
     """
     from kinema.data.annotations import read_annotations
     from kinema.data.check import check_dataset
+    from kinema.data.dataset import VideoDataset
 
-    splits: dict[str, Annotations] = {}
+    splits: dict[str, VideoDataset] = {}
     names: Path | tuple[str, ...] | None = classes
     for file in annotations:
-        rows = read_annotations(file, format=format_, root=root, classes=names, split=split)
+        folder = root or (file if file.is_dir() else file.parent)
+        rows = read_annotations(file, format=format_, root=folder, classes=names, split=split)
         names = rows.class_names
-        splits[str(file)] = rows
+        splits[str(file)] = VideoDataset(rows, folder)
     with progress_bar("checking") as progress:
-        report = check_dataset(splits, root, min_frames=min_frames, progress=progress)
+        report = check_dataset(splits, min_frames=min_frames, progress=progress)
     _print_check(report, as_json=as_json)
     if report.bad:
         raise typer.Exit(1)

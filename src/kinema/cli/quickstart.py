@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results
 from kinema.errors import KinemaError
@@ -63,22 +64,25 @@ def quickstart(
     folder = _folder(out)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("kinema").setLevel(logging.INFO)
-    say = notes().print
-    say(f"[bold]1/4[/bold] Rendering videos into {folder}/motion")
+    _say(1, f"Rendering videos into {folder / 'motion'}")
     settings = MotionSettings(train_per_class=train, val_per_class=val)
     with progress_bar("rendering") as progress:
         videos = render_motion_set(folder / "motion", settings=settings, progress=progress)
     trained = []
     for number, (name, about) in enumerate(NETWORKS.items(), start=2):
-        say(f"[bold]{number}/4[/bold] Training {name.upper()}, which {about}")
+        _say(number, f"Training {name.upper()}, which {about}")
         trained.append(_train(name, about, videos, folder / name, overrides or []))
-    say("[bold]4/4[/bold] Predicting one clip and writing the report")
+    _say(4, "Predicting one clip and writing the report")
     prediction, truth = _predict(trained[-1], videos)
     page = _write_page(folder, trained, prediction, truth, videos)
     if as_json:
         print_json(_document(trained, prediction, page))
     else:
         _print(trained, prediction, truth, page)
+
+
+def _say(step: int, what: str) -> None:
+    notes().print(Text.assemble((f"{step}/4 ", "bold"), what), soft_wrap=True)
 
 
 def _folder(out: Path | None) -> Path:
@@ -159,7 +163,7 @@ def _write_page(
     folder: Path, trained: list[_Trained], prediction: "Prediction", truth: str, videos: Path
 ) -> Path:
     from kinema.data.motion import REVERSED_PAIRS
-    from kinema.report.figures import draw_confusion, draw_curves
+    from kinema.report.figures import draw_class_bars, draw_confusion, draw_curves
     from kinema.report.html import (
         PredictionSection,
         QuickstartPage,
@@ -167,6 +171,9 @@ def _write_page(
         SampleStrip,
         write_report,
     )
+
+    def sample(class_name: str) -> SampleStrip:
+        return SampleStrip(class_name, _strip(videos / "videos" / class_name / "train_0000.mp4"))
 
     best = trained[-1]
     page = QuickstartPage(
@@ -184,10 +191,8 @@ def _write_page(
             )
             for t in trained
         ],
-        samples=[
-            SampleStrip(name, other, _strip(videos / "videos" / name / "val_0001.mp4"))
-            for name, other in REVERSED_PAIRS
-        ],
+        pairs=[(sample(there), sample(back)) for there, back in REVERSED_PAIRS],
+        bars_png=draw_class_bars({t.recogniser.net.name: t.report for t in trained}),
         prediction=PredictionSection(
             path=prediction.path,
             network=best.recogniser.net.name,

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinema.data.dataset import VideoDataset
 from kinema.data.decode import open_source
 from kinema.errors import UnreadableVideoError
-from kinema.types import Annotations
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class CheckReport:
 
 
 def check_dataset(
-    splits: Mapping[str, Annotations],
-    root: Path,
+    splits: Mapping[str, VideoDataset],
     *,
     min_frames: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -42,23 +41,26 @@ def check_dataset(
     or in two.
 
     Args:
-        splits: Annotations by the name of their split, such as {"train": ..., "val": ...}.
-        root: Folder of the videos.
+        splits: Videos by the name of their split, such as {"train": ..., "val": ...}.
         min_frames: The fewest frames a video should have.
         progress: Called with (rows done, rows in all).
     """
-    rows = [(split, sample) for split, rows in splits.items() for sample in rows.samples]
+    rows = [
+        (split, sample, dataset.path(i))
+        for split, dataset in splits.items()
+        for i, sample in enumerate(dataset.annotations.samples)
+    ]
     bad: list[BadVideo] = []
     seen: dict[str, str] = {}
     contents: dict[str, str] = {}
-    for done, (split, sample) in enumerate(rows, start=1):
+    for done, (split, sample, path) in enumerate(rows, start=1):
         here = f"{split}: {sample.path}"
-        key = f"{sample.path}#{sample.start_frame}"
+        key = f"{path}#{sample.start_frame}"
         reason = f"listed twice, also in {seen[key]}" if key in seen else ""
         if not reason:
-            reason = _fault(root / sample.path, min_frames)
+            reason = _fault(path, min_frames)
         if not reason:
-            first = contents.setdefault(f"{_digest(root / sample.path)}#{sample.start_frame}", here)
+            first = contents.setdefault(f"{_digest(path)}#{sample.start_frame}", here)
             reason = "" if first == here else f"same content as {first}"
         seen.setdefault(key, here)
         if reason:

@@ -4,7 +4,7 @@ Letters: T frames, V views, H, W.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class VideoDataset:
 
     annotations: Annotations
     root: Path
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def __len__(self) -> int:
         return len(self.annotations.samples)

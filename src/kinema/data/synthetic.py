@@ -3,7 +3,8 @@
 Fourteen classes in seven pairs, each the other played backwards (see `motion.py`), with random
 objects, backgrounds, sizes, speeds, start times and camera motion. A network that does not see
 the order of frames can at best tell the pairs apart and must guess within each. Every frame is
-coded by itself, so that no trace of the coder's motion compensation tells the direction of time.
+coded by itself at a constant quantiser, so the file of a reversed video holds exactly the pictures
+of the original: neither motion compensation nor rate control tells the direction of time.
 """
 
 import csv
@@ -25,7 +26,13 @@ from kinema.data.scene import draw_camera, draw_look, render
 from kinema.errors import KinemaError, OptionError
 
 SETTINGS_FILE = "settings.json"
+RENDERER = 1  # counted up whenever the same settings give other pixels
 SPLITS = ("train", "val")
+# Encoders in order of preference; the options make every frame a key frame of fixed quantiser.
+ENCODERS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "veryfast", "qp": "18", "g": "1", "bf": "0"},
+    "mpeg4": {"qmin": "2", "qmax": "2", "g": "1", "bf": "0"},  # part of every FFmpeg build
+}
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,17 @@ class MotionSettings:
                 f"Frames must be at least 8 and ascending, got {self.min_frames} to "
                 f"{self.max_frames}."
             )
-        if self.rate_hz < 1:
-            raise OptionError(f"rate_hz must be at least 1, got {self.rate_hz}.")
-        if self.camera < 0 or self.camera > 1:
+        if self.rate_hz < 1 or self.seed < 0:
+            raise OptionError(
+                f"rate_hz must be at least 1 and seed at least 0, got {self.rate_hz} and {self.seed}."
+            )
+        if not 0 <= self.camera <= 1:
             raise OptionError(f"camera must be between 0 and 1, got {self.camera}.")
-        if min(self.speed_range, self.scale_range) < 1:
-            raise OptionError("speed_range and scale_range are ratios of at least 1.")
+        if not (1 <= self.speed_range <= 4 and 1 <= self.scale_range <= 2):
+            raise OptionError(
+                "speed_range must be a ratio of 1 to 4 and scale_range one of 1 to 2, got "
+                f"{self.speed_range} and {self.scale_range}."
+            )
 
 
 @dataclass(frozen=True)

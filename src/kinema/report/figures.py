@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kinema.types import Report
 
 try:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         'Figures need matplotlib, which is not installed: python -m pip install "kinema[train]"'
@@ -23,6 +24,7 @@ except ModuleNotFoundError as error:
 
 DPI = 110
 TRAIN_COLOUR, VAL_COLOUR = "#8a8f98", "#1f6feb"
+RUN_COLOURS = ("#b6bcc6", "#1f6feb", "#d9822b", "#2da44e")
 
 # From so many classes on, names and numbers no longer fit.
 NAMED_CLASSES = 40
@@ -60,9 +62,11 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
     accuracy.set_ylim(0, 102)
     accuracy.legend(frameon=False)
     _line(rate, numbers, [line["lr"] for line in epochs], TRAIN_COLOUR, "")
-    rate.set_title("learning rate at the end of the epoch")
+    rate.set_title("learning rate")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for plot in (loss, accuracy, rate):
         plot.set_xlabel("epoch")
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
         plot.grid(alpha=0.25)
         plot.spines[["top", "right"]].set_visible(False)
     if title:
@@ -84,11 +88,11 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
     counts = report.confusion
     classes = len(report.class_names)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = 4.5 if classes <= 10 else min(14.0, 3.0 + 0.28 * classes)
-    figure = Figure(figsize=(side + 1, side), dpi=DPI, layout="constrained")
+    side = min(14.0, 3.2 + 0.2 * classes)
+    figure = Figure(figsize=(side + 0.6, side), dpi=DPI, layout="constrained")
     plot = figure.subplots()
     image = plot.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(image, ax=plot, shrink=0.8, label="share of the true class")
+    figure.colorbar(image, ax=plot, shrink=0.7, label="share of the true class")
     plot.set_xlabel("predicted")
     plot.set_ylabel("true")
     if classes <= NAMED_CLASSES:
@@ -102,6 +106,38 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
                 plot.text(column, row, str(count), ha="center", va="center", color=colour, size=8)
     if title:
         plot.set_title(title)
+    return _png(figure, out)
+
+
+def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> bytes:
+    """The accuracy of every class, one bar for each of some evaluations.
+
+    Args:
+        reports: Evaluations on the same videos, by the name that stands in the legend.
+        out: PNG file to write, too.
+
+    Returns:
+        The PNG.
+    """
+    classes = next(iter(reports.values())).per_class
+    rows = np.arange(len(classes))
+    thickness = 0.8 / len(reports)
+    height = 0.9 + len(classes) * max(0.28, 0.14 * len(reports))
+    figure = Figure(figsize=(9, min(60.0, height)), dpi=DPI, layout="constrained")
+    plot = figure.subplots()
+    for number, (name, report) in enumerate(reports.items()):
+        shares = [100 * (result.accuracy or 0.0) for result in report.per_class]
+        places = rows + (number - (len(reports) - 1) / 2) * thickness
+        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
+        plot.barh(places, shares, height=thickness, color=colour, label=name)
+    plot.set_yticks(rows, [_shortened(result.name) for result in classes], fontsize=9)
+    plot.set_ylim(len(classes) - 0.4, -0.6)
+    plot.set_xlim(0, 101)
+    plot.set_xlabel("accuracy in %")
+    plot.set_axisbelow(True)
+    plot.grid(axis="x", alpha=0.25)
+    plot.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper right", ncols=len(reports), frameon=False)
     return _png(figure, out)
 
 

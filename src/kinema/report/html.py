@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 @dataclass(frozen=True)
 class RunSection:
-    """One trained network."""
+    """One trained network: what it is, how well it does, and its figures."""
 
     name: str
     about: str
@@ -34,10 +34,9 @@ class RunSection:
 
 @dataclass(frozen=True)
 class SampleStrip:
-    """Frames of one class, with the class that is its reverse."""
+    """Frames of one video of a class."""
 
     class_name: str
-    reverse_of: str
     png: bytes
 
 
@@ -54,10 +53,11 @@ class PredictionSection:
 
 @dataclass(frozen=True)
 class QuickstartPage:
-    """All that the page shows."""
+    """All that the page shows; each pair of samples is a class and its reverse."""
 
     runs: Sequence[RunSection]
-    samples: Sequence[SampleStrip]
+    pairs: Sequence[tuple[SampleStrip, SampleStrip]]
+    bars_png: bytes
     prediction: PredictionSection
     facts: Mapping[str, str]
     commands: Sequence[str]

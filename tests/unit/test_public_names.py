@@ -1,0 +1,90 @@
+"""The public names of the package, and that importing it is light."""
+
+import subprocess
+import sys
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+import kinema
+
+
+def test_public_names_are_pinned():
+    assert kinema.__all__ == [
+        "KinemaError",
+        "Prediction",
+        "Preprocessing",
+        "Recognizer",
+        "Report",
+        "VideoDataset",
+        "VideoNetwork",
+        "Views",
+        "create_model",
+        "evaluate",
+        "list_backbones",
+        "list_models",
+        "list_temporal",
+        "read_annotations",
+        "save",
+        "train",
+    ]
+    for name in kinema.__all__:
+        assert getattr(kinema, name) is not None
+    assert set(kinema.__all__) <= set(dir(kinema))
+    assert kinema.__version__.count(".") == 2
+
+
+def test_a_name_that_does_not_exist():
+    with pytest.raises(AttributeError, match="module 'kinema' has no attribute 'recogniser'"):
+        _ = kinema.recogniser
+
+
+def test_evaluate_is_the_function_whatever_is_imported_first(monkeypatch):
+    module = import_module("kinema.evaluate")
+    assert kinema.evaluate is module.evaluate
+    monkeypatch.delitem(sys.modules, "kinema.evaluate")
+    monkeypatch.delattr(kinema, "evaluate")
+    again = import_module("kinema.evaluate")  # the import system sets the attribute here
+    assert isinstance(again, ModuleType)
+    assert again is not module
+    assert kinema.evaluate is again.evaluate
+    monkeypatch.delattr(kinema, "evaluate")
+    assert kinema.evaluate is again.evaluate  # looked up by name, the module is already there
+
+
+def test_train_is_the_package_with_the_call():
+    from kinema.train import loop
+
+    assert kinema.train.train is loop.train
+
+
+def test_importing_the_package_and_its_command_line_is_light():
+    code = (
+        "import sys, kinema, kinema.cli.main\n"
+        "heavy = {'torch', 'numpy', 'timm', 'av', 'matplotlib', 'pydantic', 'torchmetrics'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "first", ["import kinema.evaluate", "kinema.evaluate", "from kinema.evaluate import evaluate"]
+)
+def test_evaluate_is_a_function_in_a_fresh_process(first):
+    code = f"import kinema\n{first}\nimport kinema.evaluate\nprint(kinema.evaluate.__name__)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "evaluate", answer.stderr
+
+
+@pytest.mark.slow
+def test_prediction_loads_no_heavy_extras():
+    code = (
+        "import sys, kinema\nkinema.Recognizer\n"
+        "heavy = {'torchmetrics', 'lightning', 'matplotlib', 'jinja2', 'pandas', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr
