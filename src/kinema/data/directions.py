@@ -21,6 +21,9 @@ _MIRRORED = {
     "ccw": "cw",
 }
 
+# "Right out" and "right away" are no directions.
+_ADVERB = re.compile(r"(?i)\bright (out|away|after|before|now|next)\b")
+
 # A word is a run of letters; a capital after a small letter starts a new one (SwipeLeft).
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
@@ -35,7 +38,13 @@ def mirrored_class_name(name: str) -> str | None:
         True
     """
     joined = re.sub(r"(?i)\b(counter|anti)[- ](?=clockwise)", r"\1", name)
-    swapped = _WORD.sub(lambda match: _swap(match.group()), joined)
+    adverbs = [match.span() for match in _ADVERB.finditer(joined)]
+
+    def swap(match: re.Match[str]) -> str:
+        inside = any(start <= match.start() < end for start, end in adverbs)
+        return match.group() if inside else _swap(match.group())
+
+    swapped = _WORD.sub(swap, joined)
     return None if swapped == joined else swapped
 
 

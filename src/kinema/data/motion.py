@@ -1,7 +1,9 @@
 """The motions of the synthetic set: seven pairs of classes that are each other's reverse.
 
 Of each pair the first motion is written down here; a video of the second is a video of the first
-played backwards. So both have, by construction, the same distribution of unordered frames.
+played backwards. So both have, by construction, the same distribution of unordered frames,
+whatever the nuisances are. A motion is that of the object in the scene: the camera moves object and
+background alike, so directions are to be read against the background.
 
 Units: positions in half frame sides (-1 to 1, y down), angles in radians, time in frames.
 """
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kinema.errors import UnknownNameError, did_you_mean
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
@@ -29,14 +33,19 @@ class Track:
 
 @dataclass(frozen=True)
 class MotionRange:
-    """What the difficulty settings leave open: factors of speed and of extent."""
+    """What the difficulty settings leave open.
+
+    Attributes:
+        speed: Factor from 1, the slowest, on.
+        scale: Factor around 1 of the object's size and of how far the motion goes.
+    """
 
     speed: float
     scale: float
 
 
 def _progress(frames: int, length: float, rng: Rng) -> Array:
-    """0 to 1 over a stretch of `length` of the clip at a random time; rest before and after."""
+    """0 to 1 over a share `length` of the video at a random time; rest before and after."""
     active = max(4.0, length * frames)
     start = rng.uniform(0, max(0.0, frames - active))
     return np.clip((np.arange(frames) - start) / active, 0, 1)
@@ -55,8 +64,8 @@ def _still(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _stretch(motion: MotionRange, rng: Rng) -> float:
-    """The share of the clip that the motion takes: the faster, the shorter."""
-    return float(np.clip(rng.uniform(0.75, 0.95) / motion.speed, 0.15, 1.0))
+    """The share of the video that the motion takes: the faster, the shorter."""
+    return float(rng.uniform(0.9, 1.0) / motion.speed)
 
 
 def _line(frames: int, motion: MotionRange, rng: Rng, *, across: bool) -> Track:
@@ -85,9 +94,9 @@ def _approach(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 def _rotate_cw(frames: int, motion: MotionRange, rng: Rng) -> Track:
     track = _still(frames, motion, rng)
-    turn = rng.uniform(0.9, 1.3) * np.pi * motion.scale
+    turn = rng.uniform(0.8, 1.1) * np.pi * motion.scale
     angle = track.angle + turn * _progress(frames, _stretch(motion, rng), rng)
-    return Track(track.x, track.y, 1.25 * track.size, angle, track.glow)
+    return Track(track.x, track.y, 1.5 * track.size, angle, track.glow)
 
 
 def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:
@@ -104,7 +113,7 @@ def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:
 def _climb_and_drop(frames: int, motion: MotionRange, rng: Rng) -> Track:
     """Periodic: climbs slowly and drops quickly, again and again."""
     track = _still(frames, motion, rng)
-    periods = rng.uniform(1.6, 2.4) * motion.speed**0.5
+    periods = rng.uniform(1.5, 1.8) * motion.speed**0.5  # eight frames must show each of them
     phase = (rng.uniform(0, 1) + periods * np.arange(frames) / frames) % 1
     height = np.where(phase < 0.8, phase / 0.8, (1 - phase) / 0.2)
     y = track.y + 0.8 * motion.scale * (0.5 - height)
@@ -116,9 +125,9 @@ def _creep_out_dash_back(frames: int, motion: MotionRange, rng: Rng) -> Track:
     track = _still(frames, motion, rng)
     progress = _progress(frames, _stretch(motion, rng), rng)
     away = np.where(progress < 0.8, progress / 0.8, (1 - progress) / 0.2)
-    direction, way = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.0) * motion.scale
-    x = track.x + way * away * np.cos(direction)
-    y = track.y + way * away * np.sin(direction)
+    direction, way = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.1) * motion.scale
+    x = track.x + way * (away - 0.5) * np.cos(direction)  # half before the place: stays in view
+    y = track.y + way * (away - 0.5) * np.sin(direction)
     return Track(x, y, track.size, track.angle, track.glow)
 
 
@@ -138,8 +147,14 @@ MOTION_CLASSES: tuple[str, ...] = tuple(name for pair in REVERSED_PAIRS for name
 
 
 def draw_track(class_name: str, frames: int, motion: MotionRange, rng: Rng) -> tuple[Track, bool]:
-    """A random motion of the pair that the class belongs to, and whether to play it backwards."""
+    """A random motion of the pair that the class belongs to, and whether to play it backwards.
+
+    Raises:
+        UnknownNameError: there is no such class.
+    """
     for forward, backward, draw in _PAIRS:
         if class_name in (forward, backward):
             return draw(frames, motion, rng), class_name == backward
-    raise AssertionError(f"{class_name} is not one of {MOTION_CLASSES}")
+    raise UnknownNameError(
+        f"There is no motion class {class_name!r}. {did_you_mean(class_name, MOTION_CLASSES)}"
+    )

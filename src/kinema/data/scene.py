@@ -13,6 +13,7 @@ from kinema.data.motion import Rng, Track
 Image = NDArray[np.floating]
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
+REACH = 1.25  # no shape goes farther from its centre, in units of its half size
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,38 @@ def render(
     look: Look, track: Track, camera: NDArray[np.float64], side_px: int
 ) -> NDArray[np.uint8]:
     """(T, S, S, 3) frames of one scene; the camera moves object and background alike."""
-    axis = (np.arange(side_px, dtype=np.float32) + 0.5) * (2 / side_px) - 1
     frames = np.empty((len(track.x), side_px, side_px, 3), np.uint8)
     for t, (dx, dy) in enumerate(camera):
         picture = _window(look.background, dx, dy, side_px)
-        across = axis[None, :] - np.float32(track.x[t] - dx)
-        down = axis[:, None] - np.float32(track.y[t] - dy)
-        cos, sin = np.float32(np.cos(track.angle[t])), np.float32(np.sin(track.angle[t]))
-        u = (cos * across + sin * down) / np.float32(track.size[t])
-        v = (cos * down - sin * across) / np.float32(track.size[t])
-        edge_px = _distance(look.shape, u, v) * np.float32(track.size[t] * side_px / 2)
-        cover = np.clip(0.5 - edge_px, 0, 1)[..., None]
-        half = np.clip(0.5 + u * np.float32(track.size[t] * side_px / 2), 0, 1)[..., None]
-        paint = half * look.colours[0] + (1 - half) * look.colours[1]
-        paint = paint * (0.85 + 0.15 * np.sin(np.float32(look.stripes) * v))[..., None]
-        glow = np.float32(track.glow[t])
-        paint = paint * (1 - glow) + glow
-        picture = picture * (1 - cover) + paint * cover
+        _paint(picture, look, track, t, camera[t])
         frames[t] = np.clip(255 * picture + 0.5, 0, 255).astype(np.uint8)
     return frames
+
+
+def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.float64]) -> None:
+    """Puts the object of time `t` into the picture (S, S, 3) of a camera at (x, y)."""
+    side_px = len(picture)
+    x, y = track.x[t] - camera[0], track.y[t] - camera[1]
+    size, reach = track.size[t], REACH * track.size[t]
+    first, last = (
+        np.clip((np.array([x, y]) + sign * reach + 1) * side_px / 2 + sign, 0, side_px).astype(int)
+        for sign in (-1, 1)
+    )
+    axis = (np.arange(side_px, dtype=np.float32) + 0.5) * (2 / side_px) - 1
+    across = axis[None, first[0] : last[0]] - np.float32(x)
+    down = axis[first[1] : last[1], None] - np.float32(y)
+    cos, sin = np.float32(np.cos(track.angle[t])), np.float32(np.sin(track.angle[t]))
+    u = (cos * across + sin * down) / np.float32(size)
+    v = (cos * down - sin * across) / np.float32(size)
+    unit_px = np.float32(size * side_px / 2)
+    cover = np.clip(0.5 - _distance(look.shape, u, v) * unit_px, 0, 1)[..., None]
+    half = np.clip(0.5 + u * unit_px, 0, 1)[..., None]
+    paint = half * look.colours[0] + (1 - half) * look.colours[1]
+    paint *= (0.85 + 0.15 * np.sin(np.float32(look.stripes) * v))[..., None]
+    glow = np.float32(track.glow[t])
+    paint = paint * (1 - glow) + glow
+    part = picture[first[1] : last[1], first[0] : last[0]]
+    part += (paint - part) * cover
 
 
 def _texture(side_px: int, rng: Rng) -> Image:

@@ -8,6 +8,7 @@ of the original: neither motion compensation nor rate control tells the directio
 """
 
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -50,6 +51,9 @@ class MotionSettings:
         speed_range: How many times faster the fastest motion is than the slowest, from 1.
         scale_range: How many times larger the largest motion is than the smallest, from 1.
         seed: Every video has its own seed made from this one.
+
+    Raises:
+        OptionError: a setting is outside its range.
     """
 
     train_per_class: int = 40
@@ -73,10 +77,10 @@ class MotionSettings:
                 f"Frames must be at least 8 and ascending, got {self.min_frames} to "
                 f"{self.max_frames}."
             )
-        if self.rate_hz < 1 or self.seed < 0:
-            raise OptionError(
-                f"rate_hz must be at least 1 and seed at least 0, got {self.rate_hz} and {self.seed}."
-            )
+        if self.rate_hz < 1:
+            raise OptionError(f"rate_hz must be at least 1, got {self.rate_hz}.")
+        if self.seed < 0:
+            raise OptionError(f"seed must be at least 0, got {self.seed}.")
         if not 0 <= self.camera <= 1:
             raise OptionError(f"camera must be between 0 and 1, got {self.camera}.")
         if not (1 <= self.speed_range <= 4 and 1 <= self.scale_range <= 2):
@@ -99,9 +103,12 @@ class _Job:
 def render_video(
     class_name: str, seed: tuple[int, ...], settings: MotionSettings
 ) -> NDArray[np.uint8]:
-    """The frames of one video: (T, S, S, 3) RGB.
+    """The frames of one video before coding: (T, S, S, 3) RGB.
 
     For one seed the two classes of a pair give the same frames in opposite order.
+
+    Raises:
+        UnknownNameError: there is no such class.
 
     Example:
         >>> settings = MotionSettings(size_px=32)
@@ -113,7 +120,8 @@ def render_video(
     rng = np.random.default_rng(seed)
     frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
     motion = MotionRange(
-        speed=_spread(settings.speed_range, rng), scale=_spread(settings.scale_range, rng)
+        speed=float(settings.speed_range ** rng.uniform(0, 1)),
+        scale=float(settings.scale_range ** rng.uniform(-0.5, 0.5)),
     )
     track, backwards = draw_track(class_name, frames, motion, rng)
     camera = draw_camera(frames, settings.camera, rng)
@@ -136,17 +144,24 @@ def render_motion_set(
     Args:
         out: The folder.
         settings: What to render.
-        workers: Processes; all cores when not given, 0 renders in this process.
+        workers: Processes; all cores when not given, 0 renders in this process. Processes are
+            spawned, so a script that calls this needs the `if __name__ == "__main__"` guard.
         progress: Called with (videos done, videos in all).
+
+    Returns:
+        The folder.
 
     Raises:
         KinemaError: the folder holds something else.
     """
+    if workers is not None and workers < 0:
+        raise OptionError(f"workers must be at least 0, got {workers}.")
     settings = settings or MotionSettings()
     root = Path(out)
-    if _is_complete(root, settings):
-        return root
     jobs = list(_jobs(settings))
+    if _is_complete(root, settings) and all(_target(root, job).exists() for job in jobs):
+        return root
+    _write_settings(root, settings, complete=False)
     for class_name in MOTION_CLASSES:
         (root / "videos" / class_name).mkdir(parents=True, exist_ok=True)
     for done, _ in enumerate(_written(jobs, root, settings, workers), start=1):
@@ -154,14 +169,9 @@ def render_motion_set(
             progress(done, len(jobs))
     for split in SPLITS:
         _write_rows(root / f"{split}.csv", [job for job in jobs if job.split == split])
-    (root / "classes.txt").write_text("\n".join(MOTION_CLASSES) + "\n", encoding="utf-8")
+    _replace(root / "classes.txt", "\n".join(MOTION_CLASSES) + "\n")
     _write_settings(root, settings, complete=True)
     return root
-
-
-def _spread(ratio: float, rng: np.random.Generator) -> float:
-    """A factor around 1 whose largest value is `ratio` times its smallest."""
-    return float(ratio ** rng.uniform(-0.5, 0.5))
 
 
 def _jobs(settings: MotionSettings) -> Iterator[_Job]:
@@ -174,39 +184,59 @@ def _jobs(settings: MotionSettings) -> Iterator[_Job]:
 
 
 def _is_complete(root: Path, settings: MotionSettings) -> bool:
-    """Whether the folder holds this set; starts a new folder.
+    """Whether the folder holds this set, finished; starts a new folder.
 
     Raises:
         KinemaError: it holds a set of other settings, or files of somebody else.
     """
     file = root / SETTINGS_FILE
     if not file.exists():
-        if root.exists() and any(root.iterdir()):
+        if root.exists() and not _is_empty(root):
             raise KinemaError(
-                f"{root} is not empty and holds no motion set. Choose a new or empty folder."
+                f"{root} must be a new or empty folder or hold a motion set, and is neither. "
+                "Choose another folder."
             )
         root.mkdir(parents=True, exist_ok=True)
-        _write_settings(root, settings, complete=False)
         return False
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    found = _read_settings(file)
     complete = bool(found.pop("complete", False))
-    if found != asdict(settings):
-        other = sorted(k for k, v in asdict(settings).items() if found.get(k) != v)
+    wanted = _wanted(settings)
+    if found != wanted:
+        keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
         raise KinemaError(
-            f"{root} holds a motion set of other settings ({', '.join(other)}). "
+            f"{root} holds a motion set of other settings ({', '.join(keys)}). "
             "Choose another folder."
         )
     return complete
 
 
+def _is_empty(root: Path) -> bool:
+    """Whether it is a folder with nothing in it, or only what a kill in the first write leaves."""
+    return root.is_dir() and all(p.name == SETTINGS_FILE + ".part" for p in root.iterdir())
+
+
+def _wanted(settings: MotionSettings) -> dict[str, Any]:
+    return {**asdict(settings), "renderer": RENDERER}
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise KinemaError(f"{file} is not the settings of a motion set: {error}.") from error
+    if not isinstance(found, dict):
+        raise KinemaError(f"{file} is not the settings of a motion set: no JSON object.")
+    return found
+
+
 def _write_settings(root: Path, settings: MotionSettings, *, complete: bool) -> None:
-    text = json.dumps({**asdict(settings), "complete": complete}, indent=2) + "\n"
-    _replace(root / SETTINGS_FILE, text.encode())
+    document = {**_wanted(settings), "complete": complete}
+    _replace(root / SETTINGS_FILE, json.dumps(document, indent=2) + "\n")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
+    partial.write_text(text, encoding="utf-8", newline="")
     os.replace(partial, path)
 
 
@@ -214,7 +244,7 @@ def _written(
     jobs: list[_Job], root: Path, settings: MotionSettings, workers: int | None
 ) -> Iterator[None]:
     """Writes all videos, one event for each."""
-    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    count = (os.cpu_count() or 1) if workers is None else workers
     if count == 0:
         for job in jobs:
             _write_video(job, root, settings)
@@ -226,23 +256,33 @@ def _written(
         yield from pool.map(_write_video, jobs, *repeated, chunksize=8)
 
 
+def _target(root: Path, job: _Job) -> Path:
+    return root / "videos" / job.path
+
+
 def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
-    target = root / "videos" / job.path
+    target = _target(root, job)
     if target.exists():
         return
     partial = target.with_suffix(".part")
-    _encode(partial, render_video(job.class_name, job.seed, settings), settings.rate_hz)
+    frames = render_video(job.class_name, job.seed, settings)
+    _encode(partial, frames, settings.rate_hz, encoder=_encoder())
     os.replace(partial, target)
 
 
-def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int) -> None:
+def _encoder() -> str:
+    """The best encoder that this build of FFmpeg has."""
+    return next(name for name in ENCODERS if name in av.codecs_available)
+
+
+def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int, *, encoder: str) -> None:
     """MP4 in which every frame is coded by itself."""
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate_hz)
+        stream = container.add_stream(encoder, rate=rate_hz, options=ENCODERS[encoder])
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.options = {"preset": "veryfast", "crf": "14", "g": "1", "bf": "0"}
+        stream.codec_context.thread_count = 1  # the workers keep the cores busy
         for picture in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(stream.encode(frame))
@@ -250,10 +290,9 @@ def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int) -> None:
 
 
 def _write_rows(path: Path, jobs: list[_Job]) -> None:
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "seed"])
-        for job in jobs:
-            writer.writerow([job.path, job.class_name, "-".join(map(str, job.seed))])
-    os.replace(partial, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "seed"])
+    for job in jobs:
+        writer.writerow([job.path, job.class_name, "-".join(map(str, job.seed))])
+    _replace(path, text.getvalue())

@@ -1,0 +1,50 @@
+"""Folders of frames."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kinema.data.decode import open_source
+from kinema.errors import OptionError, UnreadableVideoError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (1, 2, 10):
+        picture = np.full((20, 30, 3), number * 10, np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"img_{number}.jpg", quality=95)
+    (tmp_path / "notes.txt").write_text("no frame")
+    return tmp_path
+
+
+def test_frames_are_in_the_order_of_their_numbers(folder):
+    with open_source(folder) as source:
+        assert (source.info.frames, source.info.width, source.info.height) == (3, 30, 20)
+        assert source.info.container == "folder"
+        levels = source.read([0, 1, 2, 2]).float().mean(dim=(1, 2, 3))
+    assert levels.tolist() == pytest.approx([10, 20, 100, 100], abs=2)
+
+
+def test_a_frame_of_another_size_is_named(folder):
+    Image.new("RGB", (31, 20)).save(folder / "img_3.png")
+    source = open_source(folder)
+    with pytest.raises(UnreadableVideoError, match="img_3.png is 31x20, .* is 30x20"):
+        source.read([2])
+
+
+def test_a_broken_frame_is_named(folder):
+    (folder / "img_2.jpg").write_bytes(b"no picture")
+    with open_source(folder) as source:
+        with pytest.raises(UnreadableVideoError, match="img_2.jpg cannot be read as an image"):
+            source.read([1])
+        with pytest.raises(OptionError, match="has frames 0 to 2, asked for 3"):
+            source.read([3])
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path):
+    picture = Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    picture.save(tmp_path / "1.jpg", exif=exif)
+    with open_source(tmp_path) as source:
+        assert (source.info.width, source.info.height) == (20, 30)

@@ -1,0 +1,98 @@
+"""Which frames make a clip."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kinema.data.sampling import DenseSampling, SegmentSampling, sampling_of
+from kinema.errors import OptionError
+from kinema.types import Preprocessing
+
+frames, totals, seeds = st.integers(1, 40), st.integers(1, 500), st.integers(0, 2**32)
+
+
+@given(frames, totals, seeds)
+def test_a_random_clip_has_one_frame_of_each_segment(count, total, seed):
+    chosen = SegmentSampling(count).train(total, np.random.default_rng(seed))
+    assert chosen.dtype == np.int64
+    assert chosen.shape == (count,)
+    edges = np.arange(count + 1) * total / count
+    assert (chosen >= np.floor(edges[:-1])).all()
+    assert (chosen <= np.ceil(edges[1:])).all()
+    assert (chosen < total).all()
+    assert (np.diff(chosen) >= 0).all()
+
+
+@given(frames, totals, st.integers(1, 12))
+def test_test_clips_are_inside_of_the_video_and_in_order(count, total, clips):
+    chosen = SegmentSampling(count).test(total, clips)
+    assert chosen.shape == (clips, count)
+    assert (chosen >= 0).all()
+    assert (chosen < total).all()
+    assert (np.diff(chosen, axis=1) >= 0).all()
+    assert (np.diff(chosen, axis=0) >= 0).all()
+
+
+@given(frames, totals)
+def test_one_clip_takes_the_middle_of_each_segment(count, total):
+    expected = [int(total / count / 2 + total / count * i) for i in range(count)]
+    assert SegmentSampling(count).test(total, 1)[0] == pytest.approx(expected, abs=1)
+
+
+def test_every_frame_can_be_drawn_up_to_the_last():
+    rng = np.random.default_rng(0)
+    drawn = {int(i) for _ in range(400) for i in SegmentSampling(8).train(30, rng)}
+    assert drawn == set(range(30))
+
+
+def test_short_videos_repeat_frames_in_order():
+    assert SegmentSampling(8).test(3, 1)[0].tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert SegmentSampling(4).test(1, 2).tolist() == [[0] * 4] * 2
+
+
+def test_several_clips_lie_between_each_other():
+    assert SegmentSampling(2).test(40, 4).tolist() == [[2, 22], [7, 27], [12, 32], [17, 37]]
+
+
+@given(st.sampled_from([4, 8, 16, 32]), totals, seeds, st.integers(1, 10))
+def test_dense_clips_are_inside_of_the_video(count, total, seed, clips):
+    sampling = DenseSampling(count)
+    drawn = sampling.train(total, np.random.default_rng(seed))
+    for chosen in (drawn, *sampling.test(total, clips)):
+        assert chosen.shape == (count,)
+        assert (chosen >= 0).all()
+        assert (chosen < total).all()
+        if total >= 64:
+            assert (np.diff(chosen) == 64 // count).all()
+
+
+def test_dense_windows_spread_from_end_to_end():
+    starts = DenseSampling(8).test(100, 4)[:, 0]
+    assert starts.tolist() == [0, 12, 24, 36]
+    assert DenseSampling(8).test(100, 1)[0, 0] == 18
+
+
+def test_a_video_shorter_than_the_window_starts_again():
+    assert DenseSampling(8).test(20, 1)[0].tolist() == [0, 8, 16, 4, 12, 0, 8, 16]
+
+
+def test_the_preprocessing_names_the_rule():
+    assert sampling_of(Preprocessing(frames=16)) == SegmentSampling(16)
+    dense = Preprocessing(frames=16, sampling="dense", window_frames=32)
+    assert sampling_of(dense) == DenseSampling(16, 32)
+
+
+@pytest.mark.parametrize("sampling", [SegmentSampling(8), DenseSampling(8)])
+def test_a_video_without_frames_is_an_error(sampling):
+    with pytest.raises(OptionError, match="at least one frame to sample from, got 0"):
+        sampling.test(0, 1)
+    with pytest.raises(OptionError, match="at least one frame"):
+        sampling.train(0, np.random.default_rng(0))
+
+
+def test_a_window_must_hold_the_frames():
+    with pytest.raises(
+        OptionError, match="window_frames \\(8\\) must hold at least frames \\(16\\)"
+    ):
+        DenseSampling(16, window_frames=8)
