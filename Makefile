@@ -22,7 +22,7 @@ help:  ## Lists the targets
 setup: .venv/installed-dev  ## Creates the environment with everything for development
 
 quickstart: .venv/installed-train  ## Installs, then renders, trains, evaluates and predicts
-	$(BIN)/kinema quickstart --out runs/quickstart
+	$(BIN)/kinema quickstart
 
 test: .venv/installed-dev  ## Runs the tests that take under three minutes
 	$(PYTEST) -m "not slow" -n 2

@@ -3,6 +3,8 @@
 Letters: V videos, K classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,14 +22,14 @@ def top_k_accuracy(scores_VK: Scores, labels_V: Labels, k: int) -> float:
     classes = scores_VK.shape[1]
     if k >= classes:
         return 1.0
-    hits = multiclass_accuracy(
+    share = multiclass_accuracy(
         torch.from_numpy(scores_VK),
         torch.from_numpy(labels_V),
         num_classes=classes,
         top_k=k,
         average="micro",
     )
-    return float(hits)
+    return round(float(share) * len(labels_V)) / len(labels_V)  # the library counts in float32
 
 
 def confusion_matrix(scores_VK: Scores, labels_V: Labels) -> NDArray[np.int64]:
@@ -45,3 +47,10 @@ def mean_class_accuracy(confusion_KK: NDArray[np.int64]) -> float:
     videos = confusion_KK.sum(axis=1)
     present = videos > 0
     return float((confusion_KK.diagonal()[present] / videos[present]).mean())
+
+
+def group_accuracy(confusion_KK: NDArray[np.int64], groups_K: Sequence[int]) -> float:
+    """Share of the videos whose predicted class is in the group of the true one."""
+    groups = np.asarray(groups_K)
+    same_KK = groups[:, None] == groups[None, :]
+    return float(confusion_KK[same_KK].sum() / confusion_KK.sum())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from PIL import Image
 from torch import nn
 
 from kinema.data.annotations import read_annotations
@@ -25,14 +26,14 @@ class ColourNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(3))
+        self.offset = nn.Parameter(torch.zeros(3))
         self.drop = nn.Dropout(0.5)
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         self.shapes.append(tuple(clips.shape))
         assert torch.is_inference_mode_enabled()
-        return self.drop(clips.mean(dim=(1, 3, 4)) * self.gain)
+        return self.drop(clips.mean(dim=(1, 3, 4)) + self.offset)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_all_numbers_of_a_perfect_network(net, dataset):
 
 def test_a_wrong_network_is_counted_wrong(net, dataset):
     with torch.no_grad():
-        net.gain[:] = torch.tensor([1.0, 1.0, -1.0])  # never blue
+        net.offset[2] = -100.0  # never blue
     report = evaluate(net, dataset)
     assert report.top1 == pytest.approx(4 / 6)
     assert report.mean_class == pytest.approx(2 / 3)
@@ -95,17 +96,10 @@ def test_evaluation_and_prediction_agree(dataset, checkpoint, colour_set):
         assert_allclose(predicted.scores, scores, rtol=0, atol=1e-4)
 
 
-def test_full_resolution_takes_videos_of_several_sizes(net, dataset, colour_set, tmp_path):
-    frames = tmp_path / "tall"
-    frames.mkdir()
-    from PIL import Image
-
+def test_full_resolution_takes_videos_of_several_sizes(net, dataset, tmp_path):
     for number in range(3):
-        Image.new("RGB", (40, 80), (200, 0, 0)).save(frames / f"{number}.png")
-    mixed = replace(
-        with_samples(dataset, Sample(str(frames), 0), *dataset.annotations.samples[:2]),
-        root=colour_set,
-    )
+        Image.new("RGB", (40, 80), (200, 0, 0)).save(tmp_path / f"{number}.png")
+    mixed = with_samples(dataset, Sample(str(tmp_path), 0), *dataset.annotations.samples[:2])
     report = evaluate(net, mixed, views=Views(full_resolution=True))
     assert report.top1 == 1.0
     assert {shape[-2:] for shape in net.shapes} == {(80, 40), (40, 53)}
@@ -145,16 +139,17 @@ def test_without_any_label_there_is_no_accuracy(net, dataset):
     assert report.scores.shape == (1, 3)
 
 
-def test_an_unreadable_video_stops_or_is_counted(net, dataset):
-    (dataset.root / "empty.mp4").touch()
+def test_an_unreadable_video_stops_or_is_counted(net, dataset, tmp_path):
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
     mixed = with_samples(
-        dataset, Sample("empty.mp4", 0), Sample("gone.mp4", 1), *dataset.annotations.samples
+        dataset, Sample(str(empty), 0), Sample("gone.mp4", 1), *dataset.annotations.samples
     )
     with pytest.raises(UnreadableVideoError, match=r"empty.mp4 is empty \(0 bytes\)"):
         evaluate(net, mixed)
     report = evaluate(net, mixed, unreadable="skip", views=Views(clips=7, crops=3))
     assert (report.videos, report.top1) == (6, 1.0)
-    assert [skipped.path for skipped in report.skipped] == ["empty.mp4", "gone.mp4"]
+    assert [skipped.path for skipped in report.skipped] == [str(empty), "gone.mp4"]
     assert "does not exist" in report.skipped[1].reason
 
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from kinema.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
+from kinema.metrics import (
+    confusion_matrix,
+    group_accuracy,
+    mean_class_accuracy,
+    top_k_accuracy,
+)
 
 SCORES_VK = np.array(
     [
@@ -22,7 +27,7 @@ LABELS_V = np.array([0, 2, 1, 1, 1])
     ("k", "share"), [(1, 2 / 5), (2, 4 / 5), (3, 1.0), (4, 1.0), (5, 1.0), (50, 1.0)]
 )
 def test_top_k(k, share):
-    assert top_k_accuracy(SCORES_VK, LABELS_V, k) == pytest.approx(share, abs=1e-7)
+    assert top_k_accuracy(SCORES_VK, LABELS_V, k) == share
 
 
 def test_confusion_counts_rows_of_true_classes():
@@ -43,3 +48,10 @@ def test_two_classes_and_one_video():
     scores = np.array([[0.1, 0.2]], np.float32)
     assert top_k_accuracy(scores, np.array([1]), 1) == 1.0
     assert confusion_matrix(scores, np.array([0])).tolist() == [[0, 1], [0, 0]]
+
+
+def test_group_accuracy_forgives_mistakes_inside_a_group():
+    confusion = confusion_matrix(SCORES_VK, LABELS_V)
+    assert group_accuracy(confusion, [0, 1, 2, 3]) == pytest.approx(2 / 5)
+    assert group_accuracy(confusion, [7, 7, 8, 8]) == pytest.approx(4 / 5)
+    assert group_accuracy(confusion, [7, 7, 7, 7]) == 1.0

@@ -10,6 +10,13 @@ import pytest
 import kinema
 
 
+def printed_by(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip()
+
+
 def test_public_names_are_pinned():
     assert kinema.__all__ == [
         "KinemaError",
@@ -65,8 +72,7 @@ def test_importing_the_package_and_its_command_line_is_light():
         "heavy = {'torch', 'numpy', 'timm', 'av', 'matplotlib', 'pydantic', 'torchmetrics'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert answer.stdout.strip() == "[]", answer.stderr
+    assert printed_by(code) == "[]"
 
 
 @pytest.mark.slow
@@ -75,8 +81,7 @@ def test_importing_the_package_and_its_command_line_is_light():
 )
 def test_evaluate_is_a_function_in_a_fresh_process(first):
     code = f"import kinema\n{first}\nimport kinema.evaluate\nprint(kinema.evaluate.__name__)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert answer.stdout.strip() == "evaluate", answer.stderr
+    assert printed_by(code) == "evaluate"
 
 
 @pytest.mark.slow
@@ -86,5 +91,4 @@ def test_prediction_loads_no_heavy_extras():
         "heavy = {'torchmetrics', 'lightning', 'matplotlib', 'jinja2', 'pandas', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert answer.stdout.strip() == "[]", answer.stderr
+    assert printed_by(code) == "[]"

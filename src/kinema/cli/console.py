@@ -1,6 +1,7 @@
 """What all commands share: where they print, and what they accept."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,22 @@ def say_error(message: str) -> None:
 def print_json(document: Any) -> None:
     """Prints the one document of `--json`."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+class _Notes(logging.Handler):
+    """Log lines go to what stderr is at that moment: above a progress bar while one is shown.
+
+    A bar puts itself in the place of `sys.stderr`; a console would go around it.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+
+
+def show_log() -> None:
+    """Shows what the library logs: kinema from INFO on, everything else from WARNING on."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_Notes()])
+    logging.getLogger("kinema").setLevel(logging.INFO)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`kinema quickstart`: the main job, end to end, on videos rendered on the spot."""
 
-import logging
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results
+from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results, show_log
 from kinema.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def quickstart(
         list[str] | None,
         typer.Argument(help="Settings to change, such as train.epochs=2.", metavar="KEY=VALUE"),
     ] = None,
-    train: Annotated[int, typer.Option(help="Training videos per class.", min=1)] = 100,
+    train: Annotated[int, typer.Option(help="Training videos per class.", min=1)] = 80,
     val: Annotated[int, typer.Option(help="Validation videos per class.", min=1)] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,8 +61,7 @@ def quickstart(
     from kinema.data.synthetic import MotionSettings, render_motion_set
 
     folder = _folder(out)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("kinema").setLevel(logging.INFO)
+    show_log()
     _say(1, f"Rendering videos into {folder / 'motion'}")
     settings = MotionSettings(train_per_class=train, val_per_class=val)
     with progress_bar("rendering") as progress:
@@ -144,19 +142,10 @@ def _predict(trained: _Trained, videos: Path) -> tuple["Prediction", str]:
 def _pair_top1(report: "Report") -> float:
     """Share of the videos for which the class or its reverse was named."""
     from kinema.data.motion import REVERSED_PAIRS
+    from kinema.metrics import group_accuracy
 
-    pair = {name: i for i, names in enumerate(REVERSED_PAIRS) for name in names}
-    numbers = [pair[name] for name in report.class_names]
-    found = numbers_equal = 0
-    for (true, predicted), count in _counts(report):
-        found += count
-        numbers_equal += count if numbers[true] == numbers[predicted] else 0
-    return numbers_equal / found
-
-
-def _counts(report: "Report") -> list[tuple[tuple[int, int], int]]:
-    classes = range(len(report.class_names))
-    return [((i, j), int(report.confusion[i, j])) for i in classes for j in classes]
+    pair = {name: number for number, names in enumerate(REVERSED_PAIRS) for name in names}
+    return group_accuracy(report.confusion, [pair[name] for name in report.class_names])
 
 
 def _write_page(
@@ -228,7 +217,7 @@ def _facts() -> dict[str, str]:
     machine, versions = facts["machine"], facts["versions"]
     return {
         "Processor": f"{machine['cpu']}, {machine['cores']} cores",
-        "Memory": f"{machine['memory_gb']} GB",
+        "Memory": f"{machine['memory_gb'] or '?'} GB",
         "GPU": ", ".join(machine["gpus"]) or "none",
         "Versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }

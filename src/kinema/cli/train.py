@@ -1,13 +1,12 @@
 """`kinema train`: a recipe becomes a run folder."""
 
-import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, notes, print_json, results
+from kinema.cli.console import JsonOption, notes, print_json, results, show_log
 
 
 def train(
@@ -37,8 +36,7 @@ def train(
     from kinema.train.loop import train as run_training
     from kinema.train.recipe import load_recipe
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("kinema").setLevel(logging.INFO)
+    show_log()
     settings = load_recipe(recipe, overrides or ())
     folder = resume or out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     result = run_training(

@@ -158,7 +158,8 @@ def draw_frames(
     if pictures.shape[1] == 3:
         pictures = pictures.transpose(0, 2, 3, 1)
     padded = np.pad(pictures, ((0, 0), (0, 0), (0, gap_px), (0, 0)), constant_values=255)
-    strip = np.concatenate(list(padded), axis=1)[:, :-gap_px]
+    strip = np.concatenate(list(padded), axis=1)
+    strip = strip[:, : strip.shape[1] - gap_px]
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, format="PNG")
     return _kept(buffer.getvalue(), out)

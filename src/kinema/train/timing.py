@@ -47,7 +47,7 @@ class EpochTime:
         if self.bound == "model":
             return text
         return text + (
-            "; raise data.workers, or keep the videos in a smaller size with `kinema data prepare`"
+            "; raise data.workers, or store the videos in a smaller size"
             if self.workers
             else "; set data.workers above 0 so that videos load while the model computes"
         )

@@ -1,0 +1,78 @@
+"""`kinema data synth`, `check` and `convert`."""
+
+from kinema.data.motion import MOTION_CLASSES
+
+SMALL = ("--train", 1, "--val", 1, "--size", 32)
+
+
+def test_a_set_that_is_good_then_damaged(kinema, colour_set, tmp_path):
+    words = ("data", "check", colour_set / "val.csv", "--root", colour_set)
+    answer = kinema(*words, "--json")
+    assert answer.code == 0
+    assert answer.document == {"videos": 6, "ok": 6, "bad": []}
+    assert "6 of 6 videos are good" in kinema(*words).out
+    damaged = tmp_path / "damaged.csv"
+    damaged.write_text("path,label\nred/0.mp4,red\ngone.mp4,red\nred/0.mp4,blue\n")
+    answer = kinema("data", "check", damaged, "--root", colour_set, "--json")
+    assert answer.code == 1
+    assert (answer.document["videos"], answer.document["ok"]) == (3, 1)
+    gone, twice = answer.document["bad"]
+    assert (gone["path"], twice["path"]) == ("gone.mp4", "red/0.mp4")
+    assert "does not exist" in gone["reason"]
+    assert "listed twice" in twice["reason"]
+    table = kinema("data", "check", damaged, "--root", colour_set)
+    assert table.code == 1
+    assert "1 of 3 videos are good" in table.out
+    assert "2 videos need attention" in table.err
+
+
+def test_check_knows_one_video_in_two_splits(kinema, colour_set, tmp_path):
+    other = tmp_path / "train.csv"
+    other.write_text("path,label\nred/0.mp4,red\ngreen/0.mp4,green\nblue/0.mp4,blue\n")
+    words = ("data", "check", other, colour_set / "val.csv", "--root", colour_set, "--json")
+    bad = kinema(*words).document["bad"]
+    assert [row["path"] for row in bad] == ["red/0.mp4", "green/0.mp4", "blue/0.mp4"]
+    assert all(row["split"] == str(colour_set / "val.csv") for row in bad)
+
+
+def test_convert_writes_what_check_reads(kinema, colour_set, tmp_path):
+    out = tmp_path / "all.csv"
+    words = ("data", "convert", colour_set, out, "--format", "folders")
+    document = kinema(*words, "--json").document
+    assert document == {"out": str(out), "videos": 6, "classes": 3}
+    assert out.read_text().splitlines()[:2] == [
+        "path,label,start_frame,frames",
+        "blue/0.mp4,blue,0,",
+    ]
+    assert kinema("data", "check", out, "--root", colour_set).code == 0
+    again = kinema(*words)
+    assert again.code == 2
+    assert "already exists" in again.err
+
+
+def test_wrong_lines_are_named(kinema, colour_set, tmp_path):
+    (tmp_path / "list.txt").write_text("a.mp4 10 zero\n")
+    answer = kinema(
+        *("data", "convert", tmp_path / "list.txt", tmp_path / "x.csv", "--format", "video_list")
+    )
+    assert answer.code == 1
+    assert "list.txt, line 1" in answer.err
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_synth_renders_a_set(kinema, tmp_path):
+    document = kinema("data", "synth", tmp_path / "motion", *SMALL, "--json").document
+    assert document["videos"] == 2 * len(MOTION_CLASSES)
+    assert len(list((tmp_path / "motion" / "videos").rglob("*.mp4"))) == document["videos"]
+    root = tmp_path / "motion" / "videos"
+    assert kinema("data", "check", tmp_path / "motion" / "val.csv", "--root", root).code == 0
+    other = kinema("data", "synth", tmp_path / "motion", *SMALL, "--seed", 1)
+    assert other.code == 1
+    assert "other settings (seed)" in other.err
+
+
+def test_synth_refuses_wrong_numbers(kinema, tmp_path):
+    answer = kinema("data", "synth", tmp_path / "motion", "--size", 33)
+    assert answer.code == 1
+    assert "size_px must be even and at least 32, got 33" in answer.err
+    assert not (tmp_path / "motion").exists()

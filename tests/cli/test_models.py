@@ -1,0 +1,56 @@
+"""`kinema models` and `kinema describe`."""
+
+import kinema as package
+
+
+def test_lists_networks_modules_and_backbones(kinema):
+    answer = kinema("models")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert set(package.list_models()) <= set(lines)
+    assert "Temporal modules: tim, tsm" in answer.out
+    assert "resnext50_32x4d" in answer.out.split("Backbones:")[1]
+
+
+def test_a_pattern_selects(kinema):
+    assert kinema("models", "tim_*50*", "--json").document == package.list_models("tim_*50*")
+    answer = kinema("models", "tim_resnet1?")
+    assert answer.out.split() == ["tim_resnet18"]
+
+
+def test_a_pattern_that_matches_nothing(kinema):
+    for words in (("models", "tsm_resnet51"), ("models", "tsm_resnet51", "--json")):
+        answer = kinema(*words)
+        assert (answer.code, answer.out) == (1, "")
+        assert "No network matches 'tsm_resnet51'. Did you mean 'tsm_resnet50'?" in answer.err
+
+
+def test_describe_counts_what_python_counts(kinema):
+    net = package.create_model("tim_resnet18", classes=27, frames=8, stages=(4, 5))
+    cost = net.cost(112)
+    words = ("describe", "tim_resnet18", "--classes", 27, "--size", 112, "--stages", "4,5")
+    document = kinema(*words, "--json").document
+    assert document["params"] == cost.params == sum(p.numel() for p in net.parameters())
+    assert (document["macs"], document["temporal_params"], document["temporal_macs"]) == (
+        cost.macs,
+        cost.temporal_params,
+        cost.temporal_macs,
+    )
+    used = [site for site in document["sites"] if site["modules"]]
+    assert [(s["stage"], s["block"], s["at"]) for s in used] == [
+        (4, 0, "before_conv1"),
+        (4, 1, "before_conv1"),
+        (5, 0, "before_conv1"),
+        (5, 1, "before_conv1"),
+    ]
+    assert sum(module["params"] for module in document["modules"]) == cost.temporal_params
+    answer = kinema(*words)
+    assert f"{cost.params:,}" in answer.out
+    assert answer.out.count("before_conv1") == len(used) + 1
+
+
+def test_describe_without_modules_has_no_table(kinema):
+    answer = kinema("describe", "tsn_resnet18", "--size", 64)
+    assert answer.code == 0
+    assert "Sites in use" not in answer.out
+    assert "of them temporal 0" in answer.out

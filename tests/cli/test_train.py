@@ -1,0 +1,111 @@
+"""`kinema train`: settings, run folder, resume and mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kinema.predict import Recognizer
+
+RECIPE = """
+[model]
+backbone = "test_resnet"
+temporal = "tsm"
+frames = 2
+
+[data]
+train = "{folder}/val.csv"
+val = "{folder}/val.csv"
+root = "{folder}"
+workers = 0
+
+[preprocessing]
+short_side_px = 36
+crop_px = 32
+
+[optimizer]
+name = "sgd"
+lr = 0.02
+
+[train]
+epochs = 1
+batch_size = 3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, colour_set) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE.format(folder=colour_set), encoding="utf-8")
+    return path
+
+
+def test_a_run_is_trained_and_resumed(kinema, recipe, tmp_path):
+    out = tmp_path / "run"
+    document = kinema("train", recipe, "optimizer.lr=0.01", "--out", out, "--json").document
+    assert (document["run"], document["epochs"], document["best"]["epoch"]) == (str(out), 1, 1)
+    assert 0 <= document["best"]["top1"] <= 1
+    assert document["bound"] in ("loader", "model")
+    assert document["train_s"] > 0
+    assert (out / "curves.png").stat().st_size > 1000
+    assert "lr = 0.01" in (out / "recipe.toml").read_text()
+    assert Recognizer.load(out / "best").labels == ("blue", "green", "red")
+    words = ("train", recipe, "optimizer.lr=0.01", "train.epochs=2", "--resume", out)
+    answer = kinema(*words)
+    assert answer.code == 0
+    assert "of 2" in answer.out
+    assert f"kinema predict {out / 'best'}" in answer.err
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2]
+    again = kinema("train", recipe, "--out", out)
+    assert again.code == 1
+    assert "is not empty" in again.err
+    other = kinema("train", recipe, "optimizer.lr=0.5", "--resume", out)
+    assert other.code == 1
+    assert "optimizer.lr" in other.err
+
+
+def test_a_folder_is_named_after_the_recipe(kinema, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = {}
+
+    class StopHereError(RuntimeError):
+        pass
+
+    def train(settings, *, out, **rest):
+        seen["out"] = out
+        raise StopHereError
+
+    monkeypatch.setattr("kinema.train.loop.train", train)
+    with pytest.raises(StopHereError):
+        kinema("train", recipe)
+    assert seen["out"].parent == Path("runs")
+    assert seen["out"].name.startswith("tiny-2")
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("train.epoch=3", ("train.epoch", "Did you mean 'epochs'?")),
+        ("train.epochs=three", ("train.epochs", "three")),
+        ("epochs=3", ("section.key=value", "epochs=3")),
+        ("optimizer.name=sdg", ("optimizer", "sgd")),
+        ("model.backbone=resnet19", ("resnet19", "Did you mean 'resnet18'?")),
+        ("data.root=/no/such/folder", ("/no/such/folder",)),
+    ],
+)
+def test_wrong_settings_are_named(kinema, recipe, tmp_path, word, parts):
+    answer = kinema("train", recipe, word, "--out", tmp_path / "run")
+    assert (answer.code, answer.out) == (1, "")
+    for part in parts:
+        assert part in answer.err
+
+
+def test_a_missing_recipe_and_a_missing_run(kinema, recipe, tmp_path):
+    answer = kinema("train", tmp_path / "tinny.toml")
+    assert answer.code == 1
+    assert "There is no recipe file" in answer.err
+    assert "Did you mean 'tiny.toml'?" in answer.err
+    answer = kinema("train", recipe, "--resume", tmp_path / "nothing")
+    assert answer.code == 1
+    assert "There is no run to resume" in answer.err

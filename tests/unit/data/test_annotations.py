@@ -1,0 +1,249 @@
+"""Annotation files of every format, made up and real, and what is wrong with bad ones."""
+
+import json
+
+import pytest
+
+from kinema.data.annotations import FORMATS, read_annotations, write_csv
+from kinema.data.classes import read_class_names
+from kinema.errors import AnnotationError, UnknownNameError
+from kinema.types import Sample
+
+# format, file name, content, class list, expected rows
+FILES = [
+    ("csv", "a.csv", "path,label\nx.mp4,run\ny.mp4,jump\n", None, [("x.mp4", 1), ("y.mp4", 0)]),
+    ("csv", "a.csv", "path,label\nx.mp4,1\ny.mp4,0\n", ("a", "b"), [("x.mp4", 1), ("y.mp4", 0)]),
+    ("csv", "a.csv", "label;path;group\nrun;x y.mp4;g0\n", None, [("x y.mp4", 0)]),
+    ("csv", "a.csv", "\ufeffpath,label\r\nx.mp4,run\r\n", None, [("x.mp4", 0)]),
+    ("csv", "a.csv", "path\nx.mp4\n", ("run",), [("x.mp4", None)]),
+    ("video_list", "a.txt", "a/x y.mp4 1\nb.mp4 0\n\n", None, [("a/x y.mp4", 1), ("b.mp4", 0)]),
+    ("jester", "a.csv", "9;Thumb Up\n7;Swipe\n", ("Swipe", "Thumb Up"), [("9", 1), ("7", 0)]),
+    (
+        "sthv1",
+        "a.csv",
+        "100;Opening something\n101\n",
+        ("Opening something",),
+        [("100", 0), ("101", None)],
+    ),
+    (
+        "ucf101",
+        "t.txt",
+        "Run/v_1.avi 2\r\nJump/v.avi 1\r\n",
+        ("Jump", "Run"),
+        [("Run/v_1.avi", 1), ("Jump/v.avi", 0)],
+    ),
+    ("ucf101", "t.txt", "Run/v_1.avi\n", ("Jump", "Run"), [("Run/v_1.avi", 1)]),
+    (
+        "kinetics",
+        "k.csv",
+        'label,youtube_id,time_start,time_end,split\n"high, jump",abc,3,13,val\n',
+        None,
+        [("high, jump/abc_000003_000013.mp4", 0)],
+    ),
+    (
+        "kinetics",
+        "k.csv",
+        "youtube_id,time_start,time_end,split\nabc,3,13,test\n",
+        ("a",),
+        [("abc_000003_000013.mp4", None)],
+    ),
+    (
+        "sthv2",
+        "s.json",
+        json.dumps([{"id": "7", "template": "Holding [something]"}, {"id": "8"}]),
+        ("Holding something",),
+        [("7.webm", 0), ("8.webm", None)],
+    ),
+    (
+        "diving48",
+        "d.json",
+        json.dumps([{"vid_name": "v", "label": 2, "start_frame": 0, "end_frame": 90}]),
+        None,
+        [("v.mp4", 2)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("format", "name", "content", "classes", "rows"), FILES)
+def test_each_format(tmp_path, format, name, content, classes, rows):
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8", newline="")
+    found = read_annotations(file, format=format, classes=classes)
+    assert [(s.path, s.label) for s in found.samples] == rows
+    assert found.source == str(file)
+
+
+def test_rawframe_lists_may_have_an_offset(tmp_path):
+    (tmp_path / "list.txt").write_text("a b 30 2\nc 5 20 0\n")
+    found = read_annotations(tmp_path / "list.txt", format="rawframe_list")
+    assert found.samples == (Sample("a b", 2, 0, 30), Sample("c", 0, 5, 20))
+    assert found.class_names == ("0", "1", "2")
+
+
+def test_a_csv_can_name_a_part_of_a_video(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label,start_frame,frames\nx.mp4,run,10,20\nx.mp4,run,,\n")
+    found = read_annotations(tmp_path / "a.csv")
+    assert found.samples == (Sample("x.mp4", 0, 10, 20), Sample("x.mp4", 0, 0, None))
+    write_csv(found, tmp_path / "b.csv")
+    assert read_annotations(tmp_path / "b.csv").samples == found.samples
+
+
+def test_class_folders(few_videos):
+    found = read_annotations(few_videos, format="folders")
+    assert found.class_names == ("left", "right")
+    assert [s.path for s in found.samples][:2] == ["left/1.mp4", "left/3.mp4"]
+
+
+def test_hmdb51_splits(tmp_path):
+    for name in ("run", "jump"):
+        (tmp_path / f"{name}_test_split2.txt").write_text("a.avi 1 \nb.avi 2 \nc.avi 0 \n")
+    options = {"format": "hmdb51", "split": 2}
+    train = read_annotations(tmp_path, **options)
+    test = read_annotations(tmp_path, **options, subset="test")
+    assert [(s.path, s.label) for s in train.samples] == [("jump/a.avi", 0), ("run/a.avi", 1)]
+    assert [s.path for s in test.samples] == ["jump/b.avi", "run/b.avi"]
+    with pytest.raises(AnnotationError, match="files that end in _test_split3.txt"):
+        read_annotations(tmp_path, format="hmdb51", split=3)
+
+
+def test_kinetics_files_are_found_in_the_usual_layouts(tmp_path):
+    (tmp_path / "k.csv").write_text("label,youtube_id,time_start,time_end\nhigh jump,ab,1,11\n")
+    for place in ("high_jump/ab_000001_000011.mp4", "ab.mp4"):
+        root = tmp_path / place.replace("/", "-")
+        (root / place).parent.mkdir(parents=True)
+        (root / place).touch()
+        found = read_annotations(tmp_path / "k.csv", format="kinetics", root=root)
+        assert found.samples[0].path == place
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "classes", "message"),
+    [
+        ("csv", "", None, "line 1: expected a header with the columns path and label"),
+        ("csv", "x.mp4,run\n", None, "line 1: expected a header .* got 'x.mp4,run'"),
+        ("csv", "path,label\n", None, "holds no videos"),
+        (
+            "csv",
+            "path,label\nx.mp4,jmp\n",
+            ("jump", "run"),
+            "line 2: 'jmp' is not in the class list. Did you mean 'jump'",
+        ),
+        (
+            "csv",
+            "path,label\nx.mp4,2\n",
+            ("jump", "run"),
+            "line 2: label 2 is outside the class list, which has 2 classes",
+        ),
+        (
+            "csv",
+            "path,label,frames\nx.mp4,run,ten\n",
+            None,
+            "line 2: frames must be a whole number, got 'ten'",
+        ),
+        ("csv", "path,label\nx.mp4\n", None, "line 2: expected 2 fields"),
+        ("video_list", "x.mp4\n", None, "line 1: expected 'path label', got 'x.mp4'"),
+        ("video_list", "x.mp4 run\n", ("jump",), "line 1: 'run' is not in the class list"),
+        ("rawframe_list", "x 5\n", None, "line 1: expected 'folder frames label'"),
+        ("kinetics", "label,youtube_id\na,b\n", None, "the header lacks time_end, time_start"),
+        ("jester", "9;Thumb Up\n", None, "names classes by text; give the data set's class list"),
+        ("sthv2", "{", ("a",), "is not valid JSON"),
+        ("sthv2", "{}", ("a",), "expected a JSON list of objects"),
+        ("diving48", "[{}]", None, "entry 0: expected an object with vid_name, label"),
+        ("ucf101", "Run/x.avi 3\n", ("Jump", "Run"), "line 1: label 3 does not belong to 'Run'"),
+    ],
+)
+def test_bad_files_are_named_with_their_line(tmp_path, format, content, classes, message):
+    file = tmp_path / "bad.txt"
+    file.write_text(content)
+    with pytest.raises(AnnotationError, match=f"bad.txt.*{message}"):
+        read_annotations(file, format=format, classes=classes)
+
+
+def test_a_missing_file_and_an_unknown_format_are_named(tmp_path):
+    with pytest.raises(AnnotationError, match="Annotation file .*none.csv does not exist"):
+        read_annotations(tmp_path / "none.csv")
+    with pytest.raises(UnknownNameError, match="'kinetic'. Did you mean 'kinetics'"):
+        read_annotations(tmp_path, format="kinetic")
+    with pytest.raises(AnnotationError, match="Class list .*no.txt does not exist"):
+        read_class_names(tmp_path / "no.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.txt", "run\njump\n\n"),
+        ("c.txt", "1 run\r\n2 jump\r\n"),
+        ("c.txt", "\ufeffrun  \njump"),
+        ("c.json", '["run", "jump"]'),
+        ("c.json", '{"jump": "1", "run": "0"}'),
+    ],
+)
+def test_class_lists(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    assert read_class_names(tmp_path / name) == ("run", "jump")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.txt", "\n", "is empty"),
+        ("c.txt", "run\nrun\n", "names 'run' twice"),
+        ("c.json", "3", "expected a JSON list or object"),
+        ("c.json", '{"run": "1"}', "labels must count from 0 to 0"),
+    ],
+)
+def test_bad_class_lists_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(AnnotationError, match=f"{name}.*{message}"):
+        read_class_names(tmp_path / name)
+
+
+def test_formats_are_listed():
+    assert len(FORMATS) == 11
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("format", "file", "options", "videos", "classes"),
+    [
+        ("ucf101", "ucf101/trainlist01.txt", {}, 9537, 101),
+        ("ucf101", "ucf101/testlist01.txt", {}, 3783, 101),
+        ("ucf101", "ucf101/testlist03.txt", {}, 3696, 101),
+        ("hmdb51", "hmdb51", {}, 3570, 51),
+        ("hmdb51", "hmdb51", {"split": 3, "subset": "test"}, 1530, 51),
+        ("kinetics", "kinetics400/kinetics-400_val.csv", {}, None, 400),
+        ("video_list", "kinetics400/paddle_val_small_videos.list", {}, None, None),
+        ("rawframe_list", "kinetics400/paddle_val_small_frames.list", {}, None, None),
+        (
+            "jester",
+            "jester/jester-v1-validation.csv",
+            {"classes": "jester/jester-v1-labels.csv"},
+            14787,
+            27,
+        ),
+        (
+            "sthv2",
+            "sthv2/sample-train.json",
+            {"classes": "sthv2/something-something-v2-labels.json"},
+            3,
+            174,
+        ),
+    ],
+)
+def test_real_files(data_dir, format, file, options, videos, classes):
+    folder = data_dir / "annotations"
+    if "classes" in options:
+        options = {**options, "classes": folder / options["classes"]}
+    found = read_annotations(folder / file, format=format, **options)
+    assert videos in (None, len(found.samples))
+    assert classes in (None, len(found.class_names))
+    assert all(sample.label is not None for sample in found.samples)
+
+
+@pytest.mark.data
+def test_the_real_test_list_of_kinetics_has_no_labels(data_dir):
+    file = data_dir / "annotations" / "kinetics400" / "kinetics-400_test.csv"
+    names = read_class_names(file.with_name("label_map_k400.txt"))
+    found = read_annotations(file, format="kinetics", classes=names)
+    assert len(found.class_names) == 400
+    assert {sample.label for sample in found.samples} == {None}

@@ -1,0 +1,73 @@
+"""The quick start's page is one file that needs nothing else."""
+
+from html.parser import HTMLParser
+
+import torch
+
+from kinema.report.figures import draw_frames
+from kinema.report.html import (
+    PredictionSection,
+    QuickstartPage,
+    RunSection,
+    SampleStrip,
+    write_report,
+)
+from kinema.types import ClassProb
+
+
+class Sources(HTMLParser):
+    """Collects what the page would load, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        if tag == "img":
+            self.images.append(named["src"])
+            assert named["alt"]
+        if tag in ("link", "script", "iframe"):
+            self.links.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def run(name: str, top1: float, png: bytes) -> RunSection:
+    return RunSection(name, "does this", top1, 0.9, 61.2, 3, 1234567, png, png)
+
+
+def test_the_page_is_self_contained_and_complete(tmp_path):
+    png = draw_frames(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    page = QuickstartPage(
+        runs=[run("tsn_x", 0.4711, png), run("tsm_x", 0.9123, png)],
+        pairs=[(SampleStrip("move_left", png), SampleStrip("move_right", png))],
+        bars_png=png,
+        prediction=PredictionSection(
+            "v/<a>.mp4", "tsm_x", "move_left", (ClassProb(0, "move_left", 0.873),), png
+        ),
+        facts={"Processor": "a & b"},
+        commands=["kinema predict runs/x <video>"],
+    )
+    out = write_report(page, tmp_path / "report.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    sources = Sources()
+    sources.feed(out.read_text(encoding="utf-8"))
+    assert len(sources.images) == 8
+    assert all(src.startswith("data:image/png;base64,") for src in sources.images)
+    assert sources.links == []
+    for part in (
+        "47.11 %",
+        "91.23 %",
+        "1,234,567 parameters",
+        "61 s",
+        "move_right",
+        "v/<a>.mp4",
+        "87.3 %",
+        "a & b",
+        "kinema predict runs/x <video>",
+    ):
+        assert part in sources.text
