@@ -33,6 +33,7 @@ def draw_look(side_px: int, rng: Rng) -> Look:
     first, second, _ = rng.permutation(3)  # the halves differ in hue, and both from the glow
     colours[[0, 1], [first, second]] = rng.uniform(0.8, 1, 2)
     colours[[0, 1], [second, first]] = rng.uniform(0, 0.25, 2)
+    colours[1] *= 0.6  # and in brightness, so that a half turn shows
     return Look(
         shape=str(rng.choice(SHAPES)),
         colours=colours,

@@ -3,6 +3,7 @@
 import os
 
 from kinema.errors import MissingExtraError, OptionError
+from kinema.train.memory import keep_freed_memory
 from kinema.train.settings import TrainSettings
 
 try:
@@ -42,6 +43,8 @@ def start_fabric(settings: TrainSettings) -> Fabric:
         ) from error
     _check_batch(settings, world=fabric.world_size)
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     return fabric
 
 

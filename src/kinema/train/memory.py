@@ -1,0 +1,25 @@
+"""Memory of a training process on the CPU."""
+
+import ctypes
+import platform
+
+# Parameters of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep freed memory for the next step instead of giving it back.
+
+    By default glibc maps every large tensor anew and the kernel clears its pages, in each step
+    again: a third of the time of a MobileNetV2 step at 96 pixels on two cores. Kept memory is
+    used again at once; the process stays as large as its largest step.
+
+    Returns:
+        Whether there was something to set; only glibc has these settings.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(
+        libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
+    )
