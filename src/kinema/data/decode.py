@@ -23,8 +23,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from kinema.data.folder import FrameFolder
-from kinema.errors import OptionError, UnreadableVideoError
+from kinema.data.folder import FrameFolder, checked_indices
+from kinema.errors import UnreadableVideoError
 from kinema.types import VideoInfo
 
 VIDEO_SUFFIXES = frozenset(
@@ -151,12 +151,7 @@ class VideoFile:
             OptionError: a number is outside of the video.
             UnreadableVideoError: a frame cannot be decoded; the message names it.
         """
-        wanted = [int(i) for i in frame_indices]
-        for number in wanted:
-            if not 0 <= number < self.info.frames:
-                raise OptionError(
-                    f"{self.path} has frames 0 to {self.info.frames - 1}, asked for {number}."
-                )
+        wanted = checked_indices(frame_indices, self.info)
         unique = sorted(set(wanted))
         pictures = self._planned(unique) if self._index.seekable else None
         if pictures is None:

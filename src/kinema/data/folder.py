@@ -64,12 +64,7 @@ class FrameFolder:
             OptionError: a number is outside of the folder.
             UnreadableVideoError: a file cannot be read or has another size than the first one.
         """
-        wanted = [int(i) for i in frame_indices]
-        for number in wanted:
-            if not 0 <= number < self.info.frames:
-                raise OptionError(
-                    f"{self.path} has frames 0 to {self.info.frames - 1}, asked for {number}."
-                )
+        wanted = checked_indices(frame_indices, self.info)
         pictures = {number: self._picture(number) for number in set(wanted)}
         size = (self.info.height, self.info.width, 3)
         for number, picture in pictures.items():
@@ -101,6 +96,19 @@ class FrameFolder:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
             raise UnreadableVideoError(f"{file} cannot be read as an image: {error}.") from error
+
+
+def checked_indices(frame_indices: Sequence[int] | NDArray[np.int64], info: VideoInfo) -> list[int]:
+    """Frame numbers as plain numbers.
+
+    Raises:
+        OptionError: one is outside of the video.
+    """
+    wanted = [int(i) for i in frame_indices]
+    for number in wanted:
+        if not 0 <= number < info.frames:
+            raise OptionError(f"{info.path} has frames 0 to {info.frames - 1}, asked for {number}.")
+    return wanted
 
 
 def _natural(file: Path) -> tuple[list[tuple[bool, int, str]], str]:

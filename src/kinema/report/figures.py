@@ -93,12 +93,13 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
     plot = figure.subplots()
     image = plot.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=plot, shrink=0.7, label="share of the true class")
-    plot.set_xlabel("predicted")
-    plot.set_ylabel("true")
-    if classes <= NAMED_CLASSES:
+    named = classes <= NAMED_CLASSES
+    plot.set_xlabel("predicted" if named else "predicted class, by number")
+    plot.set_ylabel("true" if named else "true class, by number")
+    if named:
         names = [_shortened(name) for name in report.class_names]
-        plot.set_xticks(range(classes), names, rotation=90, fontsize=8)
-        plot.set_yticks(range(classes), names, fontsize=8)
+        plot.set_xticks(range(classes), names, rotation=90, fontsize=8, parse_math=False)
+        plot.set_yticks(range(classes), names, fontsize=8, parse_math=False)
     if classes <= NUMBERED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -130,7 +131,8 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
         places = rows + (number - (len(reports) - 1) / 2) * thickness
         colour = RUN_COLOURS[number % len(RUN_COLOURS)]
         plot.barh(places, shares, height=thickness, color=colour, label=name)
-    plot.set_yticks(rows, [_shortened(result.name) for result in classes], fontsize=9)
+    names = [_shortened(result.name) for result in classes]
+    plot.set_yticks(rows, names, fontsize=9, parse_math=False)
     plot.set_ylim(len(classes) - 0.4, -0.6)
     plot.set_xlim(0, 101)
     plot.set_xlabel("accuracy in %")
@@ -170,7 +172,8 @@ def _line(plot: Any, x: Sequence[float], y: Sequence[float], colour: str, label:
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= 28 else name[:26] + ".."
+    """Beginning and end: long class names often differ only in their last words."""
+    return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
 
 
 def _png(figure: Figure, out: Path | None) -> bytes:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ import torch
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from kinema.errors import MissingExtraError
 from kinema.evaluate import report_scores
+from kinema.report import figures
 from kinema.report.figures import draw_class_bars, draw_confusion, draw_curves, draw_frames
 from kinema.types import Report, Views
 
@@ -53,6 +57,38 @@ def test_confusion_of_few_and_many_classes(classes):
 
 def test_confusion_of_classes_without_videos(report):
     assert picture(draw_confusion(report)).width > 300
+
+
+def test_long_names_that_differ_at_their_end_stay_apart():
+    names = [f"Pushing something so that it {end}" for end in ("falls", "moves", "spins")]
+    shortened = [figures._shortened(name) for name in names]
+    assert len(set(shortened)) == 3
+    assert max(map(len, shortened)) <= 28
+    assert figures._shortened("jump") == "jump"
+
+
+def test_names_are_no_formulas(tmp_path):
+    report = report_scores(
+        scores=np.eye(2, dtype=np.float32),
+        labels=np.arange(2),
+        paths=("a.mp4", "b.mp4"),
+        class_names=("pay $5 or $\\nothing", "_hidden"),
+        views=Views(),
+    )
+    assert picture(draw_confusion(report)).width > 300
+    assert picture(draw_class_bars({"a": report})).width > 300
+
+
+def test_curves_of_a_run_without_a_finished_epoch(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"kind": "train", "epoch": 1, "step": 2, "loss": 1.5}\n', encoding="utf-8")
+    assert picture(draw_curves(metrics)).width > 300
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "kinema\[train\]"'):
+        runpy.run_path(figures.__file__)
 
 
 def test_class_bars_compare_runs(report):

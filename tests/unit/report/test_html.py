@@ -1,9 +1,14 @@
 """The quick start's page is one file that needs nothing else."""
 
+import runpy
+import sys
 from html.parser import HTMLParser
 
+import pytest
 import torch
 
+from kinema.errors import MissingExtraError
+from kinema.report import html
 from kinema.report.figures import draw_frames
 from kinema.report.html import (
     PredictionSection,
@@ -71,3 +76,9 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
         "kinema predict runs/x <video>",
     ):
         assert part in sources.text
+
+
+def test_without_jinja_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "kinema\[train\]"'):
+        runpy.run_path(html.__file__)
