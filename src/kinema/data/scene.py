@@ -33,7 +33,6 @@ def draw_look(side_px: int, rng: Rng) -> Look:
     first, second, _ = rng.permutation(3)  # the halves differ in hue, and both from the glow
     colours[[0, 1], [first, second]] = rng.uniform(0.8, 1, 2)
     colours[[0, 1], [second, first]] = rng.uniform(0, 0.25, 2)
-    colours[0] = 0.35 + 0.65 * colours[0]  # and in brightness, so that a half turn shows
     return Look(
         shape=str(rng.choice(SHAPES)),
         colours=colours,
@@ -94,10 +93,10 @@ def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.
 
 def _texture(side_px: int, rng: Rng) -> Image:
     """Smooth coloured noise, from two coarse grids."""
-    base = rng.uniform(0.05, 0.3, 3).astype(np.float32)
+    base = rng.uniform(0.1, 0.4, 3).astype(np.float32)
     coarse = _enlarge(rng.standard_normal((7, 7, 3)), side_px)
     fine = _enlarge(rng.standard_normal((25, 25, 3)), side_px)
-    texture: Image = np.clip(base + 0.05 * coarse + 0.025 * fine, 0.02, 0.98)
+    texture: Image = np.clip(base + 0.06 * coarse + 0.03 * fine, 0.05, 0.95)
     return texture
 
 
