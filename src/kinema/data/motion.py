@@ -93,10 +93,13 @@ def _approach(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _rotate_cw(frames: int, motion: MotionRange, rng: Rng) -> Track:
+    """Turns about a point beside it, as on a turntable."""
     track = _still(frames, motion, rng)
-    turn = rng.uniform(0.8, 1.1) * np.pi * motion.scale
-    angle = track.angle + turn * _progress(frames, _stretch(motion, rng), rng)
-    return Track(track.x, track.y, 1.5 * track.size, angle, track.glow)
+    turn = rng.uniform(1.2, 1.6) * np.pi * _progress(frames, _stretch(motion, rng), rng)
+    radius, angle = rng.uniform(0.35, 0.5) * motion.scale, rng.uniform(0, 2 * np.pi) + turn
+    x = 0.5 * track.x + radius * np.cos(angle)
+    y = 0.5 * track.y + radius * np.sin(angle)
+    return Track(x, y, track.size, track.angle + turn, track.glow)
 
 
 def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:

@@ -27,7 +27,7 @@ from kinema.data.scene import draw_camera, draw_look, render
 from kinema.errors import KinemaError, OptionError
 
 SETTINGS_FILE = "settings.json"
-RENDERER = 1  # counted up whenever the same settings give other pixels
+RENDERER = 2  # counted up whenever the same settings give other pixels
 SPLITS = ("train", "val")
 # Encoders in order of preference; the options make every frame a key frame of fixed quantiser.
 ENCODERS: dict[str, dict[str, str]] = {

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kinema.data import synthetic
+from kinema.data.annotations import read_annotations
 from kinema.data.decode import open_source
 from kinema.data.motion import MOTION_CLASSES, REVERSED_PAIRS, MotionRange, draw_track
 from kinema.data.synthetic import MotionSettings, render_motion_set, render_video
@@ -109,9 +110,30 @@ def _place(track: object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return track.x, track.y  # type: ignore[attr-defined]  # any Track
 
 
+def test_the_pixels_go_where_the_names_say() -> None:
+    settings = MotionSettings(size_px=64, camera=0)
+
+    def centre(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
+        rows, columns = np.nonzero(frame.max(axis=2) > 180)
+        return np.array([rows.mean(), columns.mean()])
+
+    for seed in range(5):
+        right, up, turn = (
+            render_video(name, (seed,), settings) for name in ("move_right", "move_up", "rotate_cw")
+        )
+        assert centre(right[-1])[1] > centre(right[0])[1] + 5
+        assert centre(up[-1])[0] < centre(up[0])[0] - 5
+        steps = np.diff([centre(frame) for frame in turn], axis=0)
+        down, across = steps.T
+        assert (across[:-1] * down[1:] - down[:-1] * across[1:]).sum() > 0  # clockwise on screen
+
+
 def test_files_rows_and_classes(tiny_set: Path) -> None:
     assert (tiny_set / "classes.txt").read_text().split() == list(MOTION_CLASSES)
     for split in ("train", "val"):
+        read = read_annotations(tiny_set / f"{split}.csv", classes=tiny_set / "classes.txt")
+        assert read.class_names == MOTION_CLASSES
+        assert len(read.samples) == len(MOTION_CLASSES)
         with (tiny_set / f"{split}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert list(rows[0]) == ["path", "label", "seed"]
