@@ -14,10 +14,11 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(4_000_000).add(1)
+for _ in range(3):
+    torch.ones(16_000_000).add(1)  # above 32 MB glibc maps and unmaps every time
 before = faults()
 for _ in range(20):
-    torch.ones(4_000_000).add(1)
+    torch.ones(16_000_000).add(1)
 print(faults() - before)
 """
 
