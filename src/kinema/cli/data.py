@@ -74,6 +74,9 @@ def check(
     classes: ClassesOption = None,
     split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
     min_frames: Annotated[int, typer.Option(help="Fewest frames of a good video.")] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Decode every frame, not only the last one.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find unreadable, short, doubly listed and wrongly labelled videos.
@@ -94,7 +97,7 @@ def check(
         names = rows.class_names
         splits[str(file)] = VideoDataset(rows, folder)
     with progress_bar("checking") as progress:
-        report = check_dataset(splits, min_frames=min_frames, progress=progress)
+        report = check_dataset(splits, min_frames=min_frames, strict=strict, progress=progress)
     _print_check(report, as_json=as_json)
     if report.bad:
         raise typer.Exit(1)

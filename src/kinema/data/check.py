@@ -8,6 +8,7 @@ from pathlib import Path
 from kinema.data.dataset import VideoDataset
 from kinema.data.decode import open_source
 from kinema.errors import UnreadableVideoError
+from kinema.types import Sample
 
 
 @dataclass(frozen=True)
@@ -32,37 +33,28 @@ def check_dataset(
     splits: Mapping[str, VideoDataset],
     *,
     min_frames: int = 1,
+    strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Checks every row of every split.
 
-    Reported are videos that cannot be read (the last frame is decoded too), videos with fewer
-    than `min_frames` frames, paths that stand twice, and files with equal content, in one split
-    or in two.
+    Reported are videos that cannot be read (the last frame is decoded too), rows that want
+    frames their video does not have or fewer than `min_frames`, labels outside of the class
+    list, paths that stand twice, and files with equal content, in one split or in two.
 
     Args:
         splits: Videos by the name of their split, such as {"train": ..., "val": ...}.
-        min_frames: The fewest frames a video should have.
+        min_frames: The fewest frames a row should have.
+        strict: Decode every frame of every video instead of the last one only; this takes about
+            as long as one epoch of decoding and finds damage in the middle.
         progress: Called with (rows done, rows in all).
     """
-    rows = [
-        (split, sample, dataset.path(i))
-        for split, dataset in splits.items()
-        for i, sample in enumerate(dataset.annotations.samples)
-    ]
+    rows = [(split, data, i) for split, data in splits.items() for i in range(len(data))]
     bad: list[BadVideo] = []
-    seen: dict[str, str] = {}
-    contents: dict[str, str] = {}
-    for done, (split, sample, path) in enumerate(rows, start=1):
-        here = f"{split}: {sample.path}"
-        key = f"{path}#{sample.start_frame}"
-        reason = f"listed twice, also in {seen[key]}" if key in seen else ""
-        if not reason:
-            reason = _fault(path, min_frames)
-        if not reason:
-            first = contents.setdefault(f"{_digest(path)}#{sample.start_frame}", here)
-            reason = "" if first == here else f"same content as {first}"
-        seen.setdefault(key, here)
+    checks = _Checks(min_frames, strict=strict)
+    for done, (split, dataset, index) in enumerate(rows, start=1):
+        sample = dataset.annotations.samples[index]
+        reason = checks.fault(dataset, index, here=f"{split}: {sample.path}")
         if reason:
             bad.append(BadVideo(split, sample.path, reason))
         if progress is not None:
@@ -70,23 +62,82 @@ def check_dataset(
     return CheckReport(videos=len(rows), ok=len(rows) - len(bad), bad=tuple(bad))
 
 
-def _fault(path: Path, min_frames: int) -> str:
+class _Checks:
+    """Checks rows one after another and remembers what it has seen.
+
+    A file is decoded once, however many rows name it, and hashed only if another one is of the
+    same size.
+    """
+
+    def __init__(self, min_frames: int, *, strict: bool) -> None:
+        self._min_frames = min_frames
+        self._strict = strict
+        self._rows: dict[tuple[Path, int], str] = {}
+        self._videos: dict[Path, int | str] = {}
+        self._by_size: dict[int, list[Path]] = {}
+        self._digests: dict[Path, str] = {}
+
+    def fault(self, dataset: VideoDataset, index: int, *, here: str) -> str:
+        """What is wrong with a row, which the caller calls `here`; empty if nothing is."""
+        sample, path = dataset.annotations.samples[index], dataset.path(index)
+        start = sample.start_frame
+        if (path, start) in self._rows:
+            return f"listed twice, also in {self._rows[path, start]}"
+        self._rows[path, start] = here
+        classes = len(dataset.annotations.class_names)
+        if sample.label is not None and not 0 <= sample.label < classes:
+            return f"label {sample.label} is outside of the {classes} classes"
+        if path not in self._videos:
+            self._videos[path] = _frames(path, strict=self._strict)
+        frames = self._videos[path]
+        if isinstance(frames, str):
+            return frames
+        return self._length_fault(sample, frames) or self._copy_fault(path, start)
+
+    def _length_fault(self, sample: Sample, available: int) -> str:
+        frames = available - sample.start_frame if sample.frames is None else sample.frames
+        if frames < 1 or sample.start_frame + frames > available:
+            return (
+                f"only {available} frames, but the row wants {frames} "
+                f"from frame {sample.start_frame} on"
+            )
+        if frames < self._min_frames:
+            return f"only {frames} frames, fewer than {self._min_frames}"
+        return ""
+
+    def _copy_fault(self, path: Path, start: int) -> str:
+        same_size = self._by_size.setdefault(sum(f.stat().st_size for f in _files(path)), [])
+        if path in same_size:
+            return ""
+        for other in same_size:
+            if (other, start) in self._rows and self._digest(other) == self._digest(path):
+                return f"same content as {self._rows[other, start]}"
+        same_size.append(path)
+        return ""
+
+    def _digest(self, path: Path) -> str:
+        """Of a file's content, or of all files of a folder."""
+        if path not in self._digests:
+            digest = hashlib.sha256()
+            for file in _files(path):
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            self._digests[path] = digest.hexdigest()
+        return self._digests[path]
+
+
+def _frames(path: Path, *, strict: bool) -> int | str:
+    """Number of frames of a readable video, or why it cannot be read."""
     try:
         with open_source(path) as source:
-            frames = source.info.frames
-            source.read([frames - 1])
+            if strict:
+                source.verify()
+            else:
+                source.read([source.info.frames - 1])
+            return source.info.frames
     except UnreadableVideoError as error:
         return str(error)
-    if frames < min_frames:
-        return f"only {frames} frames, fewer than {min_frames}"
-    return ""
 
 
-def _digest(path: Path) -> str:
-    """Of a file's content, or of all files of a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+def _files(path: Path) -> list[Path]:
+    return sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]

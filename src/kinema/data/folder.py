@@ -1,6 +1,7 @@
 """Folders of JPEG or PNG frames, read like a video."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.types import VideoInfo
@@ -20,24 +21,21 @@ FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 class FrameFolder:
     """A folder whose JPEG or PNG files are the frames of a video, in the order of their numbers.
 
-    A folder does not tell its frame rate, so `info.rate_hz` and `info.duration_s` are 0.
+    When some files are called img_*, only these are taken: frame folders in the layout of TSN
+    hold optical flow (flow_x_*, flow_y_*) beside them. Hidden files are left out. A folder does
+    not tell its frame rate, so `info.rate_hz` and `info.duration_s` are 0.
 
     Args:
         path: The folder.
 
     Raises:
-        UnreadableVideoError: there is no frame in it, or the first one cannot be read.
+        UnreadableVideoError: it does not exist, there is no frame in it, or the first one
+            cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        files = [f for f in self.path.iterdir() if f.suffix.lower() in FRAME_SUFFIXES]
-        if not files:
-            raise UnreadableVideoError(
-                f"{self.path} holds no frames: expected files that end in "
-                f"{', '.join(sorted(FRAME_SUFFIXES))}."
-            )
-        self._files = sorted(files, key=_natural)
+        self._files = _frame_files(self.path)
         height, width, _ = self._picture(0).shape
         self.info = VideoInfo(
             path=str(self.path),
@@ -65,15 +63,23 @@ class FrameFolder:
             UnreadableVideoError: a file cannot be read or has another size than the first one.
         """
         wanted = checked_indices(frame_indices, self.info)
-        pictures = {number: self._picture(number) for number in set(wanted)}
-        size = (self.info.height, self.info.width, 3)
-        for number, picture in pictures.items():
-            if picture.shape != size:
-                raise UnreadableVideoError(
-                    f"{self._files[number]} is {picture.shape[1]}x{picture.shape[0]}, the first "
-                    f"frame of the folder is {size[1]}x{size[0]}."
-                )
-        return torch.from_numpy(np.stack([pictures[n] for n in wanted])).permute(0, 3, 1, 2)
+        unique = sorted(set(wanted))
+        pictures = np.empty((len(unique), self.info.height, self.info.width, 3), np.uint8)
+        for row, number in enumerate(unique):
+            pictures[row] = self._picture_of_size(number)
+        frames = torch.from_numpy(pictures)
+        if wanted != unique:
+            frames = frames[[bisect_left(unique, number) for number in wanted]]
+        return frames.permute(0, 3, 1, 2)
+
+    def verify(self) -> None:
+        """Reads every frame and keeps none.
+
+        Raises:
+            UnreadableVideoError: a file cannot be read or has another size than the first one.
+        """
+        for number in range(self.info.frames):
+            self._picture_of_size(number)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -89,13 +95,59 @@ class FrameFolder:
     ) -> None:
         self.close()
 
+    def _picture_of_size(self, number: int) -> NDArray[np.uint8]:
+        picture = self._picture(number)
+        height, width, _ = picture.shape
+        if (height, width) != (self.info.height, self.info.width):
+            raise UnreadableVideoError(
+                f"{self._files[number]} is {width}x{height}, the first frame of the folder is "
+                f"{self.info.width}x{self.info.height}."
+            )
+        return picture
+
     def _picture(self, number: int) -> NDArray[np.uint8]:
         file = self._files[number]
         try:
             with Image.open(file) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                return _rgb(ImageOps.exif_transpose(image))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UnreadableVideoError(f"{file} cannot be read as an image: {error}.") from error
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    """The frames of a folder in the order of their numbers."""
+    try:
+        files = [
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".")
+        ]
+    except FileNotFoundError:
+        raise UnreadableVideoError(f"{folder} does not exist.") from None
+    except OSError as error:
+        raise UnreadableVideoError(f"{folder} cannot be read: {error.strerror}.") from error
+    if not files:
+        raise UnreadableVideoError(
+            f"{folder} holds no frames: expected files that end in "
+            f"{', '.join(sorted(FRAME_SUFFIXES))}."
+        )
+    named = [file for file in files if file.name.startswith("img_")]
+    return sorted(named or files, key=_natural)
+
+
+def _natural(file: Path) -> tuple[list[tuple[bool, int, str]], str]:
+    """Sorts img_2.jpg before img_10.jpg."""
+    parts = re.split(r"(\d+)", file.stem)
+    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], file.name
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3); 16 bits become 8, which Pillow's own conversion would clip instead."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold transparency
+    return np.asarray(image.convert("RGB"))
 
 
 def checked_indices(frame_indices: Sequence[int] | NDArray[np.int64], info: VideoInfo) -> list[int]:
@@ -109,9 +161,3 @@ def checked_indices(frame_indices: Sequence[int] | NDArray[np.int64], info: Vide
         if not 0 <= number < info.frames:
             raise OptionError(f"{info.path} has frames 0 to {info.frames - 1}, asked for {number}.")
     return wanted
-
-
-def _natural(file: Path) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sorts img_2.jpg before img_10.jpg."""
-    parts = re.split(r"(\d+)", file.stem)
-    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts], file.name

@@ -38,9 +38,13 @@ def write_video(
     bframes: int = 2,
     pix_fmt: str = "yuv420p",
     pts: Sequence[int] | None = None,
+    codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    title: str = "",
 ) -> Path:
     with av.open(str(path), "w", options=container_options or {}) as container:
+        if title:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = size[0], size[1], pix_fmt
         stream.codec_context.gop_size = gop
@@ -48,6 +52,7 @@ def write_video(
         stream.codec_context.time_base = Fraction(1, 25)
         if codec == "libx264":
             stream.options = {"crf": "16", "preset": "ultrafast", "bf": str(bframes)}
+        stream.options = {**stream.options, **(codec_options or {})}
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(painted(number, size), format="rgb24")
             frame.pts = pts[number] if pts else number

@@ -2,6 +2,9 @@
 
 import shutil
 
+import av
+import pytest
+
 from kinema.data.annotations import read_annotations
 from kinema.data.check import check_dataset
 from kinema.data.dataset import VideoDataset
@@ -42,3 +45,64 @@ def test_every_fault_is_named_with_its_split(few_videos, tmp_path):
     by_path = {bad.path: bad.reason for bad in report.bad if bad.split == "val"}
     assert by_path["right/copy.mp4"] == "same content as train: right/0.mp4"
     assert "left/5.mp4" not in by_path
+
+
+@pytest.fixture
+def root(few_videos, tmp_path):
+    return shutil.copytree(few_videos, tmp_path / "videos")
+
+
+@pytest.fixture
+def report_on(root):
+    def report(*samples: Sample, **options):
+        rows = Annotations(samples, ("left", "right"), "rows.csv")
+        return check_dataset({"all": VideoDataset(rows, root)}, **options)
+
+    return report
+
+
+def test_rows_must_fit_into_their_video(report_on):
+    report = report_on(
+        Sample("right/0.mp4", 1, 0, 12),
+        Sample("right/0.mp4", 1, 12, 8),
+        Sample("right/0.mp4", 1, 15, 9),
+        Sample("right/0.mp4", 1, 20),
+        min_frames=10,
+    )
+    assert [bad.reason for bad in report.bad] == [
+        "only 8 frames, fewer than 10",
+        "only 20 frames, but the row wants 9 from frame 15 on",
+        "only 20 frames, but the row wants 0 from frame 20 on",
+    ]
+    assert (report.videos, report.ok) == (4, 1)
+
+
+def test_a_label_must_be_one_of_the_classes(report_on):
+    report = report_on(Sample("right/0.mp4", 2), Sample("left/1.mp4", None))
+    assert [bad.reason for bad in report.bad] == ["label 2 is outside of the 2 classes"]
+
+
+def test_files_of_one_size_are_copies_only_with_equal_content(report_on, root):
+    content = (root / "right" / "0.mp4").read_bytes()
+    for name, tail in (("a", b"\0" * 7 + b"\0"), ("b", b"\0" * 7 + b"\1"), ("c", b"\0" * 8)):
+        # An empty box of the MP4 format, so the files stay good.
+        box = b"\0\0\0\x10free" + tail
+        (root / f"{name}.mp4").write_bytes(content + box)
+    report = report_on(*(Sample(f"{name}.mp4", 0) for name in "abc"))
+    assert [(bad.path, bad.reason) for bad in report.bad] == [
+        ("c.mp4", "same content as all: a.mp4")
+    ]
+
+
+def test_strict_finds_damage_in_the_middle(report_on, root):
+    damaged = root / "damaged.mp4"
+    shutil.copy(root / "left" / "5.mp4", damaged)
+    with av.open(str(damaged)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][10]
+        place, size = packet.pos, packet.size
+    content = bytearray(damaged.read_bytes())
+    content[place : place + size] = b"\xff" * size
+    damaged.write_bytes(content)
+    assert report_on(Sample("damaged.mp4", 0)).ok == 1
+    report = report_on(Sample("damaged.mp4", 0), strict=True)
+    assert "damaged.mp4 cannot be read: only 10 of its 25 frames" in report.bad[0].reason

@@ -1,15 +1,23 @@
 """Exact frames from every container, and clear words for what cannot be read."""
 
 import json
+import os
 import shutil
+import struct
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from kinema.data.decode import VideoFile, is_video_path, open_source
 from kinema.errors import OptionError, UnreadableVideoError
 
+OPEN_GOP = {
+    "libx264": {"x264-params": "open-gop=1:bframes=3:keyint=12"},
+    "libx265": {"x265-params": "open-gop=1:bframes=4:keyint=12:min-keyint=12:log-level=none"},
+}
+UNEVEN = [n * n // 4 + n for n in range(30)]
 KINDS = {
     "h264_gop12.mp4": {},
     "h264_gop250.mp4": {"gop": 250},
@@ -21,7 +29,12 @@ KINDS = {
     "mpeg4_b.avi": {"codec": "mpeg4", "bframes": 2},
     "mpeg2.mpg": {"codec": "mpeg2video"},
     "vp9.webm": {"codec": "libvpx-vp9", "bframes": 0},
-    "variable_rate.mp4": {"pts": [n * n // 4 + n for n in range(30)]},
+    "open_gop.mp4": {"bframes": 3, "codec_options": OPEN_GOP["libx264"]},
+    "open_gop_h265.mp4": {"codec": "libx265", "codec_options": OPEN_GOP["libx265"]},
+    "fragmented.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "variable_rate.mp4": {"pts": UNEVEN},
+    "variable_rate.avi": {"codec": "mpeg4", "bframes": 0, "pts": UNEVEN},
+    "picture.gif": {"codec": "gif", "pix_fmt": "gray", "bframes": 0},
 }
 SEEKABLE = ("mp4", "mkv", "mov", "webm")
 
@@ -63,10 +76,90 @@ def test_indices_may_repeat_and_stand_in_any_order(make_video, read_number):
         assert [read_number(p) for p in pictures(source, [7, 2, 7, 29])] == [7, 2, 7, 29]
 
 
-def test_times_follow_the_presentation(make_video):
-    pts = KINDS["variable_rate.mp4"]["pts"]
-    with VideoFile(make_video(pts=pts)) as source:
-        assert source.times_s([0, 3, 29]) == pytest.approx([p / 25 for p in (0, pts[3], pts[29])])
+def test_no_index_gives_no_frames(make_video):
+    with VideoFile(make_video()) as source:
+        assert source.read([]).shape == (0, 3, 48, 64)
+
+
+@pytest.mark.parametrize("name", ["planned.mp4", "in_order.ts"])
+def test_times_follow_the_presentation(make_video, name):
+    with VideoFile(make_video(name, pts=UNEVEN)) as source:
+        expected = [UNEVEN[n] / 25 for n in (0, 3, 29)]
+        assert source.times_s([0, 3, 29]) == pytest.approx(expected)
+        with pytest.raises(OptionError, match="asked for -1"):
+            source.times_s([-1])
+
+
+def trim(path, start: int, frames: int):
+    """Shows only some frames by the edit list of an MP4, as telephones trim their videos."""
+    with av.open(str(path)) as container:
+        ticks = round(1 / (25 * container.streams.video[0].time_base))
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"elst") + 12
+    _, first = struct.unpack_from(">Ii", content, entry)
+    struct.pack_into(">Ii", content, entry, 40 * frames, first + start * ticks)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("start", "frames"), [(0, 6), (5, 25), (14, 9)])
+@pytest.mark.parametrize("name", ["h264_gop12.mp4", "open_gop.mp4"])
+def test_a_trimmed_video_has_the_frames_it_shows(make_video, name, start, frames, read_number):
+    path = make_video(name, **KINDS[name])
+    trim(path, start, frames)
+    with VideoFile(path) as source:
+        assert source.info.frames == frames
+        for number in range(frames):
+            assert read_number(pictures(source, [number])[0]) == start + number
+
+
+def leave_out(path, name: str, packets: range):
+    """A copy without some of the packets."""
+    target = path.with_name(name)
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number not in packets:
+                packet.stream = stream
+                container.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("name", ["h264_gop12.mp4", "open_gop.mp4", "open_gop_h265.mp4"])
+def test_a_video_cut_inside_of_a_group_has_the_frames_that_decode(make_video, name, suffix):
+    path = leave_out(make_video(name, **KINDS[name]), f"cut.{suffix}", range(5))
+    expected = in_order(path)
+    with VideoFile(path) as source:
+        assert source.info.frames == len(expected) < 25
+        for number, picture in enumerate(expected):
+            assert np.array_equal(pictures(source, [number])[0], picture)
+
+
+def test_no_frame_takes_the_place_of_a_lost_one(make_video, read_number):
+    path = leave_out(make_video(frames=48), "lost.mkv", range(12, 13))  # a keyframe
+    with VideoFile(path) as source:
+        assert source.info.frames == 47
+        for number in (*range(10), *range(24, 47)):
+            shown = read_number(pictures(source, [number])[0])
+            assert shown == (number if number < 12 else number + 1)
+        with pytest.raises(
+            UnreadableVideoError, match="frame 1[0-9] of 47 cannot be decoded; later"
+        ):
+            source.read(range(47))
+        with pytest.raises(UnreadableVideoError, match="only [0-9]+ of its 47 frames"):
+            source.verify()
+
+
+def test_a_video_that_changes_its_size_comes_out_in_the_first_one(make_video, read_number):
+    first = make_video("first.h264", frames=20)
+    second = make_video("second.h264", frames=20, size=(48, 64))
+    both = first.with_name("both.h264")
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    with VideoFile(both) as source:
+        assert source.info.frames == 40
+        frames = pictures(source, [3, 35])
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
+    assert [read_number(frame) for frame in frames] == [3, 15]
 
 
 def test_facts_of_a_video(make_video):
@@ -127,16 +220,43 @@ def cut(path, share: float):
     return path
 
 
-def test_unreadable_files_are_named_with_their_reason(make_video, tmp_path, sound_file):
+def song_with_cover(path):
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        cover = container.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+        container.mux([*cover.encode(picture), *cover.encode()])
+        for number in range(8):
+            tone = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
+            tone.rate, tone.pts = 16000, 1024 * number
+            container.mux(sound.encode(tone))
+        container.mux(sound.encode())
+    return path
+
+
+def test_unreadable_files_are_named_with_their_reason(make_video, tmp_path, sound_file, capfd):
     text = tmp_path / "text.mp4"
     text.write_text("this is no video\n" * 50)
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")
+    picture = tmp_path / "picture.mp4"
+    Image.new("RGB", (30, 20)).save(picture, format="png")
+    unknown = make_video("unknown.mp4")
+    unknown.write_bytes(unknown.read_bytes().replace(b"avc1", b"zzzz"))
     no_index = cut(make_video("no_index.mp4"), 0.5)
     front = make_video("front.mp4", frames=60, container_options={"movflags": "faststart"})
     (tmp_path / "no_frames").mkdir()
     reasons = {
         tmp_path / "missing.mp4": "does not exist",
+        text / "inside.mp4": "cannot be read: not a directory",
+        os.devnull: "is not a file",
+        picture: "is an image or text \\(png_pipe\\), not a video",
+        unknown: "no decoder for the codec",
+        song_with_cover(tmp_path / "cover.mp4"): "has no video stream \\(only audio streams\\)",
         text: "damaged or not a video",
         empty: "is empty \\(0 bytes\\)",
         no_index: "damaged or not a video",
@@ -144,9 +264,67 @@ def test_unreadable_files_are_named_with_their_reason(make_video, tmp_path, soun
         sound_file: "has no video stream \\(only audio streams\\)",
         tmp_path / "no_frames": "holds no frames",
     }
+    capfd.readouterr()
     for path, reason in reasons.items():
-        with pytest.raises(UnreadableVideoError, match=f"{path.name}.*{reason}"):
+        with pytest.raises(UnreadableVideoError, match=f"{os.path.basename(path)}.*{reason}"):
             open_source(path)
+    with pytest.raises(UnreadableVideoError, match="missing.mp4 does not exist"):
+        VideoFile(tmp_path / "missing.mp4")
+    assert capfd.readouterr() == ("", "")
+
+
+def damage(path, number: int):
+    """Overwrites one packet."""
+    with av.open(str(path)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][number]
+        place, size = packet.pos, packet.size
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = b"\xff" * size
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["h264_gop12.mp4", "mpeg4.avi", "mpeg4_b.avi"])
+def test_without_its_first_frame_a_file_cannot_be_opened(make_video, name):
+    path = damage(make_video(name, **KINDS[name]), 0)
+    with pytest.raises(UnreadableVideoError, match=f"{name}.*no frame could be decoded.*damaged"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("name", ["h264_gop12.mp4", "mpeg4.avi", "mpeg4_b.avi"])
+def test_a_damaged_file_gives_its_good_frames_and_names_bad_ones(make_video, name, read_number):
+    path = damage(make_video(name, **KINDS[name]), 12)
+    with VideoFile(path) as source:
+        assert source.info.frames == 30
+        assert read_number(pictures(source, [5])[0]) == 5
+        with pytest.raises(
+            UnreadableVideoError,
+            match=f"{name}.*frame 13 of 30 cannot be decoded; only the first 1[0-3] frames can",
+        ):
+            source.read([5, 13])
+        with pytest.raises(UnreadableVideoError, match="only 1[0-3] of its 30 frames .*damaged"):
+            source.verify()
+
+
+def test_a_good_file_passes_verification(make_video):
+    with VideoFile(make_video()) as source:
+        source.verify()
+        assert source.read([29]).shape == (1, 3, 48, 64)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
+def test_a_title_that_is_not_utf8_does_no_harm(make_video, suffix):
+    path = make_video(f"title.{suffix}", title="QQQQ", codec="mpeg4", bframes=0)
+    assert b"QQQQ" in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(b"QQQQ", b"\xe9t\xe9!"))
+    with VideoFile(path) as source:
+        assert source.info.frames == 30
+
+
+def test_a_name_may_look_like_an_address(make_video, monkeypatch):
+    monkeypatch.chdir(make_video("take:1.mp4").parent)
+    with VideoFile("take:1.mp4") as source:
+        assert source.info.frames == 30
 
 
 def test_a_truncated_matroska_file_gives_the_frames_it_has(make_video, read_number):
@@ -182,6 +360,7 @@ def test_real_clips_have_the_known_facts_and_exact_frames(data_dir):
             size = (source.info.width, source.info.height)
             turned = facts["rotation"] in (90, -90)
             assert (size[::-1] if turned else size) == (facts["width"], facts["height"]), name
+            source.verify()
             for index, picture in zip(wish, pictures(source, wish), strict=True):
                 assert np.array_equal(picture, expected[index]), (name, index)
 
@@ -212,8 +391,6 @@ def test_a_damaged_clip_gives_its_good_frames_and_names_the_first_bad_one(data_d
 def test_reading_many_videos_leaves_no_files_open(make_video):
     path = make_video(frames=3, bframes=0)
     copies = [shutil.copy(path, path.with_name(f"{i}.mp4")) for i in range(20)]
-    import os
-
     before = len(os.listdir("/proc/self/fd"))
     for copy in copies:
         with VideoFile(copy) as source:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from kinema.data.decode import open_source
+from kinema.data.folder import FrameFolder
 from kinema.errors import OptionError, UnreadableVideoError
 
 
@@ -48,3 +49,43 @@ def test_an_image_is_turned_as_its_camera_says(tmp_path):
     picture.save(tmp_path / "1.jpg", exif=exif)
     with open_source(tmp_path) as source:
         assert (source.info.width, source.info.height) == (20, 30)
+
+
+def test_optical_flow_and_hidden_files_beside_the_frames_are_left_out(folder):
+    for name in ("flow_x_00001.jpg", "flow_y_00001.jpg", "._img_1.jpg"):
+        Image.new("L", (8, 8)).save(folder / name)
+    with open_source(folder) as source:
+        assert source.info.frames == 3
+        source.verify()
+
+
+def test_names_without_a_prefix_are_frames_too(tmp_path):
+    for name in ("0002.JPG", "0010.jpeg", "0001.png"):
+        Image.new("RGB", (8, 6), (int(name[:4]) * 10,) * 3).save(tmp_path / name)
+    with open_source(tmp_path) as source:
+        levels = source.read([0, 1, 2]).float().mean(dim=(1, 2, 3))
+        assert source.read([]).shape == (0, 3, 6, 8)
+    assert levels.tolist() == pytest.approx([10, 20, 100], abs=2)
+
+
+def test_every_kind_of_picture_becomes_rgb(tmp_path):
+    grey = Image.fromarray(np.full((6, 8), 100, np.uint8))
+    grey.save(tmp_path / "1.png")
+    grey.convert("RGB").quantize(4).save(tmp_path / "2.png", transparency=bytes([0, 9, 9, 9]))
+    Image.fromarray(np.full((6, 8), 100 << 8, np.uint16)).save(tmp_path / "3.png")
+    grey.convert("RGBA").save(tmp_path / "4.png")
+    grey.convert("RGB").convert("CMYK").save(tmp_path / "5.jpg", quality=95)
+    with open_source(tmp_path) as source:
+        levels = source.read(range(5)).float().mean(dim=(2, 3))
+    assert levels.numpy() == pytest.approx(100, abs=3)
+
+
+def test_verification_finds_the_odd_frame(folder):
+    Image.new("RGB", (31, 20)).save(folder / "img_3.png")
+    with open_source(folder) as source, pytest.raises(UnreadableVideoError, match="img_3.png is"):
+        source.verify()
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UnreadableVideoError, match="nowhere does not exist"):
+        FrameFolder(tmp_path / "nowhere")
