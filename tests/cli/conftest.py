@@ -4,11 +4,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kinema.cli import main
+from kinema.data.synthetic import MotionSettings, render_motion_set
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,12 @@ def kinema(
         return Answer(int(stop.value.code or 0), written.out, written.err)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen tiny videos for training and as many for validation."""
+    tiny = MotionSettings(
+        train_per_class=1, val_per_class=1, size_px=32, min_frames=8, max_frames=8
+    )
+    return render_motion_set(tmp_path_factory.mktemp("motion"), settings=tiny, workers=0)

@@ -12,8 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kinema.data.synthetic import MotionSettings, render_motion_set
-
 SCRIPT = Path(__file__).with_name("run_training.py")
 
 # Without BatchNorm and dropout a batch over two processes is the same batch as in one.
@@ -44,15 +42,6 @@ clip_norm = 1.0
 log_every_steps = 1
 accelerator = "cpu"
 """
-
-
-@pytest.fixture(scope="module")
-def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fourteen tiny videos for training and as many for validation."""
-    tiny = MotionSettings(
-        train_per_class=1, val_per_class=1, size_px=32, min_frames=8, max_frames=8
-    )
-    return render_motion_set(tmp_path_factory.mktemp("motion"), settings=tiny, workers=0)
 
 
 @pytest.fixture
