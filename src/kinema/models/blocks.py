@@ -28,43 +28,56 @@ class BlockForm:
     `end` the layer after which the branch joins the identity path. `carries_input` says whether
     another path of the block carries its input past the branch: only then is there a site in
     front of conv1 and one before the addition, because a temporal module there must not be the
-    only way through the block.
+    only way through the block. `widening` is the width of the block's output over that of the
+    branch's `end`; None when no number is right.
     """
 
     conv1: str
-    conv2: str
+    conv2: str | None = None
     conv3: str | None = None
     end: str | None = None
     carries_input: Callable[[nn.Module], bool] = _always
+    widening: int | None = 1
+
+
+def _inception(branch: str, end: str | None) -> BlockForm:
+    """The deepest branch is the residual branch; the other branches carry the input."""
+    return BlockForm(
+        f"{branch}_1.conv",
+        f"{branch}_2.conv",
+        f"{branch}_3.conv" if end else None,
+        end=f"{branch}_{end}" if end else None,
+        widening=None,
+    )
 
 
 _FORMS: dict[tuple[str, str], BlockForm] = {
     ("timm.models.resnet", "BasicBlock"): BlockForm("conv1", "conv2", end="bn2"),
     ("timm.models.resnet", "Bottleneck"): BlockForm("conv1", "conv2", "conv3", end="bn3"),
     ("kinema.models.res2net", "Res2NetBlock"): BlockForm("conv1", "conv2", "conv3", end="bn3"),
-    # MobileNetV2 and its relatives; blocks without expansion are of another class in timm.
+    ("timm.models.regnet", "Bottleneck"): BlockForm(
+        "conv1.conv", "conv2.conv", "conv3.conv", end="conv3"
+    ),
+    # MobileNetV2, EfficientNet and their relatives; blocks without expansion are of another class.
     ("timm.models._efficientnet_blocks", "InvertedResidual"): BlockForm(
         "conv_pw", "conv_dw", "conv_pwl", end="bn3", carries_input=_has_skip
     ),
+    # The fused blocks of EfficientNetV2: expansion and 3x3 in one convolution.
+    ("timm.models._efficientnet_blocks", "EdgeResidual"): BlockForm(
+        "conv_exp", "conv_pwl", end="bn2", carries_input=_has_skip
+    ),
+    # ConvNeXt: behind its 7x7 convolution channels are last, so only that one offers sites.
+    ("timm.models.convnext", "ConvNeXtBlock"): BlockForm("conv_dw"),
     # ShuffleNetV2: the other half of the channels is the identity path.
     ("torchvision.models.shufflenetv2", "InvertedResidual"): BlockForm(
-        "branch2.0", "branch2.3", "branch2.5", end="branch2.6"
+        "branch2.0", "branch2.3", "branch2.5", end="branch2.6", widening=2
     ),
-    # Inception: the deepest branch is the residual branch, the other branches carry the input.
-    ("timm.models.inception_v3", "InceptionA"): BlockForm(
-        "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3", end="branch3x3dbl_3"
-    ),
-    ("timm.models.inception_v3", "InceptionB"): BlockForm(
-        "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3", end="branch3x3dbl_3"
-    ),
-    ("timm.models.inception_v3", "InceptionC"): BlockForm(
-        "branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", end="branch7x7dbl_5"
-    ),
-    ("timm.models.inception_v3", "InceptionD"): BlockForm(
-        "branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", end="branch7x7x3_4"
-    ),
+    ("timm.models.inception_v3", "InceptionA"): _inception("branch3x3dbl", "3"),
+    ("timm.models.inception_v3", "InceptionB"): _inception("branch3x3dbl", "3"),
+    ("timm.models.inception_v3", "InceptionC"): _inception("branch7x7dbl", "5"),
+    ("timm.models.inception_v3", "InceptionD"): _inception("branch7x7x3", "4"),
     # The second layer feeds two parallel ones, so there is neither a third nor one last layer.
-    ("timm.models.inception_v3", "InceptionE"): BlockForm("branch3x3dbl_1", "branch3x3dbl_2"),
+    ("timm.models.inception_v3", "InceptionE"): _inception("branch3x3dbl", None),
 }
 
 

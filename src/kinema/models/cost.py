@@ -1,6 +1,7 @@
 """Parameters and multiply-accumulates of a network and of its temporal modules."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -10,15 +11,29 @@ from kinema.temporal import TemporalModule
 from kinema.types import Cost, SiteCost
 
 
+def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
+    """The temporal modules that are not parts of another one, with their names."""
+    found: list[tuple[str, TemporalModule]] = []
+    for name, module in net.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer, _ in found[-1:])
+        if isinstance(module, TemporalModule) and not inside:
+            found.append((name, module))
+    return found
+
+
 def count_cost(net: nn.Module, *, frames: int, size_px: int) -> Cost:
     """Counts one clip of `frames` frames of `size_px` x `size_px` pixels.
 
     A MAC is one multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's
-    flop count. Counted are convolutions, linear layers and matrix products; norms, activations,
-    pooling and shifts are not. Nothing is computed: the network runs on the meta device.
+    flop count. Counted are convolutions, linear layers, matrix products (those of attention too)
+    and the dynamic kernels of TAM and TIN; norms, activations, gates, pooling and shifts are not.
+    Nothing is computed: the network runs on the meta device.
     """
     probe = copy.deepcopy(net).to("meta").eval()
     clips = torch.empty(1, frames, 3, size_px, size_px, device="meta")
+    dynamic: dict[str, int] = {}
+    for name, module in outermost(probe):
+        module.register_forward_pre_hook(_count_dynamic(dynamic, name))
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         probe(clips)
@@ -29,20 +44,27 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int) -> Cost:
             site=name.removeprefix("backbone."),
             module=type(module).__name__,
             params=_params(module),
-            macs=flops.get(f"{root}.{name}", 0) // 2,
+            macs=flops.get(f"{root}.{name}", 0) // 2 + dynamic[name],
         )
-        for name, module in net.named_modules()
-        if isinstance(module, TemporalModule)
+        for name, module in outermost(net)
     )
     return Cost(
         params=_params(net),
-        macs=flops.get("Global", 0) // 2,
+        macs=flops.get("Global", 0) // 2 + sum(dynamic.values()),
         temporal_params=sum(site.params for site in sites),
         temporal_macs=sum(site.macs for site in sites),
         frames=frames,
         size_px=size_px,
         sites=sites,
     )
+
+
+def _count_dynamic(into: dict[str, int], name: str) -> Callable[..., None]:
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(module, TemporalModule)
+        into[name] = module.uncounted_macs(inputs[0])
+
+    return count
 
 
 def _params(module: nn.Module) -> int:

@@ -13,9 +13,9 @@ from torch import nn
 from kinema.errors import InputShapeError, OptionError, SiteError
 from kinema.models.backbones import Backbone, build_backbone
 from kinema.models.consensus import ConsensusHead, average_consensus
-from kinema.models.cost import count_cost
+from kinema.models.cost import count_cost, outermost
 from kinema.models.sites import Blocks, Site, SiteMap
-from kinema.temporal import TemporalModule, position_named, temporal_named
+from kinema.temporal import Position, TemporalModule, position_named, temporal_named
 from kinema.types import Cost, WeightsReport
 
 
@@ -114,7 +114,7 @@ class VideoNetwork(nn.Module):
         self,
         module: str,
         *,
-        at: str | None = None,
+        at: str | Sequence[str] | None = None,
         stages: Sequence[int] | None = None,
         blocks: Blocks = "all",
         **options: Any,
@@ -123,10 +123,13 @@ class VideoNetwork(nn.Module):
 
         Args:
             module: Name of a registered temporal module, such as "tim".
-            at: Position inside the blocks; the position of its paper when not given.
+            at: Position inside the blocks, or several, of which the first one that this backbone
+                has is taken; when not given, the position of the module's paper, or the one that
+                stands for it in blocks of two convolutions.
             stages: Stage numbers (2 to 5 are res2 to res5); all stages when not given.
-            blocks: "all", "first" of each stage, "all_or_even" (every second block when a stage
-                has 23 or more, as TSM does), block numbers, or block numbers by stage.
+            blocks: "all", "first" of each stage, "even" block numbers, "all_or_even" (every second
+                block when a stage has 23 or more, as TSM does), a number of blocks counted from the
+                output, a list of block numbers, or block numbers by stage.
             **options: Options of the module.
 
         Raises:
@@ -140,12 +143,37 @@ class VideoNetwork(nn.Module):
         """
         entry = temporal_named(module)
         entry.check_options(options)
-        position = position_named(at) if at is not None else entry.at
+        position = self._position(at if at is not None else entry.positions(options))
         sites = self._site_map.match(position, stages, blocks)
         for site in sites:
             self._site_map.insert(entry, site, frames=self.frames, options=options)
         placed = tuple((site.stage, site.block) for site in sites)
         self._insertions.append(Insertion(module, position, placed, tuple(sorted(options.items()))))
+        return self
+
+    def _position(self, wanted: str | Sequence[str]) -> Position:
+        names = (wanted,) if isinstance(wanted, str) else wanted
+        positions = [position_named(name) for name in names]
+        return next((p for p in positions if self._site_map.offers(p)), positions[0])
+
+    def set_frames(self, frames: int) -> "VideoNetwork":
+        """Makes the network work on clips of another length; returns the network itself.
+
+        Raises:
+            OptionError: a weight depends on the number of frames (TAM, TIN).
+        """
+        _check_sizes(self.classes, frames, self._dropout)
+        for _, module in self.temporal_modules():
+            module.set_frames(frames)
+        self.frames = frames
+        return self
+
+    def interpolate_frames(self, frames: int) -> "VideoNetwork":
+        """As `set_frames`, but weights that depend on the number of frames are resampled."""
+        _check_sizes(self.classes, frames, self._dropout)
+        for _, module in self.temporal_modules():
+            module.interpolate_frames(frames)
+        self.frames = frames
         return self
 
     def remove(self, module: str | None = None) -> "VideoNetwork":
@@ -165,7 +193,7 @@ class VideoNetwork(nn.Module):
 
     def temporal_modules(self) -> list[tuple[str, TemporalModule]]:
         """The inserted modules with their names in the state dict."""
-        return [(n, m) for n, m in self.named_modules() if isinstance(m, TemporalModule)]
+        return outermost(self)
 
     def cost(self, size: int = 224) -> Cost:
         """Parameters and multiply-accumulates of one clip of `size` x `size` pixels."""
@@ -183,11 +211,40 @@ class VideoNetwork(nn.Module):
         Raises:
             InputShapeError: the tensor has another shape, type, or number of frames.
         """
-        return average_consensus(self.frame_scores(clips_BTCHW))
+        self._check_input(clips_BTCHW)
+        if clips_BTCHW.shape[1] != self.frames:
+            raise InputShapeError(
+                f"{self.name} was built for clips of {self.frames} frames, got "
+                f"{clips_BTCHW.shape[1]} (shape {tuple(clips_BTCHW.shape)}). Sample {self.frames} "
+                f"frames, or {self._way_to(clips_BTCHW.shape[1])}."
+            )
+        return average_consensus(self._frame_scores(clips_BTCHW))
+
+    def _way_to(self, frames: int) -> str:
+        if any(module.frames_in_weights for _, module in self.temporal_modules()):
+            return f"convert the checkpoint with `kinema import --frames {frames}`"
+        return f"build the network with frames={frames}"
 
     def frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        """Scores of every frame before the consensus: (B, T, 3, H, W) -> (B, T, K)."""
+        """Scores of every frame before the consensus: (B, T, 3, H, W) -> (B, T, K).
+
+        Here T may differ from the network's own number of frames, if no weight depends on it.
+
+        Raises:
+            InputShapeError: the tensor has another shape or type.
+            OptionError: T differs and a weight depends on the number of frames.
+        """
         self._check_input(clips_BTCHW)
+        own, frames = self.frames, clips_BTCHW.shape[1]
+        if frames == own:
+            return self._frame_scores(clips_BTCHW)
+        self.set_frames(frames)
+        try:
+            return self._frame_scores(clips_BTCHW)
+        finally:
+            self.set_frames(own)
+
+    def _frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         x_NCHW = clips_BTCHW.flatten(0, 1)
         if self.channels_last:
             x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
@@ -199,12 +256,6 @@ class VideoNetwork(nn.Module):
             raise InputShapeError(
                 f"{self.name} wants clips of shape (B, {self.frames}, 3, H, W), "
                 f"got {tuple(clips.shape)}."
-            )
-        if clips.shape[1] != self.frames:
-            raise InputShapeError(
-                f"{self.name} was built for clips of {self.frames} frames, got {clips.shape[1]} "
-                f"(shape {tuple(clips.shape)}). Sample {self.frames} frames, or build the network "
-                f"with frames={clips.shape[1]}."
             )
         if not clips.is_floating_point():
             raise InputShapeError(

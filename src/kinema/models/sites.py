@@ -19,8 +19,10 @@ from kinema.temporal import POSITIONS, Position, TemporalEntry, TemporalModule
 
 Side = Literal["before", "after", "instead"]
 
-# "all", "first", "all_or_even", block numbers for every stage, or block numbers by stage.
-Blocks = str | Sequence[int] | Mapping[int, Sequence[int]]
+# A word of BLOCK_WORDS, a number of blocks counted from the output, block numbers for every stage,
+# or block numbers by stage.
+Blocks = str | int | Sequence[int] | Mapping[int, Sequence[int]]
+BLOCK_WORDS = ("all", "first", "even", "all_or_even")
 
 # TSM's code skips every second block in all stages when one stage has this many (ResNet-101).
 DEEP_STAGE_BLOCKS = 23
@@ -111,6 +113,10 @@ class SiteMap:
         return tuple(
             Site(**{**vars(place.site), "modules": _modules_in(place)}) for place in self._places
         )
+
+    def offers(self, at: Position) -> bool:
+        """Whether any block has a site at this position."""
+        return any(place.site.at == at for place in self._places)
 
     def match(self, at: Position, stages: Sequence[int] | None, blocks: Blocks) -> list[Site]:
         """The sites of a placement, from input to output.
@@ -203,12 +209,13 @@ NO_BLOCKS = (
 
 def _places_of(block: Block, backbone: nn.Module) -> list[_Place]:
     """The sites of one block, in the order in which data passes them."""
-    form, found = block.form, []
+    form = block.form
     layers: list[tuple[Position, str | None, Side]] = [
         ("replace_conv1", form.conv1, "instead"),
         ("after_conv1", form.conv2, "before"),
         ("replace_conv2", form.conv2, "instead"),
         ("after_conv2", form.conv3, "before"),
+        ("replace_conv3", form.conv3, "instead"),
     ]
     if form.carries_input(block.module):
         layers = [
@@ -216,10 +223,7 @@ def _places_of(block: Block, backbone: nn.Module) -> list[_Place]:
             *layers,
             ("before_addition", form.end, "after"),
         ]
-    parent, leaf = owner_of(backbone, block.path)
-    width = _width(block.module.get_submodule(form.conv1), "in")
-    site = Site(block.stage, block.index, "block", width, block.path)
-    found.append(_Place(site, parent, leaf, "before"))
+    found = []
     for at, name, side in layers:
         if name is None:
             continue
@@ -227,7 +231,17 @@ def _places_of(block: Block, backbone: nn.Module) -> list[_Place]:
         width = _width(block.module.get_submodule(name), "out" if side == "after" else "in")
         site = Site(block.stage, block.index, at, width, f"{block.path}.{name}")
         found.append(_Place(site, parent, leaf, side))
-    return found
+    parent, leaf = owner_of(backbone, block.path)
+
+    def around(at: Position, width: int, side: Side) -> _Place:
+        return _Place(Site(block.stage, block.index, at, width, block.path), parent, leaf, side)
+
+    start = around("block", _width(block.module.get_submodule(form.conv1), "in"), "before")
+    if form.widening is None:
+        return [start, *found]
+    last = form.end or form.conv1
+    width = _width(block.module.get_submodule(last), "out") * form.widening
+    return [start, *found, around("after_block", width, "after")]
 
 
 def _width(layer: nn.Module, end: Literal["in", "out"]) -> int:
@@ -261,6 +275,8 @@ def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
         pairs = {(stage, block) for stage, numbers in blocks.items() for block in numbers}
         _check_blocks(sites, pairs)
         return [s for s in sites if (s.stage, s.block) in pairs]
+    if isinstance(blocks, int):
+        return _last_blocks(sites, blocks)
     if not isinstance(blocks, str):
         pairs = {(s.stage, b) for s in sites for b in blocks}
         _check_blocks(sites, pairs)
@@ -270,13 +286,24 @@ def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
     if blocks == "first":
         first = {stage: min(s.block for s in sites if s.stage == stage) for stage in _stages(sites)}
         return [s for s in sites if s.block == first[s.stage]]
+    if blocks == "even":
+        return [s for s in sites if s.block % 2 == 0]
     if blocks == "all_or_even":
         deep = max(s.block for s in sites) + 1 >= DEEP_STAGE_BLOCKS
         return [s for s in sites if not deep or s.block % 2 == 0]
     raise OptionError(
-        f"blocks must be 'all', 'first', 'all_or_even', block numbers, or block numbers by stage, "
-        f"got {blocks!r}."
+        f"blocks must be one of {', '.join(BLOCK_WORDS)}, a number of blocks, block numbers, or "
+        f"block numbers by stage, got {blocks!r}."
     )
+
+
+def _last_blocks(sites: list[Site], number: int) -> list[Site]:
+    if not 1 <= number <= len(sites):
+        raise OptionError(
+            f"blocks={number}: the number of blocks, counted from the output, must be between 1 "
+            f"and {len(sites)} here. For block number {number} write [{number}]."
+        )
+    return sites[-number:]
 
 
 def _check_blocks(sites: list[Site], pairs: set[tuple[int, int]]) -> None:

@@ -11,24 +11,91 @@ from kinema.models.backbones import BACKBONES, is_backbone
 from kinema.models.network import VideoNetwork
 from kinema.models.sites import Blocks
 from kinema.models.weights import load_imagenet
-from kinema.temporal import position_named, temporal_named
+from kinema.temporal import list_temporal, position_named, temporal_named
 
 
 @dataclass(frozen=True)
 class Row:
-    """One temporal module of a family: its name, position, blocks and fixed options."""
+    """One temporal module of a family: its name, and what differs from the module's own choice.
+
+    Of several positions in `at` the first one that the backbone has is taken: the second stands
+    for it in blocks of two convolutions.
+    """
 
     module: str
-    at: str | None = None
+    at: tuple[str, ...] | None = None
+    stages: tuple[int, ...] | None = None
     blocks: str = "all"
     options: tuple[tuple[str, Any], ...] = field(default=())
 
 
+_BEHIND_CONV1 = ("after_conv1",)
+_BEHIND_CONV2 = ("after_conv2", "after_conv1")
+_NON_LOCAL = Row("nl", stages=(3, 4), blocks="even")
+
 # The order of the rows of a family is the order in which its modules run at one site.
 FAMILIES: dict[str, tuple[Row, ...]] = {
+    # The plain network, and its baselines.
     "tsn": (),
+    "c2d_pool": (Row("tpool"),),
+    "c2d_tconv": (Row("tconv"),),
+    "i3d": (Row("i3d"),),
+    "c3d": (Row("c3d"),),
+    "nl": (_NON_LOCAL,),
+    # TSM, and what grew out of it.
     "tsm": (Row("tsm", blocks="all_or_even"),),
+    "tsm_nl": (Row("tsm", blocks="all_or_even"), _NON_LOCAL),
+    "tin": (Row("tin"),),
+    "gsm": (Row("gsm"),),
+    # TEINet and its ablations.
     "tim": (Row("tim"),),
+    "mem": (Row("mem"),),
+    "tei": (Row("mem"), Row("tim")),
+    "se_tim": (Row("se"), Row("tim")),
+    # TEA, its ablations, and the (2+1)D networks of its supplement.
+    "r2plus1d_conv": (Row("tconv"),),
+    "r2plus1d_cw": (Row("tim", at=_BEHIND_CONV1, options=(("init", "random"),)),),
+    "r2plus1d_shift": (Row("tim", at=_BEHIND_CONV1),),
+    "me": (Row("me"), Row("tim", at=_BEHIND_CONV1)),
+    "mta": (Row("mta"),),
+    "tea": (Row("me"), Row("mta")),
+    # Grouped convolutions.
+    "gst": (Row("gst"),),
+    "gst_large": (Row("gst", options=(("beta", 1),)),),
+    "gte": (Row("gte"),),
+    # TSI and its ablations.
+    "sme": (Row("sme"), Row("tim", at=_BEHIND_CONV2)),
+    "cti": (Row("cti"),),
+    "tsi": (Row("tsi"),),
+    "stm": (Row("stm"),),
+    # TANet and its ablations.
+    "tam": (Row("tam"),),
+    "tam_global": (Row("tam", options=(("branches", "global"),)),),
+    "tam_local": (Row("tam", options=(("branches", "local"),)),),
+    "tam_se": (Row("tam", options=(("branches", "global_se"),)),),
+    "tam_reverse": (Row("tam", options=(("reverse", True),)),),
+}
+
+# Other names of the literature.
+ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
+
+# TEINet, section 4.3: all stages, or the last two where the cost counts.
+STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
+
+
+_SPLIT_CONV2 = ("c3d", "gst", "gst_large", "gte", "stm")
+_GROUPED_CONV2 = ("gst", "gst_large", "gte")
+
+# Families without a meaning on a backbone: `insert` says why. Res2Net has a group of convolutions
+# where others have one, which MTA needs and nothing else can replace; a grouped convolution cannot
+# be split in two; Inception's units have no output of the width of their branches.
+_UNFIT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), ("mta", "tea")),
+    "resnext50_32x4d": ("mta", "tea", *_GROUPED_CONV2),
+    "mobilenetv2_100": ("mta", "tea", *_GROUPED_CONV2),
+    "shufflenet_v2_x1_0": ("mta", "tea", *_GROUPED_CONV2),
+    "res2net50_26w_4s": _SPLIT_CONV2,
+    "inception_v3": ("mta", "tea", "nl", "tsm_nl"),
 }
 
 
@@ -41,8 +108,20 @@ def list_models(pattern: str = "*") -> list[str]:
         >>> list_models("tsm_resnet1*")
         ['tsm_resnet101', 'tsm_resnet18']
     """
-    names = sorted(f"{family}_{backbone}" for family in FAMILIES for backbone in BACKBONES)
+    names = sorted(
+        f"{family}_{backbone}"
+        for family in families()
+        for backbone in BACKBONES
+        if family not in _UNFIT[backbone]
+    )
     return fnmatch.filter(names, pattern)
+
+
+def families() -> dict[str, tuple[Row, ...]]:
+    """The families of the papers, and one for every other registered temporal module."""
+    inside = {row.module for rows in FAMILIES.values() for row in rows}
+    others = {name: (Row(name),) for name in list_temporal() if name not in inside}
+    return {**FAMILIES, **others}
 
 
 def create_model(  # noqa: PLR0913 - the public door to everything a network is
@@ -53,24 +132,28 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     weights: str | Path | None = None,
     temporal: str | None = None,
     at: str | None = None,
-    stages: Sequence[int] | None = None,
+    stages: Sequence[int] | str | None = None,
     blocks: Blocks | None = None,
     dropout: float = 0.5,
+    causal: bool = False,
     **options: Any,
 ) -> VideoNetwork:
     """Builds a network: `<family>_<backbone>`, or a backbone with `temporal` modules in it.
 
     Args:
-        name: Such as "tsm_resnet50" or, with `temporal`, "resnet50".
+        name: Such as "tsm_resnet50" or, with `temporal`, "resnet50". Mixes are joined by "+", such
+            as "mem+tsm_resnet50": at one place the modules run in this order.
         classes: K.
         frames: T of every clip.
         weights: None, "imagenet", or the path of a weight file for the backbone. They are loaded
             before the temporal modules are inserted; `net.weights_report` says what was filled.
-        temporal: A temporal module for a plain backbone name; "tsn" or None for none.
+        temporal: A family, a temporal module or a mix for a plain backbone name.
         at: Position inside the blocks, instead of the paper's.
-        stages: Stage numbers 2 to 5; all stages when not given.
+        stages: Stage numbers 2 to 5, "default" (the paper's) or "efficient" (4 and 5, TEINet's
+            choice where the cost counts).
         blocks: See `VideoNetwork.insert`; the paper's choice when not given.
         dropout: Probability of dropping a feature before the classifier.
+        causal: No frame looks ahead.
         **options: Options of the temporal module.
 
     Raises:
@@ -84,19 +167,24 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         'tim_resnet18'
     """
     family, backbone, rows = _resolve(name, temporal)
+    stages = _stages_named(stages)
     _check_placement(family, rows, at=at, stages=stages, blocks=blocks, options=options)
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
     if weights is not None:
         net.weights_report = load_imagenet(net, weights)
+    if causal:
+        options["causal"] = True
     for row in rows:
         known = temporal_named(row.module).options
         given = {key: value for key, value in options.items() if key in known}
+        if causal and "causal" not in known:
+            raise OptionError(f"Temporal module {row.module!r} has no causal form.")
         net.insert(
             row.module,
             at=at if at is not None else row.at,
-            stages=stages,
+            stages=stages if stages is not None else row.stages,
             blocks=blocks if blocks is not None else row.blocks,
             **{**dict(row.options), **given},
         )
@@ -107,23 +195,46 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     return net
 
 
+def _stages_named(stages: Sequence[int] | str | None) -> Sequence[int] | None:
+    if not isinstance(stages, str):
+        return stages
+    if stages not in STAGE_PRESETS:
+        raise UnknownNameError(f"Unknown stages {stages!r}. " + did_you_mean(stages, STAGE_PRESETS))
+    return STAGE_PRESETS[stages]
+
+
 def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]]:
     """Family, backbone and rows of a name."""
     if temporal is not None:
         if not is_backbone(name):
             raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, BACKBONES))
-        if temporal in FAMILIES:
-            return temporal, name, FAMILIES[temporal]
-        return temporal, name, (Row(temporal_named(temporal).name),)
-    for family in sorted(FAMILIES, key=len, reverse=True):
-        backbone = name.removeprefix(f"{family}_")
-        if backbone != name and is_backbone(backbone):
-            return family, backbone, FAMILIES[family]
+        family, rows = _mix(temporal)
+        return family, name, rows
     if is_backbone(name):
         raise UnknownNameError(
             f"{name!r} is a backbone. Name a network, such as 'tsm_{name}', or add temporal='tsm'."
         )
+    for cut in range(len(name) - 1, 0, -1):
+        if name[cut] == "_" and is_backbone(name[cut + 1 :]) and _known(name[:cut]):
+            family, rows = _mix(name[:cut])
+            return family, name[cut + 1 :], rows
     raise UnknownNameError(f"Unknown network {name!r}. " + did_you_mean(name, list_models()))
+
+
+def _known(mix: str) -> bool:
+    return all(part in ALIASES or part in families() for part in mix.split("+"))
+
+
+def _mix(mix: str) -> tuple[str, tuple[Row, ...]]:
+    """The canonical name and the rows of a family, a module, or several joined by "+"."""
+    names: list[str] = []
+    rows: list[Row] = []
+    for part in mix.split("+"):
+        name = ALIASES.get(part, part)
+        known = families()
+        names.append(name)
+        rows.extend(known[name] if name in known else (Row(temporal_named(name).name),))
+    return "+".join(names), tuple(rows)
 
 
 def _check_placement(
@@ -144,7 +255,7 @@ def _check_placement(
         raise OptionError(
             f"{family} has no temporal module, so it takes no {', '.join([*given, *options])}."
         )
-    known = {option for row in rows for option in temporal_named(row.module).options}
+    known = {option for row in rows for option in temporal_named(row.module).options} - {"causal"}
     for option in options:
         if option not in known:
             raise UnknownNameError(

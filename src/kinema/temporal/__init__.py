@@ -8,20 +8,50 @@ from kinema.temporal.base import (
     list_temporal,
     position_named,
     register,
+    takes_conv,
     temporal_named,
 )
-from kinema.temporal.conv import TIM
+from kinema.temporal.conv import TIM, TemporalConv, TemporalPool
+from kinema.temporal.grouped import GST, GTE
+from kinema.temporal.gsm import GSM
+from kinema.temporal.inflated import Inflated
+from kinema.temporal.nonlocal_block import NonLocal
+from kinema.temporal.se import SE
 from kinema.temporal.shift import TSM
+from kinema.temporal.stm import STM
+from kinema.temporal.tam import TAM
+from kinema.temporal.tea import ME, MTA
+from kinema.temporal.tei import MEM
+from kinema.temporal.tin import TIN
+from kinema.temporal.tsi import CTI, SME, TSI
 
 __all__ = [
+    "CTI",
+    "GSM",
+    "GST",
+    "GTE",
+    "ME",
+    "MEM",
+    "MTA",
     "POSITIONS",
+    "SE",
+    "SME",
+    "STM",
+    "TAM",
     "TIM",
+    "TIN",
+    "TSI",
     "TSM",
+    "Inflated",
+    "NonLocal",
     "Position",
+    "TemporalConv",
     "TemporalEntry",
     "TemporalModule",
+    "TemporalPool",
     "list_temporal",
     "position_named",
     "register",
+    "takes_conv",
     "temporal_named",
 ]

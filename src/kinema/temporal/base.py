@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -20,8 +20,10 @@ Position = Literal[
     "after_conv1",
     "after_conv2",
     "before_addition",
+    "after_block",
     "replace_conv1",
     "replace_conv2",
+    "replace_conv3",
 ]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 
@@ -53,23 +55,26 @@ def position_named(name: str) -> Position:
 class TemporalModule(nn.Module, ABC):
     """Mixes the frames of each clip: (N, C, H, W) -> (N, C, H, W) with N = B*T.
 
-    A module knows its width and the number of frames and nothing of the backbone. A module for a
-    `replace_*` position is built by `from_conv` and may change width and size as that convolution
-    does.
+    A module knows its width and the number of frames and nothing of the backbone. Its first
+    argument is its width `channels` or, for a module that takes the place of a convolution at a
+    `replace_*` position, that convolution `conv`, whose change of width and size it makes too.
 
     Attributes:
-        look_back: How many past frames an output frame depends on.
-        look_ahead: How many future frames an output frame depends on.
+        look_back: How many past frames an output frame depends on; None for the whole clip.
+        look_ahead: How many future frames an output frame depends on; None for the whole clip.
         frames_in_weights: True when a weight's shape depends on T, so that T is fixed for good.
     """
 
-    frames_in_weights: ClassVar[bool] = False
+    frames_in_weights: bool = False
 
-    def __init__(self, *, frames: int, look_back: int, look_ahead: int) -> None:
+    def __init__(
+        self, *, frames: int, look_back: int | None, look_ahead: int | None, causal: bool = False
+    ) -> None:
         super().__init__()
         if frames < 1:
             raise OptionError(f"frames must be at least 1, got {frames}.")
         self.frames = frames
+        self.causal = causal
         self.look_back = look_back
         self.look_ahead = look_ahead
 
@@ -80,7 +85,19 @@ class TemporalModule(nn.Module, ABC):
     @classmethod
     def from_conv(cls, conv: nn.Module, *, frames: int, **options: Any) -> "TemporalModule":
         """Builds the module that takes the place of `conv`, starting from its weights."""
-        raise OptionError(f"{cls.__name__} cannot take the place of a convolution.")
+        if not takes_conv(cls):
+            raise OptionError(f"{cls.__name__} cannot take the place of a convolution.")
+        build: Callable[..., TemporalModule] = cls
+        return build(conv, frames=frames, **options)
+
+    @classmethod
+    def positions_for(cls, options: Mapping[str, Any]) -> tuple[Position, ...] | None:
+        """Positions that a choice of options needs instead of the registered ones, or None."""
+        return None
+
+    def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
+        """Multiply-adds on this input that are no convolution, linear layer or matrix product."""
+        return 0
 
     def set_frames(self, frames: int) -> None:
         """Makes the module work on clips of `frames` frames.
@@ -88,30 +105,67 @@ class TemporalModule(nn.Module, ABC):
         Raises:
             OptionError: a weight of this module depends on the number of frames.
         """
-        if self.frames_in_weights and frames != self.frames:
-            raise OptionError(
-                f"{type(self).__name__} was built for {self.frames} frames and its weights depend "
-                f"on that number, so it cannot run {frames}."
-            )
-        self.frames = frames
+        for part in self.modules():
+            if not isinstance(part, TemporalModule):
+                continue
+            if part.frames_in_weights and frames != part.frames:
+                raise OptionError(
+                    f"{type(part).__name__} was built for {part.frames} frames and its weights "
+                    f"depend on that number, so it cannot run {frames}. `kinema import --frames "
+                    f"{frames}` interpolates its weights for {frames} frames."
+                )
+            part.frames = frames
+
+    def interpolate_frames(self, frames: int) -> None:
+        """Changes T, resampling the weights that depend on it.
+
+        Only for modules with `frames_in_weights`; for the others it is `set_frames`.
+        """
+        self.set_frames(frames)
+
+
+def takes_conv(module: type[TemporalModule]) -> bool:
+    """Whether the module is built from the convolution whose place it takes."""
+    return "conv" in inspect.signature(module.__init__).parameters
 
 
 @dataclass(frozen=True)
 class TemporalEntry:
-    """A registered temporal module: its name, class and the position of its paper."""
+    """A registered temporal module: its name, its class and where it sits.
+
+    `at` is the position of its paper, in blocks of three convolutions; `at_basic` the one that
+    stands for it in blocks of two, where the paper's does not exist.
+    """
 
     name: str
     module: type[TemporalModule]
     at: Position
+    at_basic: Position | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
         """The names of the options that the module takes."""
         parameters = inspect.signature(self.module.__init__).parameters
-        return tuple(p for p in parameters if p not in ("self", "channels", "frames"))
+        return tuple(p for p in parameters if p not in ("self", "channels", "conv", "frames"))
+
+    def positions(self, options: Mapping[str, Any]) -> tuple[Position, ...]:
+        """Where the module goes with these options, the paper's position first."""
+        special = self.module.positions_for(options)
+        if special is not None:
+            return special
+        return (self.at,) if self.at_basic is None else (self.at, self.at_basic)
 
     def build(self, channels: int, *, frames: int, options: Mapping[str, Any]) -> TemporalModule:
-        """A module for a site of `channels` channels."""
+        """A module for a site of `channels` channels.
+
+        Raises:
+            OptionError: the module takes the place of a convolution, or refuses its options.
+        """
+        if takes_conv(self.module):
+            raise OptionError(
+                f"Temporal module {self.name!r} takes the place of a convolution: put it at "
+                f"{' or '.join(p for p in POSITIONS if p.startswith('replace'))}."
+            )
         make: Callable[..., TemporalModule] = self.module
         return make(channels, frames=frames, **options)
 
@@ -130,15 +184,21 @@ _REGISTRY: dict[str, TemporalEntry] = {}
 Registered = Callable[[type[TemporalModule]], type[TemporalModule]]
 
 
-def register(name: str, *, at: Position) -> Registered:
-    """Class decorator: makes a module available under `name`, by default at position `at`."""
+def register(name: str, *, at: Position, at_basic: Position | None = None) -> Registered:
+    """Class decorator: makes a module available under `name`.
+
+    Args:
+        name: For `insert`, `create_model(temporal=...)` and the command line.
+        at: The position it gets when none is named.
+        at_basic: The same for blocks of two convolutions, when they do not have `at`.
+    """
 
     def add(module: type[TemporalModule]) -> type[TemporalModule]:
         if name in _REGISTRY and _REGISTRY[name].module is not module:
             raise OptionError(
                 f"The name {name!r} already belongs to {_REGISTRY[name].module.__name__}."
             )
-        _REGISTRY[name] = TemporalEntry(name=name, module=module, at=at)
+        _REGISTRY[name] = TemporalEntry(name=name, module=module, at=at, at_basic=at_basic)
         return module
 
     return add

@@ -1,13 +1,16 @@
-"""Convolutions along time: TIM and what shares its depth-wise kernel."""
+"""Convolutions along time: TIM's depth-wise kernels, dense kernels, and their plain average."""
 
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.dense import conv_time
 from kinema.temporal.kernels.depthwise import depthwise
+from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 
 TemporalInit = Literal[
     "part_shift", "identity", "half_shift", "quarter_shift", "random", "fixed_shift"
@@ -16,7 +19,7 @@ TEMPORAL_INITS: tuple[TemporalInit, ...] = get_args(TemporalInit)
 
 
 def init_temporal_kernel(
-    weight_C1K1: torch.Tensor, init: TemporalInit, *, divisor: int = 8
+    weight_C1K1: torch.Tensor, init: TemporalInit, *, divisor: int = 8, causal: bool = False
 ) -> None:
     """Fills depth-wise temporal kernels in place.
 
@@ -26,9 +29,13 @@ def init_temporal_kernel(
     same (the caller also stops the gradient); `identity` all [0,1,0]; `half_shift` first half
     [0,0,1], second half [1,0,0]; `quarter_shift` first quarter [1,0,0], last quarter [0,0,1],
     middle [0,1,0] (STM); `random` PyTorch's own initialisation of a convolution.
+
+    A causal kernel ends with its own frame. There the channels that would read the next frame
+    stay as they are, except that `part_shift` puts the previous frame into its first slot, as the
+    online TSM does.
     """
     channels, _, taps, _ = weight_C1K1.shape
-    middle = taps // 2
+    middle = time_padding(taps, causal=causal)[0]
     with torch.no_grad():
         if init == "random":
             nn.init.kaiming_uniform_(weight_C1K1, a=5**0.5)
@@ -44,10 +51,41 @@ def init_temporal_kernel(
         else:
             share = channels // divisor
             ahead, behind = slice(0, share), slice(share, 2 * share)
+            if causal:
+                behind = ahead
         tap_C = torch.full((channels,), middle)
-        tap_C[ahead] = middle + 1
+        if not causal:
+            tap_C[ahead] = middle + 1
         tap_C[behind] = middle - 1
         weight_C1K1[torch.arange(channels), 0, tap_C, 0] = 1
+
+
+def _odd(name: str, kernel: int) -> int:
+    if kernel < 3 or kernel % 2 == 0:
+        raise OptionError(f"{name} kernel must be odd and at least 3, got {kernel}.")
+    return kernel
+
+
+def reach(taps: int, *, causal: bool) -> dict[str, int]:
+    """`look_back` and `look_ahead` of a convolution of so many taps."""
+    before, behind = time_padding(taps, causal=causal)
+    return {"look_back": before, "look_ahead": behind}
+
+
+class DepthwiseTime(nn.Module):
+    """The kernels of a depth-wise temporal convolution as a part of a larger module."""
+
+    def __init__(
+        self, channels: int, *, init: TemporalInit = "part_shift", causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.weight = nn.Parameter(torch.empty(channels, 1, 3, 1))
+        init_temporal_kernel(self.weight, init, causal=causal)
+
+    def forward(self, x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
+        """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
+        return depthwise(x_NCHW, self.weight, frames, causal=self.causal)
 
 
 @register("tim", at="before_conv1")
@@ -60,7 +98,7 @@ class TIM(TemporalModule):
     and -Shift (`part_shift`) of TEA's supplement.
 
     Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming: kernel//2 past
-    frames; it looks as many frames ahead.
+    frames, and it looks as many ahead; causal: kernel-1 past frames and none ahead.
 
     Args:
         channels: C.
@@ -68,6 +106,7 @@ class TIM(TemporalModule):
         init: See `init_temporal_kernel`.
         divisor: The share of the channels that `part_shift` moves in each direction.
         kernel: Taps along time, odd and at least 3.
+        causal: The kernel ends with its own frame.
     """
 
     def __init__(
@@ -78,23 +117,86 @@ class TIM(TemporalModule):
         init: TemporalInit = "part_shift",
         divisor: int = 8,
         kernel: int = 3,
+        causal: bool = False,
     ) -> None:
-        super().__init__(frames=frames, look_back=kernel // 2, look_ahead=kernel // 2)
+        super().__init__(frames=frames, causal=causal, **reach(_odd("TIM", kernel), causal=causal))
         if init not in TEMPORAL_INITS:
             raise OptionError(f"Unknown TIM init {init!r}. " + did_you_mean(init, TEMPORAL_INITS))
-        if kernel < 3 or kernel % 2 == 0:
-            raise OptionError(f"TIM kernel must be odd and at least 3, got {kernel}.")
         if divisor < 2:
             raise OptionError(f"TIM divisor must be at least 2, got {divisor}.")
         self.weight = nn.Parameter(torch.empty(channels, 1, kernel, 1))
-        init_temporal_kernel(self.weight, init, divisor=divisor)
+        init_temporal_kernel(self.weight, init, divisor=divisor, causal=causal)
         self.weight.requires_grad_(init != "fixed_shift")
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
-        return depthwise(x_NCHW, self.weight, self.frames)
+        return depthwise(x_NCHW, self.weight, self.frames, causal=self.causal)
 
     def extra_repr(self) -> str:
         """Shown in the printed network."""
         channels, _, kernel, _ = self.weight.shape
         return f"{channels}, kernel={kernel}"
+
+
+@register("tconv", at="after_conv1")
+class TemporalConv(TemporalModule):
+    """Dense temporal convolution: the (2+1)D ResNet-Conv of TEA's supplement (table 1).
+
+    A full K x 1 x 1 kernel from C to C channels without bias, norm or activation, from PyTorch's
+    own random initialisation. The same network is C2D-TConv of the TAM paper (section 4.3).
+
+    Weights: 3C^2. Multiply-adds: 3C^2 per pixel and frame. State when streaming: as TIM.
+
+    Args:
+        channels: C.
+        frames: T.
+        kernel: Taps along time, odd and at least 3.
+        causal: The kernel ends with its own frame.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int, kernel: int = 3, causal: bool = False
+    ) -> None:
+        super().__init__(
+            frames=frames, causal=causal, **reach(_odd("TemporalConv", kernel), causal=causal)
+        )
+        self.weight = nn.Parameter(torch.empty(channels, channels, kernel, 1))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
+        return conv_time(x_NCHW, self.weight, self.frames, causal=self.causal)
+
+
+@register("tpool", at="after_conv1")
+class TemporalPool(TemporalModule):
+    """Average over neighbouring frames: C2D-Pool of the TAM paper (section 4.3).
+
+    Stride 1, so no frame is lost; the zeros beyond the ends of the clip are counted.
+
+    Weights: none. Multiply-adds: none counted. State when streaming: as TIM.
+
+    Args:
+        channels: C.
+        frames: T.
+        kernel: Frames that are averaged, odd and at least 3.
+        causal: The window ends with its own frame.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int, kernel: int = 3, causal: bool = False
+    ) -> None:
+        super().__init__(
+            frames=frames, causal=causal, **reach(_odd("TemporalPool", kernel), causal=causal)
+        )
+        self.kernel = kernel
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Averages along time: (N, C, H, W) -> (N, C, H, W)."""
+        x_BCTS = time_view(x_NCHW, self.frames)
+        before = time_padding(self.kernel, causal=self.causal)[0]
+        if self.causal:
+            x_BCTS, before = F.pad(x_BCTS, (0, 0, before, 0)), 0
+        out_BCTS = F.avg_pool2d(x_BCTS, (self.kernel, 1), stride=1, padding=(before, 0))
+        height, width = x_NCHW.shape[2:]
+        return fold_view(out_BCTS, height, width)

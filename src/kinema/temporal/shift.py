@@ -11,11 +11,11 @@ from kinema.temporal.kernels.shift import shift
 class TSM(TemporalModule):
     """Temporal shift (Lin et al., ICCV 2019, arXiv 1811.08383).
 
-    Bidirectional: the first C/divisor channels read the next frame, the following C/divisor the
-    previous one. Unidirectional (online TSM): the first C/divisor channels read the previous
-    frame, the others stay; note that the slot differs, as in the authors' code. Zeros enter at
-    the borders. The paper's residual shift is position `before_conv1`; its in-place variant,
-    which shifts the identity path too, is position `block`.
+    The first C/divisor channels read the next frame, the following C/divisor the previous one.
+    Causal (online TSM): the first C/divisor channels read the previous frame, the others stay;
+    note that the slot differs, as in the authors' code. Zeros enter at the borders. The paper's
+    residual shift is position `before_conv1`; its in-place variant, which shifts the identity
+    path too, is position `block`.
 
     Weights: none. Multiply-adds: none. State when streaming: one past frame of C/divisor
     channels; the bidirectional form looks one frame ahead.
@@ -24,14 +24,14 @@ class TSM(TemporalModule):
         channels: C.
         frames: T.
         divisor: 1/divisor of the channels is shifted in each direction.
-        bidirectional: False lets only the past enter.
+        causal: Only the past enters.
     """
 
     def __init__(
-        self, channels: int, *, frames: int, divisor: int = 8, bidirectional: bool = True
+        self, channels: int, *, frames: int, divisor: int = 8, causal: bool = False
     ) -> None:
-        super().__init__(frames=frames, look_back=1, look_ahead=int(bidirectional))
-        directions = 2 if bidirectional else 1
+        super().__init__(frames=frames, look_back=1, look_ahead=int(not causal), causal=causal)
+        directions = 1 if causal else 2
         if divisor < directions:
             raise OptionError(
                 f"TSM divisor must be at least {directions} (the shifted shares must fit into the "
@@ -43,7 +43,7 @@ class TSM(TemporalModule):
                 f"TSM with divisor {divisor} shifts nothing at a width of {channels} channels; "
                 f"use a divisor of at most {channels}."
             )
-        self.from_next = share if bidirectional else 0
+        self.from_next = 0 if causal else share
         self.from_previous = share
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ def test_bidirectional_shift_reads_next_then_previous():
 
 
 def test_unidirectional_shift_reads_the_previous_frame_in_the_first_slot():
-    module = TSM(16, frames=3, bidirectional=False)
+    module = TSM(16, frames=3, causal=True)
     y = module(numbered(3, 16))[:, :, 0, 0]
     assert y[:, :2].tolist() == [[0, 0], [1, 1], [2, 2]]
     assert y[:, 2:].eq(torch.arange(1.0, 4).reshape(-1, 1)).all()
@@ -94,7 +94,7 @@ def test_wrong_options_are_named(build, message):
 
 def test_names_are_found_and_near_misses_named():
     assert {"tsm", "tim"} <= set(list_temporal())
-    assert temporal_named("tim").options == ("init", "divisor", "kernel")
+    assert temporal_named("tim").options == ("init", "divisor", "kernel", "causal")
     with pytest.raises(UnknownNameError, match="Did you mean 'tsm'"):
         temporal_named("tsmm")
     assert position_named("b") == "after_conv1"

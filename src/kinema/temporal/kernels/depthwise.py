@@ -6,25 +6,27 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels.layout import fold_view, time_view
+from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 
 
 def depthwise_reference(
-    x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int
+    x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:
     """Plain form of `depthwise`: a sum of zero-padded, weighted neighbours."""
     x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     taps = weight_C1K1.shape[2]
     out = torch.zeros_like(x_BTCHW)
     for tap in range(taps):
-        offset = tap - taps // 2
+        offset = tap - time_padding(taps, causal=causal)[0]
         weight_C11 = weight_C1K1[:, 0, tap].unsqueeze(-1)
         for t in range(max(0, -offset), min(frames, frames - offset)):
             out[:, t] += weight_C11 * x_BTCHW[:, t + offset]
     return out.flatten(0, 1)
 
 
-def depthwise(x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int) -> torch.Tensor:
+def depthwise(
+    x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int, *, causal: bool = False
+) -> torch.Tensor:
     """Convolves every channel along time, zero padded; tap K//2 is the frame itself.
 
     One depth-wise (K, 1) conv2d on the (B, C, T, H*W) view, which for channels_last memory is no
@@ -34,10 +36,12 @@ def depthwise(x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int) -> t
         x_NCHW: Folded frames.
         weight_C1K1: Kernels; tap 0 reads the earliest frame (cross-correlation).
         frames: T.
+        causal: The last tap is the frame itself, so that nothing looks ahead.
     """
     channels, _, taps, _ = weight_C1K1.shape
+    before, _ = time_padding(taps, causal=causal)
     out_BCTS = F.conv2d(
-        time_view(x_NCHW, frames), weight_C1K1, padding=(taps // 2, 0), groups=channels
+        time_view(x_NCHW, frames), weight_C1K1, padding=(before, 0), groups=channels
     )
     height, width = x_NCHW.shape[2:]
-    return fold_view(out_BCTS, height, width)
+    return fold_view(out_BCTS[:, :, :frames], height, width)

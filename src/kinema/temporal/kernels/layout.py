@@ -20,3 +20,21 @@ def fold_view(x_BCTS: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """(B, C, T, S) -> (N, C, H, W), the inverse of `time_view`; a view for channels_last."""
     x_NHWC = torch.unflatten(x_BCTS.permute(0, 2, 3, 1).flatten(0, 1), 1, (height, width))
     return x_NHWC.permute(0, 3, 1, 2)
+
+
+def clip_view(x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
+    """(N, C, H, W) -> (B, C, T, H, W), a view; channels_last memory is channels_last_3d then."""
+    return torch.unflatten(x_NCHW, 0, (-1, frames)).transpose(1, 2)
+
+
+def fold_clips(x_BCTHW: torch.Tensor) -> torch.Tensor:
+    """(B, C, T, H, W) -> (N, C, H, W), the inverse of `clip_view`; a view for channels_last_3d."""
+    return x_BCTHW.transpose(1, 2).flatten(0, 1)
+
+
+def time_padding(taps: int, *, causal: bool) -> tuple[int, int]:
+    """How many zero frames go in front of and behind a clip for a convolution of `taps` taps.
+
+    The middle tap is the frame itself, or the last tap when nothing may look ahead.
+    """
+    return (taps - 1, 0) if causal else (taps // 2, taps // 2)

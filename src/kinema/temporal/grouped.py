@@ -1,0 +1,208 @@
+"""GST and GTE: some output channels of a block's 3 x 3 convolution see time, the others do not."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from kinema.errors import OptionError, did_you_mean
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.conv import init_temporal_kernel
+from kinema.temporal.inflated import plain_conv
+from kinema.temporal.kernels.dense import conv_clip, conv_time
+from kinema.temporal.kernels.depthwise import depthwise
+
+LongTermShift = Literal["full", "depthwise"]
+LONG_TERM_SHIFTS: tuple[LongTermShift, ...] = get_args(LongTermShift)
+
+
+def _sliced(conv: nn.Conv2d, *, rows: slice, columns: slice) -> nn.Conv2d:
+    """A smaller convolution that starts as a slice of another one's weight."""
+    weight = conv.weight.detach()[rows, columns].clone()
+    part = nn.Conv2d(
+        weight.shape[1],
+        weight.shape[0],
+        _pair(conv.kernel_size),
+        stride=_pair(conv.stride),
+        padding=_pair(conv.padding),
+        bias=False,
+    )
+    part.weight = nn.Parameter(weight)
+    return part
+
+
+def _pair(values: tuple[int, ...] | str) -> tuple[int, int]:
+    assert not isinstance(values, str)
+    return values[0], values[1]
+
+
+@register("gst", at="replace_conv2")
+class GST(TemporalModule):
+    """Grouped spatial-temporal convolution (GST: Luo and Yuille, ICCV 2019, arXiv 1909.13130).
+
+    A 2D convolution makes (alpha-1)/alpha of the output channels and a 3D convolution the rest.
+    With beta=2 each sees one half of the input, the spatial path the first (GST); with beta=1 both
+    see all of it (GST-Large). The spatial path starts from the leading slice of the 2D weight,
+    the temporal one from Kaiming's normal distribution (fan out), as in the authors' code.
+
+    Weights: 9 C^2 ((alpha-1) + 3) / (alpha beta). Multiply-adds: as many per pixel and frame.
+    State when streaming: one past frame of C/beta channels (two when causal); otherwise it looks
+    one frame ahead.
+
+    Args:
+        conv: The convolution whose place it takes.
+        frames: T.
+        alpha: 1/alpha of the output channels are temporal.
+        beta: 1/beta of the input channels feed each path; 1 or 2.
+        causal: The 3D kernel ends with its own frame.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Module,
+        *,
+        frames: int,
+        alpha: int = 4,
+        beta: int = 2,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(
+            frames=frames,
+            look_back=2 if causal else 1,
+            look_ahead=int(not causal),
+            causal=causal,
+        )
+        conv = plain_conv(conv, "GST")
+        if beta not in (1, 2):
+            raise OptionError(f"GST beta must be 1 or 2, got {beta}.")
+        if not 2 <= alpha <= conv.out_channels:
+            raise OptionError(
+                f"GST alpha must be between 2 and {conv.out_channels} (the output channels), "
+                f"got {alpha}."
+            )
+        temporal_out = conv.out_channels // alpha
+        self.inputs = conv.in_channels // beta
+        self.spatial = _sliced(
+            conv,
+            rows=slice(0, conv.out_channels - temporal_out),
+            columns=slice(0, self.inputs),
+        )
+        self.temporal = nn.Parameter(
+            torch.empty(temporal_out, self.inputs, 3, *_pair(conv.kernel_size))
+        )
+        nn.init.kaiming_normal_(self.temporal, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Convolves both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+        temporal_NOHW = conv_clip(
+            x_NCHW[:, -self.inputs :],
+            self.temporal,
+            self.frames,
+            stride=_pair(self.spatial.stride),
+            padding=_pair(self.spatial.padding),
+            causal=self.causal,
+        )
+        return torch.cat([self.spatial(x_NCHW[:, : self.inputs]), temporal_NOHW], 1)
+
+
+@register("gte", at="replace_conv2")
+class GTE(TemporalModule):
+    """Grouped temporal enhancement (GTE: Liu et al., ICIP 2020, section 2, eq. 1-6).
+
+    A 2D convolution of the first half of the input makes 1-t of the output channels. The second
+    half passes a learnable temporal shift (LTS, kernel 3 x 1 x 1) and then a 2D convolution of
+    its own, which make the rest. The paper does not print the channel counts of the pair: LTS from
+    C/2 to tC channels, then tC to tC, is the only reading that gives both its parameters and its
+    GFLOPs at t = 1/4. `lts="depthwise"` is the runner-up (GFLOPs fit, parameters do not): a
+    depth-wise LTS, then C/2 to tC.
+
+    LTS starts as a shift: its output channel o reads one input channel, the first half of the
+    outputs the next frame and the second half the previous one, which at t = 1/4 moves 1/8 + 1/8
+    of the block's channels, as TSM does. The channel map is ours. Causal: all of them read the
+    previous frame.
+
+    Weights (full): 9 C/2 (1-t)C + 3 C/2 tC + 9 (tC)^2. Multiply-adds: as many per pixel and
+    frame. State when streaming: one past frame of C/2 channels (two when causal); otherwise it
+    looks one frame ahead.
+
+    Args:
+        conv: The convolution whose place it takes.
+        frames: T.
+        ratio: t, the share of temporal output channels.
+        lts: "full" or "depthwise".
+        conv2d: False leaves out the 2D convolution after LTS (figure 3a); LTS then carries the
+            stride. Needs `lts="full"`.
+        causal: The LTS kernel ends with its own frame.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Module,
+        *,
+        frames: int,
+        ratio: float = 0.25,
+        lts: LongTermShift = "full",
+        conv2d: bool = True,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(
+            frames=frames,
+            look_back=2 if causal else 1,
+            look_ahead=int(not causal),
+            causal=causal,
+        )
+        conv = plain_conv(conv, "GTE")
+        if lts not in LONG_TERM_SHIFTS:
+            raise OptionError(f"Unknown GTE lts {lts!r}. " + did_you_mean(lts, LONG_TERM_SHIFTS))
+        if lts == "depthwise" and not conv2d:
+            raise OptionError("GTE without conv2d needs lts='full': LTS alone makes the channels.")
+        temporal_out = round(ratio * conv.out_channels)
+        if not 0 < temporal_out < conv.out_channels:
+            raise OptionError(
+                f"GTE ratio must leave temporal and spatial channels of {conv.out_channels}, "
+                f"got {ratio}."
+            )
+        self.share = conv.in_channels // 2
+        right = conv.in_channels - self.share
+        self.spatial = _sliced(
+            conv, rows=slice(0, conv.out_channels - temporal_out), columns=slice(0, self.share)
+        )
+        self.depthwise = lts == "depthwise"
+        between = right if self.depthwise else temporal_out
+        self.lts = nn.Parameter(torch.empty(between, 1 if self.depthwise else right, 3, 1))
+        self._init_lts(right)
+        last = slice(conv.out_channels - temporal_out, conv.out_channels)
+        self.conv2d = (
+            _sliced(conv, rows=last, columns=slice(conv.in_channels - between, conv.in_channels))
+            if conv2d
+            else None
+        )
+
+    def _init_lts(self, inputs: int) -> None:
+        """One tap per output channel: half of them ahead, half behind."""
+        kernels_C1K1 = torch.empty(self.lts.shape[0], 1, 3, 1)
+        if self.causal:
+            kernels_C1K1.zero_()[:, 0, 1] = 1
+        else:
+            init_temporal_kernel(kernels_C1K1, "half_shift")
+        with torch.no_grad():
+            if self.depthwise:
+                self.lts.copy_(kernels_C1K1)
+                return
+            outputs = self.lts.shape[0]
+            o = torch.arange(outputs)
+            source = inputs - outputs + o if outputs <= inputs else o % inputs
+            self.lts.zero_()
+            self.lts[o, source] = kernels_C1K1[:, 0]
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Convolves both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+        right_NCHW = x_NCHW[:, self.share :]
+        if self.conv2d is None:
+            rows, columns = _pair(self.spatial.stride)
+            right_NCHW = right_NCHW[:, :, ::rows, ::columns]
+        shift = depthwise if self.depthwise else conv_time
+        temporal_NOHW = shift(right_NCHW, self.lts, self.frames, causal=self.causal)
+        if self.conv2d is not None:
+            temporal_NOHW = self.conv2d(temporal_NOHW)
+        return torch.cat([self.spatial(x_NCHW[:, : self.share]), temporal_NOHW], 1)

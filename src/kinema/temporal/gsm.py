@@ -1,0 +1,67 @@
+"""GSM: the gate-shift module."""
+
+import torch
+from torch import nn
+
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.dense import conv_clip
+from kinema.temporal.kernels.shift import shift
+
+
+@register("gsm", at="before_conv1")
+class GSM(TemporalModule):
+    """Gate-shift module (GSM: Sudhakaran et al., CVPR 2020, arXiv 1912.00381).
+
+    A 3 x 3 x 3 convolution makes one gate for each half of the channels; the gated part of the
+    first half is read from the next frame, that of the second half from the previous one, the
+    rest stays, and the two quarters of each half are interleaved. The authors place it in the
+    Inception units only; the position in residual blocks is ours.
+
+    Causal: both halves read the previous frame and the gates look back only.
+
+    Weights: 27C + 2C + 2. Multiply-adds: 27C per pixel and frame. State when streaming (causal):
+    the gated previous frame and two normalised past frames; otherwise it looks one frame ahead.
+
+    Args:
+        channels: C, a multiple of 4.
+        frames: T.
+        causal: Nothing looks ahead.
+    """
+
+    def __init__(self, channels: int, *, frames: int, causal: bool = False) -> None:
+        super().__init__(
+            frames=frames,
+            look_back=3 if causal else 2,
+            look_ahead=0 if causal else 2,
+            causal=causal,
+        )
+        if channels % 4:
+            raise OptionError(f"GSM needs a multiple of 4 channels, got {channels}.")
+        self.share = channels // 2
+        self.norm = nn.BatchNorm2d(channels)
+        self.gate_weight = nn.Parameter(torch.zeros(2, self.share, 3, 3, 3))
+        self.gate_bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Gates, shifts and interleaves: (N, C, H, W) -> (N, C, H, W)."""
+        gates_N2HW = conv_clip(
+            torch.relu(self.norm(x_NCHW)),
+            self.gate_weight,
+            self.frames,
+            stride=(1, 1),
+            padding=(1, 1),
+            groups=2,
+            causal=self.causal,
+        )
+        gates_N2HW = torch.tanh(gates_N2HW + self.gate_bias[:, None, None]).to(x_NCHW.dtype)
+        gated_NCHW = x_NCHW * gates_N2HW.repeat_interleave(self.share, 1)
+        moved_NCHW = shift(
+            gated_NCHW,
+            self.frames,
+            from_next=0 if self.causal else self.share,
+            from_previous=2 * self.share if self.causal else self.share,
+        )
+        out_NCHW = moved_NCHW + (x_NCHW - gated_NCHW)
+        quarters_N22QHW = torch.unflatten(out_NCHW, 1, (2, 2, -1))
+        return quarters_N22QHW.transpose(2, 3).flatten(1, 3)

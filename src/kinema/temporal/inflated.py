@@ -1,0 +1,84 @@
+"""I3D and C3D: convolutions of the backbone with an axis of time."""
+
+import torch
+from torch import nn
+
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.conv import reach
+from kinema.temporal.kernels.dense import conv_clip
+
+
+def plain_conv(conv: nn.Module, name: str, *, groups: bool = False) -> nn.Conv2d:
+    """The convolution that module `name` takes the place of, if it can.
+
+    Raises:
+        OptionError: it is no 2D convolution with zero padding, or has groups where `groups` does
+            not allow them.
+    """
+    if not isinstance(conv, nn.Conv2d):
+        raise OptionError(
+            f"{name} takes the place of a Conv2d, but this backbone has a {type(conv).__name__} "
+            "there."
+        )
+    if conv.groups > 1 and not groups:
+        raise OptionError(
+            f"{name} splits the channels of an ordinary convolution, but this backbone has "
+            f"one with {conv.groups} groups there. Use a backbone such as resnet50."
+        )
+    if conv.dilation != (1, 1) or isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+        raise OptionError(f"{name} cannot take the place of {conv}.")
+    return conv
+
+
+@register("c3d", at="replace_conv2")
+class Inflated(TemporalModule):
+    """A convolution of the backbone inflated along time.
+
+    At `replace_conv2` (name `c3d`) every block has a 3 x 3 x 3 convolution: the C3D-equivalent
+    network of GTE's figure 1(b). At `replace_conv1` (name `i3d`) the 1 x 1 convolution becomes
+    3 x 1 x 1: I3D 3x1x1 of the TAM paper (section 4.3); in blocks of two convolutions the first
+    one is 3 x 3 and becomes 3 x 3 x 3. Each of the `kernel` slices starts as the 2D weight
+    divided by `kernel`; the papers do not say how they start.
+
+    Weights and multiply-adds: `kernel` times those of the convolution. State when streaming:
+    kernel//2 past frames at the convolution's input, and it looks as many ahead; causal: kernel-1
+    past frames.
+
+    Args:
+        conv: The convolution.
+        frames: T.
+        kernel: Taps along time, odd and at least 3.
+        causal: The kernel ends with its own frame.
+    """
+
+    def __init__(
+        self, conv: nn.Module, *, frames: int, kernel: int = 3, causal: bool = False
+    ) -> None:
+        if kernel < 3 or kernel % 2 == 0:
+            raise OptionError(f"Inflated kernel must be odd and at least 3, got {kernel}.")
+        super().__init__(frames=frames, causal=causal, **reach(kernel, causal=causal))
+        conv = plain_conv(conv, "An inflated convolution", groups=True)
+        self.stride, self.groups = conv.stride, conv.groups
+        self.padding = conv.padding
+        self.weight = nn.Parameter(
+            conv.weight.detach().unsqueeze(2).repeat(1, 1, kernel, 1, 1) / kernel
+        )
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Convolves over time and space: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+        assert not isinstance(self.padding, str)
+        out_NOHW = conv_clip(
+            x_NCHW,
+            self.weight,
+            self.frames,
+            stride=(self.stride[0], self.stride[1]),
+            padding=(self.padding[0], self.padding[1]),
+            groups=self.groups,
+            causal=self.causal,
+        )
+        return out_NOHW if self.bias is None else out_NOHW + self.bias[:, None, None]
+
+
+register("i3d", at="replace_conv1")(Inflated)

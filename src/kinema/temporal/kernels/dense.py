@@ -1,0 +1,48 @@
+"""Convolutions over time that mix channels: K x 1 x 1 and K x h x w kernels on folded frames.
+
+Letters: B clips, T frames, N = B*T, C channels in, O channels out, H, W, K taps, h x w window.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from kinema.temporal.kernels.layout import (
+    clip_view,
+    fold_clips,
+    fold_view,
+    time_padding,
+    time_view,
+)
+
+
+def conv_time(
+    x_NCHW: torch.Tensor, weight_OCK1: torch.Tensor, frames: int, *, causal: bool = False
+) -> torch.Tensor:
+    """A dense K x 1 x 1 convolution, zero padded in time: (N, C, H, W) -> (N, O, H, W)."""
+    taps = weight_OCK1.shape[2]
+    before, _ = time_padding(taps, causal=causal)
+    out_BOTS = F.conv2d(time_view(x_NCHW, frames), weight_OCK1, padding=(before, 0))
+    height, width = x_NCHW.shape[2:]
+    return fold_view(out_BOTS[:, :, :frames], height, width)
+
+
+def conv_clip(
+    x_NCHW: torch.Tensor,
+    weight_OCKhw: torch.Tensor,
+    frames: int,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int = 1,
+    causal: bool = False,
+) -> torch.Tensor:
+    """A K x h x w convolution with stride 1 in time: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+    before, _ = time_padding(weight_OCKhw.shape[2], causal=causal)
+    out_BOTHW = F.conv3d(
+        clip_view(x_NCHW, frames),
+        weight_OCKhw,
+        stride=(1, *stride),
+        padding=(before, *padding),
+        groups=groups,
+    )
+    return fold_clips(out_BOTHW[:, :, :frames])

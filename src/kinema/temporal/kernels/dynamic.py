@@ -1,0 +1,59 @@
+"""The dynamic temporal convolution: kernels that differ by clip and channel (TAM).
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from kinema.temporal.kernels.layout import time_padding
+
+
+def dynamic_reference(
+    x_NCHW: torch.Tensor, kernels_BCTK: torch.Tensor, frames: int, *, causal: bool = False
+) -> torch.Tensor:
+    """Plain form of `dynamic`: one grouped convolution with B*C groups, as in TAM's own code.
+
+    All frames of a clip must have the same kernels.
+    """
+    x_BTCS = torch.unflatten(x_NCHW.flatten(2), 0, (-1, frames))
+    clips, _, channels, pixels = x_BTCS.shape
+    taps = kernels_BCTK.shape[3]
+    rows = x_BTCS.transpose(1, 2).reshape(1, clips * channels, frames, pixels)
+    weight = kernels_BCTK[:, :, 0].reshape(clips * channels, 1, taps, 1)
+    before, _ = time_padding(taps, causal=causal)
+    out = F.conv2d(rows, weight, padding=(before, 0), groups=clips * channels)[:, :, :frames]
+    return out.reshape(clips, channels, frames, pixels).transpose(1, 2).reshape(x_NCHW.shape)
+
+
+def dynamic(
+    x_NCHW: torch.Tensor, kernels_BCTK: torch.Tensor, frames: int, *, causal: bool = False
+) -> torch.Tensor:
+    """Convolves every channel of every clip with its own kernel, zero padded.
+
+    Written as K shifted multiply-adds: unlike a convolution with B*C groups it needs no permuted
+    copy and does not fix the batch size in an exported graph.
+
+    Args:
+        x_NCHW: Folded frames.
+        kernels_BCTK: Kernels; T is the number of frames, or 1 when one kernel serves all of them.
+            Tap 0 reads the earliest frame.
+        frames: T.
+        causal: The last tap is the frame itself.
+    """
+    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
+    taps = kernels_BCTK.shape[3]
+    before, _ = time_padding(taps, causal=causal)
+    kernels_KBTC11 = kernels_BCTK.permute(3, 0, 2, 1)[..., None, None]
+    out_BTCHW = x_BTCHW * kernels_KBTC11[before]
+    for tap in range(taps):
+        offset = tap - before
+        if offset == 0 or abs(offset) >= frames:
+            continue
+        kernel_BTC11 = kernels_KBTC11[tap]
+        if offset < 0:
+            moved = F.pad(x_BTCHW[:, :offset], (0, 0) * 3 + (-offset, 0))
+        else:
+            moved = F.pad(x_BTCHW[:, offset:], (0, 0) * 3 + (0, offset))
+        out_BTCHW = out_BTCHW + kernel_BTC11 * moved
+    return out_BTCHW.flatten(0, 1)

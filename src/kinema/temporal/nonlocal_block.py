@@ -1,0 +1,75 @@
+"""The non-local block."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, register
+
+
+@register("nl", at="after_block")
+class NonLocal(TemporalModule):
+    """Non-local block, embedded Gaussian (Wang et al., CVPR 2018, arXiv 1711.07971, eq. 6).
+
+    Every position of every frame attends to all positions of all frames, which are first
+    max-pooled 2 x 2 in space; the softmax is not scaled, as in the code of TSM and TAM. The last
+    norm starts at zero, so the block starts as the identity. NL C2D of the TAM paper has five of
+    them, behind every second block of res3 and res4.
+
+    The attention matrix is never stored. There is no causal form: a frame attends to the whole
+    clip.
+
+    Weights: 2C^2 + 9C/2. Multiply-adds: 2C^2 per pixel and frame and C T HW/4 more for the
+    attention. State when streaming: none can hold it; it needs the whole clip.
+
+    Args:
+        channels: C.
+        frames: T.
+        out_bias: Whether the last convolution has a bias (mmaction2's has none).
+        causal: Refused.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int, out_bias: bool = True, causal: bool = False
+    ) -> None:
+        super().__init__(frames=frames, look_back=None, look_ahead=None)
+        if causal:
+            raise OptionError(
+                "The non-local block has no causal form: every frame attends to the whole clip. "
+                "Leave it out of a causal network."
+            )
+        if channels < 2:
+            raise OptionError(f"A non-local block needs at least 2 channels, got {channels}.")
+        width = channels // 2
+        self.theta = nn.Conv2d(channels, width, 1)
+        self.phi = nn.Conv2d(channels, width, 1)
+        self.g = nn.Conv2d(channels, width, 1)
+        self.out = nn.Sequential(
+            nn.Conv2d(width, channels, 1, bias=out_bias), nn.BatchNorm2d(channels)
+        )
+        norm = self.out[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Attends over the clip: (N, C, H, W) -> (N, C, H, W)."""
+        queries = self._rows(self.theta(x_NCHW))
+        keys = self._rows(_halved(self.phi(x_NCHW)))
+        values = self._rows(_halved(self.g(x_NCHW)))
+        out_B1RD = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
+        height, width = x_NCHW.shape[2:]
+        out_BTHWD = torch.unflatten(out_B1RD.squeeze(1), 1, (self.frames, height, width))
+        out_NCHW: torch.Tensor = self.out(out_BTHWD.flatten(0, 1).permute(0, 3, 1, 2))
+        return x_NCHW + out_NCHW
+
+    def _rows(self, x_NDHW: torch.Tensor) -> torch.Tensor:
+        """(N, D, H, W) -> (B, 1, T*H*W, D): every position of a clip is a row."""
+        x_BTHWD = torch.unflatten(x_NDHW.permute(0, 2, 3, 1), 0, (-1, self.frames))
+        return x_BTHWD.flatten(1, 3).unsqueeze(1)
+
+
+def _halved(x_NCHW: torch.Tensor) -> torch.Tensor:
+    """Max-pooled 2 x 2, except along a side of one pixel."""
+    height, width = x_NCHW.shape[2:]
+    return F.max_pool2d(x_NCHW, (min(2, height), min(2, width)))

@@ -1,0 +1,63 @@
+"""STM: channel-wise spatio-temporal and channel-wise motion module."""
+
+import torch
+from torch import nn
+
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.conv import DepthwiseTime
+from kinema.temporal.inflated import plain_conv
+from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.se import reduced
+from kinema.temporal.tea import conv1x1, depthwise3x3
+
+
+@register("stm", at="replace_conv2")
+class STM(TemporalModule):
+    """Spatio-temporal and motion encoding (STM: Jiang et al., ICCV 2019, arXiv 1908.02486).
+
+    Takes the place of a block's 3 x 3 convolution with the sum of two paths. CSTM: a depth-wise
+    temporal convolution that starts as a quarter shift, then the 3 x 3 convolution. CMM: the
+    difference between the reduced frame and the convolved, reduced next frame, expanded again.
+    No code was published; as in the re-implementations, with the only norm inside after the
+    reduction, so that the block's own norm acts on the sum.
+
+    Causal: the difference of two frames acts on the later one.
+
+    Weights: 3C + 2Cm + 9m + 2m more than the convolution, m = C//r. Multiply-adds: 3C + 2Cm + 9m
+    more per pixel and frame. State when streaming: one past frame (C + m channels; two when
+    causal); otherwise it looks one frame ahead.
+
+    Args:
+        conv: The convolution.
+        frames: T.
+        reduction: r.
+        causal: Nothing looks ahead.
+    """
+
+    def __init__(
+        self, conv: nn.Module, *, frames: int, reduction: int = 16, causal: bool = False
+    ) -> None:
+        super().__init__(
+            frames=frames,
+            look_back=2 if causal else 1,
+            look_ahead=int(not causal),
+            causal=causal,
+        )
+        conv = plain_conv(conv, "STM", groups=True)
+        width = reduced(conv.in_channels, reduction)
+        self.shift = DepthwiseTime(conv.in_channels, init="quarter_shift", causal=causal)
+        self.conv = conv
+        self.reduce = nn.Sequential(conv1x1(conv.in_channels, width), nn.BatchNorm2d(width))
+        self.transform = depthwise3x3(width)
+        self.expand = conv1x1(width, conv.out_channels)
+        self.expand.stride = conv.stride
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Adds both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+        reduced_NDHW = self.reduce(x_NCHW)
+        present, _ = pairs(reduced_NDHW, self.frames)
+        _, following = pairs(self.transform(reduced_NDHW), self.frames)
+        motion_NDHW = place_pairs(following - present, causal=self.causal)
+        out_NOHW: torch.Tensor = self.conv(self.shift(x_NCHW, self.frames))
+        out_NOHW = out_NOHW + self.expand(motion_NDHW)
+        return out_NOHW

@@ -1,0 +1,207 @@
+"""TAM: the temporal adaptive module of TANet, and its ablations."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kinema.errors import OptionError, did_you_mean
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.conv import reach
+from kinema.temporal.kernels.dynamic import dynamic
+from kinema.temporal.kernels.layout import time_padding
+from kinema.temporal.se import reduced
+
+Branches = Literal["both", "global", "local", "global_se"]
+BRANCHES: tuple[Branches, ...] = get_args(Branches)
+
+
+@register("tam", at="after_conv1")
+class TAM(TemporalModule):
+    """Temporal adaptive module (TANet: Liu et al., ICCV 2021, arXiv 2005.06803, eq. 1-6).
+
+    From the spatially pooled clip a local branch (two convolutions along time) makes a gate for
+    every channel and frame, and a global branch (two fully connected layers along time, shared by
+    the channels) a kernel of `kernel` taps for every channel of the clip. y = G(x) (*) (L(x) * x).
+    The gate is folded into the kernels, so x is read once and no gated copy is made.
+
+    The code ties the local branch's kernel to the global one; here it stays 3, as in the paper.
+    The published block is position `after_conv1` (style b); the other styles of figure 3 are
+    `before_conv1` (a), `after_conv2` (c) and `before_addition` (d). The global branch's first layer
+    is T wide, so its weights depend on the number of frames.
+
+    Causal: the frame itself is the last tap of both branches, and every frame has kernels of its
+    own, from the window of the last `frames` frames (zeros before the first). The window stays
+    when the number of frames is changed.
+
+    Weights: aT^2 + 2aT + aTK (global), 4C^2/b + 2C/b (local). Multiply-adds: K per value, as many
+    as a depth-wise convolution. State when streaming (causal): the pooled frames of the window and
+    K-1 past frames; otherwise it needs the whole clip.
+
+    Args:
+        channels: C.
+        frames: T.
+        alpha: a, expansion of the global branch.
+        beta: b, reduction of the local branch.
+        kernel: K, taps of the adaptive kernel, odd and at least 3.
+        branches: "both", "global" or "local" alone, or "global_se": squeeze-and-excitation of every
+            frame in place of the local branch, in front of the global one.
+        reverse: Gate after instead of before the convolution (TANet-R).
+        reduction: Of the squeeze-and-excitation; the paper prints none, 8 gives its parameters.
+        causal: Nothing looks ahead.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one choice of the paper
+        self,
+        channels: int,
+        *,
+        frames: int,
+        alpha: int = 2,
+        beta: int = 4,
+        kernel: int = 3,
+        branches: Branches = "both",
+        reverse: bool = False,
+        reduction: int = 8,
+        causal: bool = False,
+    ) -> None:
+        _check(alpha=alpha, kernel=kernel, branches=branches)
+        whole = branches != "local"
+        near = reach(kernel if whole else 3, causal=causal)
+        back = max(frames - 1, near["look_back"] + 2) if whole else near["look_back"]
+        super().__init__(
+            frames=frames,
+            look_back=(back if causal else None) if whole else near["look_back"],
+            look_ahead=near["look_ahead"] if causal or not whole else None,
+            causal=causal,
+        )
+        self.frames_in_weights = whole and not causal
+        self.window = frames
+        self.kernel = kernel
+        self.reverse = reverse
+        self.global_branch = _global_branch(frames, alpha, kernel) if whole else None
+        self.local_branch = _local_branch(channels, beta) if branches in ("both", "local") else None
+        self.frame_branch = _frame_branch(channels, reduction) if branches == "global_se" else None
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Gates and convolves adaptively: (N, C, H, W) -> (N, C, H, W)."""
+        pooled_BTC = torch.unflatten(x_NCHW.mean((2, 3)), 0, (-1, self.frames))
+        gate_BCT, kernels_BCTK = self.weights(pooled_BTC.transpose(1, 2))
+        if kernels_BCTK is None:
+            assert gate_BCT is not None
+            gate_NC = gate_BCT.transpose(1, 2).flatten(0, 1).to(x_NCHW.dtype)
+            return x_NCHW * gate_NC[:, :, None, None]
+        if gate_BCT is not None:
+            kernels_BCTK = kernels_BCTK * self._gate_of_taps(gate_BCT)
+        return dynamic(x_NCHW, kernels_BCTK.to(x_NCHW.dtype), self.frames, causal=self.causal)
+
+    def weights(self, pooled_BCT: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The gates V (B, C, T) and kernels (B, C, T or 1, K) of clips; None without the branch.
+
+        Args:
+            pooled_BCT: The spatial means of the frames.
+        """
+        gate_BCT = None
+        if self.local_branch is not None:
+            padded = F.pad(pooled_BCT, time_padding(3, causal=self.causal))
+            gate_BCT = self.local_branch(padded)
+        if self.frame_branch is not None:
+            gate_BCT = self.frame_branch(pooled_BCT.transpose(1, 2)).transpose(1, 2)
+            pooled_BCT = gate_BCT * pooled_BCT
+        if self.global_branch is None:
+            return gate_BCT, None
+        if self.causal:
+            windows_BCTW = F.pad(pooled_BCT, (self.window - 1, 0)).unfold(2, self.window, 1)
+        else:
+            windows_BCTW = pooled_BCT.unsqueeze(2)
+        rows = windows_BCTW.flatten(0, 2)
+        kernels_BCTK = torch.unflatten(self.global_branch(rows), 0, windows_BCTW.shape[:3])
+        return gate_BCT, kernels_BCTK
+
+    def _gate_of_taps(self, gate_BCT: torch.Tensor) -> torch.Tensor:
+        """The gate that multiplies each tap of each frame's kernel, (B, C, T, K or 1)."""
+        if self.reverse:
+            return gate_BCT.unsqueeze(3)
+        padded = F.pad(gate_BCT, time_padding(self.kernel, causal=self.causal))
+        return padded.unfold(2, self.kernel, 1)
+
+    def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
+        """The adaptive convolution: K multiply-adds for every value."""
+        return 0 if self.global_branch is None else self.kernel * x_NCHW.numel()
+
+    def interpolate_frames(self, frames: int) -> None:
+        """Resamples the global branch linearly along time; sums over frames are kept."""
+        if self.global_branch is None or frames == self.window:
+            self.set_frames(frames)
+            return
+        first, norm, _, last, _ = self.global_branch
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        assert isinstance(norm, nn.BatchNorm1d)
+        alpha, taps = first.out_features // self.window, last.out_features
+        fresh = _global_branch(frames, alpha, taps)
+        fresh.load_state_dict(
+            {
+                "0.weight": resampled(first.weight, (alpha * frames, frames)),
+                **{
+                    f"1.{name}": resampled_values(value, alpha * frames) if value.ndim else value
+                    for name, value in norm.state_dict().items()
+                },
+                "3.weight": resampled(last.weight, (taps, alpha * frames)),
+            }
+        )
+        self.global_branch = fresh.to(first.weight.device).train(self.training)
+        self.frames = self.window = frames
+
+
+def resampled(weight_OI: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """A weight over frames linearly resampled to `shape`, its sums over inputs kept."""
+    rows = weight_OI.detach()[None, None].float()
+    out_OI = F.interpolate(rows, shape, mode="bilinear", align_corners=False)[0, 0]
+    return (out_OI * (weight_OI.shape[1] / shape[1])).to(weight_OI.dtype)
+
+
+def resampled_values(values: torch.Tensor, length: int) -> torch.Tensor:
+    """A vector over frames linearly resampled to another length."""
+    row = values.detach()[None, None].float()
+    return F.interpolate(row, length, mode="linear")[0, 0].to(values.dtype)
+
+
+def _global_branch(frames: int, alpha: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(frames, alpha * frames, bias=False),
+        nn.BatchNorm1d(alpha * frames),
+        nn.ReLU(inplace=True),
+        nn.Linear(alpha * frames, kernel, bias=False),
+        nn.Softmax(-1),
+    )
+
+
+def _local_branch(channels: int, beta: int) -> nn.Sequential:
+    width = reduced(channels, beta)
+    return nn.Sequential(
+        nn.Conv1d(channels, width, 3, bias=False),  # the caller pads
+        nn.BatchNorm1d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv1d(width, channels, 1, bias=False),
+        nn.Sigmoid(),
+    )
+
+
+def _frame_branch(channels: int, reduction: int) -> nn.Sequential:
+    width = reduced(channels, reduction)
+    return nn.Sequential(
+        nn.Linear(channels, width, bias=False),
+        nn.ReLU(inplace=True),
+        nn.Linear(width, channels, bias=False),
+        nn.Sigmoid(),
+    )
+
+
+def _check(*, alpha: int, kernel: int, branches: str) -> None:
+    if branches not in BRANCHES:
+        raise OptionError(f"Unknown TAM branches {branches!r}. " + did_you_mean(branches, BRANCHES))
+    if kernel < 3 or kernel % 2 == 0:
+        raise OptionError(f"TAM kernel must be odd and at least 3, got {kernel}.")
+    if alpha < 1:
+        raise OptionError(f"TAM alpha must be at least 1, got {alpha}.")

@@ -1,0 +1,175 @@
+"""TEA: motion excitation and multiple temporal aggregation."""
+
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import nn
+
+from kinema.errors import OptionError, did_you_mean
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.conv import DepthwiseTime
+from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.se import reduced
+
+Transform = Literal["next", "both", "none"]
+TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
+
+
+def conv1x1(channels: int, out_channels: int) -> nn.Conv2d:
+    """A 1 x 1 convolution without bias, from Kaiming's normal distribution (fan out)."""
+    conv = nn.Conv2d(channels, out_channels, 1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+def depthwise3x3(channels: int) -> nn.Conv2d:
+    """A 3 x 3 convolution of every channel by itself, without bias, initialised as `conv1x1`."""
+    conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+@register("me", at="after_conv1")
+class ME(TemporalModule):
+    """Motion excitation (TEA: Li et al., CVPR 2020, arXiv 2004.01398, eq. 2-7).
+
+    The difference between the reduced frame and the transformed, reduced next frame is pooled,
+    expanded and turned into a gate; x + x * (sigmoid - 1/2). The paper prints 2 sigmoid - 1, the
+    authors' code sigmoid - 1/2, which is half of it: `gate_scale` 1 is the code (and what its
+    checkpoints need), 2 the paper. As in the code, the last frame's difference is zero but its
+    gate is not, because the norm turns zero into a constant.
+
+    Causal: the difference of two frames acts on the later one.
+
+    Weights: 2Cm + 9m + 2m + 2C with m = C//r. Multiply-adds: (Cm + 9m) per pixel and frame. State
+    when streaming: the reduced previous frame (m channels); the paper's form looks one frame
+    ahead.
+
+    Args:
+        channels: C.
+        frames: T.
+        reduction: r.
+        transform: Which frames pass the 3 x 3 transformation before the difference: the `next`
+            one (the paper), `both`, or `none` (TEA supplement, section 3).
+        gate_scale: 1 (code) or 2 (paper).
+        causal: Nothing looks ahead.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        frames: int,
+        reduction: int = 16,
+        transform: Transform = "next",
+        gate_scale: float = 1.0,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(
+            frames=frames, look_back=int(causal), look_ahead=int(not causal), causal=causal
+        )
+        if transform not in TRANSFORMS:
+            raise OptionError(
+                f"Unknown ME transform {transform!r}. " + did_you_mean(transform, TRANSFORMS)
+            )
+        width = reduced(channels, reduction)
+        self.transform_of = transform
+        self.gate_scale = gate_scale
+        self.reduce = nn.Sequential(conv1x1(channels, width), nn.BatchNorm2d(width))
+        self.transform = nn.Identity() if transform == "none" else depthwise3x3(width)
+        self.expand = nn.Sequential(conv1x1(width, channels), nn.BatchNorm2d(channels))
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Excites the channels that move: (N, C, H, W) -> (N, C, H, W)."""
+        reduced_NDHW = self.reduce(x_NCHW)
+        transformed_NDHW = self.transform(reduced_NDHW)
+        if self.transform_of == "both":
+            reduced_NDHW = transformed_NDHW
+        # The mean of a difference is the difference of the means: no difference map is stored.
+        # In float32, because half precision would lose the small difference of two means.
+        present, _ = pairs(_pooled(reduced_NDHW), self.frames)
+        _, following = pairs(_pooled(transformed_NDHW), self.frames)
+        motion_ND11 = place_pairs(following - present, causal=self.causal).to(x_NCHW.dtype)
+        gate_NC11 = self.expand(motion_ND11)
+        return x_NCHW * (1 + self.gate_scale * (torch.sigmoid(gate_NC11) - 0.5))
+
+
+def _pooled(x_NCHW: torch.Tensor) -> torch.Tensor:
+    return x_NCHW.mean((2, 3), keepdim=True, dtype=torch.float32)
+
+
+@runtime_checkable
+class GroupConvs(Protocol):
+    """The group of 3 x 3 convolutions of a Res2Net block, with their norms and activation.
+
+    `width` channels for each of len(convs) + 1 groups. With `first` (first block of a stage) the
+    groups are independent and the last one passes `pool`; otherwise each group is added to the
+    next one before its convolution.
+    """
+
+    width: int
+    first: bool
+    convs: nn.ModuleList
+    bns: nn.ModuleList
+    act: nn.Module
+    pool: nn.Module
+
+
+@register("mta", at="replace_conv2")
+class MTA(TemporalModule):
+    """Multiple temporal aggregation (TEA: Li et al., CVPR 2020, arXiv 2004.01398, eq. 8).
+
+    Takes the place of the group of convolutions of a Res2Net block and puts a depth-wise temporal
+    convolution in front of each group: the first ones start as identity, the last one shifts half
+    of its channels from the next and half from the previous frame.
+
+    As in the authors' code, and unlike the paper's figure, the group without a spatial
+    convolution is the last one and has a temporal convolution too, and the first block of every
+    stage has no hierarchy.
+
+    Weights: 3C more than Res2Net's. Multiply-adds: 3C more per pixel and frame. State when
+    streaming: one past frame of each group (two when causal); it looks one frame ahead for each
+    of its groups in a row.
+
+    Args:
+        conv: The group of convolutions; see `GroupConvs`.
+        frames: T.
+        causal: Every temporal convolution ends with its own frame.
+    """
+
+    def __init__(self, conv: nn.Module, *, frames: int, causal: bool = False) -> None:
+        if not isinstance(conv, GroupConvs):
+            raise OptionError(
+                f"MTA needs the group of convolutions of a Res2Net block, not a "
+                f"{type(conv).__name__}. Use a Res2Net backbone, such as res2net50_26w_4s."
+            )
+        groups = len(conv.convs) + 1
+        depth = 1 if conv.first else groups - 1
+        super().__init__(
+            frames=frames,
+            look_back=depth * (2 if causal else 1),
+            look_ahead=0 if causal else depth,
+            causal=causal,
+        )
+        self.width = conv.width
+        self.hierarchical = not conv.first
+        self.shifts = nn.ModuleList(
+            DepthwiseTime(
+                conv.width,
+                init="half_shift" if group == groups - 1 else "identity",
+                causal=causal,
+            )
+            for group in range(groups)
+        )
+        self.convs, self.bns = conv.convs, conv.bns
+        self.act, self.pool = conv.act, conv.pool
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Aggregates group by group: (N, C, H, W) -> (N, C, H/stride, W/stride)."""
+        groups = torch.split(x_NCHW, self.width, 1)
+        outputs: list[torch.Tensor] = []
+        for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
+            group = groups[i] + outputs[-1] if i > 0 and self.hierarchical else groups[i]
+            outputs.append(self.act(bn(conv(self.shifts[i](group, self.frames)))))
+        outputs.append(self.pool(self.shifts[-1](groups[-1], self.frames)))
+        return torch.cat(outputs, 1)

@@ -1,0 +1,53 @@
+"""TEINet: the motion enhanced module. (Its other half, TIM, is in conv.py.)"""
+
+import torch
+from torch import nn
+
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.neighbours import pairs
+from kinema.temporal.se import reduced
+
+
+@register("mem", at="before_conv1")
+class MEM(TemporalModule):
+    """Motion enhanced module (TEINet: Liu et al., AAAI 2020, arXiv 1911.09435, eq. 1-3).
+
+    Channels are scaled by a sigmoid of the difference between the pooled frame and the pooled
+    next frame, each reduced by a layer of its own; the last frame is copied. No norm and no
+    activation besides, as in the equations. The position and the biases are not in the text: only
+    `before_conv1` with biases gives the 30.4M parameters that it prints.
+
+    Causal: every frame is compared with the one before it and the first frame is copied.
+
+    Weights: 3C^2/r + 2C/r + C. Multiply-adds: 3C^2/r per frame. State when streaming: the reduced
+    descriptor (C/r values) of one past frame; the paper's form looks one frame ahead.
+
+    Args:
+        channels: C.
+        frames: T.
+        reduction: r.
+        causal: Compare with the previous instead of the next frame.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int, reduction: int = 8, causal: bool = False
+    ) -> None:
+        super().__init__(
+            frames=frames, look_back=int(causal), look_ahead=int(not causal), causal=causal
+        )
+        width = reduced(channels, reduction)
+        self.reduce_present = nn.Linear(channels, width)
+        self.reduce_other = nn.Linear(channels, width)
+        self.restore = nn.Linear(width, channels)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Scales channels by their motion: (N, C, H, W) -> (N, C, H, W)."""
+        pooled_NC = x_NCHW.mean((2, 3))
+        earlier_BPC, later_BPC = pairs(pooled_NC, self.frames)
+        present, other = (later_BPC, earlier_BPC) if self.causal else (earlier_BPC, later_BPC)
+        motion_BPD = self.reduce_present(present) - self.reduce_other(other)
+        gate_BPC = torch.sigmoid(self.restore(motion_BPD))
+        ones_B1C = gate_BPC.new_ones((gate_BPC.shape[0], 1, gate_BPC.shape[2]))
+        parts = (ones_B1C, gate_BPC) if self.causal else (gate_BPC, ones_B1C)
+        gate_NC = torch.cat(parts, 1).flatten(0, 1)
+        return x_NCHW * gate_NC[:, :, None, None]

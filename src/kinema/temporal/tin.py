@@ -1,0 +1,97 @@
+"""TIN: the temporal interlacing network's learned, fractional shift."""
+
+import torch
+from torch import nn
+
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.dynamic import dynamic
+from kinema.temporal.tam import resampled, resampled_values
+
+# One layer's bias that makes the first offset 4 (sigmoid(0.5108) - 0.5) = 0.5 of a frame.
+FIRST_OFFSET = 0.5108
+# Offsets stay inside (-2, 2), so five taps hold every fractional shift.
+TAPS = 5
+
+
+@register("tin", at="before_conv1")
+class TIN(TemporalModule):
+    """Temporal interlacing (TIN: Shao et al., AAAI 2020, arXiv 2001.06499).
+
+    The first quarter of the channels is cut into four groups, which are moved by the learned
+    fractional offsets (o1, o2, -o1, -o2) with linear interpolation, zeros entering, and weighted
+    per frame. Offsets and weights come from the pooled clip; the offset net is T wide, so its
+    weights depend on the number of frames. The authors' compiled shift is written here as a
+    dynamic convolution of five taps.
+
+    There is no causal form: the offsets depend on the whole clip and move content from the future.
+
+    Weights: 9f + T^2 + 3T + 5 with f = C/4. Multiply-adds: 5 for each value of the f channels.
+
+    Args:
+        channels: C.
+        frames: T.
+        causal: Refused.
+    """
+
+    frames_in_weights = True
+
+    def __init__(self, channels: int, *, frames: int, causal: bool = False) -> None:
+        super().__init__(frames=frames, look_back=None, look_ahead=None)
+        if causal:
+            raise OptionError(
+                "TIN has no causal form: its offsets depend on the whole clip. Use tsm instead."
+            )
+        self.group = channels // 16
+        if self.group == 0:
+            raise OptionError(f"TIN needs at least 16 channels, got {channels}.")
+        width = 4 * self.group
+        self.offset_conv = nn.Conv1d(width, 1, 3, padding=1)
+        self.offset_net = _offset_net(frames)
+        self.weight_conv = nn.Conv1d(width, 2, 3, padding=1)
+        assert self.weight_conv.bias is not None
+        nn.init.zeros_(self.weight_conv.bias)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Interlaces the first channels: (N, C, H, W) -> (N, C, H, W)."""
+        moving_NCHW = x_NCHW[:, : 4 * self.group]
+        pooled_BTC = torch.unflatten(moving_NCHW.mean((2, 3)), 0, (-1, self.frames))
+        pooled_BCT = pooled_BTC.transpose(1, 2)
+        raw_B2 = self.offset_net(self.offset_conv(pooled_BCT).squeeze(1))
+        offset_B2 = 4 * (torch.sigmoid(raw_B2) - 0.5)
+        weight_B2T = 2 * torch.sigmoid(self.weight_conv(pooled_BCT))
+        offset_B4 = torch.cat([offset_B2, -offset_B2], 1)
+        weight_B4T = torch.cat([weight_B2T, weight_B2T], 1)
+        tap_K = torch.arange(TAPS, device=x_NCHW.device) - TAPS // 2
+        kernels_B4K = torch.relu(1 - (tap_K + offset_B4.unsqueeze(2)).abs())
+        kernels_B4TK = weight_B4T.unsqueeze(3) * kernels_B4K.unsqueeze(2)
+        kernels_BCTK = kernels_B4TK.repeat_interleave(self.group, 1).to(x_NCHW.dtype)
+        moved_NCHW = dynamic(moving_NCHW, kernels_BCTK, self.frames)
+        return torch.cat([moved_NCHW, x_NCHW[:, 4 * self.group :]], 1)
+
+    def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
+        """The interpolation: five multiply-adds for every moving value."""
+        return TAPS * x_NCHW[:, : 4 * self.group].numel()
+
+    def interpolate_frames(self, frames: int) -> None:
+        """Resamples the offset net linearly along time; sums over frames are kept."""
+        first, _, last = self.offset_net
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        fresh = _offset_net(frames)
+        fresh.load_state_dict(
+            {
+                "0.weight": resampled(first.weight, (frames, frames)),
+                "0.bias": resampled_values(first.bias, frames),
+                "2.weight": resampled(last.weight, (2, frames)),
+                "2.bias": last.bias,
+            }
+        )
+        self.offset_net = fresh.to(first.weight.device).train(self.training)
+        self.frames = frames
+
+
+def _offset_net(frames: int) -> nn.Sequential:
+    last = nn.Linear(frames, 2)
+    nn.init.constant_(last.bias, FIRST_OFFSET)
+    return nn.Sequential(nn.Linear(frames, frames), nn.ReLU(inplace=True), last)

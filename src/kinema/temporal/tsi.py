@@ -1,0 +1,263 @@
+"""TSI: salient motion excitation, cross-scale temporal integration, and their three fusions."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kinema.errors import OptionError, did_you_mean
+from kinema.temporal.base import Position, TemporalModule, register
+from kinema.temporal.conv import DepthwiseTime
+from kinema.temporal.inflated import plain_conv
+from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.se import reduced
+from kinema.temporal.tea import conv1x1, depthwise3x3
+
+Fusion = Literal["cascade", "sum", "concat"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+
+
+@register("sme", at="after_conv2", at_basic="after_conv1")
+class SME(TemporalModule):
+    """Salient motion excitation (TSI: Su et al., arXiv 2106.01088, eq. 3-7).
+
+    Saliency alignment: attention of the reduced frame (queries) over the positions of the next
+    one (keys and values) weighs the next one; a cascade of depth-wise 3 x 3 convolutions builds a
+    pyramid of it; the differences to the frame are summed, pooled and become a gate:
+    x + x * sigmoid. No code was published. Decided where the text is silent: softmax over the
+    keys with 1/sqrt(m), norms after both 1 x 1 convolutions, no motion at the last frame; the
+    sum over k = 0..K makes K+1 convolutions. Without channel attention the expanded motion map
+    itself is added; such a network needs its norms to have seen data, because the product of the
+    alignment grows from block to block.
+
+    The attention matrix is never stored. Causal: the motion of two frames acts on the later one.
+
+    Weights: 2Cm + 9m(K+1) + 2m + 2C with m = C//r. Multiply-adds: Cm + 9m(K+1) + 2HWm per pixel
+    and frame, 2HWm of them in the alignment's two products. State when streaming: the reduced
+    previous frame (m channels); the paper's form looks one frame ahead.
+
+    Args:
+        channels: C.
+        frames: T.
+        reduction: r.
+        pyramid: K, the highest level of the pyramid.
+        alignment: Whether saliency alignment is done (SA).
+        channel_attention: Whether the motion becomes a gate (CA).
+        causal: Nothing looks ahead.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        frames: int,
+        reduction: int = 16,
+        pyramid: int = 4,
+        alignment: bool = True,
+        channel_attention: bool = True,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(
+            frames=frames, look_back=int(causal), look_ahead=int(not causal), causal=causal
+        )
+        if pyramid < 0:
+            raise OptionError(f"SME pyramid must be at least 0, got {pyramid}.")
+        width = reduced(channels, reduction)
+        self.alignment = alignment
+        self.channel_attention = channel_attention
+        self.reduce = nn.Sequential(conv1x1(channels, width), nn.BatchNorm2d(width))
+        self.pyramid = nn.ModuleList(depthwise3x3(width) for _ in range(pyramid + 1))
+        self.expand = nn.Sequential(conv1x1(width, channels), nn.BatchNorm2d(channels))
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Excites salient motion: (N, C, H, W) -> (N, C, H, W)."""
+        reduced_NDHW = self.reduce(x_NCHW)
+        present_BPDHW, following_BPDHW = pairs(reduced_NDHW, self.frames)
+        clips = present_BPDHW.shape[0]
+        present, following = present_BPDHW.flatten(0, 1), following_BPDHW.flatten(0, 1)
+        if self.alignment:
+            following = following * attend(present, following)
+        levels = [self.pyramid[0](following)]
+        for conv in self.pyramid[1:]:
+            levels.append(conv(levels[-1] + following))
+        if self.channel_attention:
+            # The mean of the differences is the difference of the means, taken in float32.
+            means = [level.mean((2, 3), keepdim=True, dtype=torch.float32) for level in levels]
+            base = present.mean((2, 3), keepdim=True, dtype=torch.float32)
+            motion = torch.stack(means).sum(0) - len(levels) * base
+        else:
+            motion = torch.stack(levels).sum(0) - len(levels) * present
+        motion_BPDHW = torch.unflatten(motion.to(x_NCHW.dtype), 0, (clips, -1))
+        motion_NC: torch.Tensor = self.expand(place_pairs(motion_BPDHW, causal=self.causal))
+        if self.channel_attention:
+            return x_NCHW * (1 + torch.sigmoid(motion_NC))
+        return x_NCHW + motion_NC
+
+
+def attend(queries_PDHW: torch.Tensor, keys_PDHW: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention over the positions of a frame; the keys are the values.
+
+    A fused kernel: the HW x HW matrix is not stored.
+
+    Args:
+        queries_PDHW: One frame of each of P pairs, D channels.
+        keys_PDHW: The other frame.
+
+    Returns:
+        (P, D, H, W), in the memory format of the queries.
+    """
+    height, width = queries_PDHW.shape[2:]
+    queries = queries_PDHW.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
+    keys = keys_PDHW.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
+    out_P1SD = F.scaled_dot_product_attention(queries, keys, keys)
+    return torch.unflatten(out_P1SD.squeeze(1), 1, (height, width)).permute(0, 3, 1, 2)
+
+
+@register("cti", at="after_conv2", at_basic="after_conv1")
+class CTI(TemporalModule):
+    """Cross-scale temporal integration (TSI: Su et al., arXiv 2106.01088, eq. 8-10).
+
+    The channels are cut into groups. The first passes; each further one is mixed with the result
+    of the group before it, by weights from their pooled sum, and then convolved along time, so
+    that the groups see growing windows. The softmax of eq. 10 is taken over the pair of
+    candidates of each channel. The temporal kernels start as part shift.
+
+    Weights: (groups-1) (2m^2 + 2m + 3m) with m = C/groups. Multiply-adds: 3m (groups-1) per pixel
+    and frame. State when streaming: one past frame of each group but the first (two when causal);
+    otherwise it looks up to groups-1 frames ahead.
+
+    Args:
+        channels: C.
+        frames: T.
+        groups: G, the number of groups; it must divide C.
+        causal: Every temporal kernel ends with its own frame.
+    """
+
+    def __init__(
+        self, channels: int, *, frames: int, groups: int = 4, causal: bool = False
+    ) -> None:
+        depth = groups - 1
+        super().__init__(
+            frames=frames,
+            look_back=depth * (2 if causal else 1),
+            look_ahead=0 if causal else depth,
+            causal=causal,
+        )
+        if groups < 2 or channels % groups:
+            raise OptionError(
+                f"CTI groups must be at least 2 and divide the {channels} channels, got {groups}."
+            )
+        width = channels // groups
+        self.width = width
+        self.weigh = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
+        self.shifts = nn.ModuleList(DepthwiseTime(width, causal=causal) for _ in range(depth))
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Integrates group after group: (N, C, H, W) -> (N, C, H, W)."""
+        first, *rest = torch.split(x_NCHW, self.width, 1)
+        outputs = [first]
+        for group, weigh, shift in zip(rest, self.weigh, self.shifts, strict=True):
+            pooled_ND = outputs[-1].mean((2, 3)) + group.mean((2, 3))
+            keep, take = weigh(pooled_ND).chunk(2, 1)
+            share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
+            mixed = torch.lerp(outputs[-1], group, share)
+            outputs.append(shift(mixed, self.frames))
+        return torch.cat(outputs, 1)
+
+
+@register("tsi", at="after_conv2", at_basic="after_conv1")
+class TSI(TemporalModule):
+    """Temporal saliency integration: SME and CTI (TSI: Su et al., arXiv 2106.01088, table 7).
+
+    `cascade` (the paper's block): CTI(SME(x)). `sum`: SME(x) + CTI(x). `concat`: both side by side
+    into the following convolution, widened to twice its input, each half starting as half its
+    weight; the module then takes the place of that convolution.
+
+    Weights, multiply-adds and state: those of SME and CTI, and for `concat` those of the
+    convolution once more.
+
+    Args:
+        channels: C.
+        frames: T.
+        fusion: "cascade", "sum" or "concat".
+        reduction: See SME.
+        pyramid: See SME.
+        alignment: See SME.
+        channel_attention: See SME.
+        groups: See CTI.
+        causal: Nothing looks ahead.
+    """
+
+    def __init__(  # noqa: PLR0913 - those of its two parts
+        self,
+        channels: int,
+        *,
+        frames: int,
+        fusion: Fusion = "cascade",
+        reduction: int = 16,
+        pyramid: int = 4,
+        alignment: bool = True,
+        channel_attention: bool = True,
+        groups: int = 4,
+        causal: bool = False,
+    ) -> None:
+        if fusion not in FUSIONS:
+            raise OptionError(f"Unknown TSI fusion {fusion!r}. " + did_you_mean(fusion, FUSIONS))
+        sme = SME(
+            channels,
+            frames=frames,
+            reduction=reduction,
+            pyramid=pyramid,
+            alignment=alignment,
+            channel_attention=channel_attention,
+            causal=causal,
+        )
+        cti = CTI(channels, frames=frames, groups=groups, causal=causal)
+        combine = sum if fusion == "cascade" else max
+        super().__init__(
+            frames=frames,
+            look_back=combine((sme.look_back or 0, cti.look_back or 0)),
+            look_ahead=combine((sme.look_ahead or 0, cti.look_ahead or 0)),
+            causal=causal,
+        )
+        self.fusion = fusion
+        self.sme, self.cti = sme, cti
+        self.widened: nn.Conv2d | None = None
+
+    @classmethod
+    def positions_for(cls, options: Mapping[str, Any]) -> tuple[Position, ...] | None:
+        """Concatenation takes the place of the convolution behind the module."""
+        return ("replace_conv3", "replace_conv2") if options.get("fusion") == "concat" else None
+
+    @classmethod
+    def from_conv(cls, conv: nn.Module, *, frames: int, **options: Any) -> "TSI":
+        """Widens the convolution: only for `fusion="concat"`."""
+        if options.get("fusion") != "concat":
+            raise OptionError("TSI takes the place of a convolution only with fusion='concat'.")
+        conv = plain_conv(conv, "TSI with fusion='concat'")
+        module = cls(conv.in_channels, frames=frames, **options)
+        assert not isinstance(conv.padding, str)
+        module.widened = nn.Conv2d(
+            2 * conv.in_channels,
+            conv.out_channels,
+            (conv.kernel_size[0], conv.kernel_size[1]),
+            stride=(conv.stride[0], conv.stride[1]),
+            padding=(conv.padding[0], conv.padding[1]),
+            bias=False,
+        )
+        module.widened.weight = nn.Parameter(conv.weight.detach().repeat(1, 2, 1, 1) / 2)
+        return module
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Fuses both: (N, C, H, W) -> (N, C, H, W), or the output of the widened convolution."""
+        salient_NCHW: torch.Tensor = self.sme(x_NCHW)
+        cascaded = self.fusion == "cascade"
+        out_NCHW: torch.Tensor = self.cti(salient_NCHW if cascaded else x_NCHW)
+        if cascaded:
+            return out_NCHW
+        if self.widened is None:
+            return salient_NCHW + out_NCHW
+        out_NCHW = self.widened(torch.cat([salient_NCHW, out_NCHW], 1))
+        return out_NCHW
