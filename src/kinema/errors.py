@@ -45,6 +45,15 @@ class CheckpointError(KinemaError, ValueError):
     """A checkpoint or weight file does not belong to the network it is loaded into."""
 
 
+class TensorMismatchError(CheckpointError):
+    """The tensors of a file and of a network do not pair up; the attributes hold all names."""
+
+    def __init__(self, message: str, *, unused: tuple[str, ...], missing: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.unused = unused
+        self.missing = missing
+
+
 class MissingExtraError(KinemaError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 

@@ -223,19 +223,21 @@ class Report:
 class WeightsReport:
     """Which tensors of a network a weight file filled.
 
-    `copied` names are filled, `new` keep their own initialisation, `unused` are in the file and
-    have no place in the network (such as another classifier).
+    `copied` names are filled, `derived` start from slices or inflations of tensors of the file,
+    `new` keep their own initialisation, `unused` are in the file and have no place in the network
+    (such as another classifier).
     """
 
     source: str
     copied: tuple[str, ...]
     new: tuple[str, ...]
     unused: tuple[str, ...]
+    derived: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
-            f"{self.source}: {len(self.copied)} tensors copied, {len(self.new)} new, "
-            f"{len(self.unused)} unused"
+            f"{self.source}: {len(self.copied)} tensors copied, {len(self.derived)} derived, "
+            f"{len(self.new)} new, {len(self.unused)} unused"
         )
 
 

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from kinema.cli import data, describe, evaluate, models, predict, quickstart, train
+from kinema.cli import (
+    data,
+    describe,
+    evaluate,
+    import_checkpoint,
+    models,
+    predict,
+    quickstart,
+    train,
+)
 from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
 
@@ -47,6 +56,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("models")(models.models)
 app.command("describe")(describe.describe)
 app.add_typer(data.app, name="data")
+app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

@@ -4,23 +4,53 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from kinema.errors import AnnotationError, did_you_mean
 
+# The class lists that come with the package, in the order of the data sets' own label files.
+_SHIPPED = resources.files("kinema.data") / "class_lists"
+SORTED = ":sorted"
+
+
+def list_class_lists() -> list[str]:
+    """The names of the class lists that come with the package.
+
+    Example:
+        >>> "kinetics400" in list_class_lists()
+        True
+    """
+    return sorted(file.name.removesuffix(".txt") for file in _SHIPPED.iterdir())
+
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The class names of a list file, in the order of their labels.
+    """The class names of a list, in the order of their labels.
 
-    Read are one name per line, UCF101's `1 Name` lines, and JSON (a list of names, or an object
-    from name to number as in Something-Something V2).
+    Args:
+        path: The name of a list that comes with the package (see `list_class_lists`), with
+            `:sorted` behind it for the alphabetical order in which the authors of TSM count the
+            classes of Something-Something V1 and Jester; or a file with one name per line,
+            UCF101's `1 Name` lines, or JSON (a list of names, or an object from name to number as
+            in Something-Something V2).
 
     Raises:
         AnnotationError: the file is missing, empty, or its numbers do not count the classes.
+
+    Example:
+        >>> len(read_class_names("something_v2"))
+        174
     """
+    name = str(path).removesuffix(SORTED)
+    if name in list_class_lists():
+        names = (_SHIPPED / f"{name}.txt").read_text("utf-8").splitlines()
+        return tuple(sorted(names) if str(path).endswith(SORTED) else names)
     file = Path(path)
     if not file.is_file():
-        raise AnnotationError(f"Class list {file} does not exist.")
+        raise AnnotationError(
+            f"Class list {file} does not exist. Lists that come with kinema: "
+            f"{', '.join(list_class_lists())}."
+        )
     text = file.read_text(encoding="utf-8-sig")
     if file.suffix.lower() == ".json":
         names = _from_json(file, text)

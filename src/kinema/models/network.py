@@ -146,7 +146,8 @@ class VideoNetwork(nn.Module):
         position = self._position(at if at is not None else entry.positions(options))
         sites = self._site_map.match(position, stages, blocks)
         for site in sites:
-            self._site_map.insert(entry, site, frames=self.frames, options=options)
+            built = self._site_map.insert(entry, site, frames=self.frames, options=options)
+            options = {**options, **built.pinned_options()}
         placed = tuple((site.stage, site.block) for site in sites)
         self._insertions.append(Insertion(module, position, placed, tuple(sorted(options.items()))))
         return self

@@ -12,6 +12,7 @@ from kinema.models.network import VideoNetwork
 from kinema.models.sites import Blocks
 from kinema.models.weights import load_imagenet
 from kinema.temporal import list_temporal, position_named, temporal_named
+from kinema.types import WeightsReport
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     )
     if weights is not None:
         net.weights_report = load_imagenet(net, weights)
+    filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     if causal:
         options["causal"] = True
     for row in rows:
@@ -189,10 +191,27 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             **{**dict(row.options), **given},
         )
     if net.weights_report is not None:
-        new = [f"{n}.{p}" for n, m in net.temporal_modules() for p, _ in m.named_parameters()]
-        report = net.weights_report
-        net.weights_report = replace(report, new=(*report.new, *new))
+        net.weights_report = _after_insertion(net, net.weights_report, filled)
     return net
+
+
+def _after_insertion(net: VideoNetwork, report: WeightsReport, filled: set[int]) -> WeightsReport:
+    """The report under the names that the tensors have now, with those of the modules."""
+    parts: dict[str, list[str]] = {"copied": [], "derived": [], "new": []}
+    inherited = tuple(
+        f"{name}.{part}" for name, module in net.temporal_modules() for part in module.inherited
+    )
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        if id(tensor) in filled:
+            parts["copied"].append(name)
+        elif not name.endswith("num_batches_tracked"):
+            parts["derived" if name.startswith(inherited) else "new"].append(name)
+    return replace(
+        report,
+        copied=tuple(parts["copied"]),
+        derived=tuple(parts["derived"]),
+        new=tuple(parts["new"]),
+    )
 
 
 def _stages_named(stages: Sequence[int] | str | None) -> Sequence[int] | None:

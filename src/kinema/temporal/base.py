@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -63,7 +63,11 @@ class TemporalModule(nn.Module, ABC):
         look_back: How many past frames an output frame depends on; None for the whole clip.
         look_ahead: How many future frames an output frame depends on; None for the whole clip.
         frames_in_weights: True when a weight's shape depends on T, so that T is fixed for good.
+        inherited: First parts of the names of the parameters that start from the convolution whose
+            place the module takes.
     """
+
+    inherited: ClassVar[tuple[str, ...]] = ()
 
     frames_in_weights: bool = False
 
@@ -94,6 +98,10 @@ class TemporalModule(nn.Module, ABC):
     def positions_for(cls, options: Mapping[str, Any]) -> tuple[Position, ...] | None:
         """Positions that a choice of options needs instead of the registered ones, or None."""
         return None
+
+    def pinned_options(self) -> dict[str, Any]:
+        """Options that building this module again needs besides those it was built with."""
+        return {}
 
     def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
         """Multiply-adds on this input that are no convolution, linear layer or matrix product."""

@@ -57,6 +57,8 @@ class GST(TemporalModule):
         causal: The 3D kernel ends with its own frame.
     """
 
+    inherited = ("spatial",)
+
     def __init__(
         self,
         conv: nn.Module,
@@ -134,6 +136,8 @@ class GTE(TemporalModule):
             stride. Needs `lts="full"`.
         causal: The LTS kernel ends with its own frame.
     """
+
+    inherited = ("spatial", "conv2d")
 
     def __init__(
         self,

@@ -52,6 +52,8 @@ class Inflated(TemporalModule):
         causal: The kernel ends with its own frame.
     """
 
+    inherited = ("weight", "bias")
+
     def __init__(
         self, conv: nn.Module, *, frames: int, kernel: int = 3, causal: bool = False
     ) -> None:

@@ -34,6 +34,8 @@ class STM(TemporalModule):
         causal: Nothing looks ahead.
     """
 
+    inherited = ("conv.",)
+
     def __init__(
         self, conv: nn.Module, *, frames: int, reduction: int = 16, causal: bool = False
     ) -> None:

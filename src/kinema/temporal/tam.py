@@ -1,6 +1,6 @@
 """TAM: the temporal adaptive module of TANet, and its ablations."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,8 @@ class TAM(TemporalModule):
         reverse: Gate after instead of before the convolution (TANet-R).
         reduction: Of the squeeze-and-excitation; the paper prints none, 8 gives its parameters.
         causal: Nothing looks ahead.
+        window: Frames that the causal global branch sees, the frame itself included; T when not
+            given.
     """
 
     def __init__(  # noqa: PLR0913 - each is one choice of the paper
@@ -64,11 +66,15 @@ class TAM(TemporalModule):
         reverse: bool = False,
         reduction: int = 8,
         causal: bool = False,
+        window: int | None = None,
     ) -> None:
         _check(alpha=alpha, kernel=kernel, branches=branches)
+        if window is not None and not causal:
+            raise OptionError("TAM window is for causal=True; otherwise it sees the whole clip.")
         whole = branches != "local"
         near = reach(kernel if whole else 3, causal=causal)
-        back = max(frames - 1, near["look_back"] + 2) if whole else near["look_back"]
+        seen = window or frames
+        back = max(seen - 1, near["look_back"] + 2)
         super().__init__(
             frames=frames,
             look_back=(back if causal else None) if whole else near["look_back"],
@@ -76,10 +82,10 @@ class TAM(TemporalModule):
             causal=causal,
         )
         self.frames_in_weights = whole and not causal
-        self.window = frames
+        self.window = seen
         self.kernel = kernel
         self.reverse = reverse
-        self.global_branch = _global_branch(frames, alpha, kernel) if whole else None
+        self.global_branch = _global_branch(seen, alpha, kernel) if whole else None
         self.local_branch = _local_branch(channels, beta) if branches in ("both", "local") else None
         self.frame_branch = _frame_branch(channels, reduction) if branches == "global_se" else None
 
@@ -124,6 +130,10 @@ class TAM(TemporalModule):
             return gate_BCT.unsqueeze(3)
         padded = F.pad(gate_BCT, time_padding(self.kernel, causal=self.causal))
         return padded.unfold(2, self.kernel, 1)
+
+    def pinned_options(self) -> dict[str, Any]:
+        """The causal window stays when the number of frames changes."""
+        return {"window": self.window} if self.causal else {}
 
     def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
         """The adaptive convolution: K multiply-adds for every value."""

@@ -137,6 +137,8 @@ class MTA(TemporalModule):
         causal: Every temporal convolution ends with its own frame.
     """
 
+    inherited = ("convs", "bns")
+
     def __init__(self, conv: nn.Module, *, frames: int, causal: bool = False) -> None:
         if not isinstance(conv, GroupConvs):
             raise OptionError(

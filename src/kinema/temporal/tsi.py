@@ -190,6 +190,8 @@ class TSI(TemporalModule):
         causal: Nothing looks ahead.
     """
 
+    inherited = ("widened",)
+
     def __init__(  # noqa: PLR0913 - those of its two parts
         self,
         channels: int,

@@ -1,0 +1,126 @@
+"""`kinema import`: a published checkpoint, or an older one of ours, as a kinema checkpoint."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinema.cli.console import JsonOption, notes, print_json, results
+from kinema.errors import TensorMismatchError
+
+if TYPE_CHECKING:
+    from kinema.models.network import VideoNetwork
+    from kinema.types import Preprocessing
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Published weight file, or a kinema checkpoint.")],
+    out: Annotated[Path, typer.Option(help="New folder for the kinema checkpoint.")],
+    model: Annotated[
+        str | None, typer.Option(help="The network the file was trained as, such as tsm_resnet50.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Class names: a file, or a list such as kinetics400 or jester:sorted."),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Frames of a clip; resamples weights that depend on it.", min=1),
+    ] = None,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Clips come from 64 consecutive frames (Kinetics).")
+    ] = False,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="The file is of a causal (online) network.")
+    ] = False,
+    classes: Annotated[
+        int | None,
+        typer.Option(help="The file is of an image network: a new classifier of so many classes."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a published checkpoint: every tensor finds its place, or it is an error.
+
+    Known are the files of TSM, TEA, TAM, GST and mmaction2, and ImageNet weights (--classes).
+
+    Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
+    --labels kinetics400 --dense --out tsm-k400
+    """
+    from dataclasses import replace
+
+    from kinema.data.classes import read_class_names
+    from kinema.models.saved import CONFIG_FILE, load_saved, save
+    from kinema.types import Preprocessing
+
+    names = read_class_names(labels) if labels is not None else None
+    if (file / CONFIG_FILE).is_file():
+        saved = load_saved(file)
+        net = saved.net.interpolate_frames(frames or saved.net.frames)
+        names = names or saved.labels
+        preprocessing = replace(saved.preprocessing, frames=net.frames)
+        document: dict[str, object] = {
+            "matched": len(net.state_dict()),
+            "unused": [],
+            "missing": [],
+        }
+    else:
+        if model is None:
+            raise typer.BadParameter(
+                "name the network that the file was trained as", param_hint="--model"
+            )
+        try:
+            net, document = _converted(file, model, frames=frames, causal=causal, classes=classes)
+        except TensorMismatchError as error:
+            if as_json:
+                print_json({"matched": 0, "unused": error.unused, "missing": error.missing})
+            raise
+        preprocessing = Preprocessing(
+            frames=net.frames,
+            sampling="dense" if dense else "segments",
+            mean=net.input_mean,
+            std=net.input_std,
+        )
+    if names is None:
+        names = tuple(str(label) for label in range(net.classes))
+        notes().print("The classes are named by their numbers; --labels gives them names.")
+    save(net, out, labels=names, preprocessing=preprocessing, card={"Imported from": file.name})
+    document = {"model": net.name, "out": str(out), "frames": net.frames, **document}
+    if as_json:
+        print_json(document)
+    else:
+        _print(document, net, preprocessing)
+
+
+def _converted(
+    file: Path, model: str, *, frames: int | None, causal: bool, classes: int | None
+) -> tuple["VideoNetwork", dict[str, object]]:
+    from kinema.models.convert import import_checkpoint
+    from kinema.models.zoo import create_model
+
+    if classes is None:
+        imported = import_checkpoint(file, model=model, frames=frames, causal=causal)
+        return imported.net, {"matched": len(imported.matched), "unused": [], "missing": []}
+    net = create_model(model, classes=classes, frames=frames or 8, weights=file, causal=causal)
+    report = net.weights_report
+    assert report is not None
+    return net, {
+        "matched": len(report.copied),
+        "derived": list(report.derived),
+        "unused": list(report.unused),
+        "missing": list(report.new),
+    }
+
+
+def _print(document: dict[str, object], net: "VideoNetwork", how: "Preprocessing") -> None:
+    out = results()
+    out.print(f"{document['out']}: {net.name}, {net.classes} classes, {how.frames} frames")
+    out.print(f"{document['matched']} tensors matched")
+    for key, meaning in (
+        ("derived", "start from slices of the file's tensors"),
+        ("missing", "keep their own initialisation"),
+        ("unused", "of the file have no place"),
+    ):
+        found = document.get(key)
+        if isinstance(found, list) and found:
+            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            out.print(f"{len(found)} tensors {meaning}: {shown}")

@@ -1,0 +1,135 @@
+"""Published checkpoints into kinema networks, strictly: nothing left over on either side."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinema.errors import CheckpointError, TensorMismatchError
+from kinema.models.convert.names import common_name, common_names
+from kinema.models.network import VideoNetwork
+from kinema.models.weights import read_tensors
+from kinema.models.zoo import create_model
+
+COUNTER = "num_batches_tracked"
+# Names that an error message shows of each list; the error object holds all.
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A converted network, and which tensor of the file filled which of its own."""
+
+    net: VideoNetwork
+    matched: tuple[tuple[str, str], ...]
+
+
+def import_checkpoint(
+    file: str | Path, *, model: str, frames: int | None = None, causal: bool = False, **options: Any
+) -> Imported:
+    """Builds the network `model` and fills it from a published checkpoint.
+
+    Known are the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
+    form), TEA, TAM and GST, of mmaction2's TSN, TSM and TANet, and of torchvision and timm for
+    networks without temporal weights. The number of classes is read from the file.
+
+    Args:
+        file: A torch or safetensors file; code in it is not run.
+        model: Name of the network, such as "tsm_resnet50".
+        frames: T. When the weights depend on it (TANet) the default is the file's own T, and
+            another T resamples them; otherwise the default is 8.
+        causal: For checkpoints of causal (online) networks.
+        **options: Options of the temporal module, such as beta=1 for GST-Large.
+
+    Raises:
+        TensorMismatchError: the file has tensors without a place or the network has tensors that
+            the file does not fill.
+        CheckpointError: the file cannot be read, or a shape differs.
+    """
+    tensors = read_tensors(file)
+    renamed = common_names(tensors)
+    by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
+    own_frames = _frames_in(tensors, renamed)
+    if _lacks_bias(by_common):
+        options["out_bias"] = False
+    net = create_model(
+        model,
+        classes=_classes_in(file, tensors, by_common),
+        frames=own_frames or frames or 8,
+        causal=causal,
+        **options,
+    )
+    ours = {common_name(n): n for n in net.state_dict() if not n.endswith(COUNTER)}
+    _check_complete(file, model, ours, by_common)
+    state = net.state_dict()
+    filled = {
+        ours[common]: _shaped(
+            file, by_common[common], tensors[by_common[common]], state[ours[common]]
+        )
+        for common in ours
+    }
+    net.load_state_dict({name: filled.get(name, value) for name, value in state.items()})
+    if frames is not None and frames != net.frames:
+        net.interpolate_frames(frames)
+    matched = tuple((by_common[common], ours[common]) for common in ours)
+    return Imported(net.eval(), matched)
+
+
+def _classes_in(
+    file: str | Path, tensors: dict[str, torch.Tensor], by_common: dict[str, str]
+) -> int:
+    for common in ("head.bias", "head.weight"):
+        if common in by_common:
+            return int(tensors[by_common[common]].shape[0])
+    raise CheckpointError(
+        f"{file} holds no classifier (new_fc, fc, classifier or cls_head.fc_cls), so it is no "
+        "checkpoint of a recognition network. To start a new network from a backbone's weights, "
+        "use create_model(..., weights=FILE)."
+    )
+
+
+def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int | None:
+    """T of the file, when a weight depends on it."""
+    for name, tensor in tensors.items():
+        if renamed[name].endswith(".tam.G.0.weight"):
+            return int(tensor.shape[1])
+    return None
+
+
+def _lacks_bias(by_common: dict[str, str]) -> bool:
+    """Whether the file is of mmaction2's non-local blocks, whose last convolution has no bias."""
+    ends = [common for common in by_common if ".nl.W.0." in common]
+    return bool(ends) and not any(common.endswith("bias") for common in ends)
+
+
+def _check_complete(
+    file: str | Path, model: str, ours: dict[str, str], by_common: dict[str, str]
+) -> None:
+    missing = tuple(ours[common] for common in ours if common not in by_common)
+    unused = tuple(name for common, name in by_common.items() if common not in ours)
+    if not missing and not unused:
+        return
+    lines = [f"{file} does not fit {model}."]
+    if unused:
+        lines.append(f"{len(unused)} tensors of the file have no place: {_some(unused)}.")
+    if missing:
+        lines.append(f"{len(missing)} tensors of the network are not filled: {_some(missing)}.")
+    lines.append("Name the network that the file was trained as.")
+    raise TensorMismatchError(" ".join(lines), unused=unused, missing=missing)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _shaped(
+    file: str | Path, name: str, tensor: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    """The tensor in the target's shape, which may only differ by axes of length 1."""
+    if [s for s in tensor.shape if s != 1] != [s for s in target.shape if s != 1]:
+        raise CheckpointError(
+            f"{file}: {name} has shape {tuple(tensor.shape)}, the network wants "
+            f"{tuple(target.shape)}."
+        )
+    return tensor.reshape(target.shape)

@@ -1,0 +1,133 @@
+"""Tensor names of published checkpoints and ours, brought to one common form.
+
+The common form is the name in timm's 2D backbone (`layer1.0.conv1.weight`, `blocks.1.0.bn1.bias`),
+with a temporal module's tensors under the name of the module (`layer1.0.tam.G.0.weight`) and the
+classifier as `head.`. Both sides are rewritten by ordered rules; a name that no rule knows stays as
+it is and is then reported as unused or missing.
+
+Sources of the rules: the authors' repositories of TSM, TEA, TAM and GST, and mmaction2.
+"""
+
+import re
+from collections.abc import Iterable
+
+Rules = tuple[tuple[str, str], ...]
+
+# The inverted residual blocks of MobileNetV2 in each of timm's stages.
+MOBILENET_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+
+_PREFIXES = ("module.", "base_model.", "backbone.")
+
+_BLOCK = r"^(layer\d+\.\d+)\."
+
+_OFFICIAL: Rules = (
+    (r"^(?:new_fc|fc|classifier(?:\.1)?|cls_head\.fc_cls)\.(weight|bias)$", r"head.\1"),
+    # TAM wraps the block in `net`, non-local and TANet of mmaction2 in `block`.
+    (_BLOCK + r"(?:net|block)\.", r"\1."),
+    # The shift wraps its convolution in `net`.
+    (r"\.net\.(weight|bias)$", r".\1"),
+    (r"\.conv\.net\.", ".conv."),
+    # mmaction2: convolution and norm side by side in one module.
+    (r"\.non_local_block\.conv_out\.conv\.", ".nl.W.0."),
+    (r"\.non_local_block\.conv_out\.bn\.", ".nl.W.1."),
+    (r"\.non_local_block\.(g\.0|phi\.0|theta)\.conv\.", r".nl.\1."),
+    (r"\bconv(\d)\.conv\.", r"conv\1."),
+    (r"\bconv(\d)\.bn\.", r"bn\1."),
+    (r"\.downsample\.conv\.", ".downsample.0."),
+    (r"\.downsample\.bn\.", ".downsample.1."),
+    # Older TAM files.
+    (r"\.self_conv\.conv_f\.", ".tam.G."),
+    (r"\.self_conv\.conv_g\.", ".tam.L."),
+    (_BLOCK + r"shifts\.(\d)\.conv\.weight$", r"\1.shifts.\2.weight"),
+    (_BLOCK + r"Tconv\.weight$", r"\1.Tconv"),
+)
+
+_OURS: Rules = (
+    (r"^head\.classifier\.", "head."),
+    (r"\.layer\.spatial\.weight$", ".weight"),
+    (r"\.conv2\.layer\.temporal$", ".Tconv"),
+    (r"\.conv2(?:\.layer)?\.(shifts|convs|bns)\.", r".\1."),
+    (r"\.conv2\.before\.me\.reduce\.0\.", ".me.conv1."),
+    (r"\.conv2\.before\.me\.reduce\.1\.", ".me.bn1."),
+    (r"\.conv2\.before\.me\.transform\.", ".me.conv2."),
+    (r"\.conv2\.before\.me\.expand\.0\.", ".me.conv3."),
+    (r"\.conv2\.before\.me\.expand\.1\.", ".me.bn3."),
+    (r"\.conv2\.before\.tam\.global_branch\.", ".tam.G."),
+    (r"\.conv2\.before\.tam\.local_branch\.", ".tam.L."),
+    (r"\.after\.nl\.(g|phi)\.", r".nl.\1.0."),
+    (r"\.after\.nl\.theta\.", ".nl.theta."),
+    (r"\.after\.nl\.out\.", ".nl.W."),
+    (r"\.layer\.", "."),
+)
+
+
+def common_name(ours: str) -> str:
+    """The common form of a name of ours."""
+    return _rewritten(ours.removeprefix("backbone."), _OURS)
+
+
+def common_names(published: Iterable[str]) -> dict[str, str]:
+    """The common form of each name in a published file."""
+    names = list(published)
+    bare = {name: _without_prefixes(name) for name in names}
+    if any(name.startswith("features.") for name in bare.values()):
+        return {name: _mobilenet_of_torchvision(bare[name]) for name in names}
+    if any(re.match(r"layer1\.0\.conv\.0\.", name) for name in bare.values()):
+        return {name: _mobilenet_of_mmaction(bare[name]) for name in names}
+    return {name: _rewritten(bare[name], _OFFICIAL) for name in names}
+
+
+def _without_prefixes(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _rewritten(name: str, rules: Rules) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _mobilenet_of_torchvision(name: str) -> str:
+    """`features.I.conv.J`, where J counts convolution, norm and activation of one block."""
+    match = re.fullmatch(r"features\.(\d+)\.(?:conv\.)?(\d+)\.(?:net\.)?(.+)", name)
+    if match is None:
+        return _rewritten(name, _OFFICIAL)
+    index, item, rest = int(match[1]), int(match[2]), match[3]
+    if index == 0:
+        return f"{('conv_stem', 'bn1')[item]}.{rest}"
+    if index == sum(MOBILENET_BLOCKS) + 1:
+        return f"{('conv_head', 'bn2')[item]}.{rest}"
+    return f"{_mobilenet_block(index)}.{_inverted_part(index == 1, item)}.{rest}"
+
+
+def _mobilenet_of_mmaction(name: str) -> str:
+    """`layerS.B.conv.J.{conv,bn}`, and `conv1`, `conv2` for stem and head."""
+    match = re.fullmatch(r"layer(\d+)\.(\d+)\.conv\.(\d)\.(?:net\.)?(conv|bn)\.(.+)", name)
+    if match is None:
+        name = re.sub(r"^conv1\.conv\.", "conv_stem.", name)
+        name = re.sub(r"^conv2\.conv\.", "conv_head.", name)
+        return _rewritten(name, _OFFICIAL)
+    stage, block, part, kind, rest = match.groups()
+    item = 3 * int(part) + (kind == "bn")
+    return f"blocks.{int(stage) - 1}.{block}.{_inverted_part(stage == '1', item)}.{rest}"
+
+
+def _mobilenet_block(index: int) -> str:
+    """`blocks.S.B` of the 1-based block number."""
+    before = 0
+    for stage, blocks in enumerate(MOBILENET_BLOCKS):
+        if index <= before + blocks:
+            return f"blocks.{stage}.{index - before - 1}"
+        before += blocks
+    return f"features.{index}"
+
+
+def _inverted_part(first: bool, item: int) -> str:
+    """timm's name of item 0, 1, (2), 3, 4, (5), 6, 7 of a block; the first has no expansion."""
+    convs = ("conv_dw", "conv_pw") if first else ("conv_pw", "conv_dw", "conv_pwl")
+    part, kind = divmod(item, 3)
+    if part >= len(convs):
+        return f"conv.{item}"
+    return convs[part] if kind == 0 else f"bn{part + 1}"
