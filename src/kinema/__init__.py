@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kinema.errors import KinemaError
     from kinema.evaluate import evaluate
     from kinema.models.backbones import list_backbones
+    from kinema.models.convert import import_checkpoint
     from kinema.models.network import VideoNetwork
     from kinema.models.saved import save
     from kinema.models.zoo import create_model, list_models
@@ -36,6 +37,7 @@ _HOMES = {
     "Views": "kinema.types",
     "create_model": "kinema.models.zoo",
     "evaluate": "kinema.evaluate",
+    "import_checkpoint": "kinema.models.convert",
     "list_backbones": "kinema.models.backbones",
     "list_models": "kinema.models.zoo",
     "list_temporal": "kinema.temporal",
@@ -55,6 +57,7 @@ __all__ = [
     "Views",
     "create_model",
     "evaluate",
+    "import_checkpoint",
     "list_backbones",
     "list_models",
     "list_temporal",

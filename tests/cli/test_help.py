@@ -9,6 +9,7 @@ COMMANDS = (
     ("quickstart",),
     ("models",),
     ("describe",),
+    ("papers",),
     ("data", "synth"),
     ("data", "check"),
     ("data", "convert"),

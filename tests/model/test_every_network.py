@@ -1,37 +1,72 @@
 """One tester over every network of the zoo on every backbone that fits the time."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
-from kinema.errors import SiteError
+from kinema.errors import OptionError, SiteError
+from kinema.models.backbones import BACKBONES
 from kinema.models.saved import load_saved, save
-from kinema.models.zoo import FAMILIES, create_model
+from kinema.models.zoo import FAMILIES, create_model, list_models
 
 QUICK_BACKBONES = ("resnet18", "mobilenetv2_100", "shufflenet_v2_x1_0")
-SLOW_BACKBONES = ("resnet34", "resnet50", "resnext50_32x4d", "res2net50_26w_4s", "inception_v3")
+# TEA and its parts need Res2Net; one quick pair of every other family is enough.
+QUICK_ON_RES2NET = ("mta", "tea")
 FRAMES, CLASSES = 4, 3
+KEYS = Path(__file__).parent / "state_dict_keys.json"
+# Scores that do not depend on the order of the frames: no module mixes them, or one that knows no
+# order does.
+ORDER_BLIND = ("tsn", "nl")
 
+
+def _split(name: str) -> tuple[str, str]:
+    backbone = next(b for b in BACKBONES if name.endswith(f"_{b}"))
+    return name.removesuffix(f"_{backbone}"), backbone
+
+
+def _is_quick(name: str) -> bool:
+    family, backbone = _split(name)
+    return backbone in QUICK_BACKBONES or (
+        backbone == "res2net50_26w_4s" and family in QUICK_ON_RES2NET
+    )
+
+
+NAMES = [name for name in list_models() if _split(name)[1] != "resnet101"]
 networks = pytest.mark.parametrize(
     "name",
-    [
-        *(f"{family}_{backbone}" for family in FAMILIES for backbone in QUICK_BACKBONES),
-        *(
-            pytest.param(f"{family}_{backbone}", marks=pytest.mark.slow)
-            for family in FAMILIES
-            for backbone in SLOW_BACKBONES
-        ),
-    ],
+    [n if _is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
 )
 
 
-def made(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    net = create_model(name, classes=CLASSES, frames=FRAMES, dropout=0)
+def made(name: str, **options) -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    net = create_model(name, classes=CLASSES, frames=FRAMES, dropout=0, **options)
     torch.nn.init.normal_(net.head.classifier.weight)
     for module in net.modules():  # backbones start with silent residual branches
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    for _, module in net.temporal_modules():  # and some modules as the identity
+        for parameter in module.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
     size = 96 if "inception" in name else 64
-    return net, torch.randn(2, FRAMES, 3, size, size)
+    x = torch.randn(2, FRAMES, 3, size, size)
+    _calibrate(net, x)
+    return net, x
+
+
+def _calibrate(net: torch.nn.Module, x: torch.Tensor) -> None:
+    """Gives the norms the statistics of this input, as training would."""
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.inference_mode():
+        net.train()(x)
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 @networks
@@ -41,6 +76,10 @@ def test_forward_and_backward_reach_every_parameter(name):
     for key, parameter in net.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
+    for _, module in net.temporal_modules():
+        for key, parameter in module.named_parameters():
+            # The four units of TIN's offset net may all be at rest.
+            assert parameter.grad.any() or key.startswith("offset"), key
 
 
 @networks
@@ -49,6 +88,18 @@ def test_a_clip_does_not_depend_on_the_others_of_its_batch(name):
     with torch.inference_mode():
         together, alone = net.eval()(x), net(x[:1])
     torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-3)
+
+
+@networks
+def test_the_order_of_the_frames_matters_where_it_should(name):
+    net, x = made(name)
+    with torch.inference_mode():
+        ordered, mixed = net.eval()(x), net(x[:, [2, 0, 3, 1]])
+    difference = (ordered - mixed).abs().max() / ordered.abs().max()
+    if _split(name)[0] in ORDER_BLIND:
+        assert difference < 2e-4
+    else:
+        assert difference > 1e-3
 
 
 @networks
@@ -71,11 +122,62 @@ def test_saved_and_loaded_it_is_the_same(name, tmp_path):
 
 @networks
 def test_taking_the_modules_out_leaves_the_plain_backbone(name):
-    family, backbone = name.split("_", 1)
+    family, backbone = _split(name)
     net, _ = made(name)
     if family == "tsn":
         with pytest.raises(SiteError, match="has no temporal module"):
             net.remove()
         return
     plain = create_model(f"tsn_{backbone}", classes=CLASSES, frames=FRAMES)
-    assert list(net.remove().state_dict()) == list(plain.state_dict())
+    removed, expected = net.remove().state_dict(), plain.state_dict()
+    # A module that took a convolution's place has taken over its weights, not its numbers.
+    assert list(removed) == list(expected)
+    assert [t.shape for t in removed.values()] == [t.shape for t in expected.values()]
+
+
+def fingerprint(name: str) -> str:
+    """A short hash of the names and shapes of all tensors."""
+    state = create_model(name, classes=CLASSES, frames=FRAMES).state_dict()
+    text = "".join(f"{key}{tuple(value.shape)}\n" for key, value in sorted(state.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@networks
+def test_checkpoints_of_today_can_be_loaded_tomorrow(name):
+    known = json.loads(KEYS.read_text())
+    assert fingerprint(name) == known.get(name), (
+        f"The tensors of {name} have other names or shapes than before, so older checkpoints no "
+        f"longer load. If that is intended, run `python {Path(__file__).name}` in tests/model."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_list_leaves_out_what_has_no_meaning_and_nothing_else(backbone):
+    for family in FAMILIES:
+        name = f"{family}_{backbone}"
+        if name in list_models():
+            create_model(name, classes=CLASSES, frames=FRAMES)
+        else:
+            with pytest.raises((OptionError, SiteError)):
+                create_model(name, classes=CLASSES, frames=FRAMES)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_resnet18")])
+def test_a_causal_network_never_looks_ahead(name):
+    family, _ = _split(name)
+    if family in ("nl", "tsm_nl", "tin"):
+        with pytest.raises(OptionError, match="has no causal form"):
+            made(name, causal=True)
+        return
+    net, x = made(name, causal=True)
+    later = x.clone()
+    later[:, 2:] = torch.randn_like(later[:, 2:])
+    with torch.inference_mode():
+        before, after = net.eval().frame_scores(x), net.frame_scores(later)
+    torch.testing.assert_close(before[:, :2], after[:, :2], rtol=1e-4, atol=1e-4)
+    assert family == "tsn" or not torch.allclose(before[:, 3], after[:, 3], atol=1e-3)
+
+
+if __name__ == "__main__":
+    KEYS.write_text(json.dumps({name: fingerprint(name) for name in NAMES}, indent=1) + "\n")

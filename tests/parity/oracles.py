@@ -89,7 +89,10 @@ def moved(x_BTCHW: Tensor, offset_C: Sequence[int]) -> Tensor:
     """Channel c of frame t is channel c of frame t + offset_C[c]."""
     times = range(x_BTCHW.shape[1])
     return torch.stack(
-        [torch.stack([frame(x_BTCHW, t + o)[:, c] for c, o in enumerate(offset_C)], 1) for t in times],
+        [
+            torch.stack([frame(x_BTCHW, t + o)[:, c] for c, o in enumerate(offset_C)], 1)
+            for t in times
+        ],
         1,
     )
 
@@ -97,20 +100,327 @@ def moved(x_BTCHW: Tensor, offset_C: Sequence[int]) -> Tensor:
 def offsets(init: str, channels: int, *, divisor: int = 8, causal: bool = False) -> list[int]:
     """The frame that each channel reads under an initial kernel, relative to its own.
 
-    Part shift is eq. 2 of TEA's supplement; TSM's online form has past to present in the first slot.
+    Part shift is eq. 2 of TEA's supplement; TSM's online form puts past to present first.
     """
-    share = {"half_shift": channels // 2, "quarter_shift": channels // 4}
-    few = share.get(init, channels // divisor)
-    if init == "identity":
-        return [0] * channels
-    if init == "half_shift":
-        return [0 if causal else 1] * few + [-1] * (channels - few)
-    if init == "quarter_shift":
-        return [-1] * few + [0] * (channels - 2 * few) + [0 if causal else 1] * few
-    return ([-1] if causal else [1] * few + [-1]) * few if False else _part(channels, few, causal)
+    ahead = 0 if causal else 1
+    few = channels // {"half_shift": 2, "quarter_shift": 4}.get(init, divisor)
+    part_shift = [(-1, few)] if causal else [(1, few), (-1, few)]
+    runs = {
+        "identity": [],
+        "half_shift": [(ahead, few), (-1, channels - few)],
+        "quarter_shift": [(-1, few), (0, channels - 2 * few), (ahead, few)],
+    }.get(init, part_shift)
+    found = [offset for offset, count in runs for _ in range(count)]
+    return found + [0] * (channels - len(found))
 
 
-def _part(channels: int, few: int, causal: bool) -> list[int]:
+def tsm(x: Tensor, w: Weights, *, divisor: int = 8, causal: bool = False) -> Tensor:
+    return moved(x, offsets("part_shift", x.shape[2], divisor=divisor, causal=causal))
+
+
+def tim(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    return depthwise(x, w["weight"], causal=causal)
+
+
+def tconv(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    return dense(x, w["weight"].unsqueeze(-1), causal=causal)
+
+
+def tpool(x: Tensor, w: Weights, *, kernel: int = 3, causal: bool = False) -> Tensor:
+    return over_time(x, kernel, lambda _, x_t: x_t / kernel, causal=causal)
+
+
+def inflated(
+    x: Tensor,
+    w: Weights,
+    *,
+    stride: int,
+    padding: int = 0,
+    groups: int = 1,
+    causal: bool = False,
+) -> Tensor:
+    how = {"stride": stride, "padding": padding, "groups": groups}
+    bias = w["bias"][:, None, None] if "bias" in w else 0
+    return dense(x, w["weight"], causal=causal, **how) + bias
+
+
+def scaled(x_BTCHW: Tensor, gate_BTC: Tensor) -> Tensor:
+    return x_BTCHW * gate_BTC[..., None, None]
+
+
+def se(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    hidden = torch.relu(linear(x.mean((3, 4)), w, "squeeze"))
+    return scaled(x, torch.sigmoid(linear(hidden, w, "expand")))
+
+
+def mem(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    """TEINet eq. 1-3; the frame without a partner is copied."""
+    frames, pooled = x.shape[1], x.mean((3, 4))
+    out = []
+    for t in range(frames):
+        other = t - 1 if causal else t + 1
+        gate = torch.ones_like(pooled[:, t])
+        if 0 <= other < frames:
+            present = linear(pooled[:, t], w, "reduce_present")
+            motion = present - linear(pooled[:, other], w, "reduce_other")
+            gate = torch.sigmoid(linear(motion, w, "restore"))
+        out.append(x[:, t] * gate[..., None, None])
+    return torch.stack(out, 1)
+
+
+def at_one_of_two(pairs: list[Tensor], like_BTD: Tensor, *, causal: bool) -> Tensor:
+    """Values of pairs (t, t+1) at frame t, or at t+1 when causal; zeros at the frame left over."""
+    left_over = torch.zeros_like(like_BTD[:, 0])
+    return torch.stack([left_over, *pairs] if causal else [*pairs, left_over], 1)
+
+
+def differences(present: Tensor, following: Tensor, *, causal: bool) -> Tensor:
+    frames = present.shape[1]
+    found = [following[:, t + 1] - present[:, t] for t in range(frames - 1)]
+    return at_one_of_two(found, present, causal=causal)
+
+
+def me(
+    x: Tensor, w: Weights, *, transform: str = "next", gate_scale: float = 1, causal: bool = False
+) -> Tensor:
+    reduced = norm(conv(x, w["reduce.0.weight"]), w, "reduce.1")
+    following = reduced
+    if transform != "none":
+        following = each_channel_3x3(reduced, w["transform.weight"])
+    present = following if transform == "both" else reduced
+    motion = differences(present, following, causal=causal).mean((3, 4), keepdim=True)
+    gate = torch.sigmoid(norm(conv(motion, w["expand.0.weight"]), w, "expand.1"))
+    return x + x * gate_scale * (gate - 0.5)
+
+
+def mta(x: Tensor, w: Weights, *, first: bool, stride: int = 1, causal: bool = False) -> Tensor:
+    groups = x.chunk(4, 2)
+    out: list[Tensor] = []
+    for i in range(3):
+        group = groups[i] if i == 0 or first else groups[i] + out[-1]
+        mixed = depthwise(group, w[f"shifts.{i}.weight"], causal=causal)
+        mixed = conv(mixed, w[f"convs.{i}.weight"], stride=stride, padding=1)
+        out.append(torch.relu(norm(mixed, w, f"bns.{i}")))
+    last = depthwise(groups[3], w["shifts.3.weight"], causal=causal)
+    if first:  # the mean of 3 x 3 pixels, the zeros around the frame counted
+        ninth = torch.full((last.shape[2], 1, 3, 3), 1 / 9, dtype=x.dtype)
+        last = conv(last, ninth, stride=stride, padding=1, groups=len(ninth))
+    return torch.cat([*out, last], 2)
+
+
+def gst(x: Tensor, w: Weights, *, stride: int = 1, beta: int = 2, causal: bool = False) -> Tensor:
+    each = x.shape[2] // beta
+    how = {"stride": stride, "padding": 1}
+    spatial = conv(x[:, :, :each], w["spatial.weight"], **how)
+    temporal = dense(x[:, :, x.shape[2] - each :], w["temporal"], causal=causal, **how)
+    return torch.cat([spatial, temporal], 2)
+
+
+def gte(
+    x: Tensor,
+    w: Weights,
+    *,
+    stride: int = 1,
+    lts: str = "full",
+    conv2d: bool = True,
+    causal: bool = False,
+) -> Tensor:
+    """GTE eq. 1-3 on the right half of the channels, then a 2D convolution."""
+    left, right = x.chunk(2, 2)
+    spatial = conv(left, w["spatial.weight"], stride=stride, padding=1)
+    if lts == "full":
+        temporal = dense(right, w["lts"].unsqueeze(-1), causal=causal)
+    else:
+        temporal = depthwise(right, w["lts"], causal=causal)
+    if conv2d:
+        temporal = conv(temporal, w["conv2d.weight"], stride=stride, padding=1)
+    else:
+        temporal = temporal[..., ::stride, ::stride]
+    return torch.cat([spatial, temporal], 2)
+
+
+def stm(x: Tensor, w: Weights, *, stride: int = 1, causal: bool = False) -> Tensor:
+    shifted = depthwise(x, w["shift.weight"], causal=causal)
+    reduced = norm(conv(x, w["reduce.0.weight"]), w, "reduce.1")
+    following = each_channel_3x3(reduced, w["transform.weight"])
+    motion = differences(reduced, following, causal=causal)
+    out = conv(shifted, w["conv.weight"], stride=stride, padding=1)
+    return out + conv(motion, w["expand.weight"], stride=stride)
+
+
+def sme(
+    x: Tensor,
+    w: Weights,
+    *,
+    pyramid: int = 4,
+    alignment: bool = True,
+    channel_attention: bool = True,
+    causal: bool = False,
+) -> Tensor:
+    """TSI eq. 3-7."""
+    reduced = norm(conv(x, w["reduce.0.weight"]), w, "reduce.1")
+    motions = []
+    for t in range(x.shape[1] - 1):
+        present, following = reduced[:, t], reduced[:, t + 1]
+        if alignment:
+            query_BSD, key_BDS = present.flatten(2).transpose(1, 2), following.flatten(2)
+            similar_BSS = torch.softmax(query_BSD @ key_BDS / math.sqrt(key_BDS.shape[1]), -1)
+            found_BSD = similar_BSS @ key_BDS.transpose(1, 2)
+            following = following * found_BSD.transpose(1, 2).reshape(following.shape)
+        level, motion = torch.zeros_like(following), torch.zeros_like(following)
+        for k in range(pyramid + 1):
+            weight = w[f"pyramid.{k}.weight"]
+            level = F.conv2d(level + following, weight, padding=1, groups=len(weight))
+            motion = motion + level - present
+        motions.append(motion)
+    motion = at_one_of_two(motions, reduced, causal=causal)
+    if not channel_attention:
+        return x + norm(conv(motion, w["expand.0.weight"]), w, "expand.1")
+    pooled = motion.mean((3, 4), keepdim=True)
+    return x + x * torch.sigmoid(norm(conv(pooled, w["expand.0.weight"]), w, "expand.1"))
+
+
+def cti(x: Tensor, w: Weights, *, groups: int = 4, causal: bool = False) -> Tensor:
+    """TSI eq. 8-10, the softmax over the pair of candidates."""
+    width = x.shape[2] // groups
+    first, *others = x.split(width, 2)
+    out = [first]
+    for g, group in enumerate(others):
+        pair = linear((out[-1] + group).mean((3, 4)), w, f"weigh.{g}")
+        share = torch.softmax(torch.stack([pair[..., :width], pair[..., width:]]), 0)
+        mixed = scaled(group, share[0]) + scaled(out[-1], share[1])
+        out.append(depthwise(mixed, w[f"shifts.{g}.weight"], causal=causal))
+    return torch.cat(out, 2)
+
+
+def tsi(x: Tensor, w: Weights, *, fusion: str = "cascade", causal: bool = False) -> Tensor:
+    salient = sme(x, part(w, "sme."), causal=causal)
+    if fusion == "cascade":
+        return cti(salient, part(w, "cti."), causal=causal)
+    integrated = cti(x, part(w, "cti."), causal=causal)
+    if fusion == "sum":
+        return salient + integrated
+    return conv(torch.cat([salient, integrated], 2), w["widened.weight"], padding=1)
+
+
+def tam_gate(pooled: Tensor, w: Weights, *, causal: bool) -> Tensor:
+    """The local branch's V (B, T, C)."""
+    first = w["local_branch.0.weight"]
+    hidden = over_time(pooled, 3, lambda k, p: p @ first[:, :, k].T, causal=causal)
+    hidden = torch.relu(norm(hidden, w, "local_branch.1"))
+    return torch.sigmoid(hidden @ w["local_branch.3.weight"][:, :, 0].T)
+
+
+def tam_kernels(pooled: Tensor, w: Weights, *, window: int, causal: bool) -> Tensor:
+    """The global branch's Theta (B, T or 1, C, K): causal, one from the window of each frame."""
+    rows = neighbours(pooled, window, causal=True) if causal else [list(pooled.unbind(1))]
+    rows_NCT = torch.cat([torch.stack(row, 2) for row in rows])
+    hidden = torch.relu(norm(linear(rows_NCT, w, "global_branch.0"), w, "global_branch.1"))
+    kernels_NCK = torch.softmax(linear(hidden, w, "global_branch.3"), -1)
+    return torch.stack(kernels_NCK.split(len(pooled)), 1)
+
+
+def grouped_conv(x_BTCHW: Tensor, kernels_BCK: Tensor) -> Tensor:
+    """TAM's own way: one convolution with a group for every channel of every clip."""
+    clips, frames, channels, height, width = x_BTCHW.shape
+    rows = x_BTCHW.transpose(1, 2).reshape(1, clips * channels, frames, height * width)
+    taps = kernels_BCK.shape[2]
+    weight = kernels_BCK.reshape(clips * channels, 1, taps, 1)
+    out = F.conv2d(rows, weight, padding=(taps // 2, 0), groups=clips * channels)
+    return out.reshape(clips, channels, frames, height, width).transpose(1, 2)
+
+
+def tam(
+    x: Tensor,
+    w: Weights,
+    *,
+    window: int = 0,
+    kernel: int = 3,
+    branches: str = "both",
+    reverse: bool = False,
+    causal: bool = False,
+) -> Tensor:
+    """TAM eq. 1-6; a window of 0 is as long as the clip."""
+    pooled = x.mean((3, 4))
+    gate = torch.ones_like(pooled)
+    if branches in ("both", "local"):
+        gate = tam_gate(pooled, w, causal=causal)
+    elif branches == "global_se":
+        hidden = torch.relu(linear(pooled, w, "frame_branch.0"))
+        gate = torch.sigmoid(linear(hidden, w, "frame_branch.2"))
+        pooled = gate * pooled
+    if branches == "local":
+        return scaled(x, gate)
+    kernels = tam_kernels(pooled, w, window=window or x.shape[1], causal=causal)
+    gated = x if reverse else scaled(x, gate)
     if causal:
-        return [-1] * few + [0] * (channels - few)
-    return [1] * few + [-1] * few + [0] * (channels - 2 * few)
+        rows = enumerate(neighbours(gated, kernel, causal=True))
+        out = torch.stack(
+            [
+                sum(kernels[:, t, :, k, None, None] * near for k, near in enumerate(row))
+                for t, row in rows
+            ],
+            1,
+        )
+    else:
+        out = grouped_conv(gated, kernels[:, 0])
+    return scaled(out, gate) if reverse else out
+
+
+def halved(x_NCHW: Tensor) -> Tensor:
+    """The largest of each 2 x 2 pixels; an odd last row or column is left out."""
+    height, width = (side // 2 * 2 for side in x_NCHW.shape[2:])
+    corners = [(i, j) for i in (0, 1) for j in (0, 1)]
+    return torch.stack([x_NCHW[:, :, i:height:2, j:width:2] for i, j in corners]).amax(0)
+
+
+def nonlocal_block(x: Tensor, w: Weights) -> Tensor:
+    clips, frames, _, height, width = x.shape
+    theta, phi, g = (conv(x, w[f"{n}.weight"], w[f"{n}.bias"]) for n in ("theta", "phi", "g"))
+    queries = theta.transpose(1, 2).flatten(2)
+    keys, values = (each_frame(y, halved).transpose(1, 2).flatten(2) for y in (phi, g))
+    similar = torch.softmax(queries.transpose(1, 2) @ keys, -1)
+    found = (similar @ values.transpose(1, 2)).transpose(1, 2)
+    found = found.reshape(clips, -1, frames, height, width).transpose(1, 2)
+    return x + norm(conv(found, w["out.0.weight"], w.get("out.0.bias")), w, "out.1")
+
+
+def tin(x: Tensor, w: Weights) -> Tensor:
+    clips, frames, channels = x.shape[:3]
+    quarter = channels // 16
+    pooled = x[:, :, : 4 * quarter].mean((3, 4))
+
+    def conv3(name: str) -> Tensor:
+        taps = w[f"{name}.weight"]
+        near = over_time(pooled, 3, lambda k, p: p @ taps[:, :, k].T, causal=False)
+        return near + w[f"{name}.bias"]
+
+    hidden = torch.relu(linear(conv3("offset_conv")[:, :, 0], w, "offset_net.0"))
+    offset_B2 = 4 * (torch.sigmoid(linear(hidden, w, "offset_net.2")) - 0.5)
+    weight_BT2 = 2 * torch.sigmoid(conv3("weight_conv"))
+    out = x.clone()
+    for b in range(clips):
+        for number in range(4):
+            some = slice(number * quarter, (number + 1) * quarter)
+            offset = offset_B2[b, number % 2] * (1 if number < 2 else -1)
+            whole = math.floor(offset.item())
+            rest = offset - whole
+            for t in range(frames):
+                near = frame(x[b : b + 1, :, some], t - whole)[0]
+                far = frame(x[b : b + 1, :, some], t - whole - 1)[0]
+                out[b, t, some] = weight_BT2[b, t, number % 2] * ((1 - rest) * near + rest * far)
+    return out
+
+
+def gsm(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    active = torch.relu(norm(x, w, "norm"))
+    outputs = []
+    for half in range(2):
+        part_x, part_active = x.chunk(2, 2)[half], active.chunk(2, 2)[half]
+        gate = dense(part_active, w["gate_weight"][half : half + 1], causal=causal, padding=1)
+        gated = torch.tanh(gate + w["gate_bias"][half]) * part_x
+        offset = 1 if half == 0 and not causal else -1
+        shifted = moved(gated, [offset] * gated.shape[2]) + (part_x - gated)
+        near, far = shifted.chunk(2, 2)
+        outputs += [y[:, :, c] for c in range(near.shape[2]) for y in (near, far)]
+    return torch.stack(outputs, 2)

@@ -29,6 +29,7 @@ def test_public_names_are_pinned():
         "Views",
         "create_model",
         "evaluate",
+        "import_checkpoint",
         "list_backbones",
         "list_models",
         "list_temporal",

@@ -12,6 +12,7 @@ from kinema.cli import (
     evaluate,
     import_checkpoint,
     models,
+    papers,
     predict,
     quickstart,
     train,
@@ -55,6 +56,7 @@ def kinema(
 app.command("quickstart")(quickstart.quickstart)
 app.command("models")(models.models)
 app.command("describe")(describe.describe)
+app.command("papers")(papers.papers)
 app.add_typer(data.app, name="data")
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)

@@ -1,6 +1,6 @@
 """2D backbones: any timm CNN, and ShuffleNetV2 from torchvision, behind one typed adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,8 +8,9 @@ import timm
 import torchvision.models
 from torch import nn
 
-from kinema.errors import UnknownNameError, did_you_mean
+from kinema.errors import OptionError, UnknownNameError, did_you_mean
 from kinema.models.res2net import split_res2net_blocks
+from kinema.models.slowfast import ALPHA, TEMPORAL_BLOCKS, SlowFast
 from kinema.types import IMAGENET_MEAN, IMAGENET_STD
 
 # Tried with every temporal module by the tests; other timm names work too.
@@ -24,6 +25,9 @@ BACKBONES = (
     "resnext50_32x4d",
     "shufflenet_v2_x1_0",
 )
+
+# SlowFast with the ResNet-50: a backbone of two pathways.
+SLOWFAST = "slowfast_resnet50"
 
 _TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "shufflenet_v2_x0_5": torchvision.models.shufflenet_v2_x0_5,
@@ -41,7 +45,10 @@ class Backbone:
 
     `stage_ends` names the last part of each resolution with its stage number: stage s works at
     1/2**s of the input size, so the stages of a ResNet are 2 to 5 (res2 to res5 of the papers).
-    `classifier` is the name of the classifier's parameters in published weight files.
+    `classifier` is the name of the classifier's parameters in published weight files. With two
+    pathways, `slow` is the first part of the names of the layers that see only every
+    `frame_stride`-th frame, and `temporal_blocks` are the blocks by stage in which its paper has
+    temporal modules.
     """
 
     name: str
@@ -49,13 +56,20 @@ class Backbone:
     features: int
     stage_ends: tuple[tuple[str, int], ...]
     classifier: str
-    mean: Triple
-    std: Triple
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    slow: str = ""
+    frame_stride: int = 1
+    temporal_blocks: Mapping[int, tuple[int, ...]] | None = None
+
+    def stride_at(self, path: str) -> int:
+        """The frames of the clip for each frame that the layer of this name sees."""
+        return self.frame_stride if self.slow and path.startswith(self.slow) else 1
 
 
 def is_backbone(name: str) -> bool:
     """Whether `build_backbone` knows the name."""
-    return name in _TORCHVISION or timm.is_model(name)
+    return name in _TORCHVISION or name == SLOWFAST or timm.is_model(name)
 
 
 def list_backbones() -> list[str]:
@@ -65,20 +79,22 @@ def list_backbones() -> list[str]:
         >>> "resnet50" in list_backbones()
         True
     """
-    return list(BACKBONES)
+    return sorted([*BACKBONES, SLOWFAST])
 
 
-def build_backbone(name: str) -> Backbone:
-    """Builds a backbone with its own random initialisation.
+def build_backbone(name: str, *, frames: int) -> Backbone:
+    """Builds a backbone with its own random initialisation, for clips of `frames` frames.
 
     Raises:
         UnknownNameError: neither timm nor torchvision has it; the message has the nearest name.
     """
     if name in _TORCHVISION:
         return _from_torchvision(name)
+    if name == SLOWFAST:
+        return _slowfast(frames)
     if timm.is_model(name):
         return _from_timm(name)
-    known = {*BACKBONES, *timm.list_models(), *_TORCHVISION}
+    known = {*BACKBONES, SLOWFAST, *timm.list_models(), *_TORCHVISION}
     raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, known))
 
 
@@ -109,6 +125,23 @@ def _from_torchvision(name: str) -> Backbone:
         features=features,
         stage_ends=(("stage2", 3), ("stage3", 4), ("stage4", 5)),
         classifier="fc",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+    )
+
+
+def _slowfast(frames: int) -> Backbone:
+    if frames % ALPHA:
+        raise OptionError(
+            f"{SLOWFAST} needs a multiple of {ALPHA} frames (its slow pathway sees every "
+            f"{ALPHA}th), got {frames}."
+        )
+    stages = [(f"{trunk}.layer{s - 1}", s) for trunk in ("slow", "fast") for s in (2, 3, 4, 5)]
+    return Backbone(
+        name=SLOWFAST,
+        net=SlowFast(frames=frames),
+        features=SlowFast.features,
+        stage_ends=tuple(stages),
+        classifier="fc",
+        slow="slow.",
+        frame_stride=ALPHA,
+        temporal_blocks=TEMPORAL_BLOCKS,
     )

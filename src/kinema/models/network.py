@@ -4,14 +4,14 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, D features, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from kinema.errors import InputShapeError, OptionError, SiteError
-from kinema.models.backbones import Backbone, build_backbone
+from kinema.models.backbones import build_backbone
 from kinema.models.consensus import ConsensusHead, average_consensus
 from kinema.models.cost import count_cost, outermost
 from kinema.models.sites import Blocks, Site, SiteMap
@@ -71,8 +71,8 @@ class VideoNetwork(nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(classes, frames, dropout)
-        adapter = build_backbone(backbone)
-        self.adapter = _Facts(adapter)
+        adapter = build_backbone(backbone, frames=frames)
+        self.facts = replace(adapter, net=nn.Identity())
         self.backbone = adapter.net
         self.head = ConsensusHead(adapter.features, classes, dropout=dropout)
         self.name = name
@@ -87,19 +87,19 @@ class VideoNetwork(nn.Module):
     @property
     def input_mean(self) -> tuple[float, float, float]:
         """Mean of the RGB channels (0..1) that the backbone's published weights expect."""
-        return self.adapter.mean
+        return self.facts.mean
 
     @property
     def input_std(self) -> tuple[float, float, float]:
         """Standard deviation that goes with `input_mean`."""
-        return self.adapter.std
+        return self.facts.std
 
     @property
     def spec(self) -> NetworkSpec:
         """What it takes to build this network again."""
         return NetworkSpec(
             name=self.name,
-            backbone=self.adapter.name,
+            backbone=self.facts.name,
             classes=self.classes,
             frames=self.frames,
             dropout=self._dropout,
@@ -145,9 +145,8 @@ class VideoNetwork(nn.Module):
         entry.check_options(options)
         position = self._position(at if at is not None else entry.positions(options))
         sites = self._site_map.match(position, stages, blocks)
-        for site in sites:
-            built = self._site_map.insert(entry, site, frames=self.frames, options=options)
-            options = {**options, **built.pinned_options()}
+        built = self._site_map.insert(entry, sites, frames=self.frames, options=options)
+        options = {**options, **built[0].pinned_options()}
         placed = tuple((site.stage, site.block) for site in sites)
         self._insertions.append(Insertion(module, position, placed, tuple(sorted(options.items()))))
         return self
@@ -163,19 +162,32 @@ class VideoNetwork(nn.Module):
         Raises:
             OptionError: a weight depends on the number of frames (TAM, TIN).
         """
-        _check_sizes(self.classes, frames, self._dropout)
-        for _, module in self.temporal_modules():
-            module.set_frames(frames)
+        modules = self._frames_by_module(frames)
+        for module, frames_here in modules:
+            module.check_frames(frames_here)
+        for module, frames_here in modules:
+            module.set_frames(frames_here)
         self.frames = frames
         return self
 
     def interpolate_frames(self, frames: int) -> "VideoNetwork":
         """As `set_frames`, but weights that depend on the number of frames are resampled."""
-        _check_sizes(self.classes, frames, self._dropout)
-        for _, module in self.temporal_modules():
-            module.interpolate_frames(frames)
+        for module, frames_here in self._frames_by_module(frames):
+            module.interpolate_frames(frames_here)
         self.frames = frames
         return self
+
+    def _frames_by_module(self, frames: int) -> list[tuple[TemporalModule, int]]:
+        """Every temporal module with the frames it sees of a clip of `frames` frames."""
+        _check_sizes(self.classes, frames, self._dropout)
+        if frames % self.facts.frame_stride:
+            raise OptionError(
+                f"{self.name} needs a multiple of {self.facts.frame_stride} frames, got {frames}."
+            )
+        return [
+            (module, frames // self.facts.stride_at(name.removeprefix("backbone.")))
+            for name, module in self.temporal_modules()
+        ]
 
     def remove(self, module: str | None = None) -> "VideoNetwork":
         """Takes out a temporal module everywhere, or all of them; returns the network itself.
@@ -263,16 +275,6 @@ class VideoNetwork(nn.Module):
                 f"{self.name} wants normalised floating-point clips, got {clips.dtype}. "
                 "kinema.data.transforms.normalise turns uint8 RGB into them."
             )
-
-
-class _Facts:
-    """The facts of a backbone adapter, without the module itself."""
-
-    def __init__(self, adapter: Backbone) -> None:
-        self.name = adapter.name
-        self.classifier = adapter.classifier
-        self.mean = adapter.mean
-        self.std = adapter.std
 
 
 def _check_sizes(classes: int, frames: int, dropout: float) -> None:

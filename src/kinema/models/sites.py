@@ -66,6 +66,7 @@ class Site:
         at: Position inside the block.
         channels: Width at this place.
         path: Name of the backbone's layer that the site belongs to.
+        frame_stride: Frames of the clip for each frame that passes here.
         modules: Names of the temporal modules that are in it, in the order they run.
     """
 
@@ -74,6 +75,7 @@ class Site:
     at: Position
     channels: int
     path: str
+    frame_stride: int = 1
     modules: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -100,7 +102,7 @@ class SiteMap:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone_name = backbone.name
         self._places = [
-            place for block in find_blocks(backbone) for place in _places_of(block, backbone.net)
+            place for block in find_blocks(backbone) for place in _places_of(block, backbone)
         ]
 
     @property
@@ -147,30 +149,24 @@ class SiteMap:
         return chosen
 
     def insert(
-        self, entry: TemporalEntry, site: Site, *, frames: int, options: Mapping[str, Any]
-    ) -> TemporalModule:
-        """Builds the module for one site and puts it in.
+        self,
+        entry: TemporalEntry,
+        sites: Sequence[Site],
+        *,
+        frames: int,
+        options: Mapping[str, Any],
+    ) -> list[TemporalModule]:
+        """Builds a module for every site and puts them in: all of them, or none on an error.
 
         Raises:
             SiteError: the same module, or another replacement, is already there.
+            OptionError: the module refuses its options, or the width of a site.
         """
-        place = self._place(site)
-        if entry.name in _modules_in(place):
-            raise SiteError(f"{entry.name!r} is already inserted at {site}.")
-        layer = place.layer
-        host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
-        if place.side == "instead":
-            if host.replaced:
-                raise SiteError(f"{site} is already taken by {_modules_in(place)[0]!r}.")
-            module = entry.module.from_conv(host.layer, frames=frames, **options)
-            host.replaced, host.replaced_by = (host.layer,), entry.name
-            host.layer = module
-        else:
-            module = entry.build(site.channels, frames=frames, options=options)
-            (host.before if place.side == "before" else host.after)[entry.name] = module
-        module.train(layer.training)
-        setattr(place.parent, place.leaf, host)
-        return module
+        places = [self._place(site) for site in sites]
+        built = [_build(place, entry, frames=frames, options=options) for place in places]
+        for place, module in zip(places, built, strict=True):
+            _put_in(place, entry.name, module)
+        return built
 
     def remove(self, name: str | None = None) -> int:
         """Takes out all modules of this name (all modules for None); returns how many.
@@ -207,9 +203,9 @@ NO_BLOCKS = (
 )
 
 
-def _places_of(block: Block, backbone: nn.Module) -> list[_Place]:
+def _places_of(block: Block, backbone: Backbone) -> list[_Place]:
     """The sites of one block, in the order in which data passes them."""
-    form = block.form
+    form, stride = block.form, backbone.stride_at(block.path)
     layers: list[tuple[Position, str | None, Side]] = [
         ("replace_conv1", form.conv1, "instead"),
         ("after_conv1", form.conv2, "before"),
@@ -229,12 +225,13 @@ def _places_of(block: Block, backbone: nn.Module) -> list[_Place]:
             continue
         parent, leaf = owner_of(block.module, name)
         width = _width(block.module.get_submodule(name), "out" if side == "after" else "in")
-        site = Site(block.stage, block.index, at, width, f"{block.path}.{name}")
+        site = Site(block.stage, block.index, at, width, f"{block.path}.{name}", stride)
         found.append(_Place(site, parent, leaf, side))
-    parent, leaf = owner_of(backbone, block.path)
+    parent, leaf = owner_of(backbone.net, block.path)
 
     def around(at: Position, width: int, side: Side) -> _Place:
-        return _Place(Site(block.stage, block.index, at, width, block.path), parent, leaf, side)
+        site = Site(block.stage, block.index, at, width, block.path, stride)
+        return _Place(site, parent, leaf, side)
 
     start = around("block", _width(block.module.get_submodule(form.conv1), "in"), "before")
     if form.widening is None:
@@ -260,6 +257,34 @@ def _modules_in(place: _Place) -> tuple[str, ...]:
     if place.side == "instead":
         return (host.replaced_by,) if host.replaced else ()
     return tuple((host.before if place.side == "before" else host.after).keys())
+
+
+def _build(
+    place: _Place, entry: TemporalEntry, *, frames: int, options: Mapping[str, Any]
+) -> TemporalModule:
+    site, layer = place.site, place.layer
+    if entry.name in _modules_in(place):
+        raise SiteError(f"{entry.name!r} is already inserted at {site}.")
+    frames //= site.frame_stride
+    if place.side != "instead":
+        return entry.build(site.channels, frames=frames, options=options)
+    if isinstance(layer, SiteLayer):
+        if layer.replaced:
+            raise SiteError(f"{site} is already taken by {layer.replaced_by!r}.")
+        layer = layer.layer
+    return entry.module.from_conv(layer, frames=frames, **options)
+
+
+def _put_in(place: _Place, name: str, module: TemporalModule) -> None:
+    layer = place.layer
+    host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
+    module.train(layer.training)
+    if place.side == "instead":
+        host.replaced, host.replaced_by = (host.layer,), name
+        host.layer = module
+    else:
+        (host.before if place.side == "before" else host.after)[name] = module
+    setattr(place.parent, place.leaf, host)
 
 
 def _take_out(host: SiteLayer, side: Side, name: str) -> None:

@@ -70,11 +70,11 @@ def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
             could be downloaded.
     """
     if str(weights) == "imagenet":
-        tensors, source = _published(net.adapter.name), f"ImageNet weights of {net.adapter.name}"
+        tensors, source = _published(net.facts.name), f"ImageNet weights of {net.facts.name}"
     else:
         tensors, source = read_tensors(weights), str(weights)
     tensors = _renamed(net.backbone, tensors)
-    copied, unused = fill(net.backbone, tensors, source=source, classifier=net.adapter.classifier)
+    copied, unused = fill(net.backbone, tensors, source=source, classifier=net.facts.classifier)
     new = [name for name, _ in net.head.named_parameters(prefix="head")]
     return WeightsReport(
         source=source,

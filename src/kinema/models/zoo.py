@@ -94,7 +94,7 @@ _UNFIT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), ("mta", "tea")),
     "resnext50_32x4d": ("mta", "tea", *_GROUPED_CONV2),
     "mobilenetv2_100": ("mta", "tea", *_GROUPED_CONV2),
-    "shufflenet_v2_x1_0": ("mta", "tea", *_GROUPED_CONV2),
+    "shufflenet_v2_x1_0": ("mta", "tea", "cti", "tsi", "gsm", *_GROUPED_CONV2),
     "res2net50_26w_4s": _SPLIT_CONV2,
     "inception_v3": ("mta", "tea", "nl", "tsm_nl"),
 }
@@ -187,12 +187,20 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             row.module,
             at=at if at is not None else row.at,
             stages=stages if stages is not None else row.stages,
-            blocks=blocks if blocks is not None else row.blocks,
+            blocks=blocks if blocks is not None else _own_blocks(net, row, stages),
             **{**dict(row.options), **given},
         )
     if net.weights_report is not None:
         net.weights_report = _after_insertion(net, net.weights_report, filled)
     return net
+
+
+def _own_blocks(net: VideoNetwork, row: Row, stages: Sequence[int] | None) -> Blocks:
+    """The blocks of the row, or those in which the backbone's paper has temporal modules."""
+    own = net.facts.temporal_blocks
+    if row.blocks != "all" or own is None:
+        return row.blocks
+    return {stage: blocks for stage, blocks in own.items() if stages is None or stage in stages}
 
 
 def _after_insertion(net: VideoNetwork, report: WeightsReport, filled: set[int]) -> WeightsReport:

@@ -113,16 +113,22 @@ class TemporalModule(nn.Module, ABC):
         Raises:
             OptionError: a weight of this module depends on the number of frames.
         """
+        self.check_frames(frames)
         for part in self.modules():
-            if not isinstance(part, TemporalModule):
+            if isinstance(part, TemporalModule):
+                part.frames = frames
+
+    def check_frames(self, frames: int) -> None:
+        """Raises OptionError when the module cannot work on clips of `frames` frames."""
+        for part in self.modules():
+            if not isinstance(part, TemporalModule) or not part.frames_in_weights:
                 continue
-            if part.frames_in_weights and frames != part.frames:
+            if frames != part.frames:
                 raise OptionError(
                     f"{type(part).__name__} was built for {part.frames} frames and its weights "
                     f"depend on that number, so it cannot run {frames}. `kinema import --frames "
-                    f"{frames}` interpolates its weights for {frames} frames."
+                    f"{frames}` resamples its weights for {frames} frames."
                 )
-            part.frames = frames
 
     def interpolate_frames(self, frames: int) -> None:
         """Changes T, resampling the weights that depend on it.

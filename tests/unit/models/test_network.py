@@ -68,7 +68,8 @@ def test_wrong_names_and_options_are_named(arguments, error, message):
 
 
 def test_names_list_every_family_on_every_backbone():
-    assert len(list_models()) == 3 * len(BACKBONES)
+    assert len(list_models("tim_*")) == len(BACKBONES)
+    assert list_models("tea_*") == ["tea_res2net50_26w_4s"]
     assert list_models("tim_*50") == ["tim_resnet50"]
 
 
@@ -92,28 +93,6 @@ def test_tim_starts_as_tsm():
     tim = lively(create_model("tim_resnet18", classes=3, frames=4))
     x = torch.randn(2, 4, 3, 32, 32)
     torch.testing.assert_close(tim(x), tsm(x), rtol=1e-6, atol=1e-7)
-
-
-# Exact parameters for 174 and 400 classes, and GMACs of 8 frames at 224 and 256.
-COUNTS = [
-    ("tsn_resnet50", 23_864_558, 24_327_632, 32.70, 42.71),
-    ("tsm_resnet50", 23_864_558, 24_327_632, 32.70, 42.71),
-    ("tim_resnet50", 23_903_918, 24_366_992, 32.83, 42.89),
-    ("tsn_res2net50_26w_4s", 24_006_646, 24_469_720, 34.03, 44.45),
-    ("tsm_mobilenetv2_100", 2_446_766, 2_736_272, 2.398, None),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "params_174", "params_400", "gmacs_224", "gmacs_256"), COUNTS)
-def test_counts_are_exact(name, params_174, params_400, gmacs_224, gmacs_256):
-    net = create_model(name, classes=174)
-    cost = net.cost(224)
-    assert cost.params == params_174
-    assert create_model(name, classes=400).cost(32).params == params_400
-    assert cost.macs / 1e9 == pytest.approx(gmacs_224, rel=1e-3)
-    if gmacs_256 is not None:
-        assert net.cost(256).macs / 1e9 == pytest.approx(gmacs_256, rel=1e-3)
 
 
 def test_cost_names_the_share_of_the_temporal_modules():

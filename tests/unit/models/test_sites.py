@@ -55,7 +55,9 @@ def test_a_bottleneck_offers_every_position_with_its_width():
         "after_conv1": 128,
         "replace_conv2": 128,
         "after_conv2": 128,
+        "replace_conv3": 128,
         "before_addition": 512,
+        "after_block": 512,
     }
 
 
@@ -71,6 +73,9 @@ def test_a_bottleneck_offers_every_position_with_its_width():
         ({"at": "before_addition", "stages": [2]}, 2),
         ({"at": "block"}, 8),
         ({"blocks": "all_or_even"}, 8),
+        ({"blocks": "even"}, 4),
+        ({"blocks": 3}, 3),
+        ({"at": ("after_conv2", "after_conv1"), "stages": (3,)}, 2),
     ],
 )
 def test_placements_reach_the_sites_they_name(plain, placement, reached):
@@ -95,7 +100,8 @@ def test_every_second_block_in_a_deep_network():
         ({"stages": ()}, SiteError, "matches no site"),
         ({"at": "after_conv2"}, SiteError, "resnet18 has no site 'after_conv2'. It offers: block"),
         ({"at": "before_conv"}, UnknownNameError, "Did you mean 'before_conv1'"),
-        ({"blocks": "last"}, OptionError, "blocks must be 'all', 'first'"),
+        ({"blocks": "last"}, OptionError, "blocks must be one of all, first"),
+        ({"blocks": 9}, OptionError, "counted from the output, must be between 1 and 8"),
         ({"divisr": 4}, UnknownNameError, "no option 'divisr'. Did you mean 'divisor'"),
     ],
 )
@@ -164,6 +170,34 @@ def test_a_replacement_takes_the_convolution_and_gives_it_back(plain):
     assert plain.backbone.layer1[0].conv2.layer is conv
     plain.remove("tim")
     assert plain.backbone.layer1[0].conv2 is conv
+
+
+def test_an_insertion_that_fails_leaves_the_network_as_it_was(plain):
+    keys = list(plain.state_dict())
+    with pytest.raises(OptionError, match="groups must be at least 2 and divide the 64"):
+        plain.insert("cti", groups=5)
+    net = VideoNetwork("plain", "shufflenet_v2_x1_0", classes=3, frames=4)
+    with pytest.raises(OptionError, match="GSM needs a multiple of 4 channels, got 58"):
+        net.insert("gsm")  # the first block has 24 channels
+    assert list(plain.state_dict()) == keys
+    assert not placed(plain)
+    assert not placed(net)
+
+
+def test_a_number_of_blocks_counts_from_the_output(plain):
+    assert placed(plain.insert("tam", blocks=3)) == [
+        "res4.1 after_conv1",
+        "res5.0 after_conv1",
+        "res5.1 after_conv1",
+    ]
+
+
+def test_basic_blocks_have_a_place_for_what_sits_behind_conv2(plain):
+    plain.insert("tsi", stages=(5,))
+    assert placed(plain) == ["res5.0 after_conv1", "res5.1 after_conv1"]
+    plain.remove().insert("tsi", stages=(5,), fusion="concat")
+    assert placed(plain) == ["res5.0 replace_conv2", "res5.1 replace_conv2"]
+    assert plain(clips()).shape == (2, 3)
 
 
 def test_a_module_without_a_replacing_form_says_so(plain):

@@ -1,0 +1,125 @@
+"""`kinema papers`."""
+
+import pytest
+
+import kinema as package
+
+# Printed figures that no way to count meets, and by how much the counted number is off.
+MISSED = {
+    ("TEINet, table 2", "tim_resnet50", 8, "params"): "0.3 % high",
+    ("TEINet, table 2", "tim_resnet50", 16, "params"): "0.3 % high",
+    ("TSI, table 1", "tea_res2net50_26w_4s", 16, "gflops"): "1.3 % low",
+    ("TSI, table 2", "stm_resnet50", 16, "gflops"): "1.4 % low",
+    ("TSI, table 8", "stm_resnet50", 16, "gflops"): "0.7 % low",
+    ("GTE, table 2", "tsm_resnet50", 16, "gflops"): "98.2 % high",
+    ("GTE, table 2", "gst_resnet50", 8, "gflops"): "1.7 % low",
+    ("GTE, table 2", "gst_resnet50", 16, "gflops"): "1.7 % low",
+    ("GTE, table 2", "gte_resnet50", 16, "gflops"): "0.2 % high",
+    ("GTE, section 3.2", "gte_resnet50", 8, "params"): "0.8 % low",
+}
+# GFLOPs that another rule than ours meets.
+BY_RULE = {
+    ("tsi_resnet50", 8),
+    ("tsi_resnet50", 16),
+    ("tsm_resnet50", 16),
+    ("cti_resnet50", 16),
+    ("c2d_resnet50", 8),
+    ("c2d_tconv_resnet50", 8),
+    ("i3d_resnet50", 8),
+    ("nl_resnet50", 8),
+}
+
+
+def test_a_pattern_selects(kinema):
+    answer = kinema("papers", "tsn*", "--json")
+    assert answer.code == 0
+    (row,) = answer.document["rows"]
+    cost = package.create_model("tsn_resnet50", classes=400).cost()
+    assert (row["model"], row["frames"], row["size_px"]) == ("tsn_resnet50", 8, 224)
+    assert row["params"] == {
+        "published": "24.3M",
+        "counted": cost.params,
+        "difference": pytest.approx(cost.params / 24.3e6 - 1),
+        "verdict": "met",
+    }
+    assert row["gflops"]["counted"] == pytest.approx(cost.macs / 1e9)
+    assert (row["gflops"]["published"], row["gflops"]["verdict"]) == ("33", "met")
+    assert (row["gflops_by_rule"], row["our_reading"]) == (None, True)
+    assert answer.document["open_points"] == []
+
+
+def test_the_tables_fit_a_narrow_terminal(kinema, monkeypatch):
+    monkeypatch.setattr("kinema.cli.console.FILE_COLUMNS", 80)
+    answer = kinema("papers", "ct*")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in answer.out
+    assert "TSI, table 8" in lines
+    assert any("16 x 224 px  GFLOPs      66   65.457  0.8 % low" in line for line in lines)
+    assert any(line.split()[:3] == ["or", "65.813", "met"] for line in lines)
+    assert " 1  Batch norms counted" in answer.out.split("Notes")[1]
+    assert "Softmax of CTI" in answer.out.split("leave open")[1]
+
+
+def test_figures_that_are_not_printed_have_no_verdict(kinema):
+    (row,) = kinema("papers", "gst_large*", "--json").document["rows"]
+    assert row["params"]["counted"] == 29_523_182
+    for figure in (row["params"], row["gflops"]):
+        assert figure["published"] is figure["verdict"] is figure["difference"] is None
+    assert "-" in kinema("papers", "gst_large*").out
+
+
+def test_a_pattern_that_matches_nothing(kinema):
+    answer = kinema("papers", "tsm_resnet51", "--json")
+    assert (answer.code, answer.out) == (1, "")
+    assert "Did you mean 'tsm_resnet50'?" in answer.err
+
+
+@pytest.mark.slow
+def test_every_figure_is_met_but_for_the_known_ones(kinema):
+    document = kinema("papers", "--json").document
+    missed, by_rule = {}, set()
+    for row in document["rows"]:
+        for name in ("params", "gflops"):
+            met = row[name]["verdict"] in (None, "met")
+            if met or not row["our_reading"]:
+                continue
+            if name == "gflops" and (row["gflops_by_rule"] or {}).get("verdict") == "met":
+                by_rule.add((row["model"], row["frames"]))
+            else:
+                key = (row["source"], row["model"], row["frames"], name)
+                missed[key] = row[name]["verdict"]
+                assert row["note"], f"{key} needs a note"
+    assert missed == MISSED
+    assert by_rule == BY_RULE
+    assert [point["number"] for point in document["open_points"]] == list(range(1, 22))
+
+
+@pytest.mark.slow
+def test_long_names_and_notes_fit_a_narrow_terminal(kinema, monkeypatch):
+    monkeypatch.setattr("kinema.cli.console.FILE_COLUMNS", 80)
+    answer = kinema("papers")
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert "…" not in answer.out
+    assert "8 more if counted in another way" in answer.out
+
+
+@pytest.mark.slow
+def test_excluded_readings_are_off(kinema):
+    rows = kinema("papers", "t[es]i_*", "--json").document["rows"]
+    others = {
+        (*row["options"].items(), row["frames"]): (
+            row["params"]["verdict"],
+            row["gflops"]["verdict"],
+        )
+        for row in rows
+        if not row["our_reading"]
+    }
+    assert others == {
+        (("at", "b"), 8): ("18.4 % low", "met"),
+        (("at", "c"), 8): ("18.4 % low", "met"),
+        (("at", "d"), 8): ("5.1 % high", "met"),
+        (("alignment", False), 8): (None, "3.4 % low"),
+        (("alignment", False), 16): (None, "3.3 % low"),
+    }

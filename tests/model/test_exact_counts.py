@@ -1,0 +1,106 @@
+"""Parameters to the unit and multiply-accumulates within 0.1 % of the specification.
+
+MACs count convolutions, linear layers, matrix products with those of attention, and the dynamic
+kernels of TAM; not counted are norms, activations, pooling and gates.
+"""
+
+import pytest
+
+from kinema.models.zoo import create_model
+
+# A classifier of 400 instead of 174 classes has so many parameters more, by its features.
+MORE_FOR_400 = {2048: 463_074, 1280: 289_506}
+ON_RES2NET = ("mta", "tea", "res2net")
+
+# Network and options: parameters for 174 classes, GMACs of 8f@224, 16f@224, 8f@256 (None: not
+# printed in the specification).
+COUNTS = [
+    ("tsn_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
+    ("tsm_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
+    ("c2d_pool_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
+    ("tim_resnet50", {}, 23_903_918, (32.83, 65.67, 42.89)),
+    ("mem_resnet50", {}, 29_854_462, (32.74, 65.49, 42.75)),
+    ("tei_resnet50", {}, 29_893_822, (32.88, 65.76, 42.93)),
+    ("se_tim_resnet50", {}, 27_901_014, (32.87, 65.73, 42.92)),
+    ("r2plus1d_conv_resnet50", {}, 27_636_974, (40.41, 80.81, 52.78)),
+    ("c2d_tconv_resnet50", {}, 27_636_974, (40.41, 80.81, 52.78)),
+    ("r2plus1d_cw_resnet50", {}, 23_875_886, (32.75, 65.49, 42.77)),
+    ("r2plus1d_shift_resnet50", {}, 23_875_886, (32.75, 65.49, 42.77)),
+    ("me_resnet50", {}, 24_043_218, (32.92, 65.83, 42.99)),
+    ("tsn_res2net50_26w_4s", {}, 24_006_646, (34.03, 68.06, 44.45)),
+    ("mta_res2net50_26w_4s", {}, 24_025_054, (34.10, 68.20, 44.54)),
+    ("tea_res2net50_26w_4s", {}, 24_456_280, (34.54, 69.07, 45.11)),
+    ("gst_resnet50", {}, 21_035_246, (29.00, 58.00, 37.88)),
+    ("gst_large_resnet50", {}, 29_523_182, (40.10, 80.20, 52.38)),
+    ("c3d_resnet50", {}, 46_499_054, (62.29, 124.59, 81.37)),
+    ("gte_resnet50", {"ratio": 1 / 8}, 17_911_214, (25.09, 50.18, 32.77)),
+    ("gte_resnet50", {}, 17_970_158, (25.34, 50.68, 33.10)),
+    ("gte_resnet50", {"ratio": 1 / 2}, 19_149_038, (27.23, 54.46, 35.57)),
+    ("tsi_resnet50", {}, 24_526_098, (34.84, 69.97, 46.30)),
+    ("tsi_resnet50", {"alignment": False}, 24_526_098, (32.86, 65.72, 42.92)),
+    ("tsi_resnet50", {"channel_attention": False}, 24_526_098, (34.94, 70.17, 46.44)),
+    ("cti_resnet50", {}, 24_350_270, (32.73, 65.46, 42.75)),
+    ("sme_resnet50", {}, 24_051_714, (34.85, 69.98, 46.31)),
+    ("tam_resnet50", {}, 25_127_246, (32.76, None, 42.78)),
+    ("tam_reverse_resnet50", {}, 25_127_246, (32.76, None, 42.78)),
+    ("tam_resnet50", {"at": "a"}, 39_803_790, (32.96, None, None)),
+    ("tam_resnet50", {"at": "c"}, 25_127_246, (32.74, None, None)),
+    ("tam_resnet50", {"at": "d"}, 43_994_990, (33.00, None, None)),
+    ("tam_resnet50", {"beta": 8}, 24_497_566, (None, None, None)),
+    ("tam_resnet50", {"beta": 16}, 24_182_726, (None, None, None)),
+    ("tam_resnet50", {"alpha": 4}, 25_130_574, (None, None, None)),
+    ("tam_resnet50", {"kernel": 5}, 25_127_758, (None, None, None)),
+    ("tam_global_resnet50", {}, 23_867_886, (32.75, None, 42.77)),
+    ("tam_local_resnet50", {}, 25_123_918, (32.71, None, 42.72)),
+    ("tam_se_resnet50", {}, 24_182_254, (32.75, None, 42.78)),
+    ("i3d_resnet50", {}, 32_523_502, (47.70, 95.41, 62.31)),
+    ("nl_resnet50", {}, 31_223_022, (61.10, 146.12, 84.59)),
+    ("stm_resnet50", {}, 24_035_666, (33.02, 66.04, 43.13)),
+    ("tin_resnet50", {}, 23_895_566, (None, None, None)),
+    ("tsm_mobilenetv2_100", {}, 2_446_766, (2.398, 4.80, None)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options", "params", "gmacs"), COUNTS)
+def test_counts_are_those_of_the_specification(name, options, params, gmacs):
+    net = create_model(name, classes=174, **options)
+    assert net.cost(32).params == params
+    more = MORE_FOR_400[net.head.classifier.in_features]
+    assert create_model(name, classes=400, **options).cost(32).params == params + more
+    for size_px, expected in ((224, gmacs[0]), (256, gmacs[2])):
+        if expected is not None:
+            assert net.cost(size_px).macs / 1e9 == pytest.approx(expected, rel=1e-3)
+    if gmacs[1] is not None:
+        assert net.set_frames(16).cost(224).macs / 1e9 == pytest.approx(gmacs[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_weight_that_depends_on_the_frames_is_counted_for_16_frames():
+    cost = create_model("tam_resnet50", classes=174, frames=16).cost(224)
+    assert cost.params == 25_134_670
+    assert cost.macs / 1e9 == pytest.approx(65.51, rel=1e-3)
+    assert create_model("tam_resnet50", classes=400, frames=16).cost(32).params == 25_597_744
+
+
+# Closed forms of the specification, C channels at the module, T = 8.
+FORMULAS = {
+    "tim": lambda c: 3 * c,
+    "mem": lambda c: 3 * c * c // 8 + 2 * c // 8 + c,
+    "se": lambda c: 2 * c * c // 8 + c // 8 + c,
+    "me": lambda c: 2 * c * (c // 16) + 9 * (c // 16) + 2 * (c // 16) + 2 * c,
+    "tam": lambda c: 2 * 64 + 4 * 8 + 2 * 8 * 3 + c * c + c // 2,
+    "sme": lambda c: 2 * c * (c // 16) + 45 * (c // 16) + 2 * (c // 16) + 2 * c,
+    "cti": lambda c: 3 * (2 * (c // 4) ** 2 + 2 * (c // 4) + 3 * (c // 4)),
+    "nl": lambda c: 2 * c * c + 9 * c // 2,
+    "tconv": lambda c: 3 * c * c,
+}
+
+
+@pytest.mark.parametrize("module", FORMULAS)
+@pytest.mark.parametrize("channels", [64, 256])
+def test_module_parameters_follow_their_closed_form(module, channels):
+    from kinema.temporal import temporal_named
+
+    built = temporal_named(module).build(channels, frames=8, options={})
+    assert sum(p.numel() for p in built.parameters()) == FORMULAS[module](channels)

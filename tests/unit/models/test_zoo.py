@@ -1,0 +1,141 @@
+"""Named networks: mixes, presets, placements, options, and SlowFast."""
+
+import pytest
+import torch
+
+from kinema.errors import OptionError, SiteError, UnknownNameError
+from kinema.models.zoo import create_model
+
+
+def placed(net) -> dict[str, list[str]]:
+    return {str(site): list(site.modules) for site in net.sites() if site.modules}
+
+
+def small(name: str, **options):
+    return create_model(name, classes=3, frames=4, **options)
+
+
+def test_a_mix_runs_its_modules_in_the_order_of_its_name():
+    net = small("mem+tsm_resnet18", stages=(5,))
+    assert net.name == "mem+tsm_resnet18"
+    assert placed(net) == {f"res5.{b} before_conv1": ["mem", "tsm"] for b in (0, 1)}
+    same = small("resnet18", temporal="mem+tsm", stages=(5,))
+    assert same.spec == net.spec
+
+
+def test_families_can_be_mixed():
+    net = small("tim+sme_resnet18", stages=(4,), blocks="first")
+    assert placed(net) == {
+        "res4.0 before_conv1": ["tim"],
+        "res4.0 after_conv1": ["sme", "tim"],
+    }
+
+
+def test_other_names_of_the_literature_build_the_same():
+    assert small("tanet_resnet18").spec == small("tam_resnet18").spec
+    assert small("teinet_resnet18").name == "tei_resnet18"
+
+
+def test_stage_presets():
+    stages = {s.stage for s in small("tei_resnet18", stages="efficient").sites() if s.modules}
+    assert stages == {4, 5}
+    assert small("tei_resnet18", stages="default").spec == small("tei_resnet18").spec
+    with pytest.raises(UnknownNameError, match="Unknown stages 'eficient'. .*'efficient'"):
+        small("tei_resnet18", stages="eficient")
+
+
+@pytest.mark.parametrize("style", "abcd")
+def test_styles_of_the_ta_block_are_positions(style):
+    position = {"a": "before_conv1", "b": "after_conv1", "c": "after_conv2", "d": "before_addition"}
+    net = create_model("tam_resnet50", classes=3, at=style, stages=(5,))
+    assert {s.at for s in net.sites() if s.modules} == {position[style]}
+
+
+def test_non_local_blocks_sit_behind_every_second_block_of_res3_and_res4():
+    net = create_model("tsm_nl_resnet50", classes=3)
+    found = [(s.stage, s.block) for s in net.sites() if "nl" in s.modules]
+    assert found == [(3, 0), (3, 2), (4, 0), (4, 2), (4, 4)]
+
+
+def test_tsm_of_mobilenet_shifts_its_ten_blocks():
+    assert len(placed(small("tsm_mobilenetv2_100"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("tea_resnet18", OptionError, "needs the group of convolutions of a Res2Net block"),
+        ("gst_mobilenetv2_100", OptionError, "splits the channels of an ordinary convolution"),
+        ("gst_res2net50_26w_4s", OptionError, "takes the place of a Conv2d, but .* ScaleConv"),
+        ("nl_inception_v3", SiteError, "inception_v3 has no site 'after_block'"),
+        ("tsmm+tim_resnet18", UnknownNameError, "Unknown network"),
+        ("tin_resnet18", OptionError, "TIN has no causal form"),
+    ],
+)
+def test_what_has_no_meaning_is_a_clear_error(name, error, message):
+    with pytest.raises(error, match=message):
+        small(name, causal=name.startswith("tin"))
+
+
+def test_options_go_to_the_modules_that_know_them():
+    net = small("sme_resnet18", pyramid=1, init="random", stages=(5,))
+    options = {i.module: dict(i.options) for i in net.spec.insertions}
+    assert options == {"sme": {"pyramid": 1}, "tim": {"init": "random"}}
+
+
+def test_networks_whose_weights_know_no_frame_count_run_any():
+    net = small("tim_resnet18").eval()
+    assert net.frame_scores(torch.randn(1, 6, 3, 32, 32)).shape == (1, 6, 3)
+    assert net.frames == 4
+    assert net.set_frames(6)(torch.randn(2, 6, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["tam_resnet18", "tin_resnet18"])
+def test_networks_whose_weights_depend_on_the_frames_refuse_others_and_can_be_resampled(name):
+    net = small(name).eval()
+    x = torch.randn(1, 6, 3, 32, 32)
+    with pytest.raises(OptionError, match="built for 4 frames .* cannot run 6.*--frames 6"):
+        net.frame_scores(x)
+    with pytest.raises(ValueError, match="clips of 4 frames, got 6 .*kinema import --frames 6"):
+        net(x)
+    assert net.frames == 4
+    assert net.interpolate_frames(6)(x).shape == (1, 3)
+    assert net.spec.frames == 6
+
+
+def test_resampled_kernels_of_a_still_clip_stay_what_they_were():
+    module = small("tam_resnet18", stages=(5,), blocks="first").temporal_modules()[0][1].eval()
+    still_BC = torch.rand(2, 512)
+    module.global_branch[1].weight.data.fill_(1.3)
+    # Rows of equal weights: the sums over frames are all that a still clip shows.
+    module.global_branch[0].weight.data.copy_(torch.full((8, 4), 0.25))
+    module.global_branch[3].weight.data.copy_(torch.randn(3, 1).expand(3, 8))
+    before = module.weights(still_BC.unsqueeze(2).expand(-1, -1, 4))[1]
+    module.interpolate_frames(8)
+    after = module.weights(still_BC.unsqueeze(2).expand(-1, -1, 8))[1]
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
+
+
+def test_slowfast_is_built_from_two_pathways():
+    net = create_model("i3d_slowfast_resnet50", classes=3, frames=16).eval()
+    slow = [s for s in net.sites() if s.modules and s.path.startswith("slow.")]
+    fast = [s for s in net.sites() if s.modules and s.path.startswith("fast.")]
+    assert {s.stage for s in slow} == {4, 5}
+    assert (len(slow), len(fast)) == (9, 16)
+    with torch.inference_mode():
+        assert net(torch.randn(1, 16, 3, 32, 32)).shape == (1, 3)
+    frames = {m.frames for n, m in net.temporal_modules() if n.startswith("backbone.slow.")}
+    assert frames == {2}
+    with pytest.raises(OptionError, match="needs a multiple of 8 frames, got 12"):
+        net.set_frames(12)
+    with pytest.raises(OptionError, match=r"needs a multiple of 8 frames .*, got 4"):
+        create_model("tam_slowfast_resnet50", classes=3, frames=4)
+
+
+@pytest.mark.slow
+def test_slowfast_costs_what_its_paper_prints():
+    cost = create_model("i3d_slowfast_resnet50", classes=400, frames=32).cost(256)
+    assert cost.macs / 1e9 == pytest.approx(36.1, abs=0.05)
+    assert cost.params / 1e6 == pytest.approx(34.5, abs=0.05)
+    tam = create_model("tam_slowfast_resnet50", classes=400, frames=32).cost(256)
+    assert tam.macs < cost.macs
