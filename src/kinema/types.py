@@ -243,12 +243,45 @@ class WeightsReport:
 
 @dataclass(frozen=True)
 class SiteCost:
-    """Cost of the temporal modules at one site, for one clip."""
+    """Cost of one temporal module, for one clip.
+
+    Attributes:
+        site: Its name in the backbone.
+        place: Stage, block and position, such as "res4.0 after_conv1"; empty for a part of the
+            backbone itself.
+        module: Its class.
+        params: Its parameters.
+        macs: Its multiply-accumulates.
+    """
 
     site: str
+    place: str
     module: str
     params: int
     macs: int
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far along the clip a network sees.
+
+    Attributes:
+        look_back: Past frames that a frame's scores depend on; None for the whole clip. Summed
+            over the modules, as if each worked on the result of the one before it.
+        look_ahead: The same for future frames.
+        frames_in_weights: Whether a weight's shape depends on the number of frames.
+    """
+
+    look_back: int | None
+    look_ahead: int | None
+    frames_in_weights: bool
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Frames that one frame's scores depend on; None for the whole clip."""
+        if self.look_back is None or self.look_ahead is None:
+            return None
+        return self.look_back + 1 + self.look_ahead
 
 
 @dataclass(frozen=True)

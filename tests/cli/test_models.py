@@ -8,7 +8,7 @@ def test_lists_networks_modules_and_backbones(kinema):
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert set(package.list_models()) <= set(lines)
-    assert "Temporal modules: tim, tsm" in answer.out
+    assert f"Temporal modules: {', '.join(package.list_temporal())}" in answer.out
     assert "resnext50_32x4d" in answer.out.split("Backbones:")[1]
 
 
@@ -52,5 +52,32 @@ def test_describe_counts_what_python_counts(kinema):
 def test_describe_without_modules_has_no_table(kinema):
     answer = kinema("describe", "tsn_resnet18", "--size", 64)
     assert answer.code == 0
-    assert "Sites in use" not in answer.out
+    assert "Temporal modules" not in answer.out
     assert "of them temporal 0" in answer.out
+    assert "Sees            1 frame: 0 back, 0 ahead" in answer.out
+
+
+def test_describe_takes_every_choice_of_a_network(kinema):
+    words = ("describe", "tam_resnet18", "--size", 32, "--blocks", 2, "--at", "a")
+    answer = kinema(*words, "--option", "beta=8", "--option", "kernel=5")
+    assert "res5.0 before_conv1" in answer.out
+    assert "Sees            the whole clip" in answer.out
+    assert "Runs            only 8 frames" in answer.out
+    words = ("describe", "tei_resnet18", "--size", 32, "--stages", "efficient", "--blocks", "first")
+    document = kinema(*words, "--json").document
+    assert [m["place"] for m in document["modules"]] == [
+        f"res{stage}.0 before_conv1" for stage in (4, 4, 5, 5)
+    ]
+    assert (document["look_back"], document["look_ahead"]) == (2, 4)
+    assert (document["receptive_field"], document["frames_in_weights"]) == (7, False)
+    causal = kinema("describe", "tsm_resnet18", "--size", 32, "--causal", "--json").document
+    assert (causal["look_back"], causal["look_ahead"]) == (8, 0)
+
+
+def test_describe_names_what_it_cannot_read(kinema):
+    answer = kinema("describe", "tim_resnet18", "--option", "init")
+    assert (answer.code, "expected key=value such as ratio=0.5" in answer.err) == (2, True)
+    answer = kinema("describe", "tim_resnet18", "--option", "init=partshift")
+    assert (answer.code, "Did you mean 'part_shift'" in answer.err) == (1, True)
+    answer = kinema("describe", "tim_resnet18", "--blocks", "0,x")
+    assert (answer.code, "expected numbers such as 4,5" in answer.err) == (2, True)

@@ -1,7 +1,8 @@
 """`kinema describe`: what a network is made of and costs."""
 
+import tomllib
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,8 +18,16 @@ def describe(
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 400,
     frames: Annotated[int, typer.Option(help="Frames of a clip.", min=1)] = 8,
     size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=16)] = 224,
+    at: Annotated[str | None, typer.Option(help="Position inside the blocks, such as b.")] = None,
     stages: Annotated[
-        str | None, typer.Option(help="Stages that get the temporal module, such as 4,5.")
+        str | None, typer.Option(help="Stages with the temporal module: 4,5 or efficient.")
+    ] = None,
+    blocks: Annotated[
+        str | None, typer.Option(help="Blocks: all, first, even, a number of blocks, or 0,1.")
+    ] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="No frame looks ahead.")] = False,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the module, such as ratio=0.5.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -28,7 +37,16 @@ def describe(
     """
     from kinema.models.zoo import create_model
 
-    net = create_model(model, classes=classes, frames=frames, stages=_numbers(stages))
+    net = create_model(
+        model,
+        classes=classes,
+        frames=frames,
+        at=at,
+        stages=_stages(stages),
+        blocks=_blocks(blocks),
+        causal=causal,
+        **_options(option or []),
+    )
     cost = net.cost(size)
     if as_json:
         print_json(_document(net, cost))
@@ -36,14 +54,36 @@ def describe(
         _print(net, cost)
 
 
-def _numbers(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
+def _stages(text: str | None) -> tuple[int, ...] | str | None:
+    return text if text is None or text.isalpha() else _numbers(text, "--stages")
+
+
+def _blocks(text: str | None) -> tuple[int, ...] | str | int | None:
+    if text is None or text.replace("_", "").isalpha():
+        return text
+    return _numbers(text, "--blocks") if "," in text else _numbers(text, "--blocks")[0]
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    """`key=value` words, the values as in TOML; a value that is not TOML is text."""
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not (key.isidentifier() and equals):
+            raise typer.BadParameter(
+                f"expected key=value such as ratio=0.5, got {word!r}", param_hint="--option"
+            )
+        try:
+            options[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = text
+    return options
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise typer.BadParameter(
-            f"expected numbers such as 4,5, got {text!r}", param_hint="--stages"
-        )
+        raise typer.BadParameter(f"expected numbers such as 4,5, got {text!r}", param_hint=option)
     return tuple(int(part) for part in parts)
 
 
@@ -56,6 +96,10 @@ def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
         "temporal_macs": cost.temporal_macs,
         "frames": cost.frames,
         "size_px": cost.size_px,
+        "receptive_field": net.reach.receptive_field,
+        "look_back": net.reach.look_back,
+        "look_ahead": net.reach.look_ahead,
+        "frames_in_weights": net.reach.frames_in_weights,
         "sites": [
             {
                 "stage": site.stage,
@@ -76,21 +120,37 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
     out = results()
     out.print(net.name, style="bold", end="  ")
     out.print(f"{net.classes} classes, {cost.frames} frames of {cost.size_px} x {cost.size_px} px")
-    out.print(f"Parameters  {cost.params:>16,}  of them temporal {cost.temporal_params:,}")
-    out.print(f"MACs        {cost.macs:>16,}  of them temporal {cost.temporal_macs:,}")
-    table = Table("stage", "block", "position", "channels", "modules", title="Sites in use")
-    sites = net.sites()
-    for site in sites:
-        if site.modules:
-            table.add_row(
-                f"res{site.stage}",
-                str(site.block),
-                site.at,
-                str(site.channels),
-                ", ".join(site.modules),
-            )
+    for title, total, temporal in (
+        ("Parameters", cost.params, cost.temporal_params),
+        ("MACs", cost.macs, cost.temporal_macs),
+    ):
+        share = f"{temporal:,} ({temporal / total:.2%})"
+        out.print(f"{title:<16}{total:>16,}  of them temporal {share}")
+    _print_reach(net)
+    table = Table("site", "module", title="Temporal modules")
+    table.add_column("parameters", justify="right")
+    table.add_column("MACs", justify="right")
+    for module in cost.sites:
+        place = module.place or module.site
+        table.add_row(place, module.module, f"{module.params:,}", f"{module.macs:,}")
     if table.rows:
         out.print(table)
+    sites = net.sites()
     positions = dict.fromkeys(site.at for site in sites)
     out.print(f"{len(sites)} sites at the positions: {', '.join(positions) or 'none'}")
-    out.print("MACs count convolutions, linear layers and matrix products of one view.")
+    out.print(
+        "MACs of one view: convolutions, linear layers, matrix products (attention too) and "
+        "dynamic kernels."
+    )
+
+
+def _print_reach(net: "VideoNetwork") -> None:
+    out, reach = results(), net.reach
+    if reach.receptive_field is None:
+        field = "the whole clip" + ("" if reach.look_ahead is None else ", never ahead")
+    else:
+        frames = "1 frame" if reach.receptive_field == 1 else f"{reach.receptive_field} frames"
+        field = f"{frames}: {reach.look_back} back, {reach.look_ahead} ahead"
+    out.print(f"{'Sees':<16}{field}")
+    fixed = f"only {net.frames} frames" if reach.frames_in_weights else "any number of frames"
+    out.print(f"{'Runs':<16}{fixed}")

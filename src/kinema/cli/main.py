@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,8 @@ from kinema.cli import (
 from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
 
+# The environment variable of --plugin: files separated by spaces.
+PLUGINS = "KINEMA_PLUGINS"
 # The exit code of a program that Ctrl-C has stopped.
 INTERRUPTED = 130
 
@@ -45,12 +48,23 @@ def kinema(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file with temporal modules of your own.", envvar=PLUGINS),
+    ] = None,
 ) -> None:
     """Action recognition in video: train, evaluate and predict.
 
     Start with [bold]kinema quickstart[/bold]. Results go to stdout, messages to stderr. Exit codes:
     0 done, 1 something failed, 2 wrong use. KINEMA_DEBUG=1 shows where an error arose.
     """
+    if plugin:
+        from kinema.temporal.plugin import load_plugin
+
+        for file in plugin:
+            load_plugin(file)
+        # For the processes that training starts.
+        os.environ[PLUGINS] = " ".join(str(file.resolve()) for file in plugin)
 
 
 app.command("quickstart")(quickstart.quickstart)

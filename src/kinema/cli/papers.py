@@ -24,8 +24,8 @@ def papers(
 ) -> None:
     """Show the papers' parameters and GFLOPs beside the counted ones.
 
-    A figure is met when the counted number rounds to it. Then follow the points that the
-    papers leave open, and what kinema does about them.
+    A figure is met when the counted number rounds to it. Then follow the
+    points that the papers leave open, and what kinema does about them.
 
     Example: kinema papers 'te?_*'
     """
@@ -123,7 +123,7 @@ def _source_table(comparisons: Sequence["Comparison"], notes: list[str]) -> "Tab
     table.add_column("clip", width=11)
     table.add_column("figure", width=6)
     table.add_column("paper", justify="right", width=6)
-    table.add_column("counted", justify="right", width=7)
+    table.add_column("counted", justify="right", width=8)
     table.add_column("verdict", width=11)
     table.add_column("", justify="right", width=2)
     for comparison in comparisons:

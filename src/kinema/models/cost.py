@@ -1,14 +1,14 @@
 """Parameters and multiply-accumulates of a network and of its temporal modules."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.temporal import TemporalModule
-from kinema.types import Cost, SiteCost
+from kinema.types import Cost, Reach, SiteCost
 
 
 def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
@@ -21,7 +21,19 @@ def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
     return found
 
 
-def count_cost(net: nn.Module, *, frames: int, size_px: int) -> Cost:
+def count_reach(net: nn.Module, strides: Mapping[str, int]) -> Reach:
+    """Adds up what the temporal modules see; `strides` are the frames for one frame at each."""
+    modules = outermost(net)
+    back = [None if m.look_back is None else m.look_back * strides[n] for n, m in modules]
+    ahead = [None if m.look_ahead is None else m.look_ahead * strides[n] for n, m in modules]
+    return Reach(
+        look_back=None if None in back else sum(b for b in back if b is not None),
+        look_ahead=None if None in ahead else sum(a for a in ahead if a is not None),
+        frames_in_weights=any(module.frames_in_weights for _, module in modules),
+    )
+
+
+def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str, str]) -> Cost:
     """Counts one clip of `frames` frames of `size_px` x `size_px` pixels.
 
     A MAC is one multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's
@@ -42,6 +54,7 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int) -> Cost:
     sites = tuple(
         SiteCost(
             site=name.removeprefix("backbone."),
+            place=places.get(name, ""),
             module=type(module).__name__,
             params=_params(module),
             macs=flops.get(f"{root}.{name}", 0) // 2 + dynamic[name],

@@ -13,10 +13,10 @@ from torch import nn
 from kinema.errors import InputShapeError, OptionError, SiteError
 from kinema.models.backbones import build_backbone
 from kinema.models.consensus import ConsensusHead, average_consensus
-from kinema.models.cost import count_cost, outermost
+from kinema.models.cost import count_cost, count_reach, outermost
 from kinema.models.sites import Blocks, Site, SiteMap
 from kinema.temporal import Position, TemporalModule, position_named, temporal_named
-from kinema.types import Cost, WeightsReport
+from kinema.types import Cost, Reach, WeightsReport
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,18 @@ class VideoNetwork(nn.Module):
 
     def cost(self, size: int = 224) -> Cost:
         """Parameters and multiply-accumulates of one clip of `size` x `size` pixels."""
-        return count_cost(self, frames=self.frames, size_px=size)
+        at_site = {id(module): str(site) for site, module in self._site_map.inserted()}
+        places = {name: at_site.get(id(module), "") for name, module in self.temporal_modules()}
+        return count_cost(self, frames=self.frames, size_px=size, places=places)
+
+    @property
+    def reach(self) -> Reach:
+        """How far along the clip the network sees, and whether its weights depend on T."""
+        strides = {
+            name: self.facts.stride_at(name.removeprefix("backbone."))
+            for name, _ in self.temporal_modules()
+        }
+        return count_reach(self, strides)
 
     def forward(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores clips.

@@ -148,6 +148,10 @@ class SiteMap:
             )
         return chosen
 
+    def inserted(self) -> list[tuple[Site, TemporalModule]]:
+        """Every module that is in a site, from input to output."""
+        return [(place.site, m) for place in self._places for m in _found_in(place).values()]
+
     def insert(
         self,
         entry: TemporalEntry,
@@ -251,12 +255,19 @@ def _width(layer: nn.Module, end: Literal["in", "out"]) -> int:
 
 
 def _modules_in(place: _Place) -> tuple[str, ...]:
+    return tuple(_found_in(place))
+
+
+def _found_in(place: _Place) -> dict[str, TemporalModule]:
+    """The temporal modules of a site by name, in the order they run."""
     host = place.layer
     if not isinstance(host, SiteLayer):
-        return ()
+        return {}
     if place.side == "instead":
-        return (host.replaced_by,) if host.replaced else ()
-    return tuple((host.before if place.side == "before" else host.after).keys())
+        found = {host.replaced_by: host.layer} if host.replaced else {}
+    else:
+        found = dict((host.before if place.side == "before" else host.after).items())
+    return {name: m for name, m in found.items() if isinstance(m, TemporalModule)}
 
 
 def _build(

@@ -226,7 +226,8 @@ def temporal_named(name: str) -> TemporalEntry:
     """
     if name not in _REGISTRY:
         raise UnknownNameError(
-            f"Unknown temporal module {name!r}. " + did_you_mean(name, _REGISTRY)
+            f"Unknown temporal module {name!r}. {did_you_mean(name, _REGISTRY)} A module of your "
+            "own needs its file: kinema --plugin FILE.py, or import it in Python."
         )
     return _REGISTRY[name]
 

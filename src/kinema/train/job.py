@@ -155,6 +155,7 @@ def build_network(
         blocks=settings.blocks,
         at=settings.at,
         dropout=settings.dropout,
+        causal=settings.causal,
         **settings.options,
     )
 

@@ -33,10 +33,12 @@ class ModelSettings(Section):
     Attributes:
         frames: T, frames of one clip.
         weights: "imagenet" or the path of a weight file or model folder; left out: random.
-        stages: Stages that get the temporal module; left out: all that have sites.
-        blocks: "all", "first", block numbers, or block numbers by stage; left out: the paper's.
+        stages: Stages that get the temporal module, or "efficient"; left out: all that have sites.
+        blocks: "all", "first", "even", a number of blocks counted from the output, block numbers,
+            or block numbers by stage; left out: the paper's.
         at: Position inside the block; left out: that of the module's paper.
         dropout: Rate before the classifier.
+        causal: No frame looks ahead.
         options: Options of the temporal module.
     """
 
@@ -45,10 +47,11 @@ class ModelSettings(Section):
     temporal: str | None = None
     frames: PositiveInt = 8
     weights: str | None = None
-    stages: tuple[int, ...] | None = None
-    blocks: str | tuple[int, ...] | dict[int, tuple[int, ...]] | None = None
+    stages: tuple[int, ...] | str | None = None
+    blocks: str | int | tuple[int, ...] | dict[int, tuple[int, ...]] | None = None
     at: str | None = None
     dropout: Share = 0.5
+    causal: bool = False
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")

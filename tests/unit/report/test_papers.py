@@ -114,9 +114,9 @@ def test_linear_layers_and_biases_can_count_more():
 def test_products_can_be_left_out():
     half, none, without = compare(
         [
-            small("tsi_resnet18", rule=CountingRule("", products=0.5)),
-            small("tsi_resnet18", rule=CountingRule("", products=0)),
-            small("tsi_resnet18", options={"alignment": False}),
+            small("tsi_test_resnet", rule=CountingRule("", products=0.5)),
+            small("tsi_test_resnet", rule=CountingRule("", products=0)),
+            small("tsi_test_resnet", options={"alignment": False}),
         ]
     )
     assert half.by_rule is not None

@@ -1,0 +1,77 @@
+"""`kinema import`: published files and our own checkpoints through the real command."""
+
+import json
+
+import pytest
+import torch
+
+import kinema as package
+from kinema.models.saved import load_saved
+
+
+@pytest.fixture
+def image_weights(tmp_path):
+    """An image network's weights as timm and torchvision publish them."""
+    import timm
+
+    file = tmp_path / "resnet18.pth"
+    torch.save(timm.create_model("resnet18", num_classes=10).state_dict(), file)
+    return file
+
+
+def test_a_published_file_becomes_a_checkpoint(kinema, image_weights, tmp_path):
+    out = tmp_path / "tsm"
+    words = ("import", image_weights, "--model", "tsm_resnet18", "--frames", 16, "--dense")
+    document = kinema(*words, "--out", out, "--json").document
+    assert document["matched"] == 102
+    assert (document["unused"], document["missing"]) == ([], [])
+    saved = load_saved(out)
+    assert (saved.net.name, saved.net.frames, saved.preprocessing.sampling) == (
+        "tsm_resnet18",
+        16,
+        "dense",
+    )
+    assert saved.labels == tuple("0123456789")
+    # Nothing is overwritten.
+    answer = kinema(*words, "--out", out)
+    assert (answer.code, f"{out} already exists" in answer.err) == (1, True)
+
+
+def test_a_new_classifier_on_image_weights(kinema, image_weights, tmp_path):
+    words = ("import", image_weights, "--model", "gst_resnet18", "--out", tmp_path / "gst")
+    document = kinema(*words, "--classes", 27, "--labels", "jester", "--json").document
+    assert document["unused"] == ["fc.bias", "fc.weight"]
+    assert sum(name.endswith("temporal") for name in document["missing"]) == 8
+    assert all(name.endswith("spatial.weight") for name in document["derived"])
+    assert load_saved(tmp_path / "gst").labels[0] == "Swiping Left"
+
+
+def test_a_file_of_another_network_lists_what_is_left(kinema, image_weights, tmp_path):
+    words = ("import", image_weights, "--model", "tei_resnet18", "--out", tmp_path / "tei")
+    answer = kinema(*words)
+    assert answer.code == 1
+    assert "56 tensors of the network are not filled: backbone.layer1.0.conv1.before" in answer.err
+    assert not (tmp_path / "tei").exists()
+    listed = json.loads(kinema(*words, "--json").out)
+    assert (len(listed["missing"]), listed["unused"]) == (56, [])
+
+
+def test_a_checkpoint_of_ours_gets_another_number_of_frames(kinema, tmp_path):
+    net = package.create_model("tam_resnet18", classes=3, frames=4)
+    package.save(net, tmp_path / "four", labels=["a", "b", "c"])
+    out = tmp_path / "eight"
+    answer = kinema("import", tmp_path / "four", "--frames", 8, "--out", out)
+    assert answer.code == 0, answer.err
+    saved = load_saved(out)
+    assert (saved.net.frames, saved.preprocessing.frames, saved.labels) == (8, 8, ("a", "b", "c"))
+    assert saved.net(torch.randn(1, 8, 3, 32, 32)).shape == (1, 3)
+
+
+def test_wrong_use_is_named(kinema, image_weights, tmp_path):
+    answer = kinema("import", image_weights, "--out", tmp_path / "x")
+    assert (answer.code, "name the network that the file was trained as" in answer.err) == (2, True)
+    words = ("import", image_weights, "--model", "tsn_resnet18", "--out", tmp_path / "x")
+    answer = kinema(*words, "--labels", "kinetics40")
+    assert (answer.code, "Lists that come with kinema: diving48" in answer.err) == (1, True)
+    answer = kinema(*words, "--labels", "jester")
+    assert (answer.code, "has 10 classes, but 27 class names" in answer.err) == (1, True)
