@@ -299,7 +299,20 @@ def test_temporal_parts_start_as_shifts(case, part, init, causal):
     assert torch.equal(oracles.depthwise(x, weight, causal=causal), wanted)
 
 
-def test_replaced_convolutions_start_from_its_weight():
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("ratio", [1 / 8, 1 / 4, 1 / 2, 0.75])
+def test_gtes_shift_starts_by_moving_one_channel_to_each_output(ratio, causal):
+    count = int(ratio * 32)
+    conv = nn.Conv2d(32, 32, 3, padding=1, bias=False)
+    weight = GTE(conv, frames=4, ratio=ratio, causal=causal).lts
+    sources = [16 - count + o if count <= 16 else o % 16 for o in range(count)]
+    reads = [-1] * count if causal else oracles.offsets("half_shift", count)
+    x = torch.randn(2, 4, 16, 3, 2)
+    got = oracles.dense(x, weight.unsqueeze(-1), causal=causal)
+    assert torch.equal(got, oracles.moved(x[:, :, sources], reads))
+
+
+def test_replaced_convolutions_start_from_their_weight():
     weight = torch.randn(48, 32, 3, 3)
     conv = nn.Conv2d(32, 48, 3, padding=1, bias=False)
     conv.weight = nn.Parameter(weight)

@@ -21,7 +21,8 @@ FormatOption = Annotated[
     ),
 ]
 ClassesOption = Annotated[
-    Path | None, typer.Option(help="File with the class names, for formats without them.")
+    Path | None,
+    typer.Option(help="Class names where the format has none: file, kinetics400 ..."),
 ]
 
 

@@ -166,6 +166,11 @@ class GTE(TemporalModule):
                 f"GTE ratio must leave temporal and spatial channels of {conv.out_channels}, "
                 f"got {ratio}."
             )
+        if temporal_out > conv.in_channels:
+            raise OptionError(
+                f"GTE ratio {ratio} makes {temporal_out} temporal channels out of a convolution of "
+                f"{conv.in_channels}; use a smaller ratio."
+            )
         self.share = conv.in_channels // 2
         right = conv.in_channels - self.share
         self.spatial = _sliced(

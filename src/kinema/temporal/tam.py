@@ -71,13 +71,17 @@ class TAM(TemporalModule):
         _check(alpha=alpha, kernel=kernel, branches=branches)
         if window is not None and not causal:
             raise OptionError("TAM window is for causal=True; otherwise it sees the whole clip.")
+        if reverse and branches != "both":
+            raise OptionError("TAM reverse needs branches='both': it changes their order.")
         whole = branches != "local"
         near = reach(kernel if whole else 3, causal=causal)
         seen = window or frames
-        back = max(seen - 1, near["look_back"] + 2)
+        gated_back = near["look_back"] + (2 if branches == "both" else 0)
         super().__init__(
             frames=frames,
-            look_back=(back if causal else None) if whole else near["look_back"],
+            look_back=(max(seen - 1, gated_back) if causal else None)
+            if whole
+            else near["look_back"],
             look_ahead=near["look_ahead"] if causal or not whole else None,
             causal=causal,
         )

@@ -8,7 +8,7 @@ from torch import nn
 from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
-from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.kernels.neighbours import pairs, place_pairs, spatial_mean
 from kinema.temporal.se import reduced
 
 Transform = Literal["next", "both", "none"]
@@ -86,16 +86,11 @@ class ME(TemporalModule):
         if self.transform_of == "both":
             reduced_NDHW = transformed_NDHW
         # The mean of a difference is the difference of the means: no difference map is stored.
-        # In float32, because half precision would lose the small difference of two means.
-        present, _ = pairs(_pooled(reduced_NDHW), self.frames)
-        _, following = pairs(_pooled(transformed_NDHW), self.frames)
+        present, _ = pairs(spatial_mean(reduced_NDHW), self.frames)
+        _, following = pairs(spatial_mean(transformed_NDHW), self.frames)
         motion_ND11 = place_pairs(following - present, causal=self.causal).to(x_NCHW.dtype)
         gate_NC11 = self.expand(motion_ND11)
         return x_NCHW * (1 + self.gate_scale * (torch.sigmoid(gate_NC11) - 0.5))
-
-
-def _pooled(x_NCHW: torch.Tensor) -> torch.Tensor:
-    return x_NCHW.mean((2, 3), keepdim=True, dtype=torch.float32)
 
 
 @runtime_checkable

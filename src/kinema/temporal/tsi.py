@@ -11,7 +11,7 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import Position, TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.inflated import plain_conv
-from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.kernels.neighbours import pairs, place_pairs, spatial_mean
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import conv1x1, depthwise3x3
 
@@ -83,10 +83,9 @@ class SME(TemporalModule):
         for conv in self.pyramid[1:]:
             levels.append(conv(levels[-1] + following))
         if self.channel_attention:
-            # The mean of the differences is the difference of the means, taken in float32.
-            means = [level.mean((2, 3), keepdim=True, dtype=torch.float32) for level in levels]
-            base = present.mean((2, 3), keepdim=True, dtype=torch.float32)
-            motion = torch.stack(means).sum(0) - len(levels) * base
+            # The mean of the differences is the difference of the means.
+            means = torch.stack([spatial_mean(level) for level in levels])
+            motion = means.sum(0) - len(levels) * spatial_mean(present)
         else:
             motion = torch.stack(levels).sum(0) - len(levels) * present
         motion_BPDHW = torch.unflatten(motion.to(x_NCHW.dtype), 0, (clips, -1))

@@ -73,7 +73,8 @@ class DataSettings(Section):
         root: Folder that the paths in the annotations are relative to; left out: the folder of
             the annotation file, or the class folder itself.
         val_root: The same for `val`, where it differs.
-        classes: File with the class names, for formats that do not hold them.
+        classes: File with the class names, for formats that do not hold them, or the name of a
+            list that comes with kinema, such as "something_v2".
         split: Split number, for formats that hold several (HMDB51).
         unreadable: "error" stops at a video that cannot be read, "skip" leaves it out and counts.
         workers: Processes that load videos; 0 loads in the training process.
