@@ -49,9 +49,11 @@ def made(name: str, **options) -> tuple[torch.nn.Module, torch.Tensor]:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
     for _, module in net.temporal_modules():  # and some modules as the identity
-        for parameter in module.parameters():
+        for key, parameter in module.named_parameters():
             if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.1)
+                torch.nn.init.normal_(parameter, std=0.02)
+            if key.startswith(("theta", "phi")):  # an unscaled softmax amplifies rounding
+                parameter.data *= 0.1
     size = 96 if "inception" in name else 64
     x = torch.randn(2, FRAMES, 3, size, size)
     _calibrate(net, x)
@@ -67,6 +69,11 @@ def _calibrate(net: torch.nn.Module, x: torch.Tensor) -> None:
         net.train()(x)
     for norm in norms:
         norm.momentum = 0.1
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference, relative to the largest score."""
+    return float((a - b).abs().max() / a.abs().max())
 
 
 @networks
@@ -87,7 +94,7 @@ def test_a_clip_does_not_depend_on_the_others_of_its_batch(name):
     net, x = made(name)
     with torch.inference_mode():
         together, alone = net.eval()(x), net(x[:1])
-    torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-3)
+    assert difference(together[:1], alone) < 2e-3
 
 
 @networks
@@ -95,11 +102,10 @@ def test_the_order_of_the_frames_matters_where_it_should(name):
     net, x = made(name)
     with torch.inference_mode():
         ordered, mixed = net.eval()(x), net(x[:, [2, 0, 3, 1]])
-    difference = (ordered - mixed).abs().max() / ordered.abs().max()
     if _split(name)[0] in ORDER_BLIND:
-        assert difference < 2e-4
+        assert difference(ordered, mixed) < 2e-3
     else:
-        assert difference > 1e-3
+        assert difference(ordered, mixed) > 5e-3
 
 
 @networks
@@ -108,7 +114,7 @@ def test_memory_layout_does_not_change_the_scores(name):
     with torch.inference_mode():
         fast = net.eval()(x)
         net.channels_last = False
-        torch.testing.assert_close(net(x), fast, rtol=1e-3, atol=1e-3)
+        assert difference(net(x), fast) < 2e-3
 
 
 @networks
