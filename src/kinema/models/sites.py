@@ -16,6 +16,7 @@ from kinema.errors import OptionError, SiteError
 from kinema.models.backbones import Backbone
 from kinema.models.blocks import Block, find_blocks, owner_of
 from kinema.temporal import POSITIONS, Position, TemporalEntry, TemporalModule
+from kinema.temporal.sequence import run_in_order
 
 Side = Literal["before", "after", "instead"]
 
@@ -43,12 +44,10 @@ class SiteLayer(nn.Module):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Runs the modules in front, the layer, and the modules behind."""
-        for module in self.before.values():
-            x_NCHW = module(x_NCHW)
+        if self.before:
+            x_NCHW = run_in_order(self.before.values(), x_NCHW)
         x_NCHW = self.layer(x_NCHW)
-        for module in self.after.values():
-            x_NCHW = module(x_NCHW)
-        return x_NCHW
+        return run_in_order(self.after.values(), x_NCHW) if self.after else x_NCHW
 
     @property
     def empty(self) -> bool:

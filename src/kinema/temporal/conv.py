@@ -10,6 +10,7 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dense import conv_time
 from kinema.temporal.kernels.depthwise import depthwise
+from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 
 TemporalInit = Literal[
@@ -131,6 +132,14 @@ class TIM(TemporalModule):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
         return depthwise(x_NCHW, self.weight, self.frames, causal=self.causal)
+
+    def gated(self, x_NCHW: torch.Tensor, factors_NC: torch.Tensor) -> torch.Tensor:
+        """The same on x times the factors of its channels, without a pass for the product."""
+        factors_BCT = torch.unflatten(factors_NC, 0, (-1, self.frames)).transpose(1, 2)
+        taps = self.weight.shape[2]
+        padded = F.pad(factors_BCT, time_padding(taps, causal=self.causal))
+        kernels_BCTK = padded.unfold(2, taps, 1) * self.weight[:, 0, :, 0].unsqueeze(1)
+        return dynamic(x_NCHW, kernels_BCTK, self.frames, causal=self.causal)
 
     def extra_repr(self) -> str:
         """Shown in the printed network."""

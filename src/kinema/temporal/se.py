@@ -1,10 +1,13 @@
-"""SE: squeeze and excitation, per frame."""
+"""Channel gates: what they share, and SE, squeeze and excitation of every frame."""
+
+from abc import abstractmethod
 
 import torch
 from torch import nn
 
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.gate import gate, spatial_mean
 
 
 def reduced(channels: int, reduction: int) -> int:
@@ -22,8 +25,20 @@ def reduced(channels: int, reduction: int) -> int:
     return width
 
 
+class ChannelGate(TemporalModule):
+    """A module that multiplies every channel of every frame by a factor of its own."""
+
+    @abstractmethod
+    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C): the factors."""
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """Scales the channels: (N, C, H, W) -> (N, C, H, W)."""
+        return gate(x_NCHW, self.factors(x_NCHW))
+
+
 @register("se", at="before_conv1")
-class SE(TemporalModule):
+class SE(ChannelGate):
     """Squeeze and excitation (Hu et al., CVPR 2018) of every frame by itself.
 
     It mixes no frames: it is the comparison that TEINet (section 4.3, SE+TIM) and TAM
@@ -55,8 +70,7 @@ class SE(TemporalModule):
         self.squeeze = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Scales the channels of every frame: (N, C, H, W) -> (N, C, H, W)."""
-        squeezed_ND = torch.relu(self.squeeze(x_NCHW.mean((2, 3))))
-        gate_NC = torch.sigmoid(self.expand(squeezed_ND))
-        return x_NCHW * gate_NC[:, :, None, None]
+    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C): a sigmoid of two layers on the frame's means."""
+        means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
+        return torch.sigmoid(self.expand(torch.relu(self.squeeze(means_NC))))

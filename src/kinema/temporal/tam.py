@@ -10,6 +10,7 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import reach
 from kinema.temporal.kernels.dynamic import dynamic
+from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.layout import time_padding
 from kinema.temporal.se import reduced
 
@@ -95,12 +96,12 @@ class TAM(TemporalModule):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Gates and convolves adaptively: (N, C, H, W) -> (N, C, H, W)."""
-        pooled_BTC = torch.unflatten(x_NCHW.mean((2, 3)), 0, (-1, self.frames))
+        means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
+        pooled_BTC = torch.unflatten(means_NC, 0, (-1, self.frames))
         gate_BCT, kernels_BCTK = self.weights(pooled_BTC.transpose(1, 2))
         if kernels_BCTK is None:
             assert gate_BCT is not None
-            gate_NC = gate_BCT.transpose(1, 2).flatten(0, 1).to(x_NCHW.dtype)
-            return x_NCHW * gate_NC[:, :, None, None]
+            return gate(x_NCHW, gate_BCT.transpose(1, 2).flatten(0, 1))
         if gate_BCT is not None:
             kernels_BCTK = kernels_BCTK * self._gate_of_taps(gate_BCT)
         return dynamic(x_NCHW, kernels_BCTK.to(x_NCHW.dtype), self.frames, causal=self.causal)

@@ -8,8 +8,9 @@ from torch import nn
 from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
-from kinema.temporal.kernels.neighbours import pairs, place_pairs, spatial_mean
-from kinema.temporal.se import reduced
+from kinema.temporal.kernels.gate import spatial_mean
+from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.se import ChannelGate, reduced
 
 Transform = Literal["next", "both", "none"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
@@ -30,7 +31,7 @@ def depthwise3x3(channels: int) -> nn.Conv2d:
 
 
 @register("me", at="after_conv1")
-class ME(TemporalModule):
+class ME(ChannelGate):
     """Motion excitation (TEA: Li et al., CVPR 2020, arXiv 2004.01398, eq. 2-7).
 
     The difference between the reduced frame and the transformed, reduced next frame is pooled,
@@ -79,8 +80,8 @@ class ME(TemporalModule):
         self.transform = nn.Identity() if transform == "none" else depthwise3x3(width)
         self.expand = nn.Sequential(conv1x1(width, channels), nn.BatchNorm2d(channels))
 
-    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Excites the channels that move: (N, C, H, W) -> (N, C, H, W)."""
+    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C): one plus the excitation."""
         reduced_NDHW = self.reduce(x_NCHW)
         transformed_NDHW = self.transform(reduced_NDHW)
         if self.transform_of == "both":
@@ -88,9 +89,9 @@ class ME(TemporalModule):
         # The mean of a difference is the difference of the means: no difference map is stored.
         present, _ = pairs(spatial_mean(reduced_NDHW), self.frames)
         _, following = pairs(spatial_mean(transformed_NDHW), self.frames)
-        motion_ND11 = place_pairs(following - present, causal=self.causal).to(x_NCHW.dtype)
-        gate_NC11 = self.expand(motion_ND11)
-        return x_NCHW * (1 + self.gate_scale * (torch.sigmoid(gate_NC11) - 0.5))
+        motion_ND = place_pairs(following - present, causal=self.causal).to(x_NCHW.dtype)
+        gate_NC11 = self.expand(motion_ND[:, :, None, None])
+        return 1 + self.gate_scale * (torch.sigmoid(gate_NC11.flatten(1)) - 0.5)
 
 
 @runtime_checkable

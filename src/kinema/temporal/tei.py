@@ -3,13 +3,14 @@
 import torch
 from torch import nn
 
-from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.base import register
+from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.kernels.neighbours import pairs
-from kinema.temporal.se import reduced
+from kinema.temporal.se import ChannelGate, reduced
 
 
 @register("mem", at="before_conv1")
-class MEM(TemporalModule):
+class MEM(ChannelGate):
     """Motion enhanced module (TEINet: Liu et al., AAAI 2020, arXiv 1911.09435, eq. 1-3).
 
     Channels are scaled by a sigmoid of the difference between the pooled frame and the pooled
@@ -40,14 +41,13 @@ class MEM(TemporalModule):
         self.reduce_other = nn.Linear(channels, width)
         self.restore = nn.Linear(width, channels)
 
-    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Scales channels by their motion: (N, C, H, W) -> (N, C, H, W)."""
-        pooled_NC = x_NCHW.mean((2, 3))
+    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C): eq. 1-2, one for the frame without a neighbour."""
+        pooled_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         earlier_BPC, later_BPC = pairs(pooled_NC, self.frames)
         present, other = (later_BPC, earlier_BPC) if self.causal else (earlier_BPC, later_BPC)
         motion_BPD = self.reduce_present(present) - self.reduce_other(other)
         gate_BPC = torch.sigmoid(self.restore(motion_BPD))
         ones_B1C = gate_BPC.new_ones((gate_BPC.shape[0], 1, gate_BPC.shape[2]))
         parts = (ones_B1C, gate_BPC) if self.causal else (gate_BPC, ones_B1C)
-        gate_NC = torch.cat(parts, 1).flatten(0, 1)
-        return x_NCHW * gate_NC[:, :, None, None]
+        return torch.cat(parts, 1).flatten(0, 1)

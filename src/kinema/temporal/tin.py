@@ -6,6 +6,7 @@ from torch import nn
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dynamic import dynamic
+from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.tam import resampled, resampled_values
 
 # One layer's bias that makes the first offset 4 (sigmoid(0.5108) - 0.5) = 0.5 of a frame.
@@ -55,7 +56,8 @@ class TIN(TemporalModule):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Interlaces the first channels: (N, C, H, W) -> (N, C, H, W)."""
         moving_NCHW = x_NCHW[:, : 4 * self.group]
-        pooled_BTC = torch.unflatten(moving_NCHW.mean((2, 3)), 0, (-1, self.frames))
+        means_NC = spatial_mean(moving_NCHW).to(x_NCHW.dtype)
+        pooled_BTC = torch.unflatten(means_NC, 0, (-1, self.frames))
         pooled_BCT = pooled_BTC.transpose(1, 2)
         raw_B2 = self.offset_net(self.offset_conv(pooled_BCT).squeeze(1))
         offset_B2 = 4 * (torch.sigmoid(raw_B2) - 0.5)

@@ -11,7 +11,9 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import Position, TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.inflated import plain_conv
-from kinema.temporal.kernels.neighbours import pairs, place_pairs, spatial_mean
+from kinema.temporal.kernels import native
+from kinema.temporal.kernels.gate import gate, spatial_mean
+from kinema.temporal.kernels.neighbours import pairs, place_pairs
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import conv1x1, depthwise3x3
 
@@ -85,14 +87,14 @@ class SME(TemporalModule):
         if self.channel_attention:
             # The mean of the differences is the difference of the means.
             means = torch.stack([spatial_mean(level) for level in levels])
-            motion = means.sum(0) - len(levels) * spatial_mean(present)
+            motion = (means.sum(0) - len(levels) * spatial_mean(present))[:, :, None, None]
         else:
             motion = torch.stack(levels).sum(0) - len(levels) * present
         motion_BPDHW = torch.unflatten(motion.to(x_NCHW.dtype), 0, (clips, -1))
-        motion_NC: torch.Tensor = self.expand(place_pairs(motion_BPDHW, causal=self.causal))
+        motion_NCHW: torch.Tensor = self.expand(place_pairs(motion_BPDHW, causal=self.causal))
         if self.channel_attention:
-            return x_NCHW * (1 + torch.sigmoid(motion_NC))
-        return x_NCHW + motion_NC
+            return gate(x_NCHW, 1 + torch.sigmoid(motion_NCHW.flatten(1)))
+        return x_NCHW + motion_NCHW
 
 
 def attend(queries_PDHW: torch.Tensor, keys_PDHW: torch.Tensor) -> torch.Tensor:
@@ -108,10 +110,14 @@ def attend(queries_PDHW: torch.Tensor, keys_PDHW: torch.Tensor) -> torch.Tensor:
         (P, D, H, W), in the memory format of the queries.
     """
     height, width = queries_PDHW.shape[2:]
-    queries = queries_PDHW.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
-    keys = keys_PDHW.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
-    out_P1SD = F.scaled_dot_product_attention(queries, keys, keys)
-    return torch.unflatten(out_P1SD.squeeze(1), 1, (height, width)).permute(0, 3, 1, 2)
+    queries = queries_PDHW.permute(0, 2, 3, 1).flatten(1, 2)
+    keys = keys_PDHW.permute(0, 2, 3, 1).flatten(1, 2)
+    if native.takes_attention(queries) and not (queries.requires_grad or keys.requires_grad):
+        out_PSD = native.attend(queries, keys, scale=queries.shape[2] ** -0.5)
+    else:
+        lines = queries.unsqueeze(1), keys.unsqueeze(1), keys.unsqueeze(1)
+        out_PSD = F.scaled_dot_product_attention(*lines).squeeze(1)
+    return torch.unflatten(out_PSD, 1, (height, width)).permute(0, 3, 1, 2)
 
 
 @register("cti", at="after_conv2", at_basic="after_conv1")
@@ -158,7 +164,7 @@ class CTI(TemporalModule):
         first, *rest = torch.split(x_NCHW, self.width, 1)
         outputs = [first]
         for group, weigh, shift in zip(rest, self.weigh, self.shifts, strict=True):
-            pooled_ND = outputs[-1].mean((2, 3)) + group.mean((2, 3))
+            pooled_ND = (spatial_mean(outputs[-1]) + spatial_mean(group)).to(group.dtype)
             keep, take = weigh(pooled_ND).chunk(2, 1)
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
             mixed = torch.lerp(outputs[-1], group, share)

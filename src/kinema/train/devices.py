@@ -3,7 +3,7 @@
 import os
 
 from kinema.errors import MissingExtraError, OptionError
-from kinema.train.memory import keep_freed_memory
+from kinema.memory import keep_freed_memory
 from kinema.train.settings import TrainSettings
 
 try:

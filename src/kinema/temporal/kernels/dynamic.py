@@ -6,6 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 import torch
 import torch.nn.functional as F
 
+from kinema.temporal.kernels import native
 from kinema.temporal.kernels.layout import time_padding
 
 
@@ -31,8 +32,8 @@ def dynamic(
 ) -> torch.Tensor:
     """Convolves every channel of every clip with its own kernel, zero padded.
 
-    Written as K shifted multiply-adds: unlike a convolution with B*C groups it needs no permuted
-    copy and does not fix the batch size in an exported graph.
+    Natively one pass over the activation; otherwise K shifted multiply-adds: unlike a convolution
+    with B*C groups they need no permuted copy and do not fix the batch size in an exported graph.
 
     Args:
         x_NCHW: Folded frames.
@@ -41,9 +42,12 @@ def dynamic(
         frames: T.
         causal: The last tap is the frame itself.
     """
-    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     taps = kernels_BCTK.shape[3]
     before, _ = time_padding(taps, causal=causal)
+    if native.takes(x_NCHW):
+        weights_BTKC = kernels_BCTK.permute(0, 2, 3, 1)
+        return native.mix(x_NCHW, weights_BTKC, frames, before=before)
+    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     kernels_KBTC11 = kernels_BCTK.permute(3, 0, 2, 1)[..., None, None]
     out_BTCHW = x_BTCHW * kernels_KBTC11[before]
     for tap in range(taps):

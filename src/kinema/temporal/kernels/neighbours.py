@@ -20,12 +20,3 @@ def place_pairs(pairs_BP: torch.Tensor, *, causal: bool) -> torch.Tensor:
     zeros_B1 = pairs_BP.new_zeros((pairs_BP.shape[0], 1, *pairs_BP.shape[2:]))
     parts = (zeros_B1, pairs_BP) if causal else (pairs_BP, zeros_B1)
     return torch.cat(parts, 1).flatten(0, 1)
-
-
-def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) -> (N, C, 1, 1), in float32 or better.
-
-    For differences of frames: half precision would lose the small difference of two means.
-    """
-    dtype = torch.promote_types(x_NCHW.dtype, torch.float32)
-    return x_NCHW.mean((2, 3), keepdim=True, dtype=dtype)

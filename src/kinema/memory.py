@@ -1,4 +1,4 @@
-"""Memory of a training process on the CPU."""
+"""Memory of a process that runs networks on the CPU."""
 
 import ctypes
 import platform

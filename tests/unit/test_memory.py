@@ -9,7 +9,7 @@ import pytest
 STEPS = """
 import resource, sys
 import torch
-from kinema.train.memory import keep_freed_memory
+from kinema.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults():

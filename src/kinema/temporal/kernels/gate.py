@@ -1,0 +1,31 @@
+"""The channel gate: a descriptor of every frame, and its product with the frame.
+
+Letters: N frames, C channels, H, W, T frames of a clip.
+"""
+
+import torch
+
+from kinema.temporal.kernels import native
+
+
+def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> (N, C), the mean of every frame, in float32 or better.
+
+    So that a difference of two frames is not lost to half precision.
+    """
+    if native.takes(x_NCHW):
+        return native.spatial_mean(x_NCHW)
+    dtype = torch.promote_types(x_NCHW.dtype, torch.float32)
+    return x_NCHW.mean((2, 3), dtype=dtype)
+
+
+def gate_reference(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
+    """Plain form of `gate`."""
+    return x_NCHW * gate_NC.to(x_NCHW.dtype)[:, :, None, None]
+
+
+def gate(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
+    """Multiplies every channel of every frame by its own factor."""
+    if native.takes(x_NCHW):
+        return native.mix(x_NCHW, gate_NC[:, None, None], 1, before=0)
+    return gate_reference(x_NCHW, gate_NC)

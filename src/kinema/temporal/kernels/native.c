@@ -1,0 +1,429 @@
+/* Operators along time on the CPU, one read and one write of the activation each.
+ *
+ * An activation is (B, T, S, C): clips, frames, pixels, channels, with channels closest in memory
+ * (channels_last). Rows of C values lie `ld` values apart, so a slice of channels needs no copy.
+ * bf16 values are read and written as such and computed in float.
+ *
+ * The file is compiled where it runs (see native.py); OpenMP symbols are those of PyTorch.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+typedef uint16_t bf16;
+
+/* Larger outputs go past the cache, as PyTorch's own copies do. */
+#define STREAM_BYTES (16L << 20)
+#define MAX_TAPS 16
+/* Channels whose weights are used for many pixels before the next ones. */
+#define PART 512
+
+static inline float widen(bf16 v) {
+    uint32_t bits = (uint32_t)v << 16;
+    float out;
+    memcpy(&out, &bits, 4);
+    return out;
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static inline bf16 narrow(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, 4);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return (bf16)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+}
+
+static inline float load_f32(const float *p) { return *p; }
+static inline void store_f32(float *p, float v) { *p = v; }
+static inline float load_b16(const bf16 *p) { return widen(*p); }
+static inline void store_b16(bf16 *p, float v) { *p = narrow(v); }
+
+/* Sixteen values at once; each returns how many of the C values of a row it has done. */
+#ifdef __AVX512F__
+static inline __m512 load16_f32(const float *p) { return _mm512_loadu_ps(p); }
+static inline void store16_f32(float *p, __m512 v, int stream) {
+    if (stream) _mm512_stream_ps(p, v);
+    else _mm512_storeu_ps(p, v);
+}
+static inline __m512 load16_b16(const bf16 *p) {
+    __m256i half = _mm256_loadu_si256((const __m256i *)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline void store16_b16(bf16 *p, __m512 v, int stream) {
+#ifdef __AVX512BF16__
+    __m256i half = (__m256i)_mm512_cvtneps_pbh(v);
+#else
+    __m512i bits = _mm512_castps_si512(v);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    up = _mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc00000));
+    __m256i half = _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
+#endif
+    if (stream) _mm256_stream_si256((__m256i *)p, half);
+    else _mm256_storeu_si256((__m256i *)p, half);
+}
+#define ROW16(TYPE, SUFFIX)                                                                      \
+    static inline long row16_##SUFFIX(TYPE *o, const TYPE *const *x, const float *const *w,      \
+                                      int n, long C, int stream) {                               \
+        long c = 0;                                                                              \
+        for (; c + 16 <= C; c += 16) {                                                           \
+            __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(w[0] + c), load16_##SUFFIX(x[0] + c));    \
+            for (int k = 1; k < n; k++)                                                          \
+                sum = _mm512_fmadd_ps(_mm512_loadu_ps(w[k] + c), load16_##SUFFIX(x[k] + c), sum);\
+            store16_##SUFFIX(o + c, sum, stream);                                                \
+        }                                                                                        \
+        return c;                                                                                \
+    }
+ROW16(float, f32)
+ROW16(bf16, b16)
+
+/* Three taps over all frames of one pixel: every value is read once. x and o are the pixel in frame
+ * 0, `xs` and `os` the values from one frame to the next. */
+#define SLIDE16(TYPE, SUFFIX)                                                                    \
+    static inline __m512 frame16_##SUFFIX(const TYPE *x, long xs, long t, long T) {              \
+        return t < 0 || t >= T ? _mm512_setzero_ps() : load16_##SUFFIX(x + t * xs);              \
+    }                                                                                            \
+    static inline void slide16_##SUFFIX(TYPE *o, long os, const TYPE *x, long xs, const float *w,\
+                                        long T, long C, long before) {                           \
+        for (long c = 0; c + 16 <= C; c += 16) {                                                 \
+            __m512 w0 = _mm512_loadu_ps(w + c), w1 = _mm512_loadu_ps(w + C + c);                 \
+            __m512 w2 = _mm512_loadu_ps(w + 2 * C + c);                                          \
+            __m512 x0, x1 = frame16_##SUFFIX(x + c, xs, -before, T);                             \
+            __m512 x2 = frame16_##SUFFIX(x + c, xs, 1 - before, T);                              \
+            for (long t = 0; t < T; t++) {                                                       \
+                x0 = x1;                                                                         \
+                x1 = x2;                                                                         \
+                x2 = frame16_##SUFFIX(x + c, xs, t + 2 - before, T);                             \
+                __m512 sum = _mm512_fmadd_ps(w1, x1, _mm512_mul_ps(w0, x0));                     \
+                store16_##SUFFIX(o + t * os + c, _mm512_fmadd_ps(w2, x2, sum), 0);               \
+            }                                                                                    \
+        }                                                                                        \
+    }
+SLIDE16(float, f32)
+#define slide16_b16(o, os, x, xs, w, T, C, before)
+#define SLIDES_f32 1
+#define SLIDES_b16 0
+static inline void fence(int stream) {
+    if (stream) _mm_sfence();
+}
+#else
+#define row16_f32(o, x, w, n, C, stream) 0
+#define row16_b16(o, x, w, n, C, stream) 0
+#define slide16_f32(o, os, x, xs, w, T, C, before)
+#define slide16_b16(o, os, x, xs, w, T, C, before)
+#define fence(stream) (void)(stream)
+#define SLIDES_f32 0
+#define SLIDES_b16 0
+#endif
+
+/* Pixels whose rows of all neighbouring frames fit into the cache of one core. */
+static inline long block_of(long channels) {
+    long pixels = 16384 / channels;
+    return pixels < 1 ? 1 : pixels;
+}
+
+/* Streaming stores need whole, aligned vectors. */
+static inline int streams(const void *out, long row_bytes, long bytes) {
+    return bytes > STREAM_BYTES && row_bytes % 64 == 0 && (uintptr_t)out % 64 == 0;
+}
+
+/* out[b,t,s,c] = sum over k of w[b,t,k,c] * x[b,t+k-before,s,c], frames outside are zero.
+ * Weights are float; wb and wt are their strides along B and T, 0 when shared. */
+#define DEFINE_MIX(NAME, TYPE, SUFFIX)                                                           \
+    static inline void NAME##_row(TYPE *restrict o, const TYPE *const *x, const float *const *w, \
+                                  int n, long C, int stream) {                                   \
+        long done = row16_##SUFFIX(o, x, w, n, C, stream);                                       \
+        (void)stream;                                                                            \
+        for (long c = done; c < C; c++) {                                                        \
+            float sum = w[0][c] * load_##SUFFIX(x[0] + c);                                       \
+            for (int k = 1; k < n; k++) sum += w[k][c] * load_##SUFFIX(x[k] + c);                \
+            store_##SUFFIX(o + c, sum);                                                          \
+        }                                                                                        \
+    }                                                                                            \
+    void NAME(const TYPE *x, long ld, TYPE *out, const float *w, long wb, long wt, long B,       \
+              long T, long S, long C, long K, long before) {                                     \
+        long block = block_of(C), blocks = (S + block - 1) / block;                              \
+        int stream = streams(out, C * sizeof(TYPE), B * T * S * C * sizeof(TYPE));               \
+        _Pragma("omp parallel for collapse(2) schedule(static)")                                 \
+        for (long b = 0; b < B; b++)                                                             \
+            for (long i = 0; i < blocks; i++) {                                                  \
+                long start = i * block, stop = start + block < S ? start + block : S;            \
+                if (SLIDES_##SUFFIX && !stream && !wt && K == 3 && C % 16 == 0) {                \
+                    for (long s = start; s < stop; s++)                                          \
+                        slide16_##SUFFIX(out + (b * T * S + s) * C, S * C,                       \
+                                         x + (b * T * S + s) * ld, S * ld, w + b * wb, T, C,     \
+                                         before);                                                \
+                    continue;                                                                    \
+                }                                                                                \
+                for (long t = 0; t < T; t++) {                                                   \
+                    const TYPE *base[MAX_TAPS], *rows[MAX_TAPS];                                 \
+                    const float *taps[MAX_TAPS];                                                 \
+                    int n = 0;                                                                   \
+                    for (long k = 0; k < K; k++) {                                               \
+                        long from = t + k - before;                                              \
+                        if (from < 0 || from >= T) continue;                                     \
+                        base[n] = x + ((b * T + from) * S) * ld;                                 \
+                        taps[n++] = w + b * wb + t * wt + k * C;                                 \
+                    }                                                                            \
+                    TYPE *o = out + ((b * T + t) * S) * C;                                       \
+                    /* The weights of a part of the channels stay in the first-level cache. */   \
+                    for (long c = 0; c < C; c += PART) {                                         \
+                        long width = C - c < PART ? C - c : PART;                                \
+                        const float *part[MAX_TAPS];                                             \
+                        for (int k = 0; k < n; k++) part[k] = taps[k] + c;                       \
+                        for (long s = start; s < stop; s++) {                                    \
+                            TYPE *to = o + s * C + c;                                            \
+                            for (int k = 0; k < n; k++) rows[k] = base[k] + s * ld + c;          \
+                            /* A number that the compiler knows lets it unroll the taps. */      \
+                            if (n == 3) NAME##_row(to, rows, part, 3, width, stream);            \
+                            else if (n == 2) NAME##_row(to, rows, part, 2, width, stream);       \
+                            else if (n == 1) NAME##_row(to, rows, part, 1, width, stream);       \
+                            else NAME##_row(to, rows, part, n, width, stream);                   \
+                        }                                                                        \
+                    }                                                                            \
+                }                                                                                \
+                fence(stream);                                                                   \
+            }                                                                                    \
+    }                                                                                            \
+    /* grad[b,t,k,c] = sum over s of g[b,t,s,c] * x[b,t+k-before,s,c]; g is dense. */            \
+    void NAME##_weight_grad(const TYPE *g, const TYPE *x, long ld, float *grad, long B, long T,  \
+                            long S, long C, long K, long before) {                               \
+        _Pragma("omp parallel for collapse(2) schedule(static)")                                 \
+        for (long b = 0; b < B; b++)                                                             \
+            for (long t = 0; t < T; t++)                                                         \
+                for (long k = 0; k < K; k++) {                                                   \
+                    float *restrict into = grad + ((b * T + t) * K + k) * C;                     \
+                    memset(into, 0, C * sizeof(float));                                          \
+                    long from = t + k - before;                                                  \
+                    if (from < 0 || from >= T) continue;                                         \
+                    const TYPE *gr = g + ((b * T + t) * S) * C;                                  \
+                    const TYPE *xr = x + ((b * T + from) * S) * ld;                              \
+                    for (long s = 0; s < S; s++, gr += C, xr += ld)                              \
+                        for (long c = 0; c < C; c++) into[c] += load_##SUFFIX(gr + c) * load_##SUFFIX(xr + c);     \
+                }                                                                                \
+    }                                                                                            \
+    /* mean[n,c] = mean over s of x[n,s,c]. */                                                   \
+    void NAME##_mean(const TYPE *x, long ld, float *mean, long N, long S, long C) {              \
+        _Pragma("omp parallel for schedule(static)")                                             \
+        for (long n = 0; n < N; n++) {                                                           \
+            float *restrict into = mean + n * C;                                                 \
+            memset(into, 0, C * sizeof(float));                                                  \
+            const TYPE *row = x + n * S * ld;                                                    \
+            for (long s = 0; s < S; s++, row += ld)                                              \
+                for (long c = 0; c < C; c++) into[c] += load_##SUFFIX(row + c);                           \
+            for (long c = 0; c < C; c++) into[c] /= (float)S;                                    \
+        }                                                                                        \
+    }
+
+DEFINE_MIX(mix_f32, float, f32)
+DEFINE_MIX(mix_b16, bf16, b16)
+
+/* One row of bytes: [0,a) from `next`, [a,a+p) from `last`, the rest from `here`; a neighbour that
+ * is not there (null) gives zeros. */
+static inline void shift_row(char *o, const char *next, const char *last, const char *here, long a,
+                             long p, long width, int stream) {
+    long i = 0;
+#ifdef __AVX512BW__
+    for (; i + 64 <= width; i += 64) {
+        __m512i v;
+        if (i >= a + p) {
+            v = _mm512_loadu_si512(here + i);
+        } else {
+            __mmask64 ahead = i + 64 <= a ? ~0ULL : (i >= a ? 0 : (1ULL << (a - i)) - 1);
+            long end = a + p - i;
+            __mmask64 moved = end >= 64 ? ~0ULL : (1ULL << end) - 1;
+            __mmask64 behind = moved & ~ahead;
+            v = _mm512_maskz_loadu_epi8(~moved, here + i);
+            if (next) v = _mm512_mask_loadu_epi8(v, ahead, next + i);
+            if (last) v = _mm512_mask_loadu_epi8(v, behind, last + i);
+        }
+        if (stream) _mm512_stream_si512((__m512i *)(o + i), v);
+        else _mm512_storeu_si512(o + i, v);
+    }
+#else
+    (void)stream;
+#endif
+    for (; i < width; i++) {
+        const char *from = i < a ? next : i < a + p ? last : here;
+        o[i] = from ? from[i] : 0;
+    }
+}
+
+/* The first `ahead` channels from the next frame, the `behind` after them from the previous one.
+ * `size` is the bytes of a value: values are only moved. */
+void shift(const char *x, long ld, char *out, long size, long B, long T, long S, long C, long ahead,
+           long behind) {
+    long block = block_of(C), blocks = (S + block - 1) / block;
+    long a = ahead * size, p = behind * size, step = ld * size, width = C * size, frame = S * step;
+    int stream = streams(out, width, B * T * S * width);
+#pragma omp parallel for collapse(2) schedule(static)
+    for (long b = 0; b < B; b++)
+        for (long i = 0; i < blocks; i++) {
+            long start = i * block, stop = start + block < S ? start + block : S;
+            for (long t = 0; t < T; t++) {
+                const char *here = x + ((b * T + t) * S + start) * step;
+                char *o = out + ((b * T + t) * S + start) * width;
+                for (long s = start; s < stop; s++, here += step, o += width)
+                    shift_row(o, t + 1 < T ? here + frame : 0, t > 0 ? here - frame : 0, here, a, p,
+                              width, stream);
+            }
+            fence(stream);
+        }
+}
+
+#define QUERIES 4 /* queries that share each load of keys */
+
+/* Attention of q over k with the keys as values; q (P,S,D) row-major, kt (P,D,S) the keys
+ * transposed, out (P,S,D). No score is stored.
+ *
+ * Scores are taken relative to a bound of them, |q| max|k|, instead of their maximum, which would
+ * need a pass of its own; where the bound is so loose that all weights vanish, the query is done
+ * again with the maximum. */
+#ifdef __AVX512F__
+static inline __m512 exp2_16(__m512 x) {
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_sub_ps(x, n);
+    __m512 p = _mm512_set1_ps(1.5403531e-4f); /* ln(2)^k / k! */
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3333558e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.6181291e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+#define DEFINE_ATTEND(D_)                                                                        \
+    static inline float attend_rows_##D_(const float *q, const float *kt, float *out, long S,    \
+                                         float scale, const float *top) {                         \
+        __m512 query[QUERIES][D_], sums[QUERIES][D_], total[QUERIES], base[QUERIES];             \
+        for (int i = 0; i < QUERIES; i++) {                                                      \
+            base[i] = _mm512_set1_ps(-top[i]);                                                   \
+            total[i] = _mm512_setzero_ps();                                                      \
+            for (int d = 0; d < D_; d++) {                                                       \
+                query[i][d] = _mm512_set1_ps(q[i * D_ + d] * scale);                             \
+                sums[i][d] = _mm512_setzero_ps();                                                \
+            }                                                                                    \
+        }                                                                                        \
+        for (long j = 0; j < S; j += 16) {                                                       \
+            __mmask16 mask = S - j < 16 ? (__mmask16)((1u << (S - j)) - 1) : 0xffff;             \
+            __m512 key[D_];                                                                      \
+            for (int d = 0; d < D_; d++) key[d] = _mm512_maskz_loadu_ps(mask, kt + d * S + j);   \
+            for (int i = 0; i < QUERIES; i++) {                                                  \
+                __m512 score = base[i];                                                          \
+                for (int d = 0; d < D_; d++) score = _mm512_fmadd_ps(query[i][d], key[d], score);\
+                __m512 e = _mm512_maskz_mov_ps(mask, exp2_16(score));                            \
+                total[i] = _mm512_add_ps(total[i], e);                                           \
+                for (int d = 0; d < D_; d++) sums[i][d] = _mm512_fmadd_ps(e, key[d], sums[i][d]);\
+            }                                                                                    \
+        }                                                                                        \
+        float least = INFINITY;                                                                  \
+        for (int i = 0; i < QUERIES; i++) {                                                      \
+            float whole = _mm512_reduce_add_ps(total[i]);                                        \
+            least = whole < least ? whole : least;                                               \
+            for (int d = 0; d < D_; d++)                                                         \
+                out[i * D_ + d] = _mm512_reduce_add_ps(sums[i][d]) / whole;                      \
+        }                                                                                        \
+        return least;                                                                            \
+    }
+#else
+#define DEFINE_ATTEND(D_)                                                                        \
+    static inline float attend_rows_##D_(const float *q, const float *kt, float *out, long S,    \
+                                         float scale, const float *top) {                         \
+        float least = INFINITY;                                                                  \
+        for (int i = 0; i < QUERIES; i++) {                                                      \
+            float sums[D_], total = 0;                                                           \
+            for (int d = 0; d < D_; d++) sums[d] = 0;                                            \
+            for (long j = 0; j < S; j++) {                                                       \
+                float score = -top[i];                                                           \
+                for (int d = 0; d < D_; d++) score += q[i * D_ + d] * scale * kt[d * S + j];     \
+                float e = exp2f(score);                                                          \
+                total += e;                                                                      \
+                for (int d = 0; d < D_; d++) sums[d] += e * kt[d * S + j];                       \
+            }                                                                                    \
+            for (int d = 0; d < D_; d++) out[i * D_ + d] = sums[d] / total;                      \
+            least = total < least ? total : least;                                               \
+        }                                                                                        \
+        return least;                                                                            \
+    }
+#endif
+
+/* Below this sum of weights a bound was too loose to trust what is left. */
+#define TRUSTED 1e-30f
+
+
+/* The largest score of a query, or a bound of it. */
+static float top_score(const float *q, const float *kt, long S, long D, float scale) {
+    float best = -INFINITY;
+    for (long j = 0; j < S; j++) {
+        float score = 0;
+        for (long d = 0; d < D; d++) score += q[d] * kt[d * S + j];
+        best = score > best ? score : best;
+    }
+    return best * scale;
+}
+
+static float largest_key(const float *kt, long S, long D) {
+    float best = 0;
+    for (long j = 0; j < S; j++) {
+        float norm = 0;
+        for (long d = 0; d < D; d++) norm += kt[d * S + j] * kt[d * S + j];
+        best = norm > best ? norm : best;
+    }
+    return sqrtf(best);
+}
+
+static float length_of(const float *q, long D) {
+    float norm = 0;
+    for (long d = 0; d < D; d++) norm += q[d] * q[d];
+    return sqrtf(norm);
+}
+
+/* Groups of queries that one thread does with the same keys. */
+#define GROUPS 64
+
+#define DEFINE_ATTEND_ALL(D_)                                                                    \
+    DEFINE_ATTEND(D_)                                                                            \
+    static void attend_##D_(const float *q, const float *kt, float *out, long P, long S,         \
+                            float scale) {                                                       \
+        long rows = GROUPS * QUERIES, parts = (S + rows - 1) / rows;                             \
+        _Pragma("omp parallel for collapse(2) schedule(static)")                                 \
+        for (long p = 0; p < P; p++)                                                             \
+            for (long part = 0; part < parts; part++) {                                          \
+                const float *keys = kt + p * D_ * S;                                             \
+                float longest = largest_key(keys, S, D_);                                        \
+                long stop = (part + 1) * rows < S ? (part + 1) * rows : S;                       \
+                for (long first = part * rows; first < stop; first += QUERIES) {                 \
+                    long n = stop - first < QUERIES ? stop - first : QUERIES;                    \
+                    float some[QUERIES * D_] = {0}, result[QUERIES * D_], top[QUERIES] = {0};    \
+                    memcpy(some, q + (p * S + first) * D_, n * D_ * sizeof(float));              \
+                    for (long i = 0; i < n; i++)                                                 \
+                        top[i] = length_of(some + i * D_, D_) * longest * scale;                 \
+                    if (!(attend_rows_##D_(some, keys, result, S, scale, top) > TRUSTED)) {      \
+                        for (long i = 0; i < n; i++)                                             \
+                            top[i] = top_score(some + i * D_, keys, S, D_, scale);               \
+                        attend_rows_##D_(some, keys, result, S, scale, top);                     \
+                    }                                                                            \
+                    memcpy(out + (p * S + first) * D_, result, n * D_ * sizeof(float));          \
+                }                                                                                \
+            }                                                                                    \
+    }
+
+DEFINE_ATTEND_ALL(4)
+DEFINE_ATTEND_ALL(8)
+DEFINE_ATTEND_ALL(16)
+DEFINE_ATTEND_ALL(32)
+
+/* Whether this width has a kernel. `scale` is the factor of the scores times log2(e). */
+int attend(const float *q, const float *kt, float *out, long P, long S, long D, float scale) {
+    if (D == 4) attend_4(q, kt, out, P, S, scale);
+    else if (D == 8) attend_8(q, kt, out, P, S, scale);
+    else if (D == 16) attend_16(q, kt, out, P, S, scale);
+    else if (D == 32) attend_32(q, kt, out, P, S, scale);
+    else return 0;
+    return 1;
+}
