@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kinema.models.network import VideoNetwork
     from kinema.models.saved import save
     from kinema.models.zoo import create_model, list_models
+    from kinema.optimize import optimize
     from kinema.predict import Recognizer
     from kinema.temporal import list_temporal
     from kinema.types import Prediction, Preprocessing, Report, Views
@@ -41,6 +42,7 @@ _HOMES = {
     "list_backbones": "kinema.models.backbones",
     "list_models": "kinema.models.zoo",
     "list_temporal": "kinema.temporal",
+    "optimize": "kinema.optimize",
     "read_annotations": "kinema.data.annotations",
     "save": "kinema.models.saved",
 }
@@ -61,6 +63,7 @@ __all__ = [
     "list_backbones",
     "list_models",
     "list_temporal",
+    "optimize",
     "read_annotations",
     "save",
     "train",

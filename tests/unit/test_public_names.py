@@ -33,6 +33,7 @@ def test_public_names_are_pinned():
         "list_backbones",
         "list_models",
         "list_temporal",
+        "optimize",
         "read_annotations",
         "save",
         "train",

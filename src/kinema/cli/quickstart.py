@@ -211,7 +211,7 @@ def _strip(path: Path) -> bytes:
 
 
 def _facts() -> dict[str, str]:
-    from kinema.train.machine import run_facts
+    from kinema.machine import run_facts
 
     facts: dict[str, Any] = run_facts()
     machine, versions = facts["machine"], facts["versions"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.errors import OptionError, RecipeError
+from kinema.machine import run_facts
 from kinema.train.checkpoint import write_atomically
-from kinema.train.machine import run_facts
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 
 # Settings that may change when a run is resumed: none of them touches what was learnt so far.

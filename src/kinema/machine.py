@@ -1,24 +1,35 @@
-"""Facts about the software and the machine, kept with every run."""
+"""Facts about the software and the machine, kept with every run and measurement."""
 
+import contextlib
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import kinema
-
-PACKAGES = ("kinema", "torch", "torchvision", "timm", "av", "numpy", "lightning")
+PACKAGES = (
+    "kinema",
+    "torch",
+    "torchvision",
+    "timm",
+    "av",
+    "numpy",
+    "lightning",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "decord",
+)
 
 
 def run_facts() -> dict[str, Any]:
     """Versions, git commit and machine, as plain data for JSON."""
     return {
-        "versions": {name: version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "git_commit": _git_commit(),
         "machine": {
             "system": platform.platform(),
@@ -31,9 +42,18 @@ def run_facts() -> dict[str, Any]:
     }
 
 
+def _versions() -> dict[str, str]:
+    """Of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def _git_commit() -> str | None:
     """The commit of kinema's own source, with "+" when files differ; None when installed."""
-    folder = Path(kinema.__path__[0])
+    folder = Path(__file__).parent
     if "site-packages" in folder.parts:
         return None
     commit = _git(folder, "rev-parse", "HEAD")

@@ -1,0 +1,49 @@
+"""The file of a measurement: rows, how they were measured, and on what machine."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kinema.machine import run_facts
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one `kinema bench` run has measured.
+
+    Attributes:
+        kind: The sub-command, such as "model".
+        settings: What was measured: sizes, batch, rounds.
+        rows: One dict per form; `ratio` is its time over that of the form named in `against`.
+        notes: What a reader of the rows must know.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
+    command: str = field(default_factory=lambda: " ".join(["kinema", *sys.argv[1:]]))
+
+    def document(self) -> dict[str, Any]:
+        """Plain data for JSON, with versions, commit and machine."""
+        return {
+            "kind": self.kind,
+            "command": self.command,
+            "date": datetime.now(UTC).date().isoformat(),
+            "settings": self.settings,
+            "rows": self.rows,
+            "notes": list(self.notes),
+            **run_facts(),
+        }
+
+
+def write_measurement(document: dict[str, Any], path: Path) -> None:
+    """Writes the document as JSON; an older file is replaced only when the new one is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,70 @@
+"""Timing forms of the same work against each other on a machine that is never quite quiet."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one form.
+
+    Attributes:
+        seconds: The median over the rounds.
+        spread: Half the distance between the quartiles, relative to the median.
+        rounds: How many times it was timed.
+    """
+
+    seconds: float
+    spread: float
+    rounds: int
+
+
+def alternate(
+    forms: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int = 9,
+    warmup: int = 1,
+    clock: Clock = time.perf_counter,
+) -> dict[str, Timing]:
+    """Times every form once per round, in turns, so that a busy moment meets all of them.
+
+    Args:
+        forms: What to run, by name.
+        rounds: Timed rounds; the median counts.
+        warmup: Runs of every form before them, untimed.
+        clock: `time.process_time` counts the CPU time of the process instead of the time passed.
+    """
+    for run in forms.values():
+        for _ in range(warmup):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, run in forms.items():
+            times[name].append(_seconds(run, clock))
+    return {name: _timing(values) for name, values in times.items()}
+
+
+def _seconds(run: Callable[[], Any], clock: Clock) -> float:
+    _wait_for_gpu()
+    start = clock()
+    run()
+    _wait_for_gpu()
+    return clock() - start
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _timing(values: list[float]) -> Timing:
+    median = statistics.median(values)
+    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (median,) * 3
+    return Timing(median, (high - low) / 2 / median, len(values))
