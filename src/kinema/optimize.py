@@ -10,55 +10,29 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from kinema.errors import InputShapeError, OptionError, did_you_mean
 from kinema.memory import keep_freed_memory
-from kinema.models.fold import fold_batch_norms
 from kinema.models.network import VideoNetwork
+from kinema.runtime import Form, Precision, Run, RuntimeName, build_run, checked_runtimes
 from kinema.temporal.kernels.native import cache_folder, processor
 
 _log = logging.getLogger(__name__)
 
-Precision = Literal["auto", "32", "bf16"]
 PRECISIONS = ("auto", "32", "bf16")
 
 # How far the scores of a form may be from those of the plain network, relative to the largest.
-TOLERANCE = {"32": 1e-4, "bf16": 5e-2}
+TOLERANCE: dict[Precision, float] = {"32": 1e-4, "bf16": 5e-2}
 # Timed runs of each form, alternating with the others; the median counts.
 RUNS = 5
 # A form that is not clearly faster is not worth its rounding.
 GAIN = 1.03
-
-
-@dataclass(frozen=True)
-class Form:
-    """One way to run a network.
-
-    Attributes:
-        precision: "32" or "bf16", of weights and activations.
-        compiled: Whether PyTorch's compiler makes the kernels.
-        chunk: Clips of one forward pass; 0 takes the whole batch at once.
-    """
-
-    precision: Literal["32", "bf16"]
-    compiled: bool = False
-    chunk: int = 0
-
-    def __str__(self) -> str:
-        parts = ["folded norms", "channels_last", f"{self.precision}-bit floats"]
-        if self.precision == "bf16":
-            parts[-1] = "bfloat16"
-        if self.compiled:
-            parts.append("compiled")
-        if self.chunk:
-            parts.append(f"{self.chunk} clips at a time")
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -83,8 +57,8 @@ class Choice:
         known = "measured before" if self.remembered else "measured now"
         return (
             f"{self.form}: {self.speedup:.2f} times as fast as the plain network ({known}), scores "
-            f"within {self.max_difference:.1e}, best class the same in {self.top1_agreement:.0%} "
-            "of the clips"
+            f"within {self.max_difference:.1e} of the largest, best class the same in "
+            f"{self.top1_agreement:.0%} of the clips"
         )
 
 
@@ -96,7 +70,7 @@ class FastNetwork:
         choice: What runs instead of it.
     """
 
-    def __init__(self, net: VideoNetwork, choice: Choice, run: Callable[..., torch.Tensor]) -> None:
+    def __init__(self, net: VideoNetwork, choice: Choice, run: Run) -> None:
         self.net = net
         self.choice = choice
         self._run = run
@@ -110,30 +84,31 @@ def optimize(
     net: VideoNetwork,
     *,
     example: torch.Tensor,
-    precision: Precision = "auto",
-    compiled: bool = False,
+    precision: Literal["auto", "32", "bf16"] = "auto",
+    runtimes: Iterable[RuntimeName] | None = None,
     chunks: Iterable[int] = (0, 1),
     remember: bool = True,
 ) -> FastNetwork:
     """Finds the fastest form of a network for clips like the example.
 
-    Tried are folded norms in channels_last memory, with bfloat16, compiled kernels and smaller
-    batches as the arguments allow. A form counts only when its scores on the example stay within
-    `TOLERANCE` of the plain network's. On the CPU the process keeps freed memory from then on (see
-    `kinema.memory`), which alone is up to a third of the time. Later changes of `net`'s weights do
-    not reach the fast form.
+    Tried are the runtimes and precisions of `kinema.runtime.Form`, on whole batches and on smaller
+    ones. A form counts only when its scores on the example stay within `TOLERANCE` of the plain
+    network's. On the CPU the process keeps freed memory from then on (see `kinema.memory`), which
+    alone is up to a third of the time. Later changes of `net`'s weights do not reach the fast form.
 
     Args:
-        net: The network; it is not changed, and must be in eval mode.
+        net: The network, in eval mode; it is not changed.
         example: Clips (B, T, 3, H, W), float, normalised, on the network's device; best real ones.
         precision: "auto" takes bfloat16 where it is faster, "32" never, "bf16" always.
-        compiled: Whether compiled kernels are tried too: the first run of each new size takes
-            from seconds to minutes.
+        runtimes: Which to try; by default those that start at once: "fused" on a CPU that has it,
+            else "eager". With "compiled" the first run of each new size takes from seconds to
+            minutes.
         chunks: Clips of one forward pass to try; 0 is the whole batch.
         remember: Whether to use and to write down what was measured on this machine.
 
     Raises:
-        OptionError: the network is in training mode, or no form keeps the scores.
+        OptionError: an option is unknown, the network is in training mode, or no form keeps the
+            scores.
         InputShapeError: the example does not fit the network.
 
     Example:
@@ -151,102 +126,102 @@ def optimize(
         raise InputShapeError(
             f"optimize wants example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
         )
+    if net.training:
+        raise OptionError("A network is optimised in eval mode only: call net.eval() first.")
     if example.device.type == "cpu":
         keep_freed_memory()
-    folded = fold_batch_norms(net).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        expected = net(example)
-    wanted = ("32", "bf16") if precision == "auto" else (precision,)
+    precisions: tuple[Precision, ...] = ("32", "bf16") if precision == "auto" else (precision,)
     forms = [
-        Form(precision=kind, compiled=c, chunk=chunk)
-        for kind in wanted
-        for c in ((False, True) if compiled else (False,))
+        Form(runtime, kind, chunk)
+        for runtime in checked_runtimes(runtimes, example)
+        for kind in precisions
         for chunk in chunks
         if chunk < len(example)
     ]
+    rivals = _Rivals(net, example)
     memory = _Memory(net, example, forms) if remember else None
     known = memory.recall() if memory is not None else None
-    if known is not None:
-        run = _runner(folded, known.form)
-        difference, agreement = _compare(run, example, expected)
-        if difference <= TOLERANCE[known.form.precision]:
-            choice = Choice(known.form, known.speedup, difference, agreement, remembered=True)
-            _log.info("Runs as %s.", choice)
-            return FastNetwork(net, choice, run)
-    choice = _measured(net, folded, example, expected, forms)
-    if memory is not None:
-        memory.write(choice)
+    if known is not None and rivals.admit(known.form):
+        difference, agreement = rivals.differences[known.form]
+        choice = Choice(known.form, known.speedup, difference, agreement, remembered=True)
+    else:
+        choice = rivals.fastest(forms)
+        if memory is not None:
+            memory.write(choice)
     _log.info("Runs as %s.", choice)
-    return FastNetwork(net, choice, _runner(folded, choice.form))
+    return FastNetwork(net, choice, rivals.runs[choice.form])
 
 
-def _measured(
-    net: VideoNetwork,
-    folded: VideoNetwork,
-    example: torch.Tensor,
-    expected: torch.Tensor,
-    forms: list[Form],
-) -> Choice:
-    """Times every form that keeps the scores, alternating with the plain network."""
-    kept: dict[Form, tuple[Callable[..., torch.Tensor], float, float]] = {}
-    refused = []
-    for form in forms:
-        run = _runner(folded, form)
-        difference, agreement = _compare(run, example, expected)
-        if difference <= TOLERANCE[form.precision]:
-            kept[form] = (run, difference, agreement)
-        else:
-            refused.append(f"{form}: scores differ by {difference:.1e} of the largest")
-            _log.warning("Not taken: %s.", refused[-1])
-    if not kept:
-        raise OptionError("No fast form keeps the scores. " + "; ".join(refused))
-    times: dict[Form | None, list[float]] = {form: [] for form in (None, *kept)}
-    with torch.inference_mode():
-        for _ in range(RUNS):
-            times[None].append(_seconds(net, example))
-            for form, (run, _, _) in kept.items():
-                times[form].append(_seconds(run, example))
-    medians = {form: statistics.median(t) for form, t in times.items()}
-    simplest = next(iter(kept))
-    best = min(kept, key=lambda form: medians[form])
-    if medians[simplest] < GAIN * medians[best]:
-        best = simplest
-    _, difference, agreement = kept[best]
-    return Choice(best, medians[None] / medians[best], difference, agreement, remembered=False)
-
-
-def _runner(folded: VideoNetwork, form: Form) -> Callable[..., torch.Tensor]:
-    dtype = torch.bfloat16 if form.precision == "bf16" else torch.float32
-    net: Any = folded if dtype == torch.float32 else _as(folded, dtype)
-    if form.compiled:
-        net = torch.compile(net)
+def optimized_at_first(
+    net: VideoNetwork, *, precision: Literal["auto", "32", "bf16"] = "auto"
+) -> Run:
+    """A function from clips to scores that optimises the network for the first clips it gets."""
+    fast: list[FastNetwork] = []
 
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        size = form.chunk or len(clips_BTCHW)
-        with torch.inference_mode():
-            parts = [net(part.to(dtype)).float() for part in clips_BTCHW.split(max(size, 1))]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if not fast:
+            fast.append(optimize(net, example=clips_BTCHW, precision=precision))
+        return fast[0](clips_BTCHW)
 
     return run
 
 
-def _as(net: VideoNetwork, dtype: torch.dtype) -> VideoNetwork:
-    """A copy with weights of another type, in channels_last memory."""
-    copied = fold_batch_norms(net)  # nothing is left to fold: a copy
-    return copied.to(dtype).to(memory_format=torch.channels_last)
+class _Rivals:
+    """The plain network and the forms that keep its scores on the example."""
+
+    def __init__(self, net: VideoNetwork, example: torch.Tensor) -> None:
+        self.net = net
+        self.example = example
+        with torch.inference_mode():
+            self.expected = net(example)
+        self.runs: dict[Form, Run] = {}
+        self.differences: dict[Form, tuple[float, float]] = {}
+
+    def admit(self, form: Form) -> bool:
+        """Builds a form and lets it in if its scores are within the tolerance."""
+        if form in self.runs:
+            return True
+        run = build_run(self.net, form, self.example)
+        difference, agreement = _compare(run(self.example), self.expected)
+        self.differences[form] = difference, agreement
+        # A NaN is not within any tolerance.
+        if not difference <= TOLERANCE[form.precision]:
+            _log.warning("Not taken: %s. Its scores differ by %.1e.", form, difference)
+            return False
+        self.runs[form] = run
+        return True
+
+    def fastest(self, forms: list[Form]) -> Choice:
+        """Times all admitted forms, alternating with the plain network."""
+        kept = [form for form in forms if self.admit(form)]
+        if not kept:
+            refused = "; ".join(f"{f}: {self.differences[f][0]:.1e}" for f in forms)
+            raise OptionError(
+                f"No fast form of {self.net.name} keeps its scores on the example. Differences "
+                f"relative to the largest score: {refused}."
+            )
+        times: dict[Form | None, list[float]] = {form: [] for form in (None, *kept)}
+        for _ in range(RUNS):
+            times[None].append(_seconds(self.net, self.example))
+            for form in kept:
+                times[form].append(_seconds(self.runs[form], self.example))
+        medians = {form: statistics.median(values) for form, values in times.items()}
+        best = min(kept, key=lambda form: medians[form])
+        if medians[kept[0]] < GAIN * medians[best]:
+            best = kept[0]
+        speedup = medians[None] / medians[best]
+        return Choice(best, speedup, *self.differences[best], remembered=False)
 
 
-def _compare(
-    run: Callable[..., torch.Tensor], example: torch.Tensor, expected: torch.Tensor
-) -> tuple[float, float]:
+def _compare(got_BK: torch.Tensor, wanted_BK: torch.Tensor) -> tuple[float, float]:
     """The largest difference relative to the largest score, and the share of equal best classes."""
-    got = run(example)
-    difference = (got - expected).abs().max() / expected.abs().max().clamp_min(1e-12)
-    same = (got.argmax(1) == expected.argmax(1)).float().mean()
+    difference = (got_BK - wanted_BK).abs().max() / wanted_BK.abs().max().clamp_min(1e-12)
+    same = (got_BK.argmax(1) == wanted_BK.argmax(1)).float().mean()
     return float(difference), float(same)
 
 
-def _seconds(run: Callable[..., torch.Tensor], example: torch.Tensor) -> float:
+@torch.inference_mode()
+def _seconds(run: Run, example: torch.Tensor) -> float:
     start = time.perf_counter()
     run(example)
     if example.device.type == "cuda":

@@ -17,6 +17,10 @@ JsonOption = Annotated[
 ]
 ClipsOption = Annotated[int, typer.Option(help="Clips over the length of each video.", min=1)]
 CropsOption = Annotated[int, typer.Option(help="Crops of each clip: 1 (center), 3 or 10.")]
+FastOption = Annotated[
+    bool,
+    typer.Option("--fast", help="Run the fastest form on this machine, measured on first use."),
+]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")
 ]

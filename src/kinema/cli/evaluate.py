@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,16 +12,19 @@ from kinema.cli.console import (
     ClipsOption,
     CropsOption,
     DeviceOption,
+    FastOption,
     JsonOption,
     notes,
     print_json,
     progress_bar,
     results,
+    show_log,
 )
 from kinema.cli.data import FormatOption
 from kinema.errors import UnreadableVideoError
 
 if TYPE_CHECKING:
+    from kinema.evaluate import Precision
     from kinema.types import Report
 
 
@@ -48,7 +51,10 @@ def evaluate(
     ] = False,
     batch: Annotated[int, typer.Option(help="Views of one forward pass.", min=1)] = 8,
     workers: Annotated[int, typer.Option(help="Decoding processes.", min=0)] = 2,
-    precision: Annotated[str, typer.Option(help="32 or bf16.")] = "32",
+    precision: Annotated[
+        str | None, typer.Option(help="32 or bf16, or auto with --fast.", show_default=False)
+    ] = None,
+    fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,9 +62,10 @@ def evaluate(
 
     Example: kinema evaluate runs/x/best --data val.csv --root videos --clips 10 --crops 3
     """
-    if precision not in ("32", "bf16"):
+    precisions = ("32", "bf16", "auto") if fast else ("32", "bf16")
+    if precision not in (None, *precisions):
         raise typer.BadParameter(
-            f"expected 32 or bf16, got {precision!r}", param_hint="--precision"
+            f"expected {' or '.join(precisions)}, got {precision!r}", param_hint="--precision"
         )
     if scores is not None and scores.suffix != ".npz":
         raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
@@ -71,6 +78,8 @@ def evaluate(
 
     views = Views(clips=clips, crops=crops, full_resolution=full_resolution)
     write_files = _file_writer(out)
+    if fast:
+        show_log()  # says what was chosen
     recogniser = Recognizer.load(checkpoint, device=device)
     folder = root or (data if data.is_dir() else data.parent)
     rows = read_annotations(
@@ -84,7 +93,8 @@ def evaluate(
             batch_views=batch,
             workers=workers,
             unreadable="skip" if skip_unreadable else "error",
-            precision=cast(Literal["32", "bf16"], precision),
+            precision=cast("Precision | None", precision),
+            fast=fast,
             progress=progress,
         )
     if scores is not None:

@@ -10,11 +10,13 @@ from kinema.cli.console import (
     ClipsOption,
     CropsOption,
     DeviceOption,
+    FastOption,
     JsonOption,
     notes,
     print_json,
     progress_bar,
     results,
+    show_log,
 )
 from kinema.errors import UnreadableVideoError
 
@@ -33,6 +35,7 @@ def predict(
     top: Annotated[int, typer.Option(help="Classes to name for each video.", min=1)] = 5,
     clips: ClipsOption = 1,
     crops: CropsOption = 1,
+    fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,7 +51,9 @@ def predict(
 
     Views(clips=clips, crops=crops)  # refuses wrong numbers before the network is loaded
     paths = list(_expanded(videos))
-    recogniser = Recognizer.load(checkpoint, device=device)
+    if fast:
+        show_log()  # says what was chosen
+    recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
     outcomes: list[Outcome] = []
     with progress_bar("predicting") as progress:
         for done, path in enumerate(paths, start=1):

@@ -1,16 +1,22 @@
 """Batch norms folded into the convolutions in front of them, for inference."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from kinema.errors import OptionError
 from kinema.models.network import VideoNetwork
 from kinema.temporal import Inflated
 
 Foldable = nn.Conv2d | Inflated
+
+# Large enough for every backbone; which module feeds which does not depend on the size.
+PROBE_PX = 96
 
 
 def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
@@ -25,10 +31,15 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
     """
     if net.training:
         raise OptionError("Norms can be folded in eval mode only: call net.eval() first.")
-    fast = copy.deepcopy(net)
-    for conv_name, norm_name in _pairs(fast):
-        conv, norm = fast.get_submodule(conv_name), fast.get_submodule(norm_name)
-        assert isinstance(conv, Foldable) and isinstance(norm, _BatchNorm)  # noqa: PT018 - narrows both
+    with torch.inference_mode(False):
+        fast = copy.deepcopy(net)
+    calls = watch(fast, sources=(nn.Conv2d, Inflated), takers=(_BatchNorm,), size=PROBE_PX)
+    for norm_name, convs in calls.takes.items():
+        if len(convs) != 1 or convs[0] is None or not calls.only_one(convs[0]):
+            continue
+        conv, norm = fast.get_submodule(convs[0]), fast.get_submodule(norm_name)
+        assert isinstance(conv, Foldable)
+        assert isinstance(norm, _BatchNorm)
         _fold(conv, norm)
         # timm's BatchNormAct2d carries the activation too.
         rest = [part for part in norm.children() if not isinstance(part, nn.Identity)]
@@ -36,33 +47,72 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
     return fast
 
 
-def _pairs(net: VideoNetwork) -> list[tuple[str, str]]:
-    """Names of each convolution and the norm that takes its output."""
-    probe = copy.deepcopy(net).to("meta")
-    returned: dict[int, tuple[str, torch.Tensor]] = {}  # holds the tensors, so that ids stay theirs
-    pairs: list[tuple[str, str]] = []
+@dataclass(frozen=True)
+class Calls:
+    """What happened in one pass through a network.
 
-    def remember(name: str) -> object:
-        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            returned[id(output)] = (name, output)
+    Attributes:
+        takes: For every taker, by call, the source whose very output it was given; None for
+            anything else.
+        input_shapes: Of every source, by call, the shape of its input.
+    """
+
+    takes: dict[str, list[str | None]]
+    input_shapes: dict[str, list[tuple[int, ...]]]
+
+    def only_one(self, source: str) -> bool:
+        """Whether no output of this source went to two takers."""
+        taken = sum(names.count(source) for names in self.takes.values())
+        return taken == len(self.input_shapes[source])
+
+
+def watch(
+    net: VideoNetwork,
+    *,
+    sources: tuple[type[nn.Module], ...],
+    takers: tuple[type[nn.Module], ...],
+    size: int | tuple[int, int],
+) -> Calls:
+    """Runs the network on one blank clip and sees which module feeds which.
+
+    Args:
+        net: The network, in eval mode.
+        sources: Kinds of modules whose outputs are followed.
+        takers: Kinds of modules whose inputs are looked up.
+        size: Height and width of the clip in pixels, or one number for both.
+    """
+    # Holds the tensors, so that ids stay theirs; the version tells what was changed in place since.
+    returned: dict[int, tuple[str, torch.Tensor, int]] = {}
+    calls = Calls({}, {})
+
+    def remember(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            returned[id(output)] = (name, output, output._version)
+            calls.input_shapes.setdefault(name, []).append(tuple(inputs[0].shape))
 
         return hook
 
-    def look_up(name: str) -> object:
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            if id(inputs[0]) in returned:
-                pairs.append((returned[id(inputs[0])][0], name))
+    def look_up(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            source, _tensor, version = returned.get(id(inputs[0]), (None, None, 0))
+            untouched = version == inputs[0]._version
+            calls.takes.setdefault(name, []).append(source if untouched else None)
 
         return hook
 
-    for name, module in probe.named_modules():
-        if isinstance(module, Foldable):
-            module.register_forward_hook(remember(name))  # type: ignore[arg-type]  # torch's own type of hooks is wider
-        elif isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(look_up(name))  # type: ignore[arg-type]  # as above
-    with torch.no_grad():
-        probe(torch.empty(1, net.frames, 3, 96, 96, device="meta"))
-    return pairs
+    handles: list[RemovableHandle] = []
+    for name, module in net.named_modules():
+        if isinstance(module, sources):
+            handles.append(module.register_forward_hook(remember(name)))
+        elif isinstance(module, takers):
+            handles.append(module.register_forward_pre_hook(look_up(name)))
+    weight = next(net.parameters())
+    sides = (size, size) if isinstance(size, int) else size
+    with torch.inference_mode(False), torch.no_grad():  # inference tensors have no versions
+        net(weight.new_zeros((1, net.frames, 3, *sides)))
+    for handle in handles:
+        handle.remove()
+    return calls
 
 
 def _fold(conv: Foldable, norm: _BatchNorm) -> None:

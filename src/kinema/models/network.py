@@ -204,6 +204,13 @@ class VideoNetwork(nn.Module):
         self._insertions = [i for i in self._insertions if module not in (None, i.module)]
         return self
 
+    def lay_out_weights(self) -> "VideoNetwork":
+        """Brings the weights of 2D convolutions into channels_last memory; returns the network."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
+
     def temporal_modules(self) -> list[tuple[str, TemporalModule]]:
         """The inserted modules with their names in the state dict."""
         return outermost(self)

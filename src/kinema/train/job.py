@@ -109,7 +109,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     net = build_network(recipe.model, classes=classes, load_weights=not goes_on)
     net.channels_last = settings.channels_last
     if settings.channels_last:
-        net.backbone.to(memory_format=torch.channels_last)
+        net.lay_out_weights()
     preprocessing = recipe.preprocessing.build(
         frames=recipe.model.frames, mean=net.input_mean, std=net.input_std
     )

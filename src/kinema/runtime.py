@@ -1,0 +1,108 @@
+"""The ways to run a network for inference: what computes it, and in which precision.
+
+Letters: B clips, T frames, H, W, K classes.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+
+from kinema.errors import OptionError, did_you_mean
+from kinema.models.fold import fold_batch_norms
+from kinema.models.fuse import can_fuse, fuse_convolutions
+from kinema.models.network import VideoNetwork
+from kinema.temporal.kernels.native import cache_folder
+
+Precision = Literal["32", "bf16"]
+RuntimeName = Literal["eager", "fused", "compiled"]
+RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
+Run = Callable[[torch.Tensor], torch.Tensor]
+
+_DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to run a network.
+
+    Attributes:
+        runtime: "eager" calls PyTorch's operators one by one, "fused" joins convolutions with what
+            follows them (CPU only), "compiled" lets PyTorch's compiler make the kernels. In all of
+            them norms are folded and memory is channels_last.
+        precision: "32" or "bf16", of weights and activations.
+        chunk: Clips of one forward pass; 0 takes the whole batch at once.
+    """
+
+    runtime: RuntimeName
+    precision: Precision
+    chunk: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.runtime, "float32" if self.precision == "32" else "bfloat16"]
+        if self.chunk:
+            parts.append(f"{self.chunk} clips at a time")
+        return ", ".join(parts)
+
+
+def checked_runtimes(names: Iterable[str] | None, example: torch.Tensor) -> list[RuntimeName]:
+    """The wanted runtimes; by default the fastest of those that start at once.
+
+    Raises:
+        OptionError: a name is unknown, or there is none.
+    """
+    if names is None:
+        return ["fused" if can_fuse(example) else "eager"]
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in RUNTIMES:
+            raise OptionError(f"Unknown runtime {name!r}. " + did_you_mean(name, RUNTIMES))
+    if not wanted:
+        raise OptionError(f"No runtime was named. There are: {', '.join(RUNTIMES)}.")
+    return cast(list[RuntimeName], wanted)
+
+
+def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
+    """A function from clips to scores that runs a copy of the network in this form.
+
+    Args:
+        net: The network, in eval mode; later changes of its weights do not reach the copy.
+        form: How to run it.
+        example: Clips (B, T, 3, H, W) of the usual size, on the device. Other sizes work too,
+            slower.
+
+    Returns:
+        (B, T, 3, H, W) float -> (B, K) float32 scores before softmax.
+
+    Raises:
+        OptionError: the form does not exist on this device.
+    """
+    dtype = _DTYPES[form.precision]
+    folded = fold_batch_norms(net).to(dtype).lay_out_weights()
+    run: Run = folded
+    if form.runtime == "fused":
+        run = fuse_convolutions(folded, example.to(dtype))
+    elif form.runtime == "compiled":
+        run = _compiled(folded, example.device)
+
+    def scores(clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        size = form.chunk or max(len(clips_BTCHW), 1)
+        with torch.inference_mode():
+            parts = [run(part.to(dtype)).float() for part in torch.split(clips_BTCHW, size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return scores
+
+
+def _compiled(net: VideoNetwork, device: torch.device) -> Run:
+    """Compiled kernels, kept in the cache folder for later processes."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    # On a GPU the launches of a whole pass become one: a CUDA graph.
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    compiled: Run = torch.compile(net, mode=mode)
+    if mode is None:
+        return compiled
+    # The output of a CUDA graph is overwritten by its next run.
+    return lambda clips_BTCHW: compiled(clips_BTCHW).clone()
