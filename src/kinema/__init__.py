@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kinema.data.dataset import VideoDataset
     from kinema.errors import KinemaError
     from kinema.evaluate import evaluate
+    from kinema.export import ExportReport, export
     from kinema.models.backbones import list_backbones
     from kinema.models.convert import import_checkpoint
     from kinema.models.network import VideoNetwork
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ExportReport": "kinema.export",
     "KinemaError": "kinema.errors",
     "Prediction": "kinema.types",
     "Preprocessing": "kinema.types",
@@ -38,6 +40,7 @@ _HOMES = {
     "Views": "kinema.types",
     "create_model": "kinema.models.zoo",
     "evaluate": "kinema.evaluate",
+    "export": "kinema.export",
     "import_checkpoint": "kinema.models.convert",
     "list_backbones": "kinema.models.backbones",
     "list_models": "kinema.models.zoo",
@@ -49,6 +52,7 @@ _HOMES = {
 _PACKAGES = ("train",)
 
 __all__ = [
+    "ExportReport",
     "KinemaError",
     "Prediction",
     "Preprocessing",
@@ -59,6 +63,7 @@ __all__ = [
     "Views",
     "create_model",
     "evaluate",
+    "export",
     "import_checkpoint",
     "list_backbones",
     "list_models",

@@ -19,6 +19,7 @@ def printed_by(code: str) -> str:
 
 def test_public_names_are_pinned():
     assert kinema.__all__ == [
+        "ExportReport",
         "KinemaError",
         "Prediction",
         "Preprocessing",
@@ -29,6 +30,7 @@ def test_public_names_are_pinned():
         "Views",
         "create_model",
         "evaluate",
+        "export",
         "import_checkpoint",
         "list_backbones",
         "list_models",

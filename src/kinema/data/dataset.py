@@ -5,6 +5,7 @@ Letters: T frames, V views, H, W.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from kinema.data.decode import FrameSource, open_source
+from kinema.data.packet_index import IndexCache
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import UnreadableVideoError
@@ -25,11 +27,21 @@ ClipTransform = Callable[[torch.Tensor, int], tuple[torch.Tensor, int]]
 
 @dataclass(frozen=True)
 class VideoDataset:
-    """Annotated videos below a root folder, and how they become clips."""
+    """Annotated videos below a root folder, and how they become clips.
+
+    Attributes:
+        annotations: The rows.
+        root: Folder that their paths are relative to.
+        preprocessing: How a video becomes a clip.
+        index_cache: File that remembers where the frames of every video file are, so that only
+            its first opening takes time; "" for none; None for a hidden file in `root` where
+            that can be written. It changes no frame.
+    """
 
     annotations: Annotations
     root: Path
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    index_cache: str | None = None
 
     def __len__(self) -> int:
         return len(self.annotations.samples)
@@ -37,6 +49,19 @@ class VideoDataset:
     def path(self, index: int) -> Path:
         """Where the video of a row lies."""
         return self.root / self.annotations.samples[index].path
+
+    def open(self, index: int) -> FrameSource:
+        """Opens the video of a row.
+
+        Raises:
+            OptionError: the place of the index cache is not usable.
+            UnreadableVideoError: the video does not exist or cannot be read.
+        """
+        return open_source(self.path(index), index_cache=self._cache)
+
+    @cached_property
+    def _cache(self) -> IndexCache | None:
+        return IndexCache.chosen(self.index_cache, self.root)
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "VideoDataset":
         """The same videos, made into other clips."""
@@ -87,7 +112,7 @@ class TrainClips(Dataset[ClipItem | Skipped]):
         assert sample.label is not None, "training rows are checked to have labels"
         rng = np.random.default_rng((self.seed, epoch, index))
         try:
-            with open_source(self.dataset.path(index)) as source:
+            with self.dataset.open(index) as source:
                 start, total = _extent(sample, source)
                 frames = source.read(start + self.sampling.train(total, rng))
         except UnreadableVideoError as error:
@@ -132,7 +157,7 @@ class VideoViews(Dataset[ViewItem | Skipped]):
         sample = self.dataset.annotations.samples[index]
         first = chunk * self.clips_per_item
         try:
-            with open_source(self.dataset.path(index)) as source:
+            with self.dataset.open(index) as source:
                 start, total = _extent(sample, source)
                 clips = self.sampling.test(total, self.views.clips)
                 chosen = start + clips[first : first + self.clips_per_item]

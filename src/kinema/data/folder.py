@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,14 +72,26 @@ class FrameFolder:
             frames = frames[[bisect_left(unique, number) for number in wanted]]
         return frames.permute(0, 3, 1, 2)
 
+    def in_order(self) -> Iterator[NDArray[np.uint8]]:
+        """Reads all frames from first to last.
+
+        Returns:
+            (H, W, 3) RGB each.
+
+        Raises:
+            UnreadableVideoError: a file cannot be read or has another size than the first one.
+        """
+        for number in range(self.info.frames):
+            yield self._picture_of_size(number)
+
     def verify(self) -> None:
         """Reads every frame and keeps none.
 
         Raises:
             UnreadableVideoError: a file cannot be read or has another size than the first one.
         """
-        for number in range(self.info.frames):
-            self._picture_of_size(number)
+        for _ in self.in_order():
+            pass
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -78,6 +78,9 @@ class DataSettings(Section):
         split: Split number, for formats that hold several (HMDB51).
         unreadable: "error" stops at a video that cannot be read, "skip" leaves it out and counts.
         workers: Processes that load videos; 0 loads in the training process.
+        index_cache: File that remembers where the frames of every video are, which saves time
+            from the second epoch on; "" for none; left out: a hidden file in the folder of the
+            videos, where that can be written. It changes no number.
     """
 
     format: str = "csv"
@@ -89,6 +92,7 @@ class DataSettings(Section):
     split: PositiveInt = 1
     unreadable: Literal["error", "skip"] = "error"
     workers: Count = 2
+    index_cache: str | None = None
 
     @model_validator(mode="after")
     def _known_format(self) -> Self:

@@ -1,28 +1,212 @@
-"""The fast forms along time equal their plain reference forms."""
+"""The fast forms along time equal their plain reference forms, whoever computes them.
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 
+from kinema.errors import InputShapeError
+from kinema.temporal.kernels import engine, native
 from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
-from kinema.temporal.kernels.layout import fold_view, time_view
+from kinema.temporal.kernels.dynamic import dynamic, dynamic_reference
+from kinema.temporal.kernels.gate import gate, gate_reference, spatial_mean
+from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
+from kinema.temporal.kernels.rows import row_stride
 from kinema.temporal.kernels.shift import shift, shift_reference
 
-MEMORY = pytest.mark.parametrize(
-    "memory", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+CLIPS, HEIGHT, WIDTH = 2, 5, 3
+LAST = torch.channels_last
+
+
+def mixed(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, before: int) -> torch.Tensor:
+    """What every form with weights computes, in the words of its equation."""
+    clips, frames, taps, _ = weights_BTKC.shape
+    x_BTCHW = x_NCHW.unflatten(0, (clips, frames))
+    outputs = []
+    for b in range(clips):
+        for t in range(frames):
+            reached = [k for k in range(taps) if 0 <= t + k - before < frames]
+            terms = [
+                weights_BTKC[b, t, k, :, None, None] * x_BTCHW[b, t + k - before] for k in reached
+            ]
+            outputs.append(torch.stack(terms).sum(0) if terms else torch.zeros_like(x_BTCHW[b, t]))
+    return torch.stack(outputs)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A primitive, the shape of its weights, and the weights (B, T, K, C) that it stands for."""
+
+    fast: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+    shape: Callable[[int, int, int], tuple[int, ...]]
+    spread: Callable[[torch.Tensor, int, int], torch.Tensor]
+    before: int = 0
+
+    def slow(self, x: torch.Tensor, weights: torch.Tensor, frames: int) -> torch.Tensor:
+        return mixed(x, self.spread(weights, len(x) // frames, frames), self.before)
+
+
+def over_time(taps: int, *, causal: bool = False) -> Form:
+    return Form(
+        lambda x, w, frames: depthwise(x, w, frames, causal=causal),
+        lambda clips, frames, channels: (channels, 1, taps, 1),
+        lambda w, clips, frames: w[:, 0, :, 0].T.expand(clips, frames, taps, len(w)),
+        time_padding(taps, causal=causal)[0],
+    )
+
+
+def by_clip(taps: int, *, every_frame: bool = False, causal: bool = False) -> Form:
+    return Form(
+        lambda x, w, frames: dynamic(x, w, frames, causal=causal),
+        lambda clips, frames, channels: (clips, channels, frames if every_frame else 1, taps),
+        lambda w, clips, frames: w.permute(0, 2, 3, 1).expand(clips, frames, taps, w.shape[1]),
+        time_padding(taps, causal=causal)[0],
+    )
+
+
+FORMS = {
+    "depthwise3": over_time(3),
+    "depthwise5": over_time(5),
+    "depthwise-causal": over_time(3, causal=True),
+    "depthwise17": over_time(17),
+    "dynamic-clip": by_clip(3),
+    "dynamic-frame": by_clip(3, every_frame=True),
+    "dynamic-causal": by_clip(5, every_frame=True, causal=True),
+    "gate": Form(
+        lambda x, w, frames: gate(x, w),
+        lambda clips, frames, channels: (clips * frames, channels),
+        lambda w, clips, frames: w.reshape(clips, frames, 1, -1),
+    ),
+}
+LAYOUTS = {
+    "channels_last": lambda x: x.contiguous(memory_format=LAST),
+    "contiguous": lambda x: x.contiguous(),
+    "sliced-channels": lambda x: torch.cat([x, x], 1).contiguous(memory_format=LAST)[:, 1:-1][
+        :, : x.shape[1]
+    ],
+    "every-second-channel": lambda x: x.repeat_interleave(2, 1)[:, ::2],
+    "every-second-column": lambda x: x.repeat_interleave(2, 3).contiguous(memory_format=LAST)[
+        ..., ::2
+    ],
+    "permuted": lambda x: x.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1),
+    "expanded": lambda x: x[:, :, :, :1].expand_as(x),
+    "expanded-frames": lambda x: x[:1].contiguous(memory_format=LAST).expand_as(x),
+}
+ROUNDING = {
+    torch.float32: {"rtol": 1e-5, "atol": 1e-5},
+    torch.float16: {"rtol": 4e-3, "atol": 1e-2},
+    torch.bfloat16: {"rtol": 2e-2, "atol": 6e-2},
+}
+BY = pytest.mark.parametrize("by", ["native", "plain"])
+FORM = pytest.mark.parametrize("form", FORMS)
+
+
+def choose(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns the native operators off, or makes sure that they are there."""
+    if by == "plain":
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("no native operators on this machine")
+
+
+def check(form: Form, x: torch.Tensor, weights: torch.Tensor, frames: int) -> None:
+    """Output and derivatives against the equation in float64."""
+    x, weights = x.detach().requires_grad_(), weights.detach().requires_grad_()
+    exact_x, exact_w = (v.detach().double().requires_grad_() for v in (x, weights))
+    got, wanted = form.fast(x, weights, frames), form.slow(exact_x, exact_w, frames)
+    rounding = ROUNDING[x.dtype]
+    assert got.dtype == x.dtype
+    torch.testing.assert_close(got.double(), wanted, **rounding)
+    grad = torch.randn_like(got)
+    grads = torch.autograd.grad(got, (x, weights), grad)
+    exact = torch.autograd.grad(wanted, (exact_x, exact_w), grad.double())
+    assert [g.dtype for g in grads] == [x.dtype, weights.dtype]
+    torch.testing.assert_close(grads[0].double(), exact[0], **rounding)
+    # A weight's derivative is a sum over all pixels.
+    size = float(exact[1].abs().max())
+    torch.testing.assert_close(
+        grads[1].double(), exact[1], rtol=rounding["rtol"], atol=rounding["atol"] * max(size, 1)
+    )
+
+
+def made(form: Form, frames: int, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(CLIPS * frames, channels, HEIGHT, WIDTH).contiguous(memory_format=LAST)
+    return x, torch.randn(form.shape(CLIPS, frames, channels))
+
+
+@BY
+@FORM
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_forms_equal_their_equation_in_every_memory_layout(form, layout, by, monkeypatch):
+    choose(by, monkeypatch)
+    x, weights = made(FORMS[form], 3, 7)
+    check(FORMS[form], LAYOUTS[layout](x), weights, 3)
+
+
+@BY
+@FORM
+@pytest.mark.parametrize(
+    ("frames", "channels"), [(1, 16), (2, 1), (2, 33), (4, 48), (8, 17), (20, 5), (2, 530)]
 )
-FRAMES = pytest.mark.parametrize("frames", [1, 2, 3, 8])
+def test_forms_equal_their_equation_for_every_size(form, frames, channels, by, monkeypatch):
+    choose(by, monkeypatch)
+    check(FORMS[form], *made(FORMS[form], frames, channels), frames)
 
 
-def made(frames: int, channels: int, memory: torch.memory_format) -> torch.Tensor:
-    x = torch.randn(2 * frames, channels, 5, 3)
-    return x.contiguous(memory_format=memory).requires_grad_()
+@BY
+@FORM
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("channels", [19, 32])
+def test_forms_equal_their_equation_in_half_precision(form, dtype, channels, by, monkeypatch):
+    choose(by, monkeypatch)
+    x, weights = made(FORMS[form], 4, channels)
+    check(FORMS[form], x.to(dtype), weights.to(dtype), 4)
 
 
-@MEMORY
-@FRAMES
-@pytest.mark.parametrize(("from_next", "from_previous"), [(2, 2), (0, 3), (1, 0)])
-def test_shift_equals_its_reference(frames, memory, from_next, from_previous):
-    x = made(frames, 17, memory)
+@BY
+@FORM
+def test_an_empty_batch_gives_an_empty_batch(form, by, monkeypatch):
+    choose(by, monkeypatch)
+    x, weights = made(FORMS[form], 4, 6)
+    if weights.shape[0] in (CLIPS, len(x)):
+        weights = weights[:0]
+    assert FORMS[form].fast(x[:0].requires_grad_(), weights, 4).shape == (0, 6, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("form", "reference"),
+    [
+        ("depthwise3", depthwise_reference),
+        ("depthwise-causal", partial(depthwise_reference, causal=True)),
+        ("depthwise17", depthwise_reference),
+        ("dynamic-clip", dynamic_reference),
+        ("gate", lambda x, w, frames: gate_reference(x, w)),
+    ],
+)
+def test_the_plain_reference_forms_agree_with_the_equation(form, reference):
+    x, weights = (v.double() for v in made(FORMS[form], 4, 6))
+    wanted = FORMS[form].slow(x, weights, 4)
+    torch.testing.assert_close(reference(x, weights, 4), wanted, rtol=1e-12, atol=1e-12)
+
+
+@BY
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "sliced-channels", "expanded"])
+@pytest.mark.parametrize(
+    ("frames", "channels", "from_next", "from_previous"),
+    [(1, 16, 2, 2), (2, 5, 1, 1), (3, 17, 0, 3), (8, 80, 10, 10), (3, 130, 61, 0), (4, 6, 3, 3)],
+)
+def test_shift_only_moves_values(
+    frames, channels, from_next, from_previous, layout, dtype, by, monkeypatch
+):
+    choose(by, monkeypatch)
+    x = LAYOUTS[layout](torch.randn(CLIPS * frames, channels, HEIGHT, WIDTH).to(dtype))
+    x.requires_grad_()
     shares = {"from_next": from_next, "from_previous": from_previous}
     fast, plain = shift(x, frames, **shares), shift_reference(x, frames, **shares)
     assert torch.equal(fast, plain)
@@ -31,52 +215,161 @@ def test_shift_equals_its_reference(frames, memory, from_next, from_previous):
     assert torch.equal(fast_grad, plain_grad)
 
 
-@MEMORY
-@FRAMES
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_depthwise_equals_its_reference(frames, memory, kernel):
-    x, weight = made(frames, 7, memory), torch.randn(7, 1, kernel, 1, requires_grad=True)
-    fast, plain = depthwise(x, weight, frames), depthwise_reference(x, weight, frames)
-    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-6)
-    grad = torch.randn_like(plain)
-    for got, wanted in zip(
-        torch.autograd.grad(fast, (x, weight), grad),
-        torch.autograd.grad(plain, (x, weight), grad),
-        strict=True,
+def test_the_derivative_of_shift_keeps_an_infinity_where_it_belongs():
+    x = torch.randn(3, 16, 2, 2).contiguous(memory_format=LAST).requires_grad_()
+    grad = torch.zeros(3, 16, 2, 2)
+    grad[1] = torch.inf
+    shift(x, 3, from_next=2, from_previous=2).backward(grad)
+    assert x.grad is not None
+    assert not x.grad.isnan().any()
+    assert x.grad[:, :, 0, 0].isinf().sum(1).tolist() == [2, 12, 2]
+
+
+@BY
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_spatial_mean_is_taken_in_float32(layout, dtype, by, monkeypatch):
+    choose(by, monkeypatch)
+    x = LAYOUTS[layout]((torch.randn(4, 19, HEIGHT, WIDTH) + 3).to(dtype)).requires_grad_()
+    mean = spatial_mean(x)
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean.double(), x.double().mean((2, 3)), rtol=1e-6, atol=1e-6)
+    grad = torch.randn_like(mean)
+    (got,) = torch.autograd.grad(mean, x, grad)
+    wanted = (grad / 15).to(dtype)[:, :, None, None].expand(x.shape)
+    torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7)
+
+
+@BY
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outputs_larger_than_the_cache_are_the_same(dtype, by, monkeypatch):
+    choose(by, monkeypatch)
+    x = torch.randn(4, 64, 182, 182).to(dtype).contiguous(memory_format=LAST)
+    assert x.numel() * x.element_size() > 16 << 20
+    weights = torch.randn(64, 1, 3, 1)
+    assert torch.equal(
+        shift(x, 4, from_next=8, from_previous=8),
+        shift_reference(x, 4, from_next=8, from_previous=8),
+    )
+    torch.testing.assert_close(
+        depthwise(x, weights.to(dtype), 4),
+        depthwise_reference(x, weights.to(dtype), 4),
+        **ROUNDING[dtype],
+    )
+
+
+@BY
+def test_one_activation_used_several_times_gathers_all_derivatives(by, monkeypatch):
+    choose(by, monkeypatch)
+
+    def scores(x, weights, use):
+        y = use(x, weights)
+        return (use(y, weights) * y + use(x, weights) * x).sum()
+
+    x, weights = made(FORMS["depthwise3"], 3, 8)
+    grads = []
+    for use, dtype in (
+        (lambda x, w: depthwise(x, w, 3), torch.float32),
+        (lambda x, w: depthwise_reference(x, w, 3), torch.float64),
     ):
-        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+        leaves = [v.to(dtype).detach().requires_grad_() for v in (x, weights)]
+        grads.append(torch.autograd.grad(scores(*leaves, use), leaves))
+    for got, wanted in zip(*grads, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4)
 
 
-@MEMORY
+@pytest.mark.parametrize("wanted", ["x", "weights"])
+@FORM
+def test_only_the_wanted_derivative_is_computed(form, wanted):
+    x, weights = made(FORMS[form], 3, 6)
+    leaf = (x if wanted == "x" else weights).requires_grad_()
+    FORMS[form].fast(x, weights, 3).sum().backward()
+    assert leaf.grad is not None
+    assert (weights if wanted == "x" else x).grad is None
+
+
+@BY
+@FORM
+@pytest.mark.parametrize("memory", [LAST, torch.contiguous_format])
+def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, by, monkeypatch):
+    choose(by, monkeypatch)
+    x, weights = made(FORMS[form], 4, 16)
+    x = x.contiguous(memory_format=memory).requires_grad_()
+    weights.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = FORMS[form].fast(x, weights, 4)
+        of_half = FORMS[form].fast(x.detach().bfloat16(), weights, 4)
+    # A convolution computes in bfloat16 then, a product in the dtype of the activation.
+    assert y.dtype == (torch.bfloat16 if form.startswith("depthwise") else torch.float32)
+    assert of_half.dtype == torch.bfloat16
+    wanted = FORMS[form].slow(x.detach(), weights.detach(), 4)
+    torch.testing.assert_close(y.float(), wanted, rtol=2e-2, atol=6e-2)
+    grads = torch.autograd.grad(y.float().sum(), (x, weights))
+    assert [g.dtype for g in grads] == [torch.float32, torch.float32]
+
+
+def test_shared_weights_may_have_one_clip_and_one_frame():
+    x = torch.randn(6, 4, HEIGHT, WIDTH).contiguous(memory_format=LAST)
+    by = engine.engine_for(x, 2)
+    if by is None:
+        pytest.skip("no native operators on this machine")
+    for clips, frames in ((1, 1), (2, 1), (1, 3), (2, 3)):
+        weights = torch.randn(clips, frames, 2, 4, requires_grad=True)
+        x = x.detach().requires_grad_()
+        got = engine.mix(by, x, weights, 3, before=1)
+        wanted = mixed(x, weights.expand(2, 3, 2, 4), 1)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        grad = torch.randn_like(got)
+        for a, b in zip(
+            torch.autograd.grad(got, (x, weights), grad),
+            torch.autograd.grad(wanted, (x, weights), grad),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_not_fit_is_refused_and_not_read():
+    x = torch.randn(8, 6, HEIGHT, WIDTH).contiguous(memory_format=LAST)
+    if engine.engine_for(x, 3) is None:
+        pytest.skip("no native operators on this machine")
+    with pytest.raises(InputShapeError, match="whole clips of 3, got 8 frames"):
+        shift(x, 3, from_next=1, from_previous=1)
+    with pytest.raises(InputShapeError, match="with 9 channels do not fit .* with 6 channels"):
+        depthwise(x, torch.randn(9, 1, 3, 1), 4)
+    with pytest.raises(InputShapeError, match="for 3 clips of 1 frames .* do not fit 2 clips"):
+        dynamic(x, torch.randn(3, 6, 1, 3), 4)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, LAST])
 def test_time_view_copies_nothing_and_fold_view_undoes_it(memory):
-    x = made(4, 6, memory).detach()
+    x = torch.randn(8, 6, 5, 3).contiguous(memory_format=memory)
     view = time_view(x, 4)
     assert view.shape == (2, 6, 4, 15)
     assert view.data_ptr() == x.data_ptr()
     assert torch.equal(fold_view(view, 5, 3), x)
 
 
-@pytest.mark.parametrize("form", ["shift", "depthwise"])
-def test_channels_last_stays_channels_last(form):
-    x = made(4, 6, torch.channels_last)
-    if form == "shift":
-        y = shift(x, 4, from_next=1, from_previous=1)
-    else:
-        y = depthwise(x, torch.randn(6, 1, 3, 1), 4)
-    assert y.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_a_non_contiguous_input_gives_the_same():
-    x = torch.randn(8, 10, 5, 6)[:, ::2, :, 1::2]
-    assert torch.equal(
+@BY
+def test_channels_last_stays_channels_last(by, monkeypatch):
+    choose(by, monkeypatch)
+    x, weights = made(FORMS["depthwise3"], 4, 6)
+    for y in (
         shift(x, 4, from_next=1, from_previous=1),
-        shift_reference(x, 4, from_next=1, from_previous=1),
-    )
+        depthwise(x, weights, 4),
+        gate(x, torch.randn(8, 6)),
+    ):
+        assert y.is_contiguous(memory_format=LAST)
 
 
-def test_autocast_computes_depthwise_in_bfloat16():
-    x, weight = torch.randn(4, 6, 4, 4), torch.randn(6, 1, 3, 1)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = depthwise(x, weight, 4)
-    assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y.float(), depthwise_reference(x, weight, 4), rtol=2e-2, atol=5e-2)
+def test_rows_are_found_where_pixels_lie_evenly():
+    x = torch.empty(4, 6, 5, 4).contiguous(memory_format=LAST)
+    assert row_stride(x) == 6
+    assert row_stride(x[:, 2:4]) == 6
+    assert row_stride(x[..., ::2]) == 12
+    assert row_stride(x[:, :, :, :3]) is None
+    assert row_stride(x.contiguous()) is None
+    assert row_stride(x[:, ::2]) is None
+    assert row_stride(x[:0]) is None
+    assert row_stride(x[:1].expand(4, 6, 5, 4)) is None
+    assert row_stride(x[:, :1].contiguous()) == 1
+    assert row_stride(torch.empty(3, 6, 1, 1)) == 6

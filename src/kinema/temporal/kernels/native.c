@@ -255,9 +255,10 @@ static inline void shift_row(char *o, const char *next, const char *last, const 
 }
 
 /* The first `ahead` channels from the next frame, the `behind` after them from the previous one.
- * `size` is the bytes of a value: values are only moved. */
+ * `size` is the bytes of a value: values are only moved. `turn` is 1, or -1 to exchange next and
+ * previous. */
 void shift(const char *x, long ld, char *out, long size, long B, long T, long S, long C, long ahead,
-           long behind) {
+           long behind, long turn) {
     long block = block_of(C), blocks = (S + block - 1) / block;
     long a = ahead * size, p = behind * size, step = ld * size, width = C * size, frame = S * step;
     int stream = streams(out, width, B * T * S * width);
@@ -268,9 +269,10 @@ void shift(const char *x, long ld, char *out, long size, long B, long T, long S,
             for (long t = 0; t < T; t++) {
                 const char *here = x + ((b * T + t) * S + start) * step;
                 char *o = out + ((b * T + t) * S + start) * width;
+                int is_next = t + turn >= 0 && t + turn < T, is_last = t - turn >= 0 && t - turn < T;
                 for (long s = start; s < stop; s++, here += step, o += width)
-                    shift_row(o, t + 1 < T ? here + frame : 0, t > 0 ? here - frame : 0, here, a, p,
-                              width, stream);
+                    shift_row(o, is_next ? here + turn * frame : 0,
+                              is_last ? here - turn * frame : 0, here, a, p, width, stream);
             }
             fence(stream);
         }

@@ -3,6 +3,7 @@
 The library is built by the machine's C compiler for the machine's own processor, in a second, and
 kept in the cache folder (`KINEMA_CACHE`, by default `~/.cache/kinema`). Without a compiler, on
 other systems than Linux, or with `KINEMA_NATIVE=0`, everything works in PyTorch's own operators.
+Derivatives are in engine.py.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps, P pairs, D channels.
 """
@@ -20,6 +21,8 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+
+from kinema.temporal.kernels.rows import in_memory, row_stride, row_stride_of, rows_like
 
 _log = logging.getLogger(__name__)
 
@@ -41,74 +44,16 @@ _ATTENTION_WIDTHS = (4, 8, 16, 32)
 _LOG2_E = 1.4426950408889634
 
 
-def takes(x_NCHW: torch.Tensor) -> bool:
+def takes(x_NCHW: torch.Tensor, taps: int = 1) -> bool:
     """Whether the native operators can work on this activation as it lies in memory."""
     return (
         x_NCHW.device.type == "cpu"
         and x_NCHW.dtype in _SUFFIXES
-        and type(x_NCHW) in (torch.Tensor, torch.nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
+        and in_memory(x_NCHW)
+        and taps <= _MAX_TAPS
         and row_stride(x_NCHW) is not None
         and library() is not None
     )
-
-
-def row_stride(x_NCHW: torch.Tensor) -> int | None:
-    """Values from one pixel's channels to the next pixel's; None when pixels do not lie in a row.
-
-    For channels_last memory it is C, for a slice of its channels more.
-    """
-    frames, channels, height, width = x_NCHW.shape
-    if x_NCHW.numel() == 0 or (channels > 1 and x_NCHW.stride(1) != 1):
-        return None
-    stride = None
-    for length, pixels, given in (
-        (width, 1, x_NCHW.stride(3)),
-        (height, width, x_NCHW.stride(2)),
-        (frames, width * height, x_NCHW.stride(0)),
-    ):
-        if length == 1:
-            continue
-        if stride is None:
-            stride = given // pixels
-        if given != stride * pixels:
-            return None
-    stride = channels if stride is None else stride
-    return stride if stride >= channels else None
-
-
-def mix(
-    x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
-) -> torch.Tensor:
-    """out[b,t] = sum over k of weights[b,t,k] * x[b,t+k-before], in one pass.
-
-    Args:
-        x_NCHW: An activation that `takes` accepts.
-        weights_BTKC: float32; B and T may be 1 when all clips or frames share them.
-        frames: T.
-        before: The tap of the frame itself.
-    """
-    if torch.is_grad_enabled() and (x_NCHW.requires_grad or weights_BTKC.requires_grad):
-        mixed: torch.Tensor = _Mix.apply(x_NCHW, weights_BTKC, frames, before)
-        return mixed
-    return _mix(x_NCHW, weights_BTKC, frames, before)
-
-
-def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
-    """The leading channels from the next frame, those after them from the previous one."""
-    if torch.is_grad_enabled() and x_NCHW.requires_grad:
-        moved: torch.Tensor = _Shift.apply(x_NCHW, frames, from_next, from_previous)
-        return moved
-    return _shift(x_NCHW, frames, from_next, from_previous)
-
-
-def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """(N, C) float32 means over the pixels of every frame."""
-    if torch.is_grad_enabled() and x_NCHW.requires_grad:
-        mean: torch.Tensor = _Mean.apply(x_NCHW)
-        return mean
-    return _mean(x_NCHW)
 
 
 def takes_attention(queries_PSD: torch.Tensor) -> bool:
@@ -116,11 +61,9 @@ def takes_attention(queries_PSD: torch.Tensor) -> bool:
     return (
         queries_PSD.device.type == "cpu"
         and queries_PSD.dtype in _SUFFIXES
+        and in_memory(queries_PSD)
         and queries_PSD.shape[2] in _ATTENTION_WIDTHS
         and queries_PSD.numel() > 0
-        and type(queries_PSD) is torch.Tensor
-        and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
         and library() is not None
     )
 
@@ -144,88 +87,90 @@ def attend(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor, *, scale: float) -
     return out_PSD.to(queries_PSD.dtype)
 
 
-def _mix(x: torch.Tensor, weights: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    total, channels, height, width = x.shape
-    clips, taps = total // frames, weights.shape[2]
-    assert taps <= _MAX_TAPS
-    weights = weights.float().contiguous()
-    out = _empty_like(x)
+def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
+    """See `engine.Engine`."""
+    clips, pixels, channels = _sizes(x_NCHW, frames)
+    weights = weights_BTKC.float().contiguous()
+    out = rows_like(x_NCHW)
     _call(
-        f"mix_{_SUFFIXES[x.dtype]}",
-        x,
-        row_stride(x),
+        f"mix_{_SUFFIXES[x_NCHW.dtype]}",
+        x_NCHW,
+        row_stride_of(x_NCHW),
         out,
         weights,
         0 if weights.shape[0] == 1 else weights.stride(0),
         0 if weights.shape[1] == 1 else weights.stride(1),
         clips,
         frames,
-        height * width,
+        pixels,
         channels,
-        taps,
+        weights.shape[2],
         before,
     )
     return out
 
 
-def _shift(x: torch.Tensor, frames: int, from_next: int, from_previous: int) -> torch.Tensor:
-    total, channels, height, width = x.shape
-    out = _empty_like(x)
+def weight_grad(
+    grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
+) -> torch.Tensor:
+    """See `engine.Engine`; `grad_NCHW` is dense channels_last memory."""
+    clips, pixels, channels = _sizes(x_NCHW, frames)
+    out_BTKC = x_NCHW.new_empty((clips, frames, taps, channels), dtype=torch.float32)
+    _call(
+        f"mix_{_SUFFIXES[x_NCHW.dtype]}_weight_grad",
+        grad_NCHW,
+        x_NCHW,
+        row_stride_of(x_NCHW),
+        out_BTKC,
+        clips,
+        frames,
+        pixels,
+        channels,
+        taps,
+        before,
+    )
+    return out_BTKC
+
+
+def shift(
+    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
+) -> torch.Tensor:
+    """See `engine.Engine`."""
+    clips, pixels, channels = _sizes(x_NCHW, frames)
+    out = rows_like(x_NCHW)
     _call(
         "shift",
-        x,
-        row_stride(x),
+        x_NCHW,
+        row_stride_of(x_NCHW),
         out,
-        x.element_size(),
-        total // frames,
+        x_NCHW.element_size(),
+        clips,
         frames,
-        height * width,
+        pixels,
         channels,
         from_next,
         from_previous,
+        -1 if turned else 1,
     )
     return out
 
 
-def _mean(x: torch.Tensor) -> torch.Tensor:
-    total, channels, height, width = x.shape
-    mean = x.new_empty((total, channels), dtype=torch.float32)
-    name = f"mix_{_SUFFIXES[x.dtype]}_mean"
-    _call(name, x, row_stride(x), mean, total, height * width, channels)
-    return mean
+def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
+    """See `engine.Engine`."""
+    total, pixels, channels = _sizes(x_NCHW, 1)
+    mean_NC = x_NCHW.new_empty((total, channels), dtype=torch.float32)
+    name = f"mix_{_SUFFIXES[x_NCHW.dtype]}_mean"
+    _call(name, x_NCHW, row_stride_of(x_NCHW), mean_NC, total, pixels, channels)
+    return mean_NC
 
 
-def _weight_grad(
-    grad: torch.Tensor, x: torch.Tensor, shape: tuple[int, ...], frames: int, before: int
-) -> torch.Tensor:
-    total, channels, height, width = x.shape
-    clips, taps = total // frames, shape[2]
-    out = x.new_empty((clips, frames, taps, channels), dtype=torch.float32)
-    _call(
-        f"mix_{_SUFFIXES[x.dtype]}_weight_grad",
-        grad,
-        x,
-        row_stride(x),
-        out,
-        clips,
-        frames,
-        height * width,
-        channels,
-        taps,
-        before,
-    )
-    return out.sum_to_size(shape)
+def _sizes(x_NCHW: torch.Tensor, frames: int) -> tuple[int, int, int]:
+    """Clips, pixels of a frame, channels."""
+    total, channels, height, width = x_NCHW.shape
+    return total // frames, height * width, channels
 
 
-def _empty_like(x: torch.Tensor) -> torch.Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, memory_format=torch.channels_last)
-
-
-def _dense(grad: torch.Tensor) -> torch.Tensor:
-    return grad.contiguous(memory_format=torch.channels_last)
-
-
-def _call(name: str, *arguments: torch.Tensor | int | float | ctypes.c_float | None) -> None:
+def _call(name: str, *arguments: torch.Tensor | int | ctypes.c_float) -> None:
     native = library()
     assert native is not None
     getattr(native, name)(
@@ -234,74 +179,10 @@ def _call(name: str, *arguments: torch.Tensor | int | float | ctypes.c_float | N
             if isinstance(a, torch.Tensor)
             else a
             if isinstance(a, ctypes.c_float)
-            else ctypes.c_long(int(a or 0))
+            else ctypes.c_long(a)
             for a in arguments
         )
     )
-
-
-class _Mix(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weights, frames, before):  # type: ignore[no-untyped-def]  # autograd's own signature
-        ctx.save_for_backward(x, weights)
-        ctx.frames, ctx.before = frames, before
-        return _mix(x, weights, frames, before)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # autograd's own signature
-        x, weights = ctx.saved_tensors
-        frames, before = ctx.frames, ctx.before
-        grad, grad_x, grad_weights = _dense(grad), None, None
-        if ctx.needs_input_grad[0]:
-            back = weights.shape[2] - 1 - before
-            grad_x = _mix(grad, _turned(weights, frames, back), frames, back)
-        if ctx.needs_input_grad[1]:
-            grad_weights = _weight_grad(grad, x, weights.shape, frames, before)
-            grad_weights = grad_weights.to(weights.dtype)
-        return grad_x, grad_weights, None, None
-
-
-def _turned(weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """The weights of the transposed operator: tap j of frame t is tap K-1-j of frame t+j-before."""
-    flipped = weights_BTKC.flip(2)
-    if flipped.shape[1] == 1:
-        return flipped
-    taps = flipped.shape[2]
-    padded = torch.nn.functional.pad(flipped, (0, 0, 0, 0, before, taps - 1 - before))
-    return torch.stack([padded[:, j : j + frames, j] for j in range(taps)], 2)
-
-
-class _Shift(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, frames, from_next, from_previous):  # type: ignore[no-untyped-def]  # as above
-        ctx.sizes = frames, from_next, from_previous
-        return _shift(x, frames, from_next, from_previous)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # as above
-        frames, from_next, from_previous = ctx.sizes
-        channels = grad.shape[1]
-        # What came from the next frame goes back to it: the two shares change their sense.
-        taps = grad.new_zeros((1, 1, 3, channels), dtype=torch.float32)
-        taps[..., 0, :from_next] = 1
-        taps[..., 2, from_next : from_next + from_previous] = 1
-        taps[..., 1, from_next + from_previous :] = 1
-        return _mix(_dense(grad), taps, frames, 1), None, None, None
-
-
-class _Mean(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):  # type: ignore[no-untyped-def]  # as above
-        ctx.shape, ctx.dtype = x.shape, x.dtype
-        return _mean(x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # as above
-        pixels = ctx.shape[2] * ctx.shape[3]
-        return (grad / pixels).to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
 
 
 @functools.cache
@@ -314,7 +195,7 @@ def library() -> ctypes.CDLL | None:
         _log.info("No C compiler (gcc) found: temporal modules use PyTorch's own operators.")
         return None
     try:
-        return ctypes.CDLL(str(_built(compiler)))
+        return _loaded(compiler)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
         _log.warning(
@@ -330,19 +211,28 @@ def cache_folder() -> Path:
     own = os.environ.get("KINEMA_CACHE")
     if own:
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kinema"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kinema"
 
 
-def _built(compiler: str) -> Path:
-    """The library for this source, compiler and processor, built when it is not in the cache."""
+def _loaded(compiler: str) -> ctypes.CDLL:
+    """The library from the cache folder, or built for this process where that cannot be used."""
+    try:
+        return ctypes.CDLL(str(_built(compiler, cache_folder())))
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        _log.info("The native operators are built for this process only (%s).", error)
+    with tempfile.TemporaryDirectory() as folder:
+        return ctypes.CDLL(str(_built(compiler, Path(folder))))
+
+
+def _built(compiler: str, folder: Path) -> Path:
+    """The library for this source, compiler and processor, built when the folder has none."""
     source = (resources.files("kinema.temporal.kernels") / "native.c").read_text("utf-8")
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
     key = "\n".join((source, version, *_COMPILE, *_LINK, processor()))
-    folder = cache_folder()
     target = folder / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if target.is_file():
+    if _intact(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -354,8 +244,19 @@ def _built(compiler: str) -> Path:
         )
         for command in commands:
             subprocess.run(command, capture_output=True, text=True, check=True)
+        code = built.read_bytes()
+        built.write_bytes(code + hashlib.sha256(code).digest())
         os.replace(built, target)
     return target
+
+
+def _intact(file: Path) -> bool:
+    """Whether the library ends with its own digest: loading half a file would kill the process."""
+    try:
+        code = file.read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(code[:-32]).digest() == code[-32:]
 
 
 def processor() -> str:

@@ -6,7 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels import native
+from kinema.temporal.kernels import engine
 from kinema.temporal.kernels.layout import fold_view, time_view
 
 
@@ -26,8 +26,9 @@ def shift_reference(
 def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
     """Lets the leading channels read a neighbouring frame; zeros enter at the borders.
 
-    Natively one pass over the activation; otherwise pads and one concatenation, which keep
-    channels_last memory, need no permuted copy, and export to graphs without scattered writes.
+    One pass over the activation where an engine takes it; otherwise pads and one concatenation,
+    which keep channels_last memory, need no permuted copy, and export to graphs without scattered
+    writes.
 
     Args:
         x_NCHW: Folded frames.
@@ -35,8 +36,10 @@ def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: i
         from_next: The first so many channels read the next frame.
         from_previous: The so many channels after these read the previous frame.
     """
-    if native.takes(x_NCHW):
-        return native.shift(x_NCHW, frames, from_next=from_next, from_previous=from_previous)
+    by = engine.engine_for(x_NCHW, taps=3)
+    if by is not None:
+        shares = {"from_next": from_next, "from_previous": from_previous}
+        return engine.shift(by, x_NCHW, frames, **shares)
     x_BCTS = time_view(x_NCHW, frames)
     last = from_next + from_previous
     parts = []

@@ -1,0 +1,308 @@
+"""A copy of a data set that decodes fast: small frames, H.264 in short groups of pictures.
+
+Every copy has the path of its original below the new root, and its frame k is frame k of the
+original, so any annotation file fits the copies when only the root is replaced. The copies are
+MP4 inside, whatever their names end in; frame folders become video files too.
+"""
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import pairwise, repeat
+from pathlib import Path, PurePosixPath
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from kinema.data.annotations import write_csv
+from kinema.data.dataset import VideoDataset
+from kinema.data.decode import FrameSource, VideoFile, open_source
+from kinema.errors import KinemaError, OptionError, UnreadableVideoError
+from kinema.types import Annotations, Skipped, VideoInfo
+
+SETTINGS_FILE = "prepare.json"
+LAYOUT = 1  # counted up whenever the same settings give other pixels
+
+# Encoders in order of preference, with what makes them quick to decode. With its macroblock tree
+# on, x264 gives other bytes from run to run on machines with AVX-512.
+ENCODERS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "mbtree": "0"},
+    "mpeg4": {"qmin": "2", "qmax": "3", "bf": "0"},  # part of every FFmpeg build
+}
+_TICKS_HZ = 90_000
+_FOLDER_RATE_HZ = 25.0  # a frame folder does not tell its own
+_SAME_TIME_NS = 2_000_000_000  # some file systems count in steps of two seconds
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_HARDLY_FREE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How the copies are made.
+
+    Attributes:
+        short_side_px: Longest short side of a frame; smaller videos keep theirs. Even, because
+            the colours have half the resolution.
+        group_frames: Frames from one keyframe to the next, at most.
+
+    Raises:
+        OptionError: a setting is outside its range.
+    """
+
+    short_side_px: int = 256
+    group_frames: int = 12
+
+    def __post_init__(self) -> None:
+        if self.short_side_px < 32 or self.short_side_px % 2:
+            raise OptionError(
+                f"short_side_px must be even and at least 32, got {self.short_side_px}."
+            )
+        if self.group_frames < 1:
+            raise OptionError(f"group_frames must be at least 1, got {self.group_frames}.")
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What became of the videos, each counted once, and the size of the good ones in bytes."""
+
+    videos: int
+    ok: int
+    bad: tuple[Skipped, ...]
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """One video: why it is bad, or its sizes before and after."""
+
+    path: str
+    bad: str = ""
+    before: int = 0
+    after: int = 0
+
+
+def prepare_dataset(
+    dataset: VideoDataset,
+    out: str | Path,
+    *,
+    settings: PrepareSettings | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PrepareReport:
+    """Writes the copies, the rows as `<name>.csv` and the classes as `<name>.classes.txt`.
+
+    Finished copies of unchanged originals are kept, so an interrupted run is continued by
+    starting it again. Bad videos are reported and left out of the CSV.
+
+    Args:
+        dataset: The originals.
+        out: Folder of the copies: new, empty or that of an earlier run with the same settings.
+        settings: How the copies are made.
+        workers: Processes; all cores when not given, 0 works in this process. Processes are
+            spawned, so a script that calls this needs the `if __name__ == "__main__"` guard.
+        progress: Called with (videos done, videos in all).
+
+    Raises:
+        OptionError: `workers` is negative, or `out` is the folder of the originals.
+        KinemaError: `out` holds something else, the disk is full, or a process was killed.
+    """
+    settings, root = settings or PrepareSettings(), Path(out)
+    if workers is not None and workers < 0:
+        raise OptionError(f"workers must be at least 0, got {workers}.")
+    if root.resolve() == dataset.root.resolve():
+        raise OptionError(f"out must be another folder than that of the originals, {root}.")
+    _claim(root, settings)
+    paths = list(dict.fromkeys(sample.path for sample in dataset.annotations.samples))
+    outcomes: list[_Outcome] = []
+    for outcome in _prepared(paths, dataset.root, root, settings, workers):
+        outcomes.append(outcome)
+        if progress is not None:
+            progress(len(outcomes), len(paths))
+    good = [outcome for outcome in outcomes if not outcome.bad]
+    _write_rows(dataset.annotations, root, {outcome.path for outcome in good})
+    return PrepareReport(
+        videos=len(paths),
+        ok=len(good),
+        bad=tuple(Skipped(outcome.path, outcome.bad) for outcome in outcomes if outcome.bad),
+        bytes_before=sum(outcome.before for outcome in good),
+        bytes_after=sum(outcome.after for outcome in good),
+    )
+
+
+def _claim(root: Path, settings: PrepareSettings) -> None:
+    """Starts a folder, or continues one with the same settings."""
+    file = root / SETTINGS_FILE
+    wanted = {**asdict(settings), "encoder": _encoder(), "layout": LAYOUT}
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found != wanted:
+            keys = sorted(key for key in wanted if found.get(key) != wanted[key])
+            raise KinemaError(
+                f"{root} holds copies made with other settings ({', '.join(keys)}). "
+                "Choose another folder."
+            )
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    if any(entry.name != _partial(file).name for entry in root.iterdir()):
+        raise KinemaError(
+            f"{root} must be a new or empty folder or one of earlier copies. Choose another folder."
+        )
+    _replace(file, json.dumps(wanted, indent=2) + "\n")
+
+
+def _prepared(
+    paths: list[str], source: Path, root: Path, settings: PrepareSettings, workers: int | None
+) -> Iterator[_Outcome]:
+    """Makes all copies and tells of each in the order of the paths."""
+    count = (os.cpu_count() or 1) if workers is None else workers
+    if count == 0:
+        for path in paths:
+            yield _prepare(path, source, root, settings)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        repeated = repeat(source), repeat(root), repeat(settings)
+        try:
+            yield from pool.map(_prepare, paths, *repeated, chunksize=2)
+        except BrokenProcessPool:
+            raise KinemaError(
+                "A process was killed, perhaps for want of memory. Finished copies are kept: "
+                "start again with fewer workers to continue."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _prepare(path: str, source: Path, root: Path, settings: PrepareSettings) -> _Outcome:
+    """Makes one copy unless it is there already."""
+    original, target = source / path, root / path
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return _Outcome(path, f"{path} leads out of the folder of the videos.")
+    try:
+        if not _is_current(target, original):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_copy(original, target, settings)
+        return _Outcome(path, before=_bytes(original), after=target.stat().st_size)
+    except UnreadableVideoError as error:
+        return _Outcome(path, str(error))
+    except (av.FFmpegError, OSError) as error:
+        _stop_if_full(root, error)
+        return _Outcome(path, f"{original} cannot be copied: {error}.")
+
+
+def _is_current(target: Path, original: Path) -> bool:
+    """Whether a copy is there and made from the original as it is now; it has its time."""
+    if not (target.is_file() and original.exists()):
+        return False
+    return abs(target.stat().st_mtime_ns - original.stat().st_mtime_ns) < _SAME_TIME_NS
+
+
+def _stop_if_full(root: Path, error: Exception) -> None:
+    """A full disk would spoil all other copies too."""
+    free = shutil.disk_usage(root).free
+    if getattr(error, "errno", None) in _DISK_FULL or free < _HARDLY_FREE_BYTES:
+        raise KinemaError(
+            f"The disk of {root} is full ({free} bytes free). Finished copies are kept: make room "
+            "and start again to continue."
+        ) from error
+
+
+def _write_copy(original: Path, target: Path, settings: PrepareSettings) -> None:
+    """The copy appears under its name when it is whole."""
+    partial = _partial(target)
+    changed_ns = original.stat().st_mtime_ns if original.exists() else 0
+    try:
+        with open_source(original) as source:
+            _encode(source, partial, settings)
+            _check_copy(partial, source.info)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.utime(partial, ns=(changed_ns, changed_ns))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode(source: FrameSource, path: Path, settings: PrepareSettings) -> None:
+    encoder, width_height = _encoder(), _size(source.info, settings.short_side_px)
+    scaler = VideoReformatter()
+    with av.open(str(path), "w", format="mp4") as container:
+        rate = Fraction(source.info.rate_hz or _FOLDER_RATE_HZ).limit_denominator(1001)
+        options = {**ENCODERS[encoder], "g": str(settings.group_frames)}
+        stream = container.add_stream(encoder, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = width_height
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _TICKS_HZ)
+        stream.codec_context.thread_count = 1  # the workers keep the cores busy
+        for ticks, picture in zip(_times(source), source.in_order(), strict=False):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            small = scaler.reformat(
+                frame, *width_height, "yuv420p", interpolation="BICUBIC", threads=1
+            )
+            small.pts, small.time_base = ticks, Fraction(1, _TICKS_HZ)
+            container.mux(stream.encode(small))
+        container.mux(stream.encode())
+
+
+def _check_copy(path: Path, original: VideoInfo) -> None:
+    """Every frame must be there, or frame k would not be frame k."""
+    with VideoFile(path) as copy:
+        if copy.info.frames != original.frames:
+            raise UnreadableVideoError(
+                f"{original.path} has {original.frames} frames, its copy {copy.info.frames}."
+            )
+
+
+def _size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:
+    """Even width and height with the wanted short side, never larger than the original's."""
+    scale = min(1.0, short_side_px / min(info.width, info.height))
+    return max(2, 2 * round(info.width * scale / 2)), max(2, 2 * round(info.height * scale / 2))
+
+
+def _times(source: FrameSource) -> list[int]:
+    """When the frames are shown, in ticks; evenly where the original does not tell."""
+    frames, rate = source.info.frames, source.info.rate_hz or _FOLDER_RATE_HZ
+    if isinstance(source, VideoFile):
+        times = [round(time_s * _TICKS_HZ) for time_s in source.times_s(range(frames))]
+        if all(a < b for a, b in pairwise(times)):
+            return times
+    return [round(number * _TICKS_HZ / rate) for number in range(frames)]
+
+
+def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
+    """The rows of the good videos, with the labels they had."""
+    name = Path(rows.source).stem
+    kept = tuple(sample for sample in rows.samples if sample.path in good)
+    table = root / f"{name}.csv"
+    write_csv(Annotations(kept, rows.class_names, rows.source), _partial(table))
+    os.replace(_partial(table), table)
+    _replace(root / f"{name}.classes.txt", "\n".join(rows.class_names) + "\n")
+
+
+def _encoder() -> str:
+    """The best encoder that this build of FFmpeg has."""
+    return next(name for name in ENCODERS if name in av.codecs_available)
+
+
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _replace(path: Path, text: str) -> None:
+    _partial(path).write_text(text, encoding="utf-8")
+    os.replace(_partial(path), path)

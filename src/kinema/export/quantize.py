@@ -1,0 +1,48 @@
+"""8-bit weights and activations after training, from a few hundred real clips.
+
+Letters: B clips, T frames, H, W.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinema.export.graph import INPUT, Source, missing, quiet
+from kinema.export.onnx_file import write_onnx
+from kinema.export.openvino_file import openvino_model, save_openvino
+
+
+def write_openvino_int8(source: Source, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
+    """As `write_openvino`, with int8 convolutions and linear layers.
+
+    Args:
+        source: The network.
+        path: The .xml file.
+        calibration: Clips (B, T, 3, H, W); the range of every activation is taken from them.
+    """
+    save_openvino(_quantized(openvino_model(source), calibration), path)
+
+
+def write_onnx_int8(source: Source, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
+    """As `write_onnx`, with pairs of quantise and dequantise nodes around int8 layers."""
+    import onnx
+
+    write_onnx(source, path)
+    model = onnx.load_model(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    quantized = _quantized(model, calibration)
+    onnx.helper.set_model_props(quantized, properties)
+    onnx.save_model(quantized, path)
+
+
+def _quantized(model: Any, calibration: Iterable[torch.Tensor]) -> Any:
+    try:
+        import nncf
+    except ImportError as error:
+        raise missing("nncf", "Quantising to int8") from error
+    clips = [clip[None] for batch in calibration for clip in batch]
+    dataset = nncf.Dataset(clips, lambda clip: {INPUT: clip.numpy()})
+    with quiet():
+        return nncf.quantize(model, dataset, subset_size=len(clips))

@@ -1,0 +1,214 @@
+"""Exporting: write a file, run it, compare it with the network.
+
+Letters: B clips, T frames, H, W.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinema.errors import InputShapeError, OptionError, did_you_mean
+from kinema.export.graph import Source, source_of, temporary_beside
+from kinema.export.onnx_file import load_onnx, write_onnx
+from kinema.export.openvino_file import load_openvino, write_openvino
+from kinema.export.quantize import write_onnx_int8, write_openvino_int8
+from kinema.export.torch_file import load_exported, load_package, write_exported, write_package
+from kinema.export.verify import Verification, verify
+from kinema.models.network import VideoNetwork
+from kinema.runtime import Run
+from kinema.types import Preprocessing
+
+# Largest difference of a float file's scores from the network's, relative to the largest score.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: What its name ends in.
+        write: Writes it.
+        load: Runs it.
+        write_int8: Writes it with 8-bit layers; None when the format has none.
+        companion: Suffix of a second file beside it.
+    """
+
+    suffix: str
+    write: Callable[[Source, Path], None]
+    load: Callable[[Path], Run]
+    write_int8: Callable[..., None] | None = None
+    companion: str | None = None
+
+
+FORMATS = {
+    "onnx": Format(".onnx", write_onnx, load_onnx, write_onnx_int8),
+    "openvino": Format(".xml", write_openvino, load_openvino, write_openvino_int8, ".bin"),
+    "exported": Format(".pt2", write_exported, load_exported),
+    "aoti": Format(".aoti.pt2", write_package, load_package),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What another program needs to know to use the file; kept inside it as JSON.
+
+    Attributes:
+        labels: The K class names.
+        preprocessing: How a video becomes clips.
+    """
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        format: Its kind, a key of `FORMATS`.
+        int8: Whether it computes with 8 bits.
+        input_shape: (batch, T, 3, H, W); the batch is free.
+        bytes: Size of all that was written.
+        verification: How it compares with the network; None when that was not wanted.
+    """
+
+    path: Path
+    format: str
+    int8: bool
+    input_shape: tuple[str | int, ...]
+    bytes: int
+    verification: Verification | None
+
+
+def export(
+    net: VideoNetwork,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    size: int = 224,
+    facts: Facts | None = None,
+    clips: torch.Tensor | None = None,
+    calibration: Iterable[torch.Tensor] | None = None,
+    verify: bool = True,
+) -> ExportReport:
+    """Writes a network as a file for another runtime and checks the file by running it.
+
+    The file takes any number of clips of one size and has its norms folded. An older file of the
+    same name is replaced only when the new one is whole and verified.
+
+    Args:
+        net: The network, in eval mode.
+        path: The file; its suffix says the format: .onnx (opset 18), .xml (OpenVINO), .pt2
+            (torch.export) or .aoti.pt2 (AOTInductor: machine code for this kind of processor).
+        format: The format, when the suffix is another.
+        size: Height and width of the frames in pixels.
+        facts: Class names and preprocessing to keep inside the file.
+        clips: (B, T, 3, size, size) normalised clips to verify with; best real ones. Noise when
+            not given, which tells nothing about the agreement of best classes.
+        calibration: Real clips in batches: with them layers compute in int8 (ONNX, OpenVINO).
+        verify: Whether to run the file.
+
+    Raises:
+        OptionError: the format is unknown or has no int8, the network is in training mode, or the
+            file's scores differ from the network's by more than `TOLERANCE`.
+        InputShapeError: the clips have another shape, or the network cannot take this size.
+        MissingExtraError: the runtime is not installed.
+
+    Example:
+        `export(net, "tsm.onnx", clips=clips).verification.max_abs_diff`
+    """
+    target = Path(path)
+    kind = _kind(target, format)
+    writer = FORMATS[kind]
+    source = source_of(net, size=size, facts=_document(net, size, facts))
+    samples = clips if clips is not None else torch.randn(source.example.shape)
+    if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != source.example.shape[1:]:
+        raise InputShapeError(
+            f"The clips to verify with must have the shape (B, {net.frames}, 3, {size}, {size}), "
+            f"got {tuple(samples.shape)}."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = temporary_beside(target)
+    try:
+        if calibration is None:
+            writer.write(source, partial)
+        elif writer.write_int8 is None:
+            raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
+        else:
+            writer.write_int8(source, partial, calibration=calibration)
+        result = _verified(writer, partial, net, samples, calibration) if verify else None
+        written = _put_in_place(partial, target, writer)
+    finally:
+        for leftover in _files(partial, writer):
+            leftover.unlink(missing_ok=True)
+    return ExportReport(
+        path=target,
+        format=kind,
+        int8=calibration is not None,
+        input_shape=("batch", *source.example.shape[1:]),
+        bytes=sum(file.stat().st_size for file in written),
+        verification=result,
+    )
+
+
+def _kind(path: Path, format: str | None) -> str:
+    if format is None:
+        # The longest suffix first: .aoti.pt2 ends in .pt2 too.
+        suffixes = sorted(FORMATS, key=lambda name: -len(FORMATS[name].suffix))
+        format = next((n for n in suffixes if path.name.endswith(FORMATS[n].suffix)), None)
+        if format is None:
+            known = ", ".join(f"{f.suffix} ({name})" for name, f in FORMATS.items())
+            raise OptionError(f"The name {path.name} does not say the format. Known are: {known}.")
+    if format not in FORMATS:
+        raise OptionError(f"Unknown format {format!r}. " + did_you_mean(format, FORMATS))
+    suffix = FORMATS[format].suffix
+    if not path.name.endswith(suffix):
+        raise OptionError(f"A file of the format {format} ends in {suffix}, got {path.name}.")
+    return format
+
+
+def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, Any]:
+    return {
+        "kinema": version("kinema"),
+        "network": net.name,
+        "frames": net.frames,
+        "size_px": size,
+        "labels": list(facts.labels) if facts else None,
+        "preprocessing": asdict(facts.preprocessing) if facts else None,
+    }
+
+
+def _verified(
+    writer: Format,
+    path: Path,
+    net: VideoNetwork,
+    clips: torch.Tensor,
+    calibration: Iterable[torch.Tensor] | None,
+) -> Verification:
+    result = verify(writer.load(path), net, clips)
+    if calibration is None and not result.max_rel_diff <= TOLERANCE:
+        raise OptionError(
+            f"The exported {net.name} differs from the network by {result.max_rel_diff:.1e} of its "
+            f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."
+        )
+    return result
+
+
+def _files(path: Path, writer: Format) -> Sequence[Path]:
+    companion = [] if writer.companion is None else [path.with_suffix(writer.companion)]
+    return [*companion, path]
+
+
+def _put_in_place(partial: Path, target: Path, writer: Format) -> Sequence[Path]:
+    final = _files(target, writer)
+    for old, new in zip(_files(partial, writer), final, strict=True):
+        os.replace(old, new)
+    return final

@@ -1,0 +1,193 @@
+"""Who computes along time on an activation, and the derivatives of what they compute.
+
+An engine has four operators on activations whose channels are closest in memory: compiled C on
+the CPU (native.py), Triton on CUDA (cuda.py). Elsewhere PyTorch's own operators serve.
+
+Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
+"""
+
+import functools
+import logging
+from typing import Protocol
+
+import torch
+
+from kinema.errors import InputShapeError
+from kinema.temporal.kernels import native
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Operators along time without derivatives; they trust their arguments."""
+
+    def takes(self, x_NCHW: torch.Tensor, taps: int) -> bool:
+        """Whether it can work, and wins, on this activation when an output reads `taps` frames."""
+
+    def mix(
+        self, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int
+    ) -> torch.Tensor:
+        """See the function `mix`."""
+
+    def weight_grad(
+        self, grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
+    ) -> torch.Tensor:
+        """(B, T, K, C) float32: the derivative of `mix` by weights that nobody shares."""
+
+    def shift(
+        self, x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
+    ) -> torch.Tensor:
+        """See the function `shift`; with `turned` next and previous are exchanged."""
+
+    def spatial_mean(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """See the function `spatial_mean`."""
+
+
+def engine_for(x_NCHW: torch.Tensor, taps: int) -> Engine | None:
+    """The engine that takes this activation; None where PyTorch's own operators serve.
+
+    Args:
+        x_NCHW: Any activation.
+        taps: How many frames an output frame reads.
+    """
+    engine = _engine_of(x_NCHW.device.type)
+    return engine if engine is not None and engine.takes(x_NCHW, taps) else None
+
+
+def mix(
+    engine: Engine, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
+) -> torch.Tensor:
+    """out[b,t] = sum over k of weights[b,t,k] * x[b,t+k-before], in one pass.
+
+    Args:
+        engine: One that takes the activation.
+        x_NCHW: Folded frames.
+        weights_BTKC: B and T may be 1 when all clips or frames share them.
+        frames: T.
+        before: The tap of the frame itself.
+
+    Raises:
+        InputShapeError: the frames are not whole clips, or the weights do not fit.
+    """
+    clips, channels = _clips(x_NCHW, frames), x_NCHW.shape[1]
+    given = tuple(weights_BTKC.shape)
+    if given[0] not in (1, clips) or given[1] not in (1, frames) or given[3] != channels:
+        raise InputShapeError(
+            f"Weights for {given[0]} clips of {given[1]} frames with {given[3]} channels do not "
+            f"fit {clips} clips of {frames} frames with {channels} channels."
+        )
+    if torch.is_grad_enabled() and (x_NCHW.requires_grad or weights_BTKC.requires_grad):
+        mixed: torch.Tensor = _Mix.apply(engine, x_NCHW, weights_BTKC, (frames, before))
+        return mixed
+    return engine.mix(x_NCHW, weights_BTKC, frames, before)
+
+
+def shift(
+    engine: Engine, x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
+) -> torch.Tensor:
+    """The leading channels from the next frame, those after them from the previous one.
+
+    Raises:
+        InputShapeError: the frames are not whole clips.
+    """
+    _clips(x_NCHW, frames)
+    if torch.is_grad_enabled() and x_NCHW.requires_grad:
+        moved: torch.Tensor = _Shift.apply(engine, x_NCHW, (frames, from_next, from_previous))
+        return moved
+    return engine.shift(x_NCHW, frames, from_next, from_previous, turned=False)
+
+
+def spatial_mean(engine: Engine, x_NCHW: torch.Tensor) -> torch.Tensor:
+    """(N, C) float32 means over the pixels of every frame."""
+    if torch.is_grad_enabled() and x_NCHW.requires_grad:
+        mean: torch.Tensor = _Mean.apply(engine, x_NCHW)
+        return mean
+    return engine.spatial_mean(x_NCHW)
+
+
+def _clips(x_NCHW: torch.Tensor, frames: int) -> int:
+    clips, left = divmod(x_NCHW.shape[0], frames)
+    if left:
+        raise InputShapeError(
+            f"Folded frames must be whole clips of {frames}, got {x_NCHW.shape[0]} frames."
+        )
+    return clips
+
+
+def _engine_of(device: str) -> Engine | None:
+    if device == "cpu":
+        return native
+    return _triton() if device == "cuda" else None
+
+
+@functools.cache
+def _triton() -> Engine | None:
+    try:
+        from kinema.temporal.kernels import cuda
+    except ImportError as error:
+        _log.info("No Triton (%s): temporal modules use PyTorch's own operators on CUDA.", error)
+        return None
+    return cuda
+
+
+def _dense(grad_NCHW: torch.Tensor) -> torch.Tensor:
+    return grad_NCHW.contiguous(memory_format=torch.channels_last)
+
+
+class _Mix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, engine, x, weights, sizes):  # type: ignore[no-untyped-def]  # autograd's own signature
+        ctx.save_for_backward(x, weights)
+        ctx.engine, ctx.sizes = engine, sizes
+        return engine.mix(x, weights, *sizes)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # autograd's own signature
+        x, weights = ctx.saved_tensors
+        (frames, before), taps = ctx.sizes, weights.shape[2]
+        grad, grad_x, grad_weights = _dense(grad), None, None
+        if ctx.needs_input_grad[1]:
+            back = taps - 1 - before
+            grad_x = ctx.engine.mix(grad, _turned(weights, frames, back), frames, back)
+        if ctx.needs_input_grad[2]:
+            all_weights = ctx.engine.weight_grad(grad, x, taps, frames, before)
+            grad_weights = all_weights.sum_to_size(weights.shape).to(weights.dtype)
+        return None, grad_x, grad_weights, None
+
+
+def _turned(weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
+    """The weights of the transposed operator: tap j of frame t is tap K-1-j of frame t+j-before."""
+    flipped = weights_BTKC.flip(2)
+    if flipped.shape[1] == 1:
+        return flipped
+    taps = flipped.shape[2]
+    padded = torch.nn.functional.pad(flipped, (0, 0, 0, 0, before, taps - 1 - before))
+    return torch.stack([padded[:, j : j + frames, j] for j in range(taps)], 2)
+
+
+class _Shift(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, engine, x, sizes):  # type: ignore[no-untyped-def]  # as above
+        ctx.engine, ctx.sizes = engine, sizes
+        return engine.shift(x, *sizes, turned=False)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # as above
+        # What came from the next frame goes back to it.
+        grad_x = ctx.engine.shift(_dense(grad), *ctx.sizes, turned=True)
+        return None, grad_x, None
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, engine, x):  # type: ignore[no-untyped-def]  # as above
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return engine.spatial_mean(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # as above
+        pixels = ctx.shape[2] * ctx.shape[3]
+        return None, (grad / pixels).to(ctx.dtype)[:, :, None, None].expand(ctx.shape)

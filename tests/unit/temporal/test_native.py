@@ -1,0 +1,334 @@
+"""The compiled operators: how they are built and kept, when they step back, and attention."""
+
+import logging
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from kinema.temporal.kernels import native
+from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
+from kinema.temporal.kernels.gate import gate, spatial_mean
+from kinema.temporal.kernels.shift import shift
+from kinema.temporal.tsi import attend
+
+FRAMES = 4
+needs_compiler = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("gcc") is None, reason="native operators need gcc"
+)
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """An empty cache folder, a compiler that takes no time to optimise, nothing loaded yet."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\nexec {shutil.which("gcc")} "$@" -O0\n', encoding="utf-8")
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KINEMA_NATIVE", raising=False)
+    native.library.cache_clear()
+    yield tmp_path / "cache"
+    native.library.cache_clear()
+
+
+def rows(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).contiguous(memory_format=torch.channels_last)
+
+
+def works() -> bool:
+    """Computes right, whoever does it; says whether natively."""
+    x, weight = rows(2 * FRAMES, 6, 3, 5), torch.randn(6, 1, 3, 1)
+    torch.testing.assert_close(
+        depthwise(x, weight, FRAMES), depthwise_reference(x, weight, FRAMES), rtol=1e-5, atol=1e-5
+    )
+    return native.takes(x)
+
+
+@needs_compiler
+def test_the_library_is_built_once_and_kept_in_the_cache_folder(fresh, monkeypatch):
+    assert works()
+    (built,) = fresh.iterdir()
+    written = built.stat().st_mtime_ns
+    native.library.cache_clear()
+    assert works()
+    assert [file.stat().st_mtime_ns for file in fresh.iterdir()] == [written]
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_library_is_built_again(fresh, damage):
+    library = native.library()
+    assert library is not None
+    (built,) = fresh.iterdir()
+    code = built.read_bytes()
+    middle = len(code) // 2
+    harm = {
+        "cut": code[:middle],
+        "flipped": code[:middle] + bytes([code[middle] ^ 1]) + code[middle + 1 :],
+        "empty": b"",
+    }
+    built.unlink()  # the loaded file itself stays as it is
+    built.write_bytes(harm[damage])
+    native.library.cache_clear()
+    assert works()
+    assert len(built.read_bytes()) == len(code)
+
+
+@needs_compiler
+@pytest.mark.parametrize("folder", ["file", "/proc/kinema", "no home"])
+def test_without_a_cache_folder_the_library_serves_this_process(fresh, folder, monkeypatch, caplog):
+    if folder == "file":
+        fresh.write_text("in the way", encoding="utf-8")
+    elif folder == "no home":
+        monkeypatch.delenv("KINEMA_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", no_home)
+    else:
+        monkeypatch.setenv("KINEMA_CACHE", folder)
+    with caplog.at_level(logging.INFO, "kinema"):
+        assert works()
+        assert works()
+    assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
+        "The native operators are built for this process only"
+    ]
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "level", "message"),
+    [
+        ("no-such-compiler", logging.INFO, "No C compiler"),
+        ("false", logging.WARNING, "could not be built, .* KINEMA_NATIVE=0 turns them off"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no compiler is looked for")
+def test_without_a_compiler_everything_works_and_says_so_once(
+    fresh, compiler, level, message, monkeypatch, caplog
+):
+    monkeypatch.setenv("CC", compiler)
+    with caplog.at_level(logging.INFO, "kinema"):
+        assert not works()
+        assert not works()
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert re.search(message, record.getMessage())
+
+
+def test_kinema_native_0_turns_them_off(fresh, monkeypatch, caplog):
+    monkeypatch.setenv("KINEMA_NATIVE", "0")
+    with caplog.at_level(logging.INFO, "kinema"):
+        assert not works()
+    assert not caplog.records
+    assert not fresh.exists()
+
+
+BUILD = """
+import logging, torch
+logging.basicConfig(level="INFO")
+from kinema.temporal.kernels import native
+print(native.takes(torch.randn(4, 6, 3, 3).contiguous(memory_format=torch.channels_last)))
+"""
+
+
+def start(script: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_two_processes_may_build_at_once(fresh):
+    # Each waits in the compiler until the other has got there too.
+    gate = fresh.parent / "gate"
+    gate.mkdir()
+    compiler = Path(os.environ["CC"])
+    compiler.write_text(
+        "#!/bin/sh\n"
+        f"touch {gate}/$PPID; i=0\n"
+        f'while [ "$(ls {gate} | wc -l)" -lt 2 ] && [ $i -lt 300 ]\n'
+        "do sleep 0.1; i=$((i+1)); done\n"
+        f'exec {shutil.which("gcc")} "$@" -O0\n',
+        encoding="utf-8",
+    )
+    both = [start(BUILD), start(BUILD)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert outputs == [("True\n", ""), ("True\n", "")]
+    assert len(list(gate.iterdir())) == 2
+    assert len(list(fresh.iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_process_without_any_programs_works(tmp_path):
+    process = start(BUILD, PATH=str(tmp_path), KINEMA_CACHE=str(tmp_path / "cache"))
+    output, log = process.communicate(timeout=120)
+    assert output == "False\n"
+    assert len(log.splitlines()) == 1
+    assert "No C compiler" in log
+
+
+class Network(nn.Module):
+    """Every operator of native.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 1, 3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = shift(depthwise(x, self.weight, FRAMES), FRAMES, from_next=2, from_previous=2)
+        return attend(gate(x, spatial_mean(x)), x)
+
+
+def traced(net: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    graph = torch.jit.trace(net, x, check_trace=False)
+    assert "aten::_convolution" in str(graph.inlined_graph)
+    return graph
+
+
+def exported(net: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    graph = torch.export.export(net, (x,)).module()
+    assert "conv2d" in graph.code
+    return graph
+
+
+def functional(net: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    graph = make_fx(net)(x)
+    assert "aten.convolution" in graph.code
+    return graph
+
+
+def compiled(net: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    seen = []
+
+    def keep(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        seen.append(graph.code)
+        return graph.forward
+
+    run = torch.compile(net, backend=keep, fullgraph=True)
+    run(x)
+    assert "conv2d" in seen[0]
+    return run
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("capture", [traced, exported, functional, compiled])
+def test_captured_graphs_hold_the_plain_form(capture):
+    net = Network().eval()
+    with torch.no_grad():
+        graph = capture(net, rows(8, 8, 3, 5))
+        x = rows(8, 8, 3, 5)
+        torch.testing.assert_close(graph(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_function_transforms_and_forward_derivatives_see_through():
+    x, direction = rows(8, 8, 3, 5), rows(8, 8, 3, 5)
+    weight = torch.randn(8, 1, 3, 1)
+
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        y = shift(depthwise(x, weight, FRAMES), FRAMES, from_next=2, from_previous=2)
+        return gate(y, spatial_mean(y))
+
+    def score(x: torch.Tensor) -> torch.Tensor:
+        return mixed(x).sum()
+
+    many = torch.vmap(mixed)(torch.stack([x, 2 * x]))
+    torch.testing.assert_close(many[0], mixed(x), rtol=1e-4, atol=1e-5)
+    leaf = x.clone().requires_grad_()
+    score(leaf).backward()
+    torch.testing.assert_close(torch.func.grad(score)(x), leaf.grad, rtol=1e-5, atol=1e-5)
+    _, slope = torch.func.jvp(score, (x,), (direction,))
+    torch.testing.assert_close(slope, (leaf.grad * direction).sum(), rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+def test_loading_the_library_leaves_tiny_numbers_alone(fresh):
+    """Libraries linked with -ffast-math round them to zero for the whole process."""
+    assert works()
+    assert torch.tensor(1e-39).mul(1).item() != 0
+
+
+@pytest.mark.parametrize("by", ["native", "plain"])
+@pytest.mark.parametrize("width", [4, 6, 8, 16, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (17, 19)])
+def test_attend_is_softmax_attention(size, dtype, width, by, monkeypatch):
+    if by == "plain":
+        monkeypatch.setattr(native, "library", lambda: None)
+    queries, keys = (rows(3, width, *size).to(dtype) for _ in range(2))
+    got = attend(queries, keys)
+    assert (got.shape, got.dtype) == (queries.shape, dtype)
+    q, k = (v.double().flatten(2).transpose(1, 2) for v in (queries, keys))
+    wanted = torch.softmax(q @ k.mT * width**-0.5, 2) @ k
+    rounding = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    torch.testing.assert_close(
+        got.double(), wanted.transpose(1, 2).unflatten(2, size), rtol=rounding, atol=rounding
+    )
+
+
+@pytest.mark.parametrize("width", [4, 8, 16, 32])
+@pytest.mark.parametrize("scale", [1e-3, 30.0, 1e4])
+def test_attend_with_flat_and_with_sharp_scores(width, scale):
+    """Also where the bound of the scores is far above all of them: keys against the queries."""
+    queries, keys = rows(2, width, 5, 7), rows(2, width, 5, 7)
+    for q, k in ((queries * scale, keys), (queries.abs() * scale, -keys.abs())):
+        exact_q, exact_k = (v.double().flatten(2).transpose(1, 2) for v in (q, k))
+        scores = exact_q @ exact_k.mT * width**-0.5
+        wanted = (torch.softmax(scores, 2) @ exact_k).transpose(1, 2).unflatten(2, (5, 7))
+        # Scores are rounded to float32: the error of a weight grows with them.
+        rounding = 1e-5 + 3e-7 * float(scores.abs().max())
+        torch.testing.assert_close(attend(q, k).double(), wanted, rtol=rounding, atol=rounding)
+
+
+def test_attend_has_derivatives():
+    queries, keys = (rows(2, 8, 3, 5).requires_grad_() for _ in range(2))
+    attend(queries, keys).sum().backward()
+    assert queries.grad is not None
+    assert keys.grad is not None
+    with torch.no_grad():
+        natively = attend(queries, keys)
+    torch.testing.assert_close(attend(queries, keys), natively, rtol=1e-5, atol=1e-5)
+    lines = [v.flatten(2).mT.unsqueeze(1) for v in (queries, keys, keys)]
+    plain = F.scaled_dot_product_attention(*lines).squeeze(1).mT.unflatten(2, (3, 5))
+    torch.testing.assert_close(natively, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_attend_carries_what_is_not_a_number():
+    queries, keys = rows(1, 8, 3, 3), rows(1, 8, 3, 3)
+    keys[0, 0, 1, 1] = torch.nan
+    assert attend(queries, keys).isnan().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native_too", ["0", "1"])
+def test_attend_never_stores_the_scores(native_too):
+    script = """
+import resource, torch
+from kinema.temporal.tsi import attend
+small, big = (torch.randn(1, n, n, 8).permute(0, 3, 1, 2) for n in (4, 128))
+attend(small, small)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+attend(big, big)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    output, log = start(script, KINEMA_NATIVE=native_too).communicate(timeout=120)
+    assert not log
+    assert int(output) < 100_000, "kB more; the scores would take 1 GB"
