@@ -11,6 +11,7 @@ from kinema.cli import (
     data,
     describe,
     evaluate,
+    export,
     import_checkpoint,
     models,
     papers,
@@ -76,6 +77,7 @@ app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 
 
 def run() -> None:

@@ -1,6 +1,5 @@
 """`kinema predict`: what happens in videos."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,11 +45,12 @@ def predict(
 
     Example: kinema predict runs/x/best clip.mp4 more_clips/
     """
+    from kinema.data.listing import list_videos
     from kinema.predict import Recognizer
     from kinema.types import Views
 
     Views(clips=clips, crops=crops)  # refuses wrong numbers before the network is loaded
-    paths = list(_expanded(videos))
+    paths = list(list_videos(videos))
     if fast:
         show_log()  # says what was chosen
     recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
@@ -67,22 +67,6 @@ def predict(
     if failed:
         notes().print(f"{len(failed)} of {len(outcomes)} videos could not be read")
         raise typer.Exit(1)
-
-
-def _expanded(videos: list[Path]) -> Iterator[Path]:
-    """Folders become the videos in them, at any depth; a folder of frames is one video."""
-    from kinema.data.decode import is_video_path
-    from kinema.data.folder import FRAME_SUFFIXES
-
-    for path in videos:
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted(file for file in path.rglob("*") if is_video_path(file))
-        if not found:
-            frames = (file for file in path.rglob("*") if file.suffix.lower() in FRAME_SUFFIXES)
-            found = sorted({file.parent for file in frames})
-        yield from found or [path]
 
 
 def _outcome(

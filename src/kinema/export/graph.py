@@ -59,7 +59,7 @@ def source_of(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Source:
 def traced(source: Source) -> torch.export.ExportedProgram:
     """The graph of PyTorch's operators, with any number of clips."""
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with quiet():
+    with quiet(), torch.no_grad():
         return torch.export.export(source.net, (source.example,), dynamic_shapes=({0: batch},))
 
 

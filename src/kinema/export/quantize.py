@@ -3,7 +3,7 @@
 Letters: B clips, T frames, H, W.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,15 @@ def write_onnx_int8(source: Source, path: Path, *, calibration: Iterable[torch.T
     write_onnx(source, path)
     model = onnx.load_model(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    quantized = _quantized(model, calibration)
+    # ONNX Runtime cannot load additions of int8 values with a scale per channel.
+    quantized = _quantized(model, calibration, float_operators=["Add", "Mul"])
     onnx.helper.set_model_props(quantized, properties)
     onnx.save_model(quantized, path)
 
 
-def _quantized(model: Any, calibration: Iterable[torch.Tensor]) -> Any:
+def _quantized(
+    model: Any, calibration: Iterable[torch.Tensor], *, float_operators: Sequence[str] = ()
+) -> Any:
     try:
         import nncf
     except ImportError as error:
@@ -45,4 +48,9 @@ def _quantized(model: Any, calibration: Iterable[torch.Tensor]) -> Any:
     clips = [clip[None] for batch in calibration for clip in batch]
     dataset = nncf.Dataset(clips, lambda clip: {INPUT: clip.numpy()})
     with quiet():
-        return nncf.quantize(model, dataset, subset_size=len(clips))
+        return nncf.quantize(
+            model,
+            dataset,
+            subset_size=len(clips),
+            ignored_scope=nncf.IgnoredScope(types=list(float_operators), validate=False),
+        )

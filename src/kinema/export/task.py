@@ -88,7 +88,7 @@ class ExportReport:
     verification: Verification | None
 
 
-def export(
+def export(  # noqa: PLR0913 - the public door to all formats
     net: VideoNetwork,
     path: str | Path,
     *,
@@ -98,11 +98,11 @@ def export(
     clips: torch.Tensor | None = None,
     calibration: Iterable[torch.Tensor] | None = None,
     verify: bool = True,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Writes a network as a file for another runtime and checks the file by running it.
 
-    The file takes any number of clips of one size and has its norms folded. An older file of the
-    same name is replaced only when the new one is whole and verified.
+    The file takes any number of clips of one size and has its norms folded.
 
     Args:
         net: The network, in eval mode.
@@ -115,10 +115,12 @@ def export(
             not given, which tells nothing about the agreement of best classes.
         calibration: Real clips in batches: with them layers compute in int8 (ONNX, OpenVINO).
         verify: Whether to run the file.
+        overwrite: Whether an older file may be replaced; that happens only when the new one is
+            whole and verified.
 
     Raises:
-        OptionError: the format is unknown or has no int8, the network is in training mode, or the
-            file's scores differ from the network's by more than `TOLERANCE`.
+        OptionError: the format is unknown or has no int8, the network is in training mode, the
+            file exists, or its scores differ from the network's by more than `TOLERANCE`.
         InputShapeError: the clips have another shape, or the network cannot take this size.
         MissingExtraError: the runtime is not installed.
 
@@ -128,6 +130,10 @@ def export(
     target = Path(path)
     kind = _kind(target, format)
     writer = FORMATS[kind]
+    if calibration is not None and writer.write_int8 is None:
+        raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
+    if target.exists() and not overwrite:
+        raise OptionError(f"{target} exists. Choose another name, or overwrite it explicitly.")
     source = source_of(net, size=size, facts=_document(net, size, facts))
     samples = clips if clips is not None else torch.randn(source.example.shape)
     if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != source.example.shape[1:]:
@@ -140,9 +146,8 @@ def export(
     try:
         if calibration is None:
             writer.write(source, partial)
-        elif writer.write_int8 is None:
-            raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
         else:
+            assert writer.write_int8 is not None
             writer.write_int8(source, partial, calibration=calibration)
         result = _verified(writer, partial, net, samples, calibration) if verify else None
         written = _put_in_place(partial, target, writer)

@@ -10,7 +10,8 @@ from kinema.runtime import Run
 
 def write_exported(source: Source, path: Path) -> None:
     """Writes a program for `torch.export.load`."""
-    torch.export.save(traced(source), path, extra_files={FACTS_KEY: source.facts})
+    with quiet():
+        torch.export.save(traced(source), path, extra_files={FACTS_KEY: source.facts})
 
 
 def load_exported(path: Path) -> Run:

@@ -1,7 +1,8 @@
 """Who computes along time on an activation, and the derivatives of what they compute.
 
 An engine has four operators on activations whose channels are closest in memory: compiled C on
-the CPU (native.py), Triton on CUDA (cuda.py). Elsewhere PyTorch's own operators serve.
+the CPU (native.py), Triton on CUDA (cuda.py). Exported graphs have their own (graph.py). Elsewhere
+PyTorch's own operators serve.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 """
@@ -13,7 +14,7 @@ from typing import Protocol
 import torch
 
 from kinema.errors import InputShapeError
-from kinema.temporal.kernels import native
+from kinema.temporal.kernels import graph, native
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def engine_for(x_NCHW: torch.Tensor, taps: int) -> Engine | None:
         x_NCHW: Any activation.
         taps: How many frames an output frame reads.
     """
-    engine = _engine_of(x_NCHW.device.type)
+    engine = graph if torch.compiler.is_exporting() else _engine_of(x_NCHW.device.type)
     return engine if engine is not None and engine.takes(x_NCHW, taps) else None
 
 
@@ -106,8 +107,8 @@ def spatial_mean(engine: Engine, x_NCHW: torch.Tensor) -> torch.Tensor:
 
 
 def _clips(x_NCHW: torch.Tensor, frames: int) -> int:
-    clips, left = divmod(x_NCHW.shape[0], frames)
-    if left:
+    clips = x_NCHW.shape[0] // frames
+    if x_NCHW.shape[0] % frames:
         raise InputShapeError(
             f"Folded frames must be whole clips of {frames}, got {x_NCHW.shape[0]} frames."
         )

@@ -1,0 +1,50 @@
+"""Which videos a user means, and clips of them without labels.
+
+Letters: B clips, T frames, H, W.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from kinema.data.decode import is_video_path, open_source
+from kinema.data.folder import FRAME_SUFFIXES
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform, normalise
+from kinema.types import Preprocessing, Views
+
+
+def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
+    """Folders become the videos in them, at any depth; a folder of frames is one video."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(file for file in path.rglob("*") if is_video_path(file))
+        if not found:
+            frames = (file for file in path.rglob("*") if file.suffix.lower() in FRAME_SUFFIXES)
+            found = sorted({file.parent for file in frames})
+        yield from found or [path]
+
+
+def read_clips(paths: Iterable[Path], how: Preprocessing, *, batch: int) -> Iterator[torch.Tensor]:
+    """The middle clip and center crop of every video, normalised, in batches.
+
+    Yields:
+        (B, T, 3, H, W) float32, B = `batch` or fewer at the end.
+
+    Raises:
+        UnreadableVideoError: a video cannot be read.
+    """
+    transform = ViewTransform(how, Views())
+    left = iter(paths)
+    while group := list(islice(left, batch)):
+        yield torch.cat([_clip(path, how, transform) for path in group])
+
+
+def _clip(path: Path, how: Preprocessing, transform: ViewTransform) -> torch.Tensor:
+    with open_source(path) as source:
+        (indices,) = sampling_of(how).test(source.info.frames, 1)
+        return normalise(transform(source.read(indices)), how.mean, how.std)
