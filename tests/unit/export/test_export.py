@@ -1,0 +1,178 @@
+"""Exported files give the network's scores for any number of clips."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import kinema
+from kinema.errors import InputShapeError, MissingExtraError, OptionError
+from kinema.export import FORMATS, Facts, task
+from kinema.export.onnx_file import opset_of
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import families
+
+RUNNER = Path(__file__).parents[3] / "examples" / "run_exported.py"
+SIZE = 32
+
+
+def trained_like(name: str, frames: int = 4) -> VideoNetwork:
+    """A network of which every part matters: no scale of a norm is zero."""
+    torch.manual_seed(0)
+    net = kinema.create_model(name, classes=5, frames=frames)
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+    with torch.no_grad():
+        net.train()(clips_of(net))
+    return net.eval()
+
+
+def clips_of(net: VideoNetwork, count: int = 3, size: int = SIZE) -> torch.Tensor:
+    return torch.randn(count, net.frames, 3, size, size)
+
+
+@pytest.fixture(scope="module")
+def net() -> VideoNetwork:
+    return trained_like("tsm_test_resnet")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
+    report = kinema.export(net, tmp_path / f"net{suffix}", size=SIZE, clips=clips_of(net))
+    assert report.verification.max_rel_diff < 1e-5
+    assert report.verification.top1_agreement == 1
+    assert report.verification.clips == 3
+    assert report.verification.speedup > 0
+    assert report.input_shape == ("batch", 4, 3, SIZE, SIZE)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == (["net.bin", "net.xml"] if suffix == ".xml" else [f"net{suffix}"])
+    assert report.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
+    weights = 4 * sum(parameter.numel() for parameter in net.parameters())
+    assert weights < report.bytes < 1.5 * weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [name for name in families() if "slowfast" not in name])
+def test_every_network_becomes_an_onnx_file_with_a_free_batch(family, tmp_path):
+    backbone = "res2net50_26w_4s" if family in ("tea", "mta") else "resnet18"
+    net = trained_like(f"{family}_{backbone}")
+    path = tmp_path / "net.onnx"
+    report = kinema.export(net, path, size=SIZE, clips=clips_of(net))
+    assert report.verification.max_rel_diff < 1e-4
+    assert report.verification.top1_agreement == 1
+    graph = onnx.load(path).graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert opset_of(path) == 18
+    assert not [node.op_type for node in graph.node if node.op_type.startswith("Scatter")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tanet_resnet18", "tsi_resnet18", "tsm_mobilenetv2_100"])
+@pytest.mark.parametrize("suffix", [".xml", ".aoti.pt2"])
+def test_further_networks_in_further_formats(name, suffix, tmp_path):
+    net = trained_like(name)
+    report = kinema.export(net, tmp_path / f"net{suffix}", size=SIZE, clips=clips_of(net))
+    assert report.verification.max_rel_diff < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tsm_resnet18", "tsi_resnet18"])
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_int8_is_a_quarter_of_the_size_and_near(name, suffix, tmp_path):
+    net = trained_like(name)
+    calibration = [clips_of(net) for _ in range(4)]
+    report = kinema.export(
+        net, tmp_path / f"net{suffix}", size=SIZE, clips=calibration[0], calibration=calibration
+    )
+    assert report.int8
+    assert report.bytes < 15e6
+    assert report.verification.max_rel_diff < 0.2
+
+
+def test_class_names_and_preprocessing_are_in_the_file(net, tmp_path):
+    how = kinema.Preprocessing(frames=4, short_side_px=40, crop_px=SIZE)
+    facts = Facts(("a", "b", "c", "d", "e"), how)
+    kinema.export(net, tmp_path / "net.onnx", size=SIZE, facts=facts)
+    properties = onnx.load(tmp_path / "net.onnx").metadata_props
+    inside = {entry.key: json.loads(entry.value) for entry in properties}["kinema"]
+    assert inside["labels"] == ["a", "b", "c", "d", "e"]
+    assert inside["preprocessing"]["short_side_px"] == 40
+    assert inside["network"] == "tsm_test_resnet"
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_file_runs_without_this_package(checkpoint, colour_set, tmp_path, suffix):
+    recogniser = kinema.Recognizer.load(checkpoint)
+    how, net = recogniser.preprocessing, recogniser.net
+    path, video = tmp_path / f"net{suffix}", colour_set / "green" / "1.mp4"
+    kinema.export(net, path, size=how.crop_px, facts=Facts(recogniser.labels, how))
+    blocked = f"import sys; sys.modules['kinema'] = None; sys.argv = ['', {str(path)!r}, "
+    code = f"{blocked}{str(video)!r}]; exec(open({str(RUNNER)!r}).read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" %  ") for line in done.stdout.splitlines()]
+    said = {name: float(percent) for percent, name in lines}
+    for wanted in recogniser.predict(video).top:
+        # Pillow resizes in its own rounding.
+        assert said[wanted.name] == pytest.approx(100 * wanted.prob, abs=2)
+
+
+def test_an_older_file_stays_unless_it_may_be_replaced(net, tmp_path, monkeypatch):
+    path = tmp_path / "net.pt2"
+    path.write_text("older")
+    with pytest.raises(OptionError, match="net.pt2 exists. Choose another name"):
+        kinema.export(net, path, size=SIZE)
+    monkeypatch.setattr(task, "TOLERANCE", -1.0)
+    with pytest.raises(OptionError, match="tsm_test_resnet differs from the network by .* Nothing"):
+        kinema.export(net, path, size=SIZE, overwrite=True)
+    assert path.read_text() == "older"
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"]
+    monkeypatch.undo()
+    kinema.export(net, path, size=SIZE, overwrite=True)
+    assert path.stat().st_size > 1e5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("net.bin", {}, r"net.bin does not say the format. Known are: .onnx \(onnx\), .xml"),
+        ("net.onnx", {"format": "onx"}, "Unknown format 'onx'. Did you mean 'onnx'"),
+        ("net.onnx", {"format": "openvino"}, "format openvino ends in .xml, got net.onnx"),
+        ("net.pt2", {"calibration": []}, "no int8 form of exported. Use onnx or openvino"),
+    ],
+)
+def test_wrong_use_is_named(net, tmp_path, name, options, message):
+    with pytest.raises(OptionError, match=message):
+        kinema.export(net, tmp_path / name, size=SIZE, **options)
+
+
+def test_clips_and_sizes_that_do_not_fit_are_named(net, tmp_path):
+    with pytest.raises(InputShapeError, match=r"\(B, 4, 3, 32, 32\), got \(1, 4, 3, 40, 40\)"):
+        kinema.export(net, tmp_path / "n.pt2", size=SIZE, clips=clips_of(net, 1, 40))
+    inception = kinema.create_model("tsn_inception_v3", classes=2, frames=1).eval()
+    with pytest.raises(InputShapeError, match="inception_v3 cannot take frames of 32 x 32"):
+        kinema.export(inception, tmp_path / "n.pt2", size=SIZE)
+    with pytest.raises(OptionError, match="eval mode"):
+        kinema.export(trained_like("tsm_test_resnet").train(), tmp_path / "n.pt2", size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("package", "suffix"), [("onnx", ".onnx"), ("onnxruntime", ".onnx"), ("openvino", ".xml")]
+)
+def test_a_missing_runtime_names_the_extra(net, tmp_path, monkeypatch, package, suffix):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'kinema\[export\]'"):
+        kinema.export(net, tmp_path / f"net{suffix}", size=SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_formats_are_pinned():
+    assert list(FORMATS) == ["onnx", "openvino", "exported", "aoti"]
