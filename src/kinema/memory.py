@@ -5,6 +5,8 @@ import platform
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# Their values when a process starts.
+_TRIM_THRESHOLD, _MMAP_MAX = 128 * 1024, 65536
 
 
 def keep_freed_memory() -> bool:
@@ -23,3 +25,15 @@ def keep_freed_memory() -> bool:
     return bool(
         libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
     )
+
+
+def give_back_freed_memory() -> bool:
+    """Undoes `keep_freed_memory` and gives all free memory back, as in a process just started."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    set_back = libc.mallopt(_M_MMAP_MAX, _MMAP_MAX) and libc.mallopt(
+        _M_TRIM_THRESHOLD, _TRIM_THRESHOLD
+    )
+    libc.malloc_trim(0)
+    return bool(set_back)

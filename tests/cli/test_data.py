@@ -1,4 +1,4 @@
-"""`kinema data synth`, `check` and `convert`."""
+"""`kinema data synth`, `check`, `convert` and `prepare`."""
 
 from kinema.data.motion import MOTION_CLASSES
 
@@ -48,6 +48,37 @@ def test_convert_writes_what_check_reads(kinema, colour_set, tmp_path):
     again = kinema(*words)
     assert again.code == 2
     assert "already exists" in again.err
+
+
+def test_prepare_makes_copies_that_fit_the_annotations(kinema, colour_set, tmp_path):
+    out = tmp_path / "small"
+    words = ("data", "prepare", colour_set / "val.csv", "--root", colour_set, "--out", out)
+    words += ("--short-side", 32, "--workers", 0)
+    document = kinema(*words, "--json").document
+    sizes = [sum(p.stat().st_size for p in d.rglob("*.mp4")) for d in (colour_set, out)]
+    assert document == {
+        **{"videos": 6, "ok": 6, "bad": []},
+        **{"bytes_before": sizes[0], "bytes_after": sizes[1]},
+    }
+    assert kinema("data", "check", colour_set / "val.csv", "--root", out, "--strict").code == 0
+    assert kinema("data", "check", out / "val.csv").code == 0
+    again = kinema(*words)
+    assert (again.code, f"6 of 6 videos are in {out}" in again.out) == (0, True)
+    other = kinema(*words, "--short-side", 48)
+    assert (other.code, "other settings (short_side_px)" in other.err) == (1, True)
+
+
+def test_prepare_names_bad_videos(kinema, colour_set, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("path,label\nred/0.mp4,red\ngone.mp4,blue\n")
+    words = ("data", "prepare", rows, "--root", colour_set, "--workers", 0, "--out")
+    answer = kinema(*words, tmp_path / "a", "--json")
+    assert answer.code == 1
+    assert (answer.document["ok"], answer.document["bad"][0]["path"]) == (1, "gone.mp4")
+    said = kinema(*words, tmp_path / "b")
+    assert said.code == 1
+    assert "1 of 2 videos are in" in said.out
+    assert "gone.mp4 does not exist" in said.err
 
 
 def test_wrong_lines_are_named(kinema, colour_set, tmp_path):

@@ -32,6 +32,7 @@ _WINDOW_FRAMES = 64  # of the dense kind
 _READ_FRAMES = 300  # of the clip at most; what is longer is played to and fro
 _GROUPS_OF_12 = {"crf": "23", "g": "12", "keyint_min": "12", "sc_threshold": "0"}
 _GROUPS_OF_250 = {"crf": "23", "g": "250", "sc_threshold": "0"}
+_VP9 = {"crf": "32", "b": "0", "cpu-used": "4"}
 
 Read = Callable[[Path, list[int]], Any]
 
@@ -69,10 +70,7 @@ KINDS: dict[str, VideoKind] = {
     "h264 all-intra": VideoKind("mp4", options={"crf": "23", "g": "1"}),
     "mjpeg mp4": VideoKind("mp4", "mjpeg", {"g": "1"}),
     "mjpeg avi": VideoKind("avi", "mjpeg", {"g": "1"}),
-    "vp9 webm": VideoKind(
-        *("webm", "libvpx-vp9", {"crf": "32", "b": "0", "cpu-used": "4"}),
-        **{"size": (426, 240), "rate_hz": 12, "length": 0.4},
-    ),
+    "vp9 webm": VideoKind("webm", "libvpx-vp9", _VP9, size=(426, 240), rate_hz=12, length=0.4),
     "mpeg4 avi": VideoKind("avi", "mpeg4", {"b": "800000", "g": "12", "bf": "0"}),
 }
 
@@ -158,7 +156,7 @@ def _pictures(clip: str | Path | None) -> list[NDArray[np.uint8]]:
         with VideoFile(clip) as source:
             return list(islice(source.in_order(), _READ_FRAMES))
     settings = MotionSettings(size_px=256, min_frames=96, max_frames=96, camera=0.5)
-    return list(render_video("rotate_clockwise", (0,), settings))
+    return list(render_video("rotate_cw", (0,), settings))
 
 
 def _write_video(

@@ -32,6 +32,7 @@ def alternate(
     rounds: int = 9,
     warmup: int = 1,
     clock: Clock = time.perf_counter,
+    setup: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Timing]:
     """Times every form once per round, in turns, so that a busy moment meets all of them.
 
@@ -40,13 +41,16 @@ def alternate(
         rounds: Timed rounds; the median counts.
         warmup: Runs of every form before them, untimed.
         clock: `time.process_time` counts the CPU time of the process instead of the time passed.
+        setup: Called with the name of a form before each of its runs, untimed.
     """
-    for run in forms.values():
+    for name, run in forms.items():
+        setup(name)
         for _ in range(warmup):
             run()
     times: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
         for name, run in forms.items():
+            setup(name)
             times[name].append(_seconds(run, clock))
     return {name: _timing(values) for name, values in times.items()}
 

@@ -222,14 +222,16 @@ class IndexCache:
                 db.execute("PRAGMA synchronous = OFF")
                 with db:
                     return work(db)
-        except sqlite3.OperationalError as error:  # locked, read-only or full; or no table yet
-            if "no such table" not in str(error):
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # locked, read-only, full ...
                 _log.debug("%s cannot be used now: %s.", self.path, error)
-        except sqlite3.DatabaseError as error:
+            elif "no such table" not in str(error):  # there is none before the first entry
+                self._begin_anew(file, error)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             self._begin_anew(file, error)
         return None
 
-    def _begin_anew(self, file: int, error: sqlite3.DatabaseError) -> None:
+    def _begin_anew(self, file: int, error: Exception) -> None:
         """Puts a damaged file out of the way, unless another process has already done so."""
         if _file_number(self.path) != file:
             return

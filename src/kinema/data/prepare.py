@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import pairwise, repeat
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import av
 import numpy as np
@@ -143,7 +144,7 @@ def _claim(root: Path, settings: PrepareSettings) -> None:
     file = root / SETTINGS_FILE
     wanted = {**asdict(settings), "encoder": _encoder(), "layout": LAYOUT}
     if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = _read_settings(file)
         if found != wanted:
             keys = sorted(key for key in wanted if found.get(key) != wanted[key])
             raise KinemaError(
@@ -157,6 +158,14 @@ def _claim(root: Path, settings: PrepareSettings) -> None:
             f"{root} must be a new or empty folder or one of earlier copies. Choose another folder."
         )
     _replace(file, json.dumps(wanted, indent=2) + "\n")
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return dict(found)
+    except (TypeError, ValueError) as error:
+        raise KinemaError(f"{file} is not the settings of copies: {error}.") from error
 
 
 def _prepared(

@@ -216,9 +216,13 @@ def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
     )
     for rows in (train, val):
         _check_labels(rows)
+
+    def videos(rows: Annotations, folder: Path) -> VideoDataset:
+        return VideoDataset(rows, folder, Preprocessing(), index_cache=settings.index_cache)
+
     return (
-        VideoDataset(train, settings.root or _folder_of(settings.train), Preprocessing()),
-        VideoDataset(val, val_root or _folder_of(settings.val), Preprocessing()),
+        videos(train, settings.root or _folder_of(settings.train)),
+        videos(val, val_root or _folder_of(settings.val)),
     )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kinema.data import decode
 from kinema.data.decode import VideoFile, is_video_path, open_source
+from kinema.data.packet_index import IndexCache
 from kinema.errors import OptionError, UnreadableVideoError
 
 OPEN_GOP = {
@@ -36,7 +38,7 @@ KINDS = {
     "variable_rate.avi": {"codec": "mpeg4", "bframes": 0, "pts": UNEVEN},
     "picture.gif": {"codec": "gif", "pix_fmt": "gray", "bframes": 0},
 }
-SEEKABLE = ("mp4", "mkv", "mov", "webm")
+PLANNED = ("mp4", "mkv", "mov", "webm")
 
 
 def in_order(path, wanted: set[int] | None = None) -> list[np.ndarray | None]:
@@ -67,8 +69,83 @@ def test_frames_are_those_of_decoding_in_order(make_video, name, read_number):
         for wish in wishes:
             for index, picture in zip(wish, pictures(source, wish), strict=True):
                 assert np.array_equal(picture, expected[index]), (name, index)
-        if path.suffix[1:] in SEEKABLE:
+        if path.suffix[1:] in PLANNED or name == "mpeg4.avi":
             assert source._planned(sorted(set(wishes[-1].tolist()))) is not None
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_remembered_video_has_the_same_frames(make_video, name, monkeypatch):
+    path = make_video(name, **KINDS[name])
+    cache = IndexCache(path.with_name("index"))
+    with VideoFile(path, index_cache=cache) as source:
+        expected, info = pictures(source, range(source.info.frames)), source.info
+        times = source.times_s(range(source.info.frames))
+    with monkeypatch.context() as nothing_opens:
+        nothing_opens.delattr(av, "open")
+        remembered = VideoFile(path, index_cache=cache)
+    with remembered as source:
+        assert source.info == info
+        assert source.times_s(range(info.frames)) == times
+        for wish in ([3], [7, 29, 12], [0], range(info.frames), [28, 1]):
+            chosen = [number for number in wish if number < info.frames]
+            for number, picture in zip(chosen, pictures(source, chosen), strict=True):
+                assert np.array_equal(picture, expected[number]), (name, number)
+
+
+def test_a_wrong_memory_is_noticed_and_mended(make_video, read_number):
+    path, other = make_video(frames=48), make_video("other.mp4", frames=20, pts=range(5, 85, 4))
+    cache = IndexCache(path.with_name("index"))
+    with VideoFile(other) as source:
+        cache.put(path, os.stat(path), source._known)
+    with VideoFile(path, index_cache=cache) as source:
+        assert source.info.frames == 20
+        assert read_number(pictures(source, [19])[0]) == 19
+        assert source.info.frames == 48
+    with VideoFile(path, index_cache=cache) as source:
+        assert source.info.frames == 48
+
+
+def test_pictures_that_no_other_needs_are_not_decoded(make_video, monkeypatch, read_number):
+    path = make_video("deep.mp4", bframes=3, frames=60, codec_options={"b_strategy": "0"})
+    with VideoFile(path) as source:
+        unneeded = source._known.index.unreferenced
+        assert len(unneeded) > 20
+        decoded = []
+        packets = source._packets
+
+        def noted():
+            for packet in packets():
+                yield packet
+                decoded.append(packet.pts)
+
+        monkeypatch.setattr(source, "_packets", noted)
+        before = [n for n in range(11) if source._known.index.pts[n] in unneeded]
+        shown = [read_number(picture) for picture in pictures(source, [*before, 11])]
+        assert shown == [*before, 11]
+        with av.open(str(path)) as container:
+            whole = sum(1 for packet in container.demux(video=0) if packet.size)
+        assert len(decoded) < whole / 3
+
+
+def test_all_frames_in_order(make_video, read_number):
+    for name in ("a.mp4", "b.ts"):
+        with VideoFile(make_video(name)) as source:
+            assert [read_number(picture) for picture in source.in_order()] == list(range(30))
+
+
+def test_in_avi_a_frame_that_claims_to_be_a_keyframe_is_not_believed(make_video, read_number):
+    path = make_video("claims.avi", codec="mpeg4", bframes=0)
+    with VideoFile(path) as source:
+        index = source._known.index
+        assert (index.reach, index.keyframes) == ("skip", (0, 12, 24))
+        source._known = decode.IndexedVideo(
+            source.info,
+            decode.FrameIndex(30, "skip", index.pts, tuple(range(30))),
+            source._known.coded_size,
+            source._known.tick_s,
+        )
+        assert source._planned([5, 17]) is None
+        assert [read_number(p) for p in pictures(source, [5, 17])] == [5, 17]
 
 
 def test_indices_may_repeat_and_stand_in_any_order(make_video, read_number):
@@ -347,20 +424,24 @@ def clip_facts(data_dir) -> dict[str, dict]:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_real_clips_have_the_known_facts_and_exact_frames(data_dir):
-    rng = np.random.default_rng(1)
+def test_real_clips_have_the_known_facts_and_exact_frames(data_dir, tmp_path):
+    rng, cache = np.random.default_rng(1), IndexCache(tmp_path / "index")
     for name, facts in clip_facts(data_dir).items():
         if facts["error"]:
             continue
         path = data_dir / "clips" / name
         wish = np.sort(rng.integers(0, facts["decoded_frames"], 6))
         expected = in_order(path, set(wish.tolist()))
-        with VideoFile(path) as source:
+        with VideoFile(path, index_cache=cache) as source:
             assert source.info.frames == facts["decoded_frames"], name
             size = (source.info.width, source.info.height)
             turned = facts["rotation"] in (90, -90)
             assert (size[::-1] if turned else size) == (facts["width"], facts["height"]), name
             source.verify()
+            for index, picture in zip(wish, pictures(source, wish), strict=True):
+                assert np.array_equal(picture, expected[index]), (name, index)
+        with VideoFile(path, index_cache=cache) as source:
+            assert source._is_remembered, name
             for index, picture in zip(wish, pictures(source, wish), strict=True):
                 assert np.array_equal(picture, expected[index]), (name, index)
 
@@ -386,6 +467,26 @@ def test_a_damaged_clip_gives_its_good_frames_and_names_the_first_bad_one(data_d
             match="bad_corrupted.mp4.*frame 40 of 50 .*only the first 28 frames can.*damaged",
         ):
             source.read([5, 40])
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_2000_videos(make_video):
+    names = ["a.mp4", "b.mkv", "c.ts", "d.avi"]
+    paths = [make_video(name, frames=20, size=(160, 120)) for name in names[:3]]
+    paths.append(make_video("d.avi", frames=20, size=(160, 120), codec="mpeg4", bframes=0))
+    cache = IndexCache(paths[0].with_name("index"))
+    for round_ in range(500):
+        if round_ == 50:  # buffers and tables have reached their size
+            before = resident_bytes()
+        for path in paths:
+            with VideoFile(path, index_cache=cache if round_ % 2 else None) as source:
+                source.read([1, 7, 13, 19])
+    assert resident_bytes() - before < 8 << 20, "bytes over 1,800 videos"
 
 
 def test_reading_many_videos_leaves_no_files_open(make_video):

@@ -26,6 +26,12 @@ def test_frames_are_in_the_order_of_their_numbers(folder):
     assert levels.tolist() == pytest.approx([10, 20, 100, 100], abs=2)
 
 
+def test_all_frames_in_order(folder):
+    with open_source(folder) as source:
+        assert [frame.shape for frame in source.in_order()] == [(20, 30, 3)] * 3
+        assert [frame.mean() for frame in source.in_order()] == pytest.approx([10, 20, 100], abs=2)
+
+
 def test_a_frame_of_another_size_is_named(folder):
     Image.new("RGB", (31, 20)).save(folder / "img_3.png")
     source = open_source(folder)

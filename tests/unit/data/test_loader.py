@@ -10,6 +10,7 @@ import torch
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import TrainClips, VideoDataset, VideoViews
 from kinema.data.loader import train_batches, view_batches
+from kinema.data.packet_index import CACHE_NAME
 from kinema.data.transforms import Augmentation, TrainTransform
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.types import Preprocessing, Sample, Skipped, Views
@@ -52,6 +53,28 @@ def test_batches_have_the_promised_shapes(dataset):
     assert batches[0].clips_BTCHW.shape == (4, 4, 3, 24, 24)
     assert batches[0].clips_BTCHW.dtype == torch.uint8
     assert batches[0].labels_B.dtype == torch.int64
+
+
+def test_an_index_cache_changes_nothing(dataset, tmp_path):
+    root = tmp_path / "videos"
+    shutil.copytree(dataset.root, root, ignore=shutil.ignore_patterns(".*"))
+    beside = replace(dataset, root=root)
+    without = replace(beside, index_cache="")
+    expected = one_epoch(without)
+    assert not [path for path in root.iterdir() if path.is_file()]
+    named = replace(beside, index_cache=str(tmp_path / "index"))
+    for choice in (beside, beside, named, named):
+        assert all(torch.equal(a, b) for a, b in zip(one_epoch(choice), expected, strict=True))
+    assert (root / CACHE_NAME).is_file()
+    assert (tmp_path / "index").is_file()
+    views = [[batch.views_VTCHW for batch in view_batches(d, Views())] for d in (named, without)]
+    assert all(torch.equal(a, b) for a, b in zip(*views, strict=True))
+
+
+def test_a_wrong_place_for_the_index_cache_is_named(dataset, tmp_path):
+    wrong = replace(dataset, index_cache=str(tmp_path / "no" / "folder"))
+    with pytest.raises(OptionError, match="index_cache must be a file in a folder that exists"):
+        one_epoch(wrong)
 
 
 @pytest.mark.slow

@@ -57,6 +57,8 @@ def depthwise(
 def _autocast(x_NCHW: torch.Tensor) -> torch.Tensor:
     """In the dtype that a convolution would compute in."""
     device = x_NCHW.device.type
-    if not torch.is_autocast_enabled(device) or x_NCHW.dtype == torch.float64:
+    if not torch.amp.is_autocast_available(device) or x_NCHW.dtype == torch.float64:
+        return x_NCHW
+    if not torch.is_autocast_enabled(device):
         return x_NCHW
     return x_NCHW.to(torch.get_autocast_dtype(device))

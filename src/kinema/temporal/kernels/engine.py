@@ -7,16 +7,20 @@ PyTorch's own operators serve.
 Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 """
 
+import contextlib
+import contextvars
 import functools
 import logging
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 
 from kinema.errors import InputShapeError
-from kinema.temporal.kernels import graph, native
+from kinema.temporal.kernels import authors, graph, native
 
 _log = logging.getLogger(__name__)
+_AUTHORS = contextvars.ContextVar("as_the_authors", default=False)
 
 
 class Engine(Protocol):
@@ -51,8 +55,25 @@ def engine_for(x_NCHW: torch.Tensor, taps: int) -> Engine | None:
         x_NCHW: Any activation.
         taps: How many frames an output frame reads.
     """
+    if like_the_authors():
+        return authors
     engine = graph if torch.compiler.is_exporting() else _engine_of(x_NCHW.device.type)
     return engine if engine is not None and engine.takes(x_NCHW, taps) else None
+
+
+@contextlib.contextmanager
+def as_the_authors() -> Iterator[None]:
+    """Operators run as the authors' code writes them, to measure against; inference only."""
+    token = _AUTHORS.set(True)
+    try:
+        yield
+    finally:
+        _AUTHORS.reset(token)
+
+
+def like_the_authors() -> bool:
+    """Whether operators run as the authors' code writes them."""
+    return _AUTHORS.get()
 
 
 def mix(

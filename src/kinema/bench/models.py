@@ -1,0 +1,126 @@
+"""Networks against the plain backbone, and their fast forms against the authors' form.
+
+Letters: B clips, T frames, H, W.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kinema.bench.forms import build_form, prepare_memory
+from kinema.bench.rates import copy_rate, matrix_rate
+from kinema.bench.result import Measurement
+from kinema.bench.timing import Timing, alternate
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import create_model
+
+NETWORKS = (
+    "tsn_resnet50",
+    "tsm_resnet50",
+    "tim_resnet50",
+    "tei_resnet50",
+    "tanet_resnet50",
+    "me_resnet50",
+    "gte_resnet50",
+    "cti_resnet50",
+    "tsi_resnet50",
+    "tsn_res2net50_26w_4s",
+    "tea_res2net50_26w_4s",
+)
+NOTES = (
+    "ratio: time over that of the plain backbone (tsn) in the same form",
+    "speedup: time of the same network in the authors' form (eager, float32, NCHW, operators "
+    "along time as their code writes them, freed memory given back as by default) over this time",
+    "rate: share of the machine's measured rate of matrix products in this precision",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network in one form, and the network without temporal modules."""
+
+    model: str
+    form: str
+    plain: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.form}"
+
+
+def measure_models(
+    names: Sequence[str] = NETWORKS,
+    *,
+    forms: Sequence[str] = ("authors", "eager-32", "fused-32", "fused-bf16"),
+    batch: int = 4,
+    frames: int = 8,
+    size: int = 224,
+    rounds: int = 9,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Measurement:
+    """Times every network in every form, all in turns in this process.
+
+    Raises:
+        KinemaError: a network or a form does not exist, or its runtime is not installed.
+    """
+    torch.manual_seed(0)
+    clips = torch.randn(batch, frames, 3, size, size)
+    runs: dict[str, Callable[[], Any]] = {}
+    macs = {}
+    cases = []
+    for name in names:
+        net = _network(name, frames)
+        macs[name] = net.cost(size).macs
+        for form in forms:
+            progress(f"building {name} {form}")
+            case = Case(name, form, plain=f"tsn_{net.facts.name}")
+            runs[str(case)] = partial(build_form(form, net, clips), clips)
+            cases.append(case)
+        gc.collect()
+    progress("measuring")
+    timings = alternate(runs, rounds=rounds, setup=lambda name: prepare_memory(name.split(" ")[1]))
+    rates = {"32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
+    cases.sort(key=lambda case: forms.index(case.form))
+    rows = [_row(case, timings, macs[case.model] * batch, rates) for case in cases]
+    settings = {
+        "batch": batch,
+        "frames": frames,
+        "size_px": size,
+        "rounds": rounds,
+        "matrix_gmacs_per_s": {kind: round(rate / 1e9, 1) for kind, rate in rates.items()},
+        "copy_gb_per_s": round(copy_rate() / 1e9, 1),
+    }
+    return Measurement("model", settings, rows, NOTES)
+
+
+def _network(name: str, frames: int) -> VideoNetwork:
+    """Random weights of which every part counts: no scale of a norm is zero."""
+    net = create_model(name, classes=174, frames=frames)
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and module.weight is not None:
+            nn.init.uniform_(module.weight, 0.25, 0.5)
+    return net.eval()
+
+
+def _row(
+    case: Case, timings: dict[str, Timing], macs: int, rates: dict[str, float]
+) -> dict[str, Any]:
+    timing = timings[str(case)]
+    plain = timings.get(f"{case.plain} {case.form}")
+    authors = timings.get(f"{case.model} authors")
+    precision = case.form.rpartition("-")[2]
+    rate = rates.get("32" if case.form == "authors" else precision)
+    return {
+        "model": case.model,
+        "form": case.form,
+        "ms": round(1e3 * timing.seconds, 1),
+        "spread": round(timing.spread, 3),
+        "ratio": None if plain is None else round(timing.seconds / plain.seconds, 3),
+        "speedup": None if authors is None else round(authors.seconds / timing.seconds, 2),
+        "rate": None if rate is None else round(macs / timing.seconds / rate, 3),
+    }
