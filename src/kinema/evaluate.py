@@ -20,9 +20,8 @@ from kinema.data.loader import Unreadable, ViewLoader, view_batches
 from kinema.data.transforms import normalise
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
-from kinema.models.network import VideoNetwork
+from kinema.models.network import Run, VideoNetwork
 from kinema.optimize import optimized_at_first
-from kinema.runtime import Run
 from kinema.types import ClassResult, Preprocessing, Report, Skipped, Views
 
 Precision = Literal["auto", "32", "bf16"]

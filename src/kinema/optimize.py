@@ -19,8 +19,8 @@ import torch
 
 from kinema.errors import InputShapeError, OptionError, did_you_mean
 from kinema.memory import keep_freed_memory
-from kinema.models.network import VideoNetwork
-from kinema.runtime import Form, Precision, Run, RuntimeName, build_run, checked_runtimes
+from kinema.models.network import Run, VideoNetwork
+from kinema.runtime import Form, Precision, RuntimeName, build_run, checked_runtimes
 from kinema.temporal.kernels.native import cache_folder, processor
 
 _log = logging.getLogger(__name__)

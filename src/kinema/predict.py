@@ -15,10 +15,9 @@ from kinema.data.decode import open_source
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import InputShapeError, OptionError
-from kinema.models.network import VideoNetwork
+from kinema.models.network import Run, VideoNetwork
 from kinema.models.saved import load_saved
 from kinema.optimize import optimized_at_first
-from kinema.runtime import Run
 from kinema.types import ClassProb, Prediction, Preprocessing, Views
 
 ReadFrames = Callable[[NDArray[np.int64]], torch.Tensor]

@@ -4,22 +4,23 @@ Letters: B clips, T frames, H, W, K classes.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 import torch
 
 from kinema.errors import OptionError, did_you_mean
+from kinema.export.graph import source_of
+from kinema.export.openvino_file import compile_openvino, openvino_model
 from kinema.models.fold import fold_batch_norms
 from kinema.models.fuse import can_fuse, fuse_convolutions
-from kinema.models.network import VideoNetwork
+from kinema.models.network import Run, VideoNetwork
 from kinema.temporal.kernels.native import cache_folder
 
 Precision = Literal["32", "bf16"]
-RuntimeName = Literal["eager", "fused", "compiled"]
+RuntimeName = Literal["eager", "fused", "compiled", "openvino"]
 RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
-Run = Callable[[torch.Tensor], torch.Tensor]
 
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
@@ -30,8 +31,9 @@ class Form:
 
     Attributes:
         runtime: "eager" calls PyTorch's operators one by one, "fused" joins convolutions with what
-            follows them (CPU only), "compiled" lets PyTorch's compiler make the kernels. In all of
-            them norms are folded and memory is channels_last.
+            follows them (CPU only), "compiled" lets PyTorch's compiler make the kernels, "openvino"
+            converts the network for that runtime (CPU only, extra `export`). Norms are folded in
+            all of them, and memory is channels_last in PyTorch's.
         precision: "32" or "bf16", of weights and activations.
         chunk: Clips of one forward pass; 0 takes the whole batch at once.
     """
@@ -79,6 +81,8 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
     Raises:
         OptionError: the form does not exist on this device.
     """
+    if form.runtime == "openvino":
+        return _in_chunks(_openvino(net, form, example), torch.float32, form.chunk)
     dtype = _DTYPES[form.precision]
     folded = fold_batch_norms(net).to(dtype).lay_out_weights()
     run: Run = folded
@@ -87,13 +91,29 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
     elif form.runtime == "compiled":
         run = _compiled(folded, example.device)
 
+    return _in_chunks(run, dtype, form.chunk)
+
+
+def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
+    """Runs `chunk` clips at a time (0: all of them), in another type."""
+
     def scores(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        size = form.chunk or max(len(clips_BTCHW), 1)
+        size = chunk or max(len(clips_BTCHW), 1)
         with torch.inference_mode():
             parts = [run(part.to(dtype)).float() for part in torch.split(clips_BTCHW, size)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     return scores
+
+
+def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
+    if example.device.type != "cpu":
+        raise OptionError(f"The runtime openvino runs on the CPU, not on {example.device.type}.")
+    height, width = example.shape[-2:]
+    if height != width:
+        raise OptionError(f"The runtime openvino wants square frames, got {height} x {width}.")
+    model = openvino_model(source_of(net, size=height, facts={}))
+    return compile_openvino(model, precision=form.precision)
 
 
 def _compiled(net: VideoNetwork, device: torch.device) -> Run:

@@ -13,12 +13,12 @@ import torch
 from kinema.errors import OptionError, did_you_mean
 from kinema.export.graph import source_of
 from kinema.export.onnx_file import load_onnx, write_onnx
-from kinema.export.openvino_file import compile_openvino, load_openvino, openvino_model
+from kinema.export.openvino_file import load_openvino
 from kinema.export.quantize import write_onnx_int8, write_openvino_int8
 from kinema.export.torch_file import load_package, write_package
 from kinema.memory import give_back_freed_memory, keep_freed_memory
-from kinema.models.network import VideoNetwork
-from kinema.runtime import Form, Precision, Run, build_run
+from kinema.models.network import Run, VideoNetwork
+from kinema.runtime import Form, build_run
 from kinema.temporal.kernels.engine import as_the_authors
 
 Build = Callable[[VideoNetwork, torch.Tensor], Run]
@@ -70,7 +70,7 @@ def _eager(net: VideoNetwork, example: torch.Tensor) -> Run:
     return run
 
 
-def _torch(form: Form) -> Build:
+def _runtime(form: Form) -> Build:
     return lambda net, example: build_run(net, form, example)
 
 
@@ -82,18 +82,10 @@ def _in_file(suffix: str, build: Callable[[VideoNetwork, torch.Tensor, Path], Ru
     return from_file
 
 
-def _openvino(precision: Precision) -> Build:
-    def build(net: VideoNetwork, example: torch.Tensor) -> Run:
-        model = openvino_model(source_of(net, size=example.shape[-1], facts={}))
-        return compile_openvino(model, precision=precision, batch=len(example))
-
-    return build
-
-
 def _openvino_int8(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
     source = source_of(net, size=example.shape[-1], facts={})
     write_openvino_int8(source, path, calibration=[example[:_CALIBRATION_CLIPS]])
-    return load_openvino(path, precision="bf16", batch=len(example))
+    return load_openvino(path, precision="bf16")
 
 
 def _onnx(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
@@ -115,16 +107,16 @@ def _package(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
 FORMS: dict[str, Build] = {
     "authors": _authors,
     "eager-32": _eager,
-    "folded-32": _torch(Form("eager", "32")),
-    "folded-bf16": _torch(Form("eager", "bf16")),
-    "fused-32": _torch(Form("fused", "32")),
-    "fused-bf16": _torch(Form("fused", "bf16")),
-    "compiled-32": _torch(Form("compiled", "32")),
-    "compiled-bf16": _torch(Form("compiled", "bf16")),
+    "folded-32": _runtime(Form("eager", "32")),
+    "folded-bf16": _runtime(Form("eager", "bf16")),
+    "fused-32": _runtime(Form("fused", "32")),
+    "fused-bf16": _runtime(Form("fused", "bf16")),
+    "compiled-32": _runtime(Form("compiled", "32")),
+    "compiled-bf16": _runtime(Form("compiled", "bf16")),
     "aoti-32": _in_file(".aoti.pt2", _package),
     "onnx-32": _in_file(".onnx", _onnx),
     "onnx-int8": _in_file(".onnx", _onnx_int8),
-    "openvino-32": _openvino("32"),
-    "openvino-bf16": _openvino("bf16"),
+    "openvino-32": _runtime(Form("openvino", "32")),
+    "openvino-bf16": _runtime(Form("openvino", "bf16")),
     "openvino-int8": _in_file(".xml", _openvino_int8),
 }

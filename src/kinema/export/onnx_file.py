@@ -7,7 +7,7 @@ import torch
 
 from kinema.errors import OptionError
 from kinema.export.graph import FACTS_KEY, INPUT, OUTPUT, Source, missing, quiet, traced
-from kinema.runtime import Run
+from kinema.models.network import Run
 
 OPSET = 18
 

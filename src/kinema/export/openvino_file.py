@@ -1,12 +1,13 @@
 """OpenVINO's intermediate representation: an .xml file with its .bin file."""
 
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from kinema.export.graph import FACTS_KEY, INPUT, OUTPUT, Source, missing, quiet, traced
-from kinema.runtime import Run
+from kinema.models.network import Run
 
 
 def openvino_model(source: Source) -> Any:
@@ -31,32 +32,37 @@ def save_openvino(model: Any, path: Path) -> None:
     _openvino().save_model(model, path, compress_to_fp16=False)
 
 
-def load_openvino(path: Path, *, precision: Literal["32", "bf16"] = "32", batch: int = 0) -> Run:
+def load_openvino(path: Path, *, precision: Literal["32", "bf16"] = "32") -> Run:
     """The file as a function from clips to scores, on the CPU with PyTorch's number of threads.
 
     Args:
         path: The .xml file.
         precision: Of the computation; int8 layers stay int8.
-        batch: A fixed number of clips, which is faster; 0 leaves it free.
     """
-    openvino = _openvino()
-    core = openvino.Core()
-    model = core.read_model(path)
-    return compile_openvino(model, precision=precision, batch=batch)
+    return compile_openvino(_openvino().Core().read_model(path), precision=precision)
 
 
-def compile_openvino(model: Any, *, precision: Literal["32", "bf16"], batch: int = 0) -> Run:
-    """See `load_openvino`."""
-    if batch:
-        model.reshape({INPUT: [batch, *list(model.inputs[0].partial_shape)[1:]]})
+def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Run:
+    """See `load_openvino`.
+
+    The kernels are made for every number of clips when it first comes: that takes a second or
+    two, but a free batch would be slower in every run.
+    """
+    core = _openvino().Core()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32" if precision == "32" else "bf16",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    request = _openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    @functools.lru_cache(maxsize=4)
+    def request_for(clips: int) -> Any:
+        fixed = model.clone()
+        fixed.reshape({INPUT: [clips, *list(model.inputs[0].partial_shape)[1:]]})
+        return core.compile_model(fixed, "CPU", settings).create_infer_request()
 
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        request = request_for(len(clips_BTCHW))
         scores_BK = request.infer({INPUT: clips_BTCHW.numpy()})[OUTPUT]
         return torch.from_numpy(scores_BK.copy())
 

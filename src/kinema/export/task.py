@@ -19,8 +19,7 @@ from kinema.export.openvino_file import load_openvino, write_openvino
 from kinema.export.quantize import write_onnx_int8, write_openvino_int8
 from kinema.export.torch_file import load_exported, load_package, write_exported, write_package
 from kinema.export.verify import Verification, verify
-from kinema.models.network import VideoNetwork
-from kinema.runtime import Run
+from kinema.models.network import Run, VideoNetwork
 from kinema.types import Preprocessing
 
 # Largest difference of a float file's scores from the network's, relative to the largest score.

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from kinema.export.graph import FACTS_KEY, Source, quiet, traced
-from kinema.runtime import Run
+from kinema.models.network import Run
 
 
 def write_exported(source: Source, path: Path) -> None:

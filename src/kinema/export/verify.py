@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kinema.models.network import VideoNetwork
-from kinema.runtime import Run
+from kinema.models.network import Run, VideoNetwork
 
 # Timed runs of the network and of the file, in turns; the medians count.
 RUNS = 5

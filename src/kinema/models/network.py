@@ -3,7 +3,7 @@
 Letters: B clips, T frames, N = B*T, C channels, H, W, D features, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from kinema.models.cost import count_cost, count_reach, outermost
 from kinema.models.sites import Blocks, Site, SiteMap
 from kinema.temporal import Position, TemporalModule, position_named, temporal_named
 from kinema.types import Cost, Reach, WeightsReport
+
+# Whatever turns clips (B, T, 3, H, W) into scores (B, K): a network or a faster form of it.
+Run = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
