@@ -31,6 +31,7 @@ class Recognizer:
         labels: The K class names.
         preprocessing: How a video becomes clips: that of the training.
         device: Where the network computes.
+        score: Clips (V, T, 3, H, W), normalised, to scores (V, K): the network, or its fast form.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Recognizer:
         self.net = net.to(self.device).lay_out_weights().eval()
         self.labels = labels
         self.preprocessing = preprocessing
-        self._score: Run = optimized_at_first(self.net) if fast else self.net
+        self.score: Run = optimized_at_first(self.net) if fast else self.net
 
     @classmethod
     def load(
@@ -127,7 +128,7 @@ class Recognizer:
         for clip in sampling_of(how).test(total, views.clips):
             crops_VTCHW = transform(read(clip)).to(self.device)
             with torch.inference_mode():
-                scores_VK = self._score(normalise(crops_VTCHW, how.mean, how.std))
+                scores_VK = self.score(normalise(crops_VTCHW, how.mean, how.std))
             sums += scores_VK.double().sum(0).cpu().numpy()
         return (sums / views.count).astype(np.float32)
 

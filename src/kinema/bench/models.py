@@ -33,6 +33,7 @@ NETWORKS = (
     "tsn_res2net50_26w_4s",
     "tea_res2net50_26w_4s",
 )
+DEFAULT_FORMS = ("authors", "eager-32", "fused-32", "fused-bf16")
 NOTES = (
     "ratio: time over that of the plain backbone (tsn) in the same form",
     "speedup: time of the same network in the authors' form (eager, float32, NCHW, operators "
@@ -56,7 +57,7 @@ class Case:
 def measure_models(
     names: Sequence[str] = NETWORKS,
     *,
-    forms: Sequence[str] = ("authors", "eager-32", "fused-32", "fused-bf16"),
+    forms: Sequence[str] = DEFAULT_FORMS,
     batch: int = 4,
     frames: int = 8,
     size: int = 224,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kinema.cli import (
+    bench,
     data,
     describe,
     evaluate,
@@ -73,6 +74,7 @@ app.command("models")(models.models)
 app.command("describe")(describe.describe)
 app.command("papers")(papers.papers)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

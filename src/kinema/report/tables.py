@@ -1,8 +1,9 @@
 """Results as tables for the terminal and as CSV files."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -53,6 +54,17 @@ def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
             names = "\n".join(c.name for c in outcome.top)
             probs = "\n".join(f"{100 * c.prob:.1f} %" for c in outcome.top)
             table.add_row(Text(path), Text(names), probs)
+    return table
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A measurement: a column per key, numbers to the right."""
+    table = Table()
+    for key in rows[0]:
+        numbers = any(isinstance(row[key], int | float) for row in rows)
+        table.add_column(key.replace("_", " "), justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*("-" if row[key] is None else str(row[key]) for key in rows[0]))
     return table
 
 

@@ -1,0 +1,91 @@
+"""Networks in all forms give the same scores, and are timed against the plain backbone."""
+
+import pytest
+import torch
+
+from kinema import create_model
+from kinema.bench.forms import FORMS, build_form
+from kinema.bench.models import measure_models
+from kinema.bench.operators import measure_operators
+from kinema.bench.timing import alternate
+from kinema.bench.video import measure_video
+from kinema.errors import OptionError
+
+SLOW = ("compiled", "aoti", "onnx", "openvino")
+
+
+def test_every_network_is_compared_with_the_plain_one():
+    measurement = measure_models(
+        ["tsn_resnet18", "tsm_resnet18"],
+        forms=["authors", "fused-32"],
+        batch=1,
+        frames=2,
+        size=32,
+        rounds=2,
+    )
+    rows = {(row["model"], row["form"]): row for row in measurement.rows}
+    assert len(rows) == 4
+    assert rows["tsn_resnet18", "fused-32"]["ratio"] == 1
+    assert rows["tsm_resnet18", "authors"]["speedup"] == 1
+    plain, shifted = (rows[name, "fused-32"] for name in ("tsn_resnet18", "tsm_resnet18"))
+    assert shifted["ratio"] == pytest.approx(shifted["ms"] / plain["ms"], rel=0.1)
+    document = measurement.document()
+    assert document["settings"]["matrix_gmacs_per_s"]["32"] > 0
+    assert document["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(SLOW) else [])
+        for name in FORMS
+    ],
+)
+@pytest.mark.parametrize("model", ["tei_resnet18", "tanet_resnet18"])
+def test_every_form_gives_the_scores(form, model):
+    torch.manual_seed(0)
+    net = create_model(model, classes=5, frames=4)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
+    clips = torch.randn(3, 4, 3, 32, 32)
+    with torch.no_grad():
+        net.train()(clips)
+    net.eval()
+    with torch.inference_mode():
+        wanted = net(clips)
+    exact = form.endswith("32") or form == "authors"
+    tolerance = (1e-4 if exact else 0.2) * float(wanted.abs().max())
+    torch.testing.assert_close(build_form(form, net, clips)(clips), wanted, rtol=0, atol=tolerance)
+
+
+def test_an_unknown_form_is_named():
+    with pytest.raises(OptionError, match="Unknown form 'fused'. Did you mean 'fused-32'"):
+        build_form("fused", create_model("tsn_resnet18", classes=2, frames=2), torch.empty(0))
+
+
+def test_operators_are_compared_with_a_copy():
+    rows = measure_operators(batch=1, frames=2, stages=[(8, 4)], rounds=1).rows
+    assert {row["operator"] for row in rows} == {"shift", "depth-wise", "dynamic", "gate", "mean"}
+    assert {row["precision"] for row in rows} == {"32", "bf16"}
+    assert all(row["ratio"] > 0 and row["authors"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_video_is_compared_with_the_model_alone(colour_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("KINEMA_CACHE", str(tmp_path))
+    rows = measure_video(colour_set / "red" / "0.mp4", model="tsm_resnet18", rounds=1).rows
+    assert [row["form"] for row in rows] == ["plain", "fast"]
+    assert all(row["ratio"] > 0.5 for row in rows)
+
+
+def test_forms_are_timed_in_turns():
+    order = []
+    timings = alternate(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")},
+        rounds=3,
+        warmup=1,
+        setup=lambda name: order.append(f"set up {name}"),
+    )
+    assert order == ["set up a", "a", "set up b", "b"] * 4
+    assert timings["a"].rounds == 3
