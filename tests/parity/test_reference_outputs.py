@@ -99,6 +99,9 @@ def test_imported_checkpoints_score_as_the_authors_code(file, model, tmp_path):
             if online:
                 frames = torch.tensor(inputs[kind]["expected_frame_logits"])
                 assert_near(frame_scores, frames, 1e-5)
+                step, video = net.streaming(batch=2), clips(kind)
+                stream = torch.stack([step(video[:, t]) for t in range(FRAMES)], 1)
+                assert_near(stream, frames, 1e-5)
         assert_near(got[0] - got[1], expected[0] - expected[1], 1e-4)
         backwards = inputs["B"].get("expected_logits_time_reversed")
         if backwards is not None:

@@ -1,6 +1,10 @@
 """OpenVINO's intermediate representation: an .xml file with its .bin file."""
 
+import ctypes
 import functools
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +63,8 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Run:
     def request_for(clips: int) -> Any:
         fixed = model.clone()
         fixed.reshape({INPUT: [clips, *list(model.inputs[0].partial_shape)[1:]]})
-        return core.compile_model(fixed, "CPU", settings).create_infer_request()
+        with _signal_stack_kept():
+            return core.compile_model(fixed, "CPU", settings).create_infer_request()
 
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
         request = request_for(len(clips_BTCHW))
@@ -67,6 +72,35 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Run:
         return torch.from_numpy(scores_BK.copy())
 
     return run
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Puts back the thread's alternate signal stack.
+
+    OpenVINO's CPU plugin sets one of its own for every compiled model and, when models are freed
+    in another order than they were made, leaves one that is freed already: the next signal, such
+    as that of an ended child process, would then crash the process.
+    """
+    if platform.system() != "Linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 def _openvino() -> Any:

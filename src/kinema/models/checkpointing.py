@@ -1,4 +1,4 @@
-"""Activation checkpointing: residual blocks compute again in the backward pass what they need there.
+"""Activation checkpointing: residual blocks compute again what their backward pass needs.
 
 Only the input of each block is kept, for about a third more computing (Chen et al. 2016, arXiv
 1604.06174). Gradients, dropout and BatchNorm statistics are those of a plain step.
@@ -54,7 +54,7 @@ def checkpoint_blocks(net: VideoNetwork) -> int:
         # A change of class, not a wrapper or a new attribute: copies of the network (the weight
         # average) run their own weights, and no name in the state dict changes.
         if not isinstance(block, _Recomputed):
-            block.__class__ = _recomputed(type(block))
+            block.__class__ = _recomputed(type(block))  # type: ignore[arg-type]  # classes do hash
     return len(blocks)
 
 

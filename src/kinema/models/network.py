@@ -14,6 +14,7 @@ from kinema.errors import InputShapeError, OptionError, SiteError
 from kinema.models.backbones import build_backbone
 from kinema.models.consensus import ConsensusHead, average_consensus
 from kinema.models.cost import count_cost, count_reach, outermost
+from kinema.models.online import StreamingNetwork
 from kinema.models.sites import Blocks, Site, SiteMap
 from kinema.temporal import Position, TemporalModule, position_named, temporal_named
 from kinema.types import Cost, Reach, WeightsReport
@@ -277,6 +278,14 @@ class VideoNetwork(nn.Module):
             return self._frame_scores(clips_BTCHW)
         finally:
             self.set_frames(own)
+
+    def streaming(self, batch: int = 1) -> StreamingNetwork:
+        """The network frame by frame, for `batch` streams; see `StreamingNetwork`.
+
+        Raises:
+            OptionError: the network looks ahead, drops frames, or is in training mode.
+        """
+        return StreamingNetwork(self, batch=batch)
 
     def _frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         x_NCHW = clips_BTCHW.flatten(0, 1)

@@ -5,7 +5,7 @@ Letters: B clips, T frames, N = B*T folded frames (clip-major), C channels, H, W
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.temporal.streaming import Memory
 
 Position = Literal[
     "block",
@@ -85,6 +86,66 @@ class TemporalModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Mixes the folded frames along time."""
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """The same for the newest frames of streams whose past is in `memory`.
+
+        This form is right for every module that does not look ahead: it runs `forward` on each
+        frame and the `look_back` frames before it, or as many as the stream has had. A module
+        with a cheaper form overrides it. Not for several threads at once.
+
+        Args:
+            x_NCHW: Newest frames, folded as in `forward`.
+            memory: Of the same number of frames.
+        """
+        if self.look_back == 0:
+            out_NCHW: torch.Tensor = self(x_NCHW)
+            return out_NCHW
+        assert self.look_back is not None
+        longest = self.look_back + 1
+        windows_NPCHW = memory.window(x_NCHW, longest)
+        length_N = memory.window(torch.ones_like(x_NCHW[:, 0, 0, 0]), longest).sum(1)
+        # Graphs hold all lengths, because which ones occur is known only when they run.
+        lengths: Iterable[int] = range(1, longest + 1)
+        if not torch.compiler.is_exporting():
+            lengths = sorted({int(length) for length in length_N.tolist()})
+        last_NCHW: torch.Tensor | None = None
+        for length in lengths:
+            now_NCHW = self._last_of(windows_NPCHW[:, -length:])
+            if last_NCHW is not None:
+                fits_N111 = (length_N == length)[:, None, None, None]
+                now_NCHW = torch.where(fits_N111, now_NCHW, last_NCHW)
+            last_NCHW = now_NCHW
+        assert last_NCHW is not None
+        return last_NCHW
+
+    def _last_of(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        """The output for the last frame of clips."""
+        own, frames = self.frames, clips_BTCHW.shape[1]
+        self.set_frames(frames)
+        try:
+            out_NCHW: torch.Tensor = self(clips_BTCHW.flatten(0, 1))
+        finally:
+            self.set_frames(own)
+        return torch.unflatten(out_NCHW, 0, (-1, frames))[:, -1]
+
+    def check_streaming(self) -> None:
+        """Raises OptionError when the module cannot work on streams, frame by frame."""
+        name = type(self).__name__
+        if self.look_ahead != 0:
+            seen = "the whole clip" if self.look_ahead is None else f"frames: {self.look_ahead}"
+            raise OptionError(
+                f"{name} looks ahead ({seen}), so it cannot work frame by frame. Build the "
+                "network with create_model(..., causal=True), or convert its checkpoint with "
+                "`kinema import --causal`. nl and tin have no causal form: leave them out."
+            )
+        own = type(self).step is not TemporalModule.step
+        if not own and (self.look_back is None or self.frames_in_weights):
+            why = "depends on the whole past" if self.look_back is None else "has T in its weights"
+            raise OptionError(
+                f"{name} {why}, so its output for the newest frame cannot be made from a window "
+                f"of frames. Give it a method `step` (see TemporalModule.step)."
+            )
 
     @classmethod
     def from_conv(cls, conv: nn.Module, *, frames: int, **options: Any) -> "TemporalModule":

@@ -12,6 +12,7 @@ from kinema.temporal.kernels.dense import conv_time
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
+from kinema.temporal.streaming import Memory, conv_step, depthwise_step
 
 TemporalInit = Literal[
     "part_shift", "identity", "half_shift", "quarter_shift", "random", "fixed_shift"
@@ -88,6 +89,10 @@ class DepthwiseTime(nn.Module):
         """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
         return depthwise(x_NCHW, self.weight, frames, causal=self.causal)
 
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Convolves the newest frames of streams; see `TemporalModule.step`."""
+        return depthwise_step(x_NCHW, self.weight, memory)
+
 
 @register("tim", at="before_conv1")
 class TIM(TemporalModule):
@@ -98,8 +103,8 @@ class TIM(TemporalModule):
     is the default. The same layer at position `after_conv1` is the (2+1)D ResNet-CW (`random`)
     and -Shift (`part_shift`) of TEA's supplement.
 
-    Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming: kernel//2 past
-    frames, and it looks as many ahead; causal: kernel-1 past frames and none ahead.
+    Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming (causal): kernel-1
+    weighted sums of past frames; otherwise it looks kernel//2 frames ahead.
 
     Args:
         channels: C.
@@ -132,6 +137,10 @@ class TIM(TemporalModule):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
         return depthwise(x_NCHW, self.weight, self.frames, causal=self.causal)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Convolves the newest frames."""
+        return depthwise_step(x_NCHW, self.weight, memory)
 
     def gated(self, x_NCHW: torch.Tensor, factors_NC: torch.Tensor) -> torch.Tensor:
         """The same on x times the factors of its channels, without a pass for the product."""
@@ -176,6 +185,10 @@ class TemporalConv(TemporalModule):
         """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
         return conv_time(x_NCHW, self.weight, self.frames, causal=self.causal)
 
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Convolves the newest frames."""
+        return conv_step(x_NCHW, self.weight.unsqueeze(3), memory)
+
 
 @register("tpool", at="after_conv1")
 class TemporalPool(TemporalModule):
@@ -209,3 +222,11 @@ class TemporalPool(TemporalModule):
         out_BCTS = F.avg_pool2d(x_BCTS, (self.kernel, 1), stride=1, padding=(before, 0))
         height, width = x_NCHW.shape[2:]
         return fold_view(out_BCTS, height, width)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Averages the newest frames with those before them."""
+        part_NCHW = x_NCHW / self.kernel
+        out_NCHW = part_NCHW
+        for _ in range(self.kernel - 1):
+            out_NCHW = part_NCHW + memory.delay(out_NCHW)
+        return out_NCHW

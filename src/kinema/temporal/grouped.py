@@ -11,6 +11,7 @@ from kinema.temporal.conv import init_temporal_kernel
 from kinema.temporal.inflated import plain_conv
 from kinema.temporal.kernels.dense import conv_clip, conv_time
 from kinema.temporal.kernels.depthwise import depthwise
+from kinema.temporal.streaming import Memory, conv_step, depthwise_step
 
 LongTermShift = Literal["full", "depthwise"]
 LONG_TERM_SHIFTS: tuple[LongTermShift, ...] = get_args(LongTermShift)
@@ -46,7 +47,7 @@ class GST(TemporalModule):
     the temporal one from Kaiming's normal distribution (fan out), as in the authors' code.
 
     Weights: 9 C^2 ((alpha-1) + 3) / (alpha beta). Multiply-adds: as many per pixel and frame.
-    State when streaming: one past frame of C/beta channels (two when causal); otherwise it looks
+    State when streaming (causal): two sums of the C/alpha temporal outputs; otherwise it looks
     one frame ahead.
 
     Args:
@@ -106,6 +107,17 @@ class GST(TemporalModule):
         )
         return torch.cat([self.spatial(x_NCHW[:, : self.inputs]), temporal_NOHW], 1)
 
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Convolves both paths of the newest frames."""
+        temporal_NOHW = conv_step(
+            x_NCHW[:, -self.inputs :],
+            self.temporal,
+            memory,
+            stride=_pair(self.spatial.stride),
+            padding=_pair(self.spatial.padding),
+        )
+        return torch.cat([self.spatial(x_NCHW[:, : self.inputs]), temporal_NOHW], 1)
+
 
 @register("gte", at="replace_conv2")
 class GTE(TemporalModule):
@@ -124,8 +136,8 @@ class GTE(TemporalModule):
     previous frame.
 
     Weights (full): 9 C/2 (1-t)C + 3 C/2 tC + 9 (tC)^2. Multiply-adds: as many per pixel and
-    frame. State when streaming: one past frame of C/2 channels (two when causal); otherwise it
-    looks one frame ahead.
+    frame. State when streaming (causal): two sums of the tC outputs of LTS; otherwise it looks
+    one frame ahead.
 
     Args:
         conv: The convolution whose place it takes.
@@ -206,12 +218,25 @@ class GTE(TemporalModule):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
-        right_NCHW = x_NCHW[:, self.share :]
-        if self.conv2d is None:
-            rows, columns = _pair(self.spatial.stride)
-            right_NCHW = right_NCHW[:, :, ::rows, ::columns]
         shift = depthwise if self.depthwise else conv_time
-        temporal_NOHW = shift(right_NCHW, self.lts, self.frames, causal=self.causal)
+        right_NCHW = self._temporal_input(x_NCHW)
+        return self._both(x_NCHW, shift(right_NCHW, self.lts, self.frames, causal=self.causal))
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Convolves both paths of the newest frames."""
+        right_NCHW = self._temporal_input(x_NCHW)
+        if self.depthwise:
+            return self._both(x_NCHW, depthwise_step(right_NCHW, self.lts, memory))
+        return self._both(x_NCHW, conv_step(right_NCHW, self.lts.unsqueeze(3), memory))
+
+    def _temporal_input(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        right_NCHW = x_NCHW[:, self.share :]
+        if self.conv2d is not None:
+            return right_NCHW
+        rows, columns = _pair(self.spatial.stride)
+        return right_NCHW[:, :, ::rows, ::columns]
+
+    def _both(self, x_NCHW: torch.Tensor, temporal_NOHW: torch.Tensor) -> torch.Tensor:
         if self.conv2d is not None:
             temporal_NOHW = self.conv2d(temporal_NOHW)
         return torch.cat([self.spatial(x_NCHW[:, : self.share]), temporal_NOHW], 1)

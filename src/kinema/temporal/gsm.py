@@ -7,6 +7,7 @@ from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dense import conv_clip
 from kinema.temporal.kernels.shift import shift
+from kinema.temporal.streaming import Memory, conv_step
 
 
 @register("gsm", at="before_conv1")
@@ -21,7 +22,7 @@ class GSM(TemporalModule):
     Causal: both halves read the previous frame and the gates look back only.
 
     Weights: 27C + 2C + 2. Multiply-adds: 27C per pixel and frame. State when streaming (causal):
-    the gated previous frame and two normalised past frames; otherwise it looks one frame ahead.
+    the gated previous frame and two sums of its two gates; otherwise it looks one frame ahead.
 
     Args:
         channels: C, a multiple of 4.
@@ -54,14 +55,28 @@ class GSM(TemporalModule):
             groups=2,
             causal=self.causal,
         )
-        gates_N2HW = torch.tanh(gates_N2HW + self.gate_bias[:, None, None]).to(x_NCHW.dtype)
-        gated_NCHW = x_NCHW * gates_N2HW.repeat_interleave(self.share, 1)
+        gated_NCHW = self._gated(x_NCHW, gates_N2HW)
         moved_NCHW = shift(
             gated_NCHW,
             self.frames,
             from_next=0 if self.causal else self.share,
             from_previous=2 * self.share if self.causal else self.share,
         )
-        out_NCHW = moved_NCHW + (x_NCHW - gated_NCHW)
-        quarters_N22QHW = torch.unflatten(out_NCHW, 1, (2, 2, -1))
-        return quarters_N22QHW.transpose(2, 3).flatten(1, 3)
+        return _interleaved(moved_NCHW + (x_NCHW - gated_NCHW))
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Gates the newest frames, and adds what was gated off the frames before them."""
+        normed_NCHW = torch.relu(self.norm(x_NCHW))
+        gates_N2HW = conv_step(normed_NCHW, self.gate_weight, memory, padding=(1, 1), groups=2)
+        gated_NCHW = self._gated(x_NCHW, gates_N2HW)
+        return _interleaved(memory.delay(gated_NCHW) + (x_NCHW - gated_NCHW))
+
+    def _gated(self, x_NCHW: torch.Tensor, gates_N2HW: torch.Tensor) -> torch.Tensor:
+        gates_N2HW = torch.tanh(gates_N2HW + self.gate_bias[:, None, None]).to(x_NCHW.dtype)
+        return x_NCHW * gates_N2HW.repeat_interleave(self.share, 1)
+
+
+def _interleaved(out_NCHW: torch.Tensor) -> torch.Tensor:
+    """The two quarters of each half, channel by channel."""
+    quarters_N22QHW = torch.unflatten(out_NCHW, 1, (2, 2, -1))
+    return quarters_N22QHW.transpose(2, 3).flatten(1, 3)

@@ -7,6 +7,7 @@ from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import reach
 from kinema.temporal.kernels.dense import conv_clip
+from kinema.temporal.streaming import Memory, conv_step
 
 
 def plain_conv(conv: nn.Module, name: str, *, groups: bool = False) -> nn.Conv2d:
@@ -41,9 +42,9 @@ class Inflated(TemporalModule):
     one is 3 x 3 and becomes 3 x 3 x 3. Each of the `kernel` slices starts as the 2D weight
     divided by `kernel`; the papers do not say how they start.
 
-    Weights and multiply-adds: `kernel` times those of the convolution. State when streaming:
-    kernel//2 past frames at the convolution's input, and it looks as many ahead; causal: kernel-1
-    past frames.
+    Weights and multiply-adds: `kernel` times those of the convolution. State when streaming
+    (causal): kernel-1 sums of the convolution's outputs; otherwise it looks kernel//2 frames
+    ahead.
 
     Args:
         conv: The convolution.
@@ -79,6 +80,19 @@ class Inflated(TemporalModule):
             padding=(self.padding[0], self.padding[1]),
             groups=self.groups,
             causal=self.causal,
+        )
+        return out_NOHW if self.bias is None else out_NOHW + self.bias[:, None, None]
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Convolves the newest frames."""
+        assert not isinstance(self.padding, str)
+        out_NOHW = conv_step(
+            x_NCHW,
+            self.weight,
+            memory,
+            stride=(self.stride[0], self.stride[1]),
+            padding=(self.padding[0], self.padding[1]),
+            groups=self.groups,
         )
         return out_NOHW if self.bias is None else out_NOHW + self.bias[:, None, None]
 

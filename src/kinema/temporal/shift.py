@@ -5,6 +5,7 @@ import torch
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.shift import shift
+from kinema.temporal.streaming import Memory
 
 
 @register("tsm", at="before_conv1")
@@ -51,6 +52,12 @@ class TSM(TemporalModule):
         return shift(
             x_NCHW, self.frames, from_next=self.from_next, from_previous=self.from_previous
         )
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Shifts the newest frames; only the shifted channels are remembered."""
+        share = self.from_previous
+        shifted_NCHW = memory.delay(x_NCHW[:, :share].clone())
+        return torch.cat([shifted_NCHW, x_NCHW[:, share:]], 1)
 
     def extra_repr(self) -> str:
         """Shown in the printed network."""

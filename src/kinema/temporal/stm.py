@@ -8,6 +8,7 @@ from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.inflated import plain_conv
 from kinema.temporal.kernels.neighbours import pairs, place_pairs
 from kinema.temporal.se import reduced
+from kinema.temporal.streaming import Memory
 from kinema.temporal.tea import conv1x1, depthwise3x3
 
 
@@ -24,8 +25,8 @@ class STM(TemporalModule):
     Causal: the difference of two frames acts on the later one.
 
     Weights: 3C + 2Cm + 9m + 2m more than the convolution, m = C//r. Multiply-adds: 3C + 2Cm + 9m
-    more per pixel and frame. State when streaming: one past frame (C + m channels; two when
-    causal); otherwise it looks one frame ahead.
+    more per pixel and frame. State when streaming (causal): two weighted sums of past frames and
+    the reduced previous frame (2C + m channels); otherwise it looks one frame ahead.
 
     Args:
         conv: The convolution.
@@ -60,6 +61,15 @@ class STM(TemporalModule):
         present, _ = pairs(reduced_NDHW, self.frames)
         _, following = pairs(self.transform(reduced_NDHW), self.frames)
         motion_NDHW = place_pairs(following - present, causal=self.causal)
-        out_NOHW: torch.Tensor = self.conv(self.shift(x_NCHW, self.frames))
+        return self._sum(self.shift(x_NCHW, self.frames), motion_NDHW)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Adds both paths for the newest frames."""
+        reduced_NDHW = self.reduce(x_NCHW)
+        motion_NDHW = self.transform(reduced_NDHW) - memory.delay(reduced_NDHW)
+        return self._sum(self.shift.step(x_NCHW, memory), memory.where_started(motion_NDHW))
+
+    def _sum(self, shifted_NCHW: torch.Tensor, motion_NDHW: torch.Tensor) -> torch.Tensor:
+        out_NOHW: torch.Tensor = self.conv(shifted_NCHW)
         out_NOHW = out_NOHW + self.expand(motion_NDHW)
         return out_NOHW

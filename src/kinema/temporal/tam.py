@@ -13,6 +13,7 @@ from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.layout import time_padding
 from kinema.temporal.se import reduced
+from kinema.temporal.streaming import Memory, dynamic_step
 
 Branches = Literal["both", "global", "local", "global_se"]
 BRANCHES: tuple[Branches, ...] = get_args(Branches)
@@ -105,6 +106,28 @@ class TAM(TemporalModule):
         if gate_BCT is not None:
             kernels_BCTK = kernels_BCTK * self._gate_of_taps(gate_BCT)
         return dynamic(x_NCHW, kernels_BCTK.to(x_NCHW.dtype), self.frames, causal=self.causal)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """The same for the newest frames, from the means of the frames that they depend on."""
+        assert self.look_back is not None
+        means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
+        pooled_NCT = memory.window(means_NC, self.look_back + 1).transpose(1, 2)
+        # The gate is part of every tap, or multiplies the result.
+        taps = 1 if self.reverse or self.global_branch is None else self.kernel
+        gate_NCK: torch.Tensor | None = None
+        if self.local_branch is not None:
+            gate_NCK = self.local_branch(pooled_NCT[:, :, -(taps + 2) :])
+        if self.frame_branch is not None:
+            gate_NCT = self.frame_branch(pooled_NCT.transpose(1, 2)).transpose(1, 2)
+            gate_NCK, pooled_NCT = gate_NCT[:, :, -taps:], gate_NCT * pooled_NCT
+        if self.global_branch is None:
+            assert gate_NCK is not None
+            return gate(x_NCHW, gate_NCK[:, :, 0])
+        rows = pooled_NCT[:, :, -self.window :].flatten(0, 1)
+        kernels_NCK = torch.unflatten(self.global_branch(rows), 0, pooled_NCT.shape[:2])
+        if gate_NCK is not None:
+            kernels_NCK = kernels_NCK * gate_NCK
+        return dynamic_step(x_NCHW, kernels_NCK, memory)
 
     def weights(self, pooled_BCT: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The gates V (B, C, T) and kernels (B, C, T or 1, K) of clips; None without the branch.

@@ -1,5 +1,6 @@
 """TEA: motion excitation and multiple temporal aggregation."""
 
+from collections.abc import Callable
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -8,12 +9,16 @@ from torch import nn
 from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
-from kinema.temporal.kernels.gate import spatial_mean
+from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.neighbours import pairs, place_pairs
 from kinema.temporal.se import ChannelGate, reduced
+from kinema.temporal.streaming import Memory
 
 Transform = Literal["next", "both", "none"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
+
+# Runs a part of a module along time: on the frames of clips or on the newest frames of streams.
+OverTime = Callable[[DepthwiseTime, torch.Tensor], torch.Tensor]
 
 
 def conv1x1(channels: int, out_channels: int) -> nn.Conv2d:
@@ -43,8 +48,8 @@ class ME(ChannelGate):
     Causal: the difference of two frames acts on the later one.
 
     Weights: 2Cm + 9m + 2m + 2C with m = C//r. Multiply-adds: (Cm + 9m) per pixel and frame. State
-    when streaming: the reduced previous frame (m channels); the paper's form looks one frame
-    ahead.
+    when streaming (causal): the means of the reduced previous frame (m values); the paper's form
+    looks one frame ahead.
 
     Args:
         channels: C.
@@ -82,15 +87,30 @@ class ME(ChannelGate):
 
     def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): one plus the excitation."""
+        means_ND, transformed_ND = self._means(x_NCHW)
+        present, _ = pairs(means_ND, self.frames)
+        _, following = pairs(transformed_ND, self.frames)
+        return self._excitation(place_pairs(following - present, causal=self.causal), x_NCHW.dtype)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Excites the newest frames; what is remembered are the means of the reduced frame."""
+        means_ND, transformed_ND = self._means(x_NCHW)
+        motion_ND = memory.where_started(transformed_ND - memory.delay(means_ND))
+        return gate(x_NCHW, self._excitation(motion_ND, x_NCHW.dtype))
+
+    def _means(self, x_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means of the frames as the earlier and as the later one of a pair.
+
+        The mean of a difference is the difference of the means: no difference map is stored.
+        """
         reduced_NDHW = self.reduce(x_NCHW)
         transformed_NDHW = self.transform(reduced_NDHW)
         if self.transform_of == "both":
             reduced_NDHW = transformed_NDHW
-        # The mean of a difference is the difference of the means: no difference map is stored.
-        present, _ = pairs(spatial_mean(reduced_NDHW), self.frames)
-        _, following = pairs(spatial_mean(transformed_NDHW), self.frames)
-        motion_ND = place_pairs(following - present, causal=self.causal).to(x_NCHW.dtype)
-        gate_NC11 = self.expand(motion_ND[:, :, None, None])
+        return spatial_mean(reduced_NDHW), spatial_mean(transformed_NDHW)
+
+    def _excitation(self, motion_ND: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        gate_NC11 = self.expand(motion_ND.to(dtype)[:, :, None, None])
         return 1 + self.gate_scale * (torch.sigmoid(gate_NC11.flatten(1)) - 0.5)
 
 
@@ -124,8 +144,8 @@ class MTA(TemporalModule):
     stage has no hierarchy.
 
     Weights: 3C more than Res2Net's. Multiply-adds: 3C more per pixel and frame. State when
-    streaming: one past frame of each group (two when causal); it looks one frame ahead for each
-    of its groups in a row.
+    streaming (causal): two weighted sums of past frames of each group; otherwise it looks one
+    frame ahead for each of its groups in a row.
 
     Args:
         conv: The group of convolutions; see `GroupConvs`.
@@ -164,10 +184,18 @@ class MTA(TemporalModule):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Aggregates group by group: (N, C, H, W) -> (N, C, H/stride, W/stride)."""
+        return self._aggregate(x_NCHW, lambda shift, group: shift(group, self.frames))
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Aggregates the newest frames."""
+        return self._aggregate(x_NCHW, lambda shift, group: shift.step(group, memory))
+
+    def _aggregate(self, x_NCHW: torch.Tensor, over_time: OverTime) -> torch.Tensor:
         groups = torch.split(x_NCHW, self.width, 1)
+        shifts = [shift for shift in self.shifts if isinstance(shift, DepthwiseTime)]
         outputs: list[torch.Tensor] = []
         for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
             group = groups[i] + outputs[-1] if i > 0 and self.hierarchical else groups[i]
-            outputs.append(self.act(bn(conv(self.shifts[i](group, self.frames)))))
-        outputs.append(self.pool(self.shifts[-1](groups[-1], self.frames)))
+            outputs.append(self.act(bn(conv(over_time(shifts[i], group)))))
+        outputs.append(self.pool(over_time(shifts[-1], groups[-1])))
         return torch.cat(outputs, 1)

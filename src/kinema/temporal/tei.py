@@ -4,9 +4,10 @@ import torch
 from torch import nn
 
 from kinema.temporal.base import register
-from kinema.temporal.kernels.gate import spatial_mean
+from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.neighbours import pairs
 from kinema.temporal.se import ChannelGate, reduced
+from kinema.temporal.streaming import Memory
 
 
 @register("mem", at="before_conv1")
@@ -51,3 +52,10 @@ class MEM(ChannelGate):
         ones_B1C = gate_BPC.new_ones((gate_BPC.shape[0], 1, gate_BPC.shape[2]))
         parts = (ones_B1C, gate_BPC) if self.causal else (gate_BPC, ones_B1C)
         return torch.cat(parts, 1).flatten(0, 1)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Gates the newest frames; what is remembered is the reduced descriptor."""
+        pooled_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
+        motion_ND = self.reduce_present(pooled_NC) - memory.delay(self.reduce_other(pooled_NC))
+        gate_NC = torch.sigmoid(self.restore(motion_ND))
+        return gate(x_NCHW, memory.where_started(gate_NC, otherwise=1))

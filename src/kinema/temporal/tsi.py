@@ -15,7 +15,8 @@ from kinema.temporal.kernels import native
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.neighbours import pairs, place_pairs
 from kinema.temporal.se import reduced
-from kinema.temporal.tea import conv1x1, depthwise3x3
+from kinema.temporal.streaming import Memory
+from kinema.temporal.tea import OverTime, conv1x1, depthwise3x3
 
 Fusion = Literal["cascade", "sum", "concat"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -78,7 +79,18 @@ class SME(TemporalModule):
         reduced_NDHW = self.reduce(x_NCHW)
         present_BPDHW, following_BPDHW = pairs(reduced_NDHW, self.frames)
         clips = present_BPDHW.shape[0]
-        present, following = present_BPDHW.flatten(0, 1), following_BPDHW.flatten(0, 1)
+        motion = self._motion(present_BPDHW.flatten(0, 1), following_BPDHW.flatten(0, 1))
+        motion_BPDHW = torch.unflatten(motion.to(x_NCHW.dtype), 0, (clips, -1))
+        return self._excited(x_NCHW, place_pairs(motion_BPDHW, causal=self.causal))
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Excites the newest frames; what is remembered is the reduced frame."""
+        reduced_NDHW = self.reduce(x_NCHW)
+        motion = self._motion(memory.delay(reduced_NDHW), reduced_NDHW).to(x_NCHW.dtype)
+        return self._excited(x_NCHW, memory.where_started(motion))
+
+    def _motion(self, present: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        """Salient motion of pairs of frames (P, D, H, W), pooled for channel attention."""
         if self.alignment:
             following = following * attend(present, following)
         levels = [self.pyramid[0](following)]
@@ -87,11 +99,11 @@ class SME(TemporalModule):
         if self.channel_attention:
             # The mean of the differences is the difference of the means.
             means = torch.stack([spatial_mean(level) for level in levels])
-            motion = (means.sum(0) - len(levels) * spatial_mean(present))[:, :, None, None]
-        else:
-            motion = torch.stack(levels).sum(0) - len(levels) * present
-        motion_BPDHW = torch.unflatten(motion.to(x_NCHW.dtype), 0, (clips, -1))
-        motion_NCHW: torch.Tensor = self.expand(place_pairs(motion_BPDHW, causal=self.causal))
+            return (means.sum(0) - len(levels) * spatial_mean(present))[:, :, None, None]
+        return torch.stack(levels).sum(0) - len(levels) * present
+
+    def _excited(self, x_NCHW: torch.Tensor, motion_NDHW: torch.Tensor) -> torch.Tensor:
+        motion_NCHW: torch.Tensor = self.expand(motion_NDHW)
         if self.channel_attention:
             return gate(x_NCHW, 1 + torch.sigmoid(motion_NCHW.flatten(1)))
         return x_NCHW + motion_NCHW
@@ -130,8 +142,8 @@ class CTI(TemporalModule):
     candidates of each channel. The temporal kernels start as part shift.
 
     Weights: (groups-1) (2m^2 + 2m + 3m) with m = C/groups. Multiply-adds: 3m (groups-1) per pixel
-    and frame. State when streaming: one past frame of each group but the first (two when causal);
-    otherwise it looks up to groups-1 frames ahead.
+    and frame. State when streaming (causal): two weighted sums of past frames of each group but
+    the first; otherwise it looks up to groups-1 frames ahead.
 
     Args:
         channels: C.
@@ -161,6 +173,13 @@ class CTI(TemporalModule):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Integrates group after group: (N, C, H, W) -> (N, C, H, W)."""
+        return self._integrate(x_NCHW, lambda shift, mixed: shift(mixed, self.frames))
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Integrates the newest frames."""
+        return self._integrate(x_NCHW, lambda shift, mixed: shift.step(mixed, memory))
+
+    def _integrate(self, x_NCHW: torch.Tensor, over_time: OverTime) -> torch.Tensor:
         first, *rest = torch.split(x_NCHW, self.width, 1)
         outputs = [first]
         for group, weigh, shift in zip(rest, self.weigh, self.shifts, strict=True):
@@ -168,7 +187,8 @@ class CTI(TemporalModule):
             keep, take = weigh(pooled_ND).chunk(2, 1)
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
             mixed = torch.lerp(outputs[-1], group, share)
-            outputs.append(shift(mixed, self.frames))
+            assert isinstance(shift, DepthwiseTime)
+            outputs.append(over_time(shift, mixed))
         return torch.cat(outputs, 1)
 
 
@@ -262,8 +282,16 @@ class TSI(TemporalModule):
         salient_NCHW: torch.Tensor = self.sme(x_NCHW)
         cascaded = self.fusion == "cascade"
         out_NCHW: torch.Tensor = self.cti(salient_NCHW if cascaded else x_NCHW)
-        if cascaded:
-            return out_NCHW
+        return out_NCHW if cascaded else self._fused(salient_NCHW, out_NCHW)
+
+    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Fuses both for the newest frames."""
+        salient_NCHW = self.sme.step(x_NCHW, memory)
+        cascaded = self.fusion == "cascade"
+        out_NCHW = self.cti.step(salient_NCHW if cascaded else x_NCHW, memory)
+        return out_NCHW if cascaded else self._fused(salient_NCHW, out_NCHW)
+
+    def _fused(self, salient_NCHW: torch.Tensor, out_NCHW: torch.Tensor) -> torch.Tensor:
         if self.widened is None:
             return salient_NCHW + out_NCHW
         out_NCHW = self.widened(torch.cat([salient_NCHW, out_NCHW], 1))

@@ -13,6 +13,7 @@ from kinema.data.dataset import TrainClips, VideoDataset
 from kinema.data.loader import TrainLoader, train_batches
 from kinema.data.transforms import TrainTransform
 from kinema.errors import AnnotationError, OptionError
+from kinema.models.checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.train.checkpoint import Learner, Position, load_state
@@ -22,8 +23,11 @@ from kinema.train.mixing import Mixing, build_mixing
 from kinema.train.optim import build_optimizer, build_schedule, effective_lr, frozen_norm_layers
 from kinema.train.recipe import Recipe
 from kinema.train.run_folder import RunFolder, cut_metrics, reopen_folder, start_folder
-from kinema.train.settings import DataSettings, ModelSettings
+from kinema.train.settings import DataSettings, ModelSettings, TrainSettings
 from kinema.types import Annotations, Preprocessing
+
+# Devices whose fused optimizers PyTorch has and we have measured.
+FUSED_ON = ("cpu", "cuda")
 
 
 @dataclass
@@ -115,9 +119,8 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     )
     loader = _build_loader(recipe, train_videos.with_preprocessing(preprocessing), fabric)
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
-    learner = _build_learner(recipe, net, parts_per_epoch=len(loader))
-    runnable = cast(nn.Module, torch.compile(net)) if settings.compile else net
-    model, optimizer = fabric.setup(runnable, learner.optimizer)
+    learner = _build_learner(recipe, net, fabric, parts_per_epoch=len(loader))
+    model, optimizer = fabric.setup(_runnable(net, settings), learner.optimizer)
     if learner.ema is not None:
         learner.ema.module.to(fabric.device)
     if fabric.is_global_zero:
@@ -160,9 +163,27 @@ def build_network(
     )
 
 
-def _build_learner(recipe: Recipe, net: VideoNetwork, *, parts_per_epoch: int) -> Learner:
+def _runnable(net: VideoNetwork, settings: TrainSettings) -> nn.Module:
+    """The network as the loop calls it; its weights stay those of `net`."""
+    if settings.activation_checkpointing:
+        checkpoint_blocks(net)
+    if not settings.compile:
+        return net
+    mode = None if settings.compile is True else settings.compile
+    return cast(nn.Module, torch.compile(net, mode=mode))
+
+
+def _build_learner(
+    recipe: Recipe, net: VideoNetwork, fabric: Fabric, *, parts_per_epoch: int
+) -> Learner:
     settings = recipe.train
-    optimizer = build_optimizer(net, recipe.optimizer, batch_size=settings.batch_size)
+    fused = settings.fused_optimizer
+    optimizer = build_optimizer(
+        net,
+        recipe.optimizer,
+        batch_size=settings.batch_size,
+        fused=fabric.device.type in FUSED_ON if fused == "auto" else fused,
+    )
     schedule = build_schedule(
         optimizer,
         recipe.schedule,

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -17,11 +17,11 @@ import torch
 from torch.nn import functional as F
 
 from kinema.data.loader import TrainBatch
-from kinema.data.transforms import normalise
 from kinema.errors import KinemaError
 from kinema.evaluate import evaluate
 from kinema.models.saved import save
 from kinema.train.checkpoint import Sums, save_state
+from kinema.train.device_batches import DeviceBatches, network_input
 from kinema.train.job import Job, build_job
 from kinema.train.journal import Journal
 from kinema.train.recipe import Recipe
@@ -79,16 +79,19 @@ def train_epoch(job: Job, journal: Journal) -> None:
     title = f"epoch {position.epoch + 1}/{settings.epochs}"
     journal.begin(title, total=job.parts_per_epoch, done=position.batches)
     waited_s = 0.0
-    for batch in islice(job.loader, job.parts_per_epoch - position.batches):
-        started = time.perf_counter()
+    left = islice(job.loader, job.parts_per_epoch - position.batches)
+    batches = DeviceBatches(left, job.fabric.device)
+    for batch in batches:
+        started, waited_before_s = time.perf_counter(), batches.wait_s
         is_step = (position.batches + 1) % settings.accumulate == 0
-        done = learn(job, batch, sync=is_step)
+        learnt = learn(job, batch, sync=is_step)
+        batches.load_ahead()
+        done = read(job, learnt)
         if is_step:
             take_step(job)
         position.batches += 1
-        done.compute_s = time.perf_counter() - started
-        done.wait_s = job.loader.wait_s - waited_s
-        waited_s = job.loader.wait_s
+        done.compute_s = time.perf_counter() - started - (batches.wait_s - waited_before_s)
+        done.wait_s, waited_s = batches.wait_s - waited_s, batches.wait_s
         position.add(done)
         journal.advance(position.batches, loss=done.loss / max(1, done.clips))
         if is_step and position.steps % settings.log_every_steps == 0:
@@ -97,29 +100,52 @@ def train_epoch(job: Job, journal: Journal) -> None:
             checkpoint(job, journal)
 
 
-def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Sums:
-    """Forward, loss and backward for one part of a batch; returns its loss and hits.
+@dataclass(frozen=True)
+class Learnt:
+    """Mean loss and hits of one part of a batch, still on the device, and its number of clips."""
+
+    loss: torch.Tensor
+    hits: torch.Tensor
+    clips: int
+
+
+def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learnt:
+    """Forward, loss and backward for one part of a batch, without waiting for the device.
 
     With `sync` the gradients of all processes are averaged.
     """
-    settings, how = job.recipe.train, job.preprocessing
-    if len(batch.labels_B) == 0:
+    settings, labels_B = job.recipe.train, batch.labels_B
+    if len(labels_B) == 0:
         return _nothing_to_learn(job)
     torch.manual_seed(step_seed(job))
-    labels_B = batch.labels_B.to(job.fabric.device, non_blocking=True)
-    clips_BTCHW = batch.clips_BTCHW.to(job.fabric.device, non_blocking=True)
-    clips_BTCHW = normalise(clips_BTCHW, how.mean, how.std)
+    clips_BTCHW = network_input(
+        batch.clips_BTCHW, job.preprocessing, channels_last=settings.channels_last
+    )
     targets = labels_B
     if job.mixing is not None:
         clips_BTCHW, targets = job.mixing(clips_BTCHW, labels_B)
     with job.fabric.no_backward_sync(job.model, enabled=not sync):
         scores_BK = job.model(clips_BTCHW)
         loss = F.cross_entropy(scores_BK, targets, label_smoothing=settings.label_smoothing)
-        _check_finite(job, loss)
         job.fabric.backward(loss / settings.accumulate)
-    clips = len(labels_B)
     hits = (scores_BK.argmax(dim=1) == labels_B).sum()
-    return Sums(loss=loss.item() * clips, correct=hits.item(), clips=clips)
+    return Learnt(loss.detach(), hits, len(labels_B))
+
+
+def read(job: Job, learnt: Learnt) -> Sums:
+    """The loss and hits as numbers; waits once for the device.
+
+    Raises:
+        KinemaError: the loss is not finite. No weight has been changed by it.
+    """
+    loss, hits = torch.stack([learnt.loss.float(), learnt.hits.float()]).tolist()
+    if not math.isfinite(loss):
+        raise KinemaError(
+            f"The loss is {loss} in epoch {job.position.epoch + 1}, step "
+            f"{job.position.steps + 1}, at a learning rate of {job.lr:g}. Lower optimizer.lr, "
+            "lengthen schedule.warmup_epochs or set train.clip_norm."
+        )
+    return Sums(loss=loss * learnt.clips, correct=hits, clips=learnt.clips)
 
 
 def take_step(job: Job) -> None:
@@ -269,16 +295,7 @@ def _reduce(job: Job, how: str, *values: float) -> list[float]:
     return list(cast(torch.Tensor, together).tolist())
 
 
-def _check_finite(job: Job, loss: torch.Tensor) -> None:
-    if not math.isfinite(loss.item()):
-        raise KinemaError(
-            f"The loss is {loss.item()} in epoch {job.position.epoch + 1}, step "
-            f"{job.position.steps + 1}, at a learning rate of {job.lr:g}. Lower optimizer.lr, "
-            "lengthen schedule.warmup_epochs or set train.clip_norm."
-        )
-
-
-def _nothing_to_learn(job: Job) -> Sums:
+def _nothing_to_learn(job: Job) -> Learnt:
     """No video of the batch could be read."""
     if job.fabric.world_size > 1:
         raise KinemaError(
@@ -286,7 +303,7 @@ def _nothing_to_learn(job: Job) -> Sums:
             f"be read in process {job.fabric.global_rank}, and the others cannot go on without it. "
             "Remove the broken videos from the annotations, or raise train.batch_size."
         )
-    return Sums()
+    return Learnt(torch.zeros(()), torch.zeros(()), clips=0)
 
 
 def _result(job: Job, history: list[EpochResult]) -> TrainResult:

@@ -56,14 +56,20 @@ def parameter_groups(
 
 
 def build_optimizer(
-    net: VideoNetwork, settings: OptimizerSettings, *, batch_size: int
+    net: VideoNetwork, settings: OptimizerSettings, *, batch_size: int, fused: bool = False
 ) -> Optimizer:
-    """The optimizer of a recipe over the parameters of the network that learn."""
+    """The optimizer of a recipe over the parameters of the network that learn.
+
+    With `fused` one kernel updates all parameters, which rounds differently. On the CPU it needs
+    gradients that lie in memory as their weights do; autograd makes them so.
+    """
     lr = effective_lr(settings, batch_size=batch_size)
     groups = parameter_groups(net, settings, lr=lr)
     if isinstance(settings, SGDSettings):
-        return SGD(groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov)
-    return AdamW(groups, lr=lr, betas=settings.betas)
+        return SGD(
+            groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
+        )
+    return AdamW(groups, lr=lr, betas=settings.betas, fused=fused)
 
 
 def rate_factor(

@@ -16,6 +16,7 @@ FREE_ON_RESUME = frozenset(
     {
         "data.workers",
         "train.accelerator",
+        "train.activation_checkpointing",
         "train.compile",
         "train.devices",
         "train.strategy",

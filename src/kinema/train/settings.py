@@ -17,6 +17,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Triple = tuple[float, float, float]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
 class Section(BaseModel):
@@ -229,7 +230,11 @@ class TrainSettings(Section):
             their pretrained weights and statistics except the first (TSN's partial BN).
         precision: "32", or "bf16" for mixed precision.
         channels_last: Memory order of the backbone; faster on most devices.
-        compile: Compiles the network (slow first step).
+        compile: Compiles the network (slow first step; pays on a GPU), or a mode of torch.compile.
+        fused_optimizer: One kernel updates all weights; "auto" where it is the fastest (CPU and
+            CUDA). Sums are rounded in another order than without.
+        activation_checkpointing: Residual blocks compute again in the backward pass what they need
+            there: much less memory, about a third more computing, the same numbers.
         seed: Start of every random choice.
         accelerator: "auto" takes the GPU where there is one.
         devices: Number of devices, or "auto" for all. Ignored under torchrun.
@@ -251,7 +256,9 @@ class TrainSettings(Section):
     norm_layers: Literal["train", "freeze_all_but_first"] = "train"
     precision: Literal["32", "bf16"] = "32"
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | CompileMode = False
+    fused_optimizer: bool | Literal["auto"] = "auto"
+    activation_checkpointing: bool = False
     seed: Count = 0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: PositiveInt | Literal["auto"] = 1
@@ -259,6 +266,15 @@ class TrainSettings(Section):
     keep: Literal["best", "last", "both"] = "both"
     checkpoint_every_steps: PositiveInt | None = None
     log_every_steps: PositiveInt = 20
+
+    @model_validator(mode="after")
+    def _one_decides_what_is_kept(self) -> Self:
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile and activation_checkpointing exclude each other: a compiled network "
+                "decides itself what it computes again. Turn one of them off"
+            )
+        return self
 
 
 class EvaluationSettings(Section):

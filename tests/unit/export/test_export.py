@@ -174,5 +174,33 @@ def test_a_missing_runtime_names_the_extra(net, tmp_path, monkeypatch, package, 
     assert not list(tmp_path.iterdir())
 
 
+SIGNALS = """
+import ctypes, gc, signal, subprocess, sys, torch
+import kinema
+from kinema.export.openvino_file import _SignalStack, load_openvino
+
+signal.signal(signal.SIGCHLD, lambda *_: None)
+net = kinema.create_model("tsn_test_resnet", classes=5, frames=2).eval()
+kinema.export(net, sys.argv[1], size=32)
+first, second = (load_openvino(sys.argv[1]) for _ in range(2))
+first(torch.zeros(1, 2, 3, 32, 32)), second(torch.zeros(1, 2, 3, 32, 32))
+del first
+gc.collect()
+del second
+gc.collect()
+stack = _SignalStack()
+ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+assert stack.address is None, stack.address
+subprocess.run(["true"])
+"""
+
+
+@pytest.mark.slow
+def test_signals_find_a_stack_after_openvino_models_are_gone(tmp_path):
+    words = [sys.executable, "-c", SIGNALS, str(tmp_path / "net.xml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_formats_are_pinned():
     assert list(FORMATS) == ["onnx", "openvino", "exported", "aoti"]

@@ -15,10 +15,9 @@ from kinema.models.zoo import create_model
 FRAMES = 4
 
 NETWORKS: dict[str, Callable[[], VideoNetwork]] = {
-    # before_conv1, inside the block; with dropout and stochastic depth further below
     "tsm": lambda: create_model("resnet10t", temporal="tsm", classes=3, frames=FRAMES),
     "tam": lambda: create_model("resnet10t", temporal="tam", classes=3, frames=FRAMES),
-    "tea": lambda: create_model("test_resnet", temporal="tei", classes=3, frames=FRAMES),
+    "tei": lambda: create_model("test_resnet", temporal="tei", classes=3, frames=FRAMES),
     "around": lambda: create_model(
         "resnet10t", temporal="tsm", at="block", classes=3, frames=FRAMES
     ),

@@ -7,7 +7,7 @@ from typing import IO, Any
 import pytest
 import torch
 
-from kinema.errors import CheckpointError
+from kinema.errors import CheckpointError, RecipeError
 from kinema.models.zoo import create_model
 from kinema.train import loop
 from kinema.train.checkpoint import (
@@ -118,15 +118,34 @@ def test_best_is_noted_once() -> None:
     assert (position.best_top1, position.best_epoch) == (0.5, 3)
 
 
+RARELY = pytest.mark.slow
+CHOICES = {
+    "defaults": ("train.mixup_alpha=0.5",),
+    "sgd one by one": ("train.fused_optimizer=false",),
+    "adamw fused": ("optimizer.name=adamw", "optimizer.lr=0.001"),
+    "checkpointing": ("train.activation_checkpointing=true", "train.precision=bf16"),
+    "compiled": ("train.compile=true", "data.workers=0"),
+}
+
+
 @pytest.mark.parametrize(
-    "stop_after",
-    [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)],
+    ("stop_after", "choice"),
+    [
+        (3, "defaults"),
+        (3, "checkpointing"),
+        pytest.param(3, "sgd one by one", marks=RARELY),
+        pytest.param(3, "adamw fused", marks=RARELY),
+        pytest.param(3, "compiled", marks=RARELY),
+        pytest.param(1, "defaults", marks=RARELY),
+        pytest.param(6, "defaults", marks=RARELY),
+        pytest.param(6, "checkpointing", marks=RARELY),
+    ],
 )
 def test_resumed_run_equals_an_uninterrupted_one(
-    settings: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+    settings: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int, choice: str
 ) -> None:
-    settings["train"] |= {"checkpoint_every_steps": 2, "ema_decay": 0.9, "mixup_alpha": 0.5}
-    recipe = recipe_from(settings, source="test")
+    settings["train"] |= {"checkpoint_every_steps": 2, "ema_decay": 0.9}
+    recipe = recipe_from(settings, source="test", overrides=CHOICES[choice])
     train(recipe, out=tmp_path / "whole", quiet=True)
 
     real_step = loop.take_step
@@ -141,14 +160,39 @@ def test_resumed_run_equals_an_uninterrupted_one(
         train(recipe, out=tmp_path / "parts", quiet=True)
     monkeypatch.setattr(loop, "take_step", real_step)
     train(recipe, out=tmp_path / "parts", resume=True, quiet=True)
-
-    whole, parts = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")
-    )
-    for part in ("net", "ema"):
-        assert all(torch.equal(value, parts[part][key]) for key, value in whole[part].items())
-    assert whole["optimizer"]["param_groups"] == parts["optimizer"]["param_groups"]
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+def test_checkpointing_may_change_on_resume_and_a_fused_optimizer_not(
+    settings: Tables, tmp_path: Path
+) -> None:
+    settings["schedule"] = {"name": "constant"}
+
+    def started(*words: str, out: str, resume: bool = False) -> None:
+        recipe = recipe_from(settings, source="test", overrides=words)
+        train(recipe, out=tmp_path / out, resume=resume, quiet=True)
+
+    started(out="whole")
+    started("train.epochs=1", out="parts")
+    thrifty = "train.activation_checkpointing=true"
+    with pytest.raises(RecipeError, match=r"train\.fused_optimizer differs"):
+        started(thrifty, "train.fused_optimizer=false", out="parts", resume=True)
+    started(thrifty, out="parts", resume=True)
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+
+
+def assert_same_state(whole: Path, parts: Path) -> None:
+    """Weights, averages, momenta and rates are equal."""
+    a, b = (torch.load(run / "state.pt", weights_only=True) for run in (whole, parts))
+    for part in ("net", "ema"):
+        assert (a[part] is None) == (b[part] is None)
+        for key, value in (a[part] or {}).items():
+            assert torch.equal(value, b[part][key]), f"{part} {key}"
+    assert a["optimizer"]["param_groups"] == b["optimizer"]["param_groups"]
+    for number, state in a["optimizer"]["state"].items():
+        for key, value in state.items():
+            assert torch.equal(value, b["optimizer"]["state"][number][key]), f"{number} {key}"
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

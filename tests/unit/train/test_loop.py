@@ -87,6 +87,7 @@ def test_a_whole_run(settings: Tables, tmp_path: Path, caplog: pytest.LogCapture
         ("train.mixup_alpha=0.2", "train.cutmix_alpha=1.0", "train.batch_size=4"),
         ("train.ema_decay=0.9", "train.norm_layers=freeze_all_but_first", "train.keep=best"),
         ("train.precision=bf16", "train.channels_last=false", "train.keep=last"),
+        ("train.activation_checkpointing=true", "train.fused_optimizer=false"),
         ("data.workers=1", "optimizer.scale_lr_for_batch=4", "evaluation.crops=3"),
     ],
 )
@@ -105,6 +106,28 @@ def test_same_seed_gives_the_same_run(settings: Tables, tmp_path: Path) -> None:
         train(chosen, out=tmp_path / name, quiet=True)
     a, b = (load_saved(tmp_path / name / "last").net.state_dict() for name in "ab")
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_checkpointing_changes_no_number(settings: Tables, tmp_path: Path, precision: str) -> None:
+    common = ("train.epochs=1", f"train.precision='{precision}'", "train.ema_decay=0.9")
+    for name, word in (("plain", "false"), ("thrifty", "true")):
+        chosen = recipe(settings, *common, f"train.activation_checkpointing={word}")
+        train(chosen, out=tmp_path / name, quiet=True)
+    plain, thrifty = (
+        torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("plain", "thrifty")
+    )
+    for part in ("net", "ema"):
+        assert plain[part].keys() == thrifty[part].keys()
+        assert all(torch.equal(value, thrifty[part][key]) for key, value in plain[part].items())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_optimizer_is_fused_as_told(settings: Tables, tmp_path: Path, fused: bool) -> None:
+    word = "auto" if fused else "false"
+    chosen = recipe(settings, f"train.fused_optimizer={word}", "train.accelerator=cpu")
+    job = build_job(chosen, out=tmp_path / "run", resume=False)
+    assert all(bool(g["fused"]) == fused for g in job.learner.optimizer.param_groups)
 
 
 def test_accumulated_parts_make_one_batch(settings: Tables, tmp_path: Path) -> None:
@@ -231,7 +254,7 @@ def test_batch_without_a_readable_video_is_passed_over(settings: Tables, tmp_pat
     job = build_job(recipe(settings, "train.clip_norm=1.0"), out=tmp_path / "run", resume=False)
     before = {name: value.clone() for name, value in job.learner.net.state_dict().items()}
     empty = TrainBatch(torch.empty(0, 2, 3, 32, 32, dtype=torch.uint8), torch.empty(0).long())
-    assert loop.learn(job, empty, sync=True) == Sums()
+    assert loop.read(job, loop.learn(job, empty, sync=True)) == Sums()
     loop.take_step(job)
     assert job.position.steps == 1
     after = job.learner.net.state_dict()

@@ -85,6 +85,58 @@ def test_optimizer_kinds(net: VideoNetwork) -> None:
     assert all(g["betas"] == (0.8, 0.9) for g in adamw.param_groups)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [SGDSettings(lr=0.1, nesterov=True), AdamWSettings(lr=0.01)],
+    ids=lambda settings: settings.name,
+)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_fused_optimizers_differ_by_rounding_only(
+    settings: SGDSettings | AdamWSettings, channels_last: bool
+) -> None:
+    trained = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        net = create_model("resnet10t", temporal="tim", classes=3, frames=2)
+        if channels_last:
+            net.lay_out_weights()
+        optimizer = build_optimizer(net, settings, batch_size=2, fused=fused)
+        assert all(bool(group["fused"]) == fused for group in optimizer.param_groups)
+        for _ in range(3):
+            optimizer.zero_grad()
+            # Gradients that do not depend on the weights, so that no rounding grows.
+            for number, parameter in enumerate(net.parameters()):
+                values = torch.sin(torch.arange(parameter.numel()) + number)
+                parameter.grad = torch.empty_like(parameter).copy_(values.view_as(parameter))
+            optimizer.step()
+        trained.append(net.state_dict())
+    for key, value in trained[0].items():
+        torch.testing.assert_close(trained[1][key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", ["tim_resnet10t", "tam_resnet10t", "tsm_mobilenetv2_050"])
+def test_gradients_lie_in_memory_as_their_weights_do(
+    name: str, channels_last: bool, precision: torch.dtype
+) -> None:
+    # Fused optimizers on the CPU go through memory and compute nonsense where this is not so.
+    temporal, _, backbone = name.partition("_")
+    net = create_model(backbone, temporal=temporal, classes=3, frames=2)
+    net.channels_last = channels_last
+    if channels_last:
+        net.lay_out_weights()
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
+            scores = net(torch.rand(1, 2, 3, 32, 32))
+        scores.float().square().sum().backward()
+    for parameter in net.parameters():
+        assert parameter.grad is not None
+        long = [axis for axis, size in enumerate(parameter.shape) if size > 1]
+        strides = [[t.stride(axis) for axis in long] for t in (parameter, parameter.grad)]
+        assert strides[0] == strides[1]
+
+
 def factors(settings: ScheduleSettings, *, epochs: int, steps_per_epoch: int) -> list[float]:
     return [
         rate_factor(s, settings=settings, epochs=epochs, steps_per_epoch=steps_per_epoch)

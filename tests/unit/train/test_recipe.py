@@ -115,6 +115,22 @@ def test_command_line_comes_last(file: Path) -> None:
     assert recipe.train.compile
 
 
+@pytest.mark.parametrize(
+    ("word", "wanted"), [("true", True), ("false", False), ("max-autotune", "max-autotune")]
+)
+def test_compiling_is_on_off_or_a_mode(file: Path, word: str, wanted: bool | str) -> None:
+    recipe = load_recipe(file, [f"train.compile={word}", "train.fused_optimizer=auto"])
+    assert recipe.train.compile == wanted
+    assert recipe.train.fused_optimizer == "auto"
+    assert "reduce-overhead" in refused(file, "train.compile=fast")
+    assert "train.fused_optimizer" in refused(file, "train.fused_optimizer=maybe")
+
+
+def test_compiling_and_checkpointing_exclude_each_other(file: Path) -> None:
+    message = refused(file, "train.compile=true", "train.activation_checkpointing=true")
+    assert "compile and activation_checkpointing exclude each other" in message
+
+
 def test_command_line_changes_a_section_the_file_leaves_out() -> None:
     recipe = recipe_from(
         MINIMAL, source="test", overrides=["optimizer.lr=0.5", "schedule.warmup_epochs=1"]

@@ -1,0 +1,151 @@
+"""Frame by frame: what temporal modules remember of a stream, and the steps that they share.
+
+A causal module needs its past only through values of the previous frame, one frame further at
+every step: a delay. `Memory` hands out those of the previous step and takes in those of this one.
+All of them are zero where a stream has no past, as zero padding has it at every layer.
+
+Letters: B streams, T new frames of each, N = B*T folded frames (stream-major), C and O channels,
+H, W, K taps, P past frames, h x w window, ... any further axes.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from kinema.errors import InputShapeError
+
+# What streams remember: tensors with the stream axis first, zero for a stream that starts now.
+State = tuple[torch.Tensor, ...]
+
+
+class Memory:
+    """The past of B streams during one step.
+
+    Values are asked for in the order in which the network runs, which is the same at every step.
+    What is kept has to be a tensor of its own, not a module's input, which others may overwrite.
+
+    Args:
+        state: What the step before has left; empty when all streams start now.
+        frames: T, the new frames of each stream.
+    """
+
+    def __init__(self, state: State = (), *, frames: int = 1) -> None:
+        self._old = state
+        self._new: list[torch.Tensor] = []
+        self._frames = frames
+        self._started_N1: torch.Tensor | None = None
+
+    def delay(self, x_N: torch.Tensor) -> torch.Tensor:
+        """(N, ...) -> (N, ...): the value of the frame before, zeros at a stream's first frame."""
+        if self._frames == 1:
+            past_B = self._recall(x_N)
+            self._new.append(x_N)
+            return past_B
+        x_BT = torch.unflatten(_channels_last(x_N), 0, (-1, self._frames))
+        past_B = _channels_last(self._recall(_channels_first(x_BT[:, 0])))
+        self._new.append(_channels_first(x_BT[:, -1].clone()))
+        delayed_N = torch.cat([past_B.unsqueeze(1), x_BT[:, :-1]], 1).flatten(0, 1)
+        return _channels_first(delayed_N)
+
+    def window(self, x_N: torch.Tensor, frames: int) -> torch.Tensor:
+        """(N, ...) -> (N, frames, ...): every value behind those of the frames before it."""
+        x_BT = torch.unflatten(x_N, 0, (-1, self._frames))
+        past_BP = self._recall(x_BT[:, :1].expand(-1, frames - 1, *x_BT.shape[2:]))
+        all_BT = torch.cat([past_BP, x_BT], 1)
+        self._new.append(all_BT[:, self._frames :].clone())
+        if self._frames == 1:
+            return all_BT
+        windows = [all_BT[:, t : t + frames] for t in range(self._frames)]
+        return torch.stack(windows, 1).flatten(0, 1)
+
+    def where_started(self, x_N: torch.Tensor, otherwise: float = 0) -> torch.Tensor:
+        """x at frames that have one before them, another value at a stream's first frame."""
+        if self._started_N1 is None:  # one flag serves the whole network
+            ones_N1 = torch.ones_like(x_N.flatten(1)[:, :1])
+            self._started_N1 = self.delay(ones_N1) > 0
+        started_N = self._started_N1.reshape(-1, *(1,) * (x_N.ndim - 1))
+        return torch.where(started_N, x_N, torch.full_like(x_N, otherwise))
+
+    def state(self) -> State:
+        """What the next step needs.
+
+        Raises:
+            InputShapeError: not all tensors of the old state were asked for.
+        """
+        if self._old and len(self._old) != len(self._new):
+            raise self._other_network()
+        return tuple(self._new)
+
+    def _recall(self, like_B: torch.Tensor) -> torch.Tensor:
+        """What was kept in the next place; zeros of the same shape when the streams start."""
+        if not self._old:
+            return torch.zeros_like(like_B)
+        place = len(self._new)
+        if place == len(self._old):
+            raise self._other_network()
+        past_B = self._old[place]
+        if past_B.shape[1:] != like_B.shape[1:]:
+            raise InputShapeError(
+                f"Tensor {place} of the state has the shape {tuple(past_B.shape)}, but these "
+                f"frames need {tuple(like_B.shape)}: it is the state of another network or of "
+                "frames of another size. An empty state, (), starts the streams anew."
+            )
+        return past_B
+
+    def _other_network(self) -> InputShapeError:
+        return InputShapeError(
+            f"The state has {len(self._old)} tensors, which is not what this network keeps: it "
+            "is that of another network. An empty state, (), starts the streams anew."
+        )
+
+
+def _channels_last(x_NC: torch.Tensor) -> torch.Tensor:
+    """Maps with their channels behind, so that joining frames keeps channels_last memory."""
+    return x_NC.movedim(1, -1) if x_NC.ndim == 4 else x_NC
+
+
+def _channels_first(x_NC: torch.Tensor) -> torch.Tensor:
+    return x_NC.movedim(-1, 1) if x_NC.ndim == 4 else x_NC
+
+
+def depthwise_step(x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, memory: Memory) -> torch.Tensor:
+    """A causal depth-wise convolution along time; see `kernels.depthwise`.
+
+    Every frame is multiplied by all taps at once, and the sums wait for the frames to come.
+    """
+    taps_KC11 = weight_C1K1.to(x_NCHW.dtype).permute(2, 0, 1, 3)
+    out_NCHW = x_NCHW * taps_KC11[0]
+    for tap_C11 in taps_KC11[1:]:
+        out_NCHW = torch.addcmul(memory.delay(out_NCHW), x_NCHW, tap_C11)
+    return out_NCHW
+
+
+def conv_step(  # as many arguments as the convolution
+    x_NCHW: torch.Tensor,
+    weight_OCKhw: torch.Tensor,
+    memory: Memory,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> torch.Tensor:
+    """A causal convolution over time and space; see `kernels.dense`.
+
+    What is remembered are sums of outputs, which for a strided convolution are smaller than
+    inputs.
+    """
+    out_NOHW: torch.Tensor | None = None
+    for weight_OChw in weight_OCKhw.unbind(2):
+        part_NOHW = F.conv2d(x_NCHW, weight_OChw, stride=stride, padding=padding, groups=groups)
+        out_NOHW = part_NOHW if out_NOHW is None else part_NOHW + memory.delay(out_NOHW)
+    assert out_NOHW is not None
+    return out_NOHW
+
+
+def dynamic_step(x_NCHW: torch.Tensor, kernels_NCK: torch.Tensor, memory: Memory) -> torch.Tensor:
+    """A causal convolution along time with kernels of each frame; see `kernels.dynamic`."""
+    taps = kernels_NCK.to(x_NCHW.dtype)[..., None, None].unbind(2)
+    out_NCHW, past_NCHW = x_NCHW * taps[-1], x_NCHW.clone()
+    for kernel_NC11 in taps[-2::-1]:
+        past_NCHW = memory.delay(past_NCHW)
+        out_NCHW = torch.addcmul(out_NCHW, past_NCHW, kernel_NC11)
+    return out_NCHW

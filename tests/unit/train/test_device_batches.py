@@ -1,0 +1,67 @@
+"""Batches on their way to the network."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from kinema.data.loader import TrainBatch
+from kinema.data.transforms import normalise
+from kinema.train.device_batches import DeviceBatches, network_input
+from kinema.types import Preprocessing
+
+CPU = torch.device("cpu")
+
+
+def made(count: int, asked: list[int]) -> Iterator[TrainBatch]:
+    for number in range(count):
+        asked.append(number)
+        yield TrainBatch(
+            torch.full((2, 4, 3, 6, 8), number, dtype=torch.uint8), torch.tensor([number, 1])
+        )
+
+
+def test_on_the_cpu_batches_pass_through_one_by_one() -> None:
+    asked: list[int] = []
+    batches = DeviceBatches(made(3, asked), CPU)
+    for number, batch in enumerate(batches):
+        batches.load_ahead()
+        assert asked == list(range(number + 1))
+        assert batch.clips_BTCHW.dtype == torch.uint8
+        assert bool((batch.clips_BTCHW == number).all())
+        assert batch.labels_B.tolist() == [number, 1]
+    assert asked == [0, 1, 2]
+    assert batches.wait_s > 0
+
+
+def test_waiting_is_counted_only_while_a_batch_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+
+    def slow() -> Iterator[TrainBatch]:
+        nonlocal now
+        for batch in made(2, []):
+            now += 3.0
+            yield batch
+
+    batches = DeviceBatches(slow(), CPU)
+    for _ in batches:
+        now += 10.0
+    assert batches.wait_s == 6.0
+
+
+def test_no_batches() -> None:
+    assert list(DeviceBatches([], CPU)) == []
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_input_is_normalised_in_the_memory_order_of_the_network(channels_last: bool) -> None:
+    how = Preprocessing()
+    clips = torch.randint(256, (2, 4, 3, 6, 8), dtype=torch.uint8)
+    ready = network_input(clips, how, channels_last=channels_last)
+    assert ready.dtype == torch.float32
+    assert torch.equal(ready, normalise(clips, how.mean, how.std))
+    frames = ready.flatten(0, 1)
+    assert frames.data_ptr() == ready.data_ptr()
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    assert frames.is_contiguous(memory_format=order)
