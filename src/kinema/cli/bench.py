@@ -105,6 +105,25 @@ def video(
     _finish(measurement, out, as_json=as_json)
 
 
+@app.command()
+def train(
+    network: Annotated[str, typer.Option(help="Name of a network.")] = "tsm_resnet18",
+    batch: BatchOption = 8,
+    frames: FramesOption = 8,
+    size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=32)] = 112,
+    rounds: RoundsOption = 9,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A training step in fast forms against the plain one."""
+    from kinema.bench.training import measure_training
+
+    measurement = measure_training(
+        network, batch=batch, frames=frames, size_px=size, rounds=rounds, progress=notes().print
+    )
+    _finish(measurement, out, as_json=as_json)
+
+
 def _finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> None:
     from kinema.bench.result import write_measurement
 
