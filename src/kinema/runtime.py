@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 import torch
 
 from kinema.errors import OptionError, did_you_mean
-from kinema.export.graph import source_of
+from kinema.export.graph import clip_graph
 from kinema.export.openvino_file import compile_openvino, openvino_model
 from kinema.models.fold import fold_batch_norms
 from kinema.models.fuse import can_fuse, fuse_convolutions
@@ -112,8 +112,9 @@ def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
     height, width = example.shape[-2:]
     if height != width:
         raise OptionError(f"The runtime openvino wants square frames, got {height} x {width}.")
-    model = openvino_model(source_of(net, size=height, facts={}))
-    return compile_openvino(model, precision=form.precision)
+    model = openvino_model(clip_graph(net, size=height, facts={}))
+    call = compile_openvino(model, precision=form.precision)
+    return lambda clips_BTCHW: call(clips_BTCHW)[0]
 
 
 def _compiled(net: VideoNetwork, device: torch.device) -> Run:

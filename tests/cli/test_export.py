@@ -12,7 +12,7 @@ def test_the_file_is_verified_on_the_named_videos(kinema, checkpoint, colour_set
     assert document["top1_agreement"] == 1
     assert document["max_rel_diff"] < 1e-4
     how = package.Recognizer.load(checkpoint).preprocessing
-    assert document["input_shape"] == ["batch", how.frames, 3, how.crop_px, how.crop_px]
+    assert document["inputs"] == {"clips": ["batch", how.frames, 3, how.crop_px, how.crop_px]}
     again = kinema(*words)
     assert again.code == 1
     assert "exists" in again.err
@@ -27,6 +27,17 @@ def test_without_videos_it_says_so(kinema, checkpoint, tmp_path, monkeypatch):
     assert answer.code == 0
     assert "Verified with noise" in answer.err
     assert len(list(tmp_path.glob("*.pt2"))) == 1
+
+
+def test_a_step_of_a_stream_is_verified_on_the_frames(kinema, colour_set, tmp_path):
+    net = package.create_model("tsm_test_resnet", classes=3, frames=4, causal=True)
+    how = package.Preprocessing(frames=4, short_side_px=40, crop_px=32)
+    package.save(net, tmp_path / "net", labels=["a", "b", "c"], preprocessing=how)
+    words = ("--format", "exported", "--out", tmp_path / "step.pt2", "--videos", colour_set)
+    document = kinema("export", tmp_path / "net", "--stream", *words, "--json").document
+    assert document["clips"] == 24
+    assert document["max_rel_diff"] < 1e-4
+    assert document["inputs"]["frames"] == [1, 3, 32, 32]
 
 
 def test_wrong_use_is_refused(kinema, checkpoint, colour_set):

@@ -6,12 +6,13 @@ Letters: B clips, T frames, H, W.
 import copy
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from kinema.errors import OptionError, did_you_mean
-from kinema.export.graph import source_of
+from kinema.export.graph import Call, Graph, clip_graph
 from kinema.export.onnx_file import load_onnx, write_onnx
 from kinema.export.openvino_file import load_openvino
 from kinema.export.quantize import write_onnx_int8, write_openvino_int8
@@ -22,7 +23,6 @@ from kinema.runtime import Form, build_run
 from kinema.temporal.kernels.engine import as_the_authors
 
 Build = Callable[[VideoNetwork, torch.Tensor], Run]
-# Clips that int8 forms take their ranges from: enough for a time, not for accuracy.
 _CALIBRATION_CLIPS = 4
 
 
@@ -74,34 +74,27 @@ def _runtime(form: Form) -> Build:
     return lambda net, example: build_run(net, form, example)
 
 
-def _in_file(suffix: str, build: Callable[[VideoNetwork, torch.Tensor, Path], Run]) -> Build:
-    def from_file(net: VideoNetwork, example: torch.Tensor) -> Run:
+def _in_file(
+    suffix: str, write: Callable[[Graph, Path], None], load: Callable[[Path], Call]
+) -> Build:
+    def build(net: VideoNetwork, example: torch.Tensor) -> Run:
         with tempfile.TemporaryDirectory(prefix="kinema-bench-") as folder:
-            return build(net, example, Path(folder) / f"net{suffix}")
+            path = Path(folder) / f"net{suffix}"
+            write(clip_graph(net, size=example.shape[-1], facts={}), path)
+            call = load(path)
+        return lambda clips_BTCHW: call(clips_BTCHW)[0]
 
-    return from_file
-
-
-def _openvino_int8(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
-    source = source_of(net, size=example.shape[-1], facts={})
-    write_openvino_int8(source, path, calibration=[example[:_CALIBRATION_CLIPS]])
-    return load_openvino(path, precision="bf16")
+    return build
 
 
-def _onnx(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
-    write_onnx(source_of(net, size=example.shape[-1], facts={}), path)
-    return load_onnx(path)
+def _int8(write: Callable[..., None]) -> Callable[[Graph, Path], None]:
+    """Takes the ranges from noise: right for a time, not for accuracy."""
 
+    def write_from_noise(graph: Graph, path: Path) -> None:
+        shape = [int(side) for side in graph.shapes[0][1:]]
+        write(graph, path, calibration=[torch.randn(_CALIBRATION_CLIPS, *shape)])
 
-def _onnx_int8(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
-    source = source_of(net, size=example.shape[-1], facts={})
-    write_onnx_int8(source, path, calibration=[example[:_CALIBRATION_CLIPS]])
-    return load_onnx(path)
-
-
-def _package(net: VideoNetwork, example: torch.Tensor, path: Path) -> Run:
-    write_package(source_of(net, size=example.shape[-1], facts={}), path)
-    return load_package(path)
+    return write_from_noise
 
 
 FORMS: dict[str, Build] = {
@@ -113,10 +106,12 @@ FORMS: dict[str, Build] = {
     "fused-bf16": _runtime(Form("fused", "bf16")),
     "compiled-32": _runtime(Form("compiled", "32")),
     "compiled-bf16": _runtime(Form("compiled", "bf16")),
-    "aoti-32": _in_file(".aoti.pt2", _package),
-    "onnx-32": _in_file(".onnx", _onnx),
-    "onnx-int8": _in_file(".onnx", _onnx_int8),
+    "aoti-32": _in_file(".aoti.pt2", write_package, load_package),
+    "onnx-32": _in_file(".onnx", write_onnx, load_onnx),
+    "onnx-int8": _in_file(".onnx", _int8(write_onnx_int8), load_onnx),
     "openvino-32": _runtime(Form("openvino", "32")),
     "openvino-bf16": _runtime(Form("openvino", "bf16")),
-    "openvino-int8": _in_file(".xml", _openvino_int8),
+    "openvino-int8": _in_file(
+        ".xml", _int8(write_openvino_int8), partial(load_openvino, precision="bf16")
+    ),
 }

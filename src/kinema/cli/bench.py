@@ -108,6 +108,9 @@ def video(
 @app.command()
 def train(
     network: Annotated[str, typer.Option(help="Name of a network.")] = "tsm_resnet18",
+    form: Annotated[
+        list[str] | None, typer.Option(help="plain, + bf16, ... (repeatable); all by default.")
+    ] = None,
     batch: BatchOption = 8,
     frames: FramesOption = 8,
     size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=32)] = 112,
@@ -116,10 +119,16 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """A training step in fast forms against the plain one."""
-    from kinema.bench.training import measure_training
+    from kinema.bench.training import FORMS, measure_training
 
     measurement = measure_training(
-        network, batch=batch, frames=frames, size_px=size, rounds=rounds, progress=notes().print
+        model=network,
+        forms=form or tuple(FORMS),
+        batch=batch,
+        frames=frames,
+        size_px=size,
+        rounds=rounds,
+        progress=notes().print,
     )
     _finish(measurement, out, as_json=as_json)
 

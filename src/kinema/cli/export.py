@@ -8,10 +8,14 @@ import typer
 from kinema.cli.console import JsonOption, notes, print_json, results
 
 if TYPE_CHECKING:
-    from kinema.export import ExportReport
+    import torch
 
-# Clips of one forward pass while verifying, and how many are enough to verify with.
-BATCH, ENOUGH = 4, 32
+    from kinema.export import ExportReport
+    from kinema.types import Preprocessing
+
+# Clips of one forward pass while verifying, and how many are enough to verify with; likewise frames
+# of a stream.
+BATCH, ENOUGH, FRAMES = 4, 32, 64
 
 
 def export(
@@ -31,6 +35,10 @@ def export(
         list[Path] | None,
         typer.Option(help="Videos or folders that show int8 the range of values: 100 to 300."),
     ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="One step of a causal network, state in and out.")
+    ] = False,
+    streams: Annotated[int, typer.Option(help="Streams side by side, with --stream.", min=1)] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,36 +51,66 @@ def export(
             "--int8 and --calibration belong together: 8-bit layers take their ranges from videos",
             param_hint="--int8",
         )
-    import torch
-
+    if stream and int8:
+        raise typer.BadParameter("a step of a stream has no 8-bit form", param_hint="--int8")
     from kinema.data.listing import list_videos, read_clips
-    from kinema.export import FORMATS, Facts
-    from kinema.export import export as write
+    from kinema.export import FORMATS, Facts, export_stream
+    from kinema.export import export as export_clips
     from kinema.predict import Recognizer
 
     recogniser = Recognizer.load(checkpoint, device="cpu")
-    how = recogniser.preprocessing
+    net, how = recogniser.net, recogniser.preprocessing
+    facts, size = Facts(recogniser.labels, how), how.crop_px
     suffix = FORMATS[format_].suffix if format_ in FORMATS else ""
-    clips = None
-    if videos:
-        chosen = list(list_videos(videos))[:ENOUGH]
-        clips = torch.cat(list(read_clips(chosen, how, batch=BATCH)))
+    kind = "_stream" if stream else "_int8" if int8 else ""
+    target = out or Path(f"{net.name}{kind}{suffix}")
+    clips = _clips(videos, how)
+    if stream:
+        report = export_stream(
+            net,
+            target,
+            format=format_,
+            size=size,
+            streams=streams,
+            facts=facts,
+            video=None if clips is None else _as_streams(clips, streams),
+            overwrite=overwrite,
+        )
     else:
-        notes().print("Verified with noise. Name real videos with --videos for a telling check.")
-    report = write(
-        recogniser.net,
-        out or Path(f"{recogniser.net.name}{'_int8' if int8 else ''}{suffix}"),
-        format=format_,
-        size=how.crop_px,
-        facts=Facts(recogniser.labels, how),
-        clips=clips,
-        calibration=read_clips(list_videos(calibration), how, batch=BATCH) if calibration else None,
-        overwrite=overwrite,
-    )
+        ranges = read_clips(list_videos(calibration), how, batch=BATCH) if calibration else None
+        report = export_clips(
+            net,
+            target,
+            format=format_,
+            size=size,
+            facts=facts,
+            clips=clips,
+            calibration=ranges,
+            overwrite=overwrite,
+        )
     if as_json:
         print_json(_document(report))
     else:
         _print(report)
+
+
+def _clips(videos: list[Path] | None, how: "Preprocessing") -> "torch.Tensor | None":
+    """The clips to verify with; none without videos."""
+    import torch
+
+    from kinema.data.listing import list_videos, read_clips
+
+    if not videos:
+        notes().print("Verified with noise. Name real videos with --videos for a telling check.")
+        return None
+    chosen = list(list_videos(videos))[:ENOUGH]
+    return torch.cat(list(read_clips(chosen, how, batch=BATCH)))
+
+
+def _as_streams(clips_BTCHW: "torch.Tensor", streams: int) -> "torch.Tensor":
+    """One clip after the other, the same in every stream: (streams, frames, 3, H, W)."""
+    frames = clips_BTCHW.flatten(0, 1)[:FRAMES]
+    return frames.expand(streams, *frames.shape).contiguous()
 
 
 def _document(report: "ExportReport") -> dict[str, object]:
@@ -82,7 +120,7 @@ def _document(report: "ExportReport") -> dict[str, object]:
         "path": str(report.path),
         "format": report.format,
         "int8": report.int8,
-        "input_shape": list(report.input_shape),
+        "inputs": {name: list(shape) for name, shape in report.inputs.items()},
         "bytes": report.bytes,
         "clips": check.clips,
         "max_abs_diff": check.max_abs_diff,
@@ -96,9 +134,13 @@ def _print(report: "ExportReport") -> None:
     check = report.verification
     assert check is not None
     out = results()
+    counted = "clips" if "clips" in report.inputs else "frames"
     out.print(f"{report.path}  {report.bytes / 1e6:.1f} MB")
-    shape = " x ".join(str(side) for side in report.input_shape)
-    out.print(f"Input          clips, {shape}, float32, normalised")
+    for title, (name, sides) in zip(("Input", ""), report.inputs.items(), strict=False):
+        shape = " x ".join(str(side) for side in sides)
+        out.print(f"{title:<15}{name}, {shape}, float32" + (", normalised" if title else ""))
+    if len(report.inputs) > 2:
+        out.print(f"{'':<15}... {len(report.inputs) - 2} more tensors of the state")
     out.print(f"Difference     {check.max_abs_diff:.1e} ({check.max_rel_diff:.1e} of the largest)")
-    out.print(f"Same top-1     {check.top1_agreement:.1%} of {check.clips} clips")
+    out.print(f"Same top-1     {check.top1_agreement:.1%} of {check.clips} {counted}")
     out.print(f"Speed          {check.speedup:.2f} times PyTorch in float32")

@@ -6,7 +6,7 @@ Letters: B clips, T frames, H, W.
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,32 +17,40 @@ import torch
 from kinema.errors import InputShapeError, MissingExtraError
 from kinema.models.fold import fold_batch_norms
 from kinema.models.network import VideoNetwork
+from kinema.models.online import step_graph
 
 INPUT, OUTPUT = "clips", "scores"
+# A loaded file: its inputs in order to its outputs in order.
+Call = Callable[..., tuple[torch.Tensor, ...]]
 # The key of the class names and the preprocessing inside a file.
 FACTS_KEY = "kinema"
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is exported.
+class Graph:
+    """The operators of PyTorch that a file is written from.
 
     Attributes:
-        net: The network in eval mode with its norms folded.
-        example: Clips (2, T, 3, H, W): the size of every input; any number of clips is accepted.
+        program: The traced network.
+        inputs: Names of its inputs.
+        outputs: Names of its outputs.
+        shapes: Of every input; "batch" stands for a free number.
         facts: JSON with class names and preprocessing, kept inside the file.
     """
 
-    net: VideoNetwork
-    example: torch.Tensor
+    program: torch.export.ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shapes: tuple[tuple[int | str, ...], ...]
     facts: str
 
 
-def source_of(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Source:
-    """Folds the norms of a copy, ready to be traced.
+def clip_graph(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Graph:
+    """Clips (batch, T, 3, size, size) to scores (batch, K), with folded norms and a free batch.
 
     Raises:
         InputShapeError: the network cannot take frames of this size.
+        OptionError: the network is in training mode.
     """
     example = torch.zeros(2, net.frames, 3, size, size)
     folded = fold_batch_norms(net).cpu().float()
@@ -53,14 +61,29 @@ def source_of(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Source:
         raise InputShapeError(
             f"{net.name} cannot take frames of {size} x {size} pixels: {error}"
         ) from error
-    return Source(folded, example, json.dumps(facts))
-
-
-def traced(source: Source) -> torch.export.ExportedProgram:
-    """The graph of PyTorch's operators, with any number of clips."""
     batch = torch.export.Dim("batch", min=1, max=4096)
+    program = _traced(folded, (example,), ({0: batch},))
+    shape = ("batch", *example.shape[1:])
+    return Graph(program, (INPUT,), (OUTPUT,), (shape,), json.dumps(facts))
+
+
+def stream_graph(net: VideoNetwork, *, size: int, streams: int, facts: dict[str, Any]) -> Graph:
+    """Frames (streams, 3, size, size) and the state to scores (streams, K) and the next state.
+
+    Raises:
+        OptionError: the network cannot work frame by frame, or is in training mode.
+    """
+    step = step_graph(fold_batch_norms(net).cpu().float(), size=size, batch=streams)
+    shapes = tuple(tuple(tensor.shape) for tensor in step.inputs)
+    program = _traced(step.module, step.inputs, None)
+    return Graph(program, step.input_names, step.output_names, shapes, json.dumps(facts))
+
+
+def _traced(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], free: Any
+) -> torch.export.ExportedProgram:
     with quiet(), torch.no_grad():
-        return torch.export.export(source.net, (source.example,), dynamic_shapes=({0: batch},))
+        return torch.export.export(module, inputs, dynamic_shapes=free)
 
 
 @contextmanager

@@ -6,34 +6,34 @@ from typing import Any
 import torch
 
 from kinema.errors import OptionError
-from kinema.export.graph import FACTS_KEY, INPUT, OUTPUT, Source, missing, quiet, traced
-from kinema.models.network import Run
+from kinema.export.graph import FACTS_KEY, Call, Graph, missing, quiet
 
 OPSET = 18
 
 
-def write_onnx(source: Source, path: Path) -> None:
-    """Writes one file with the weights inside and a free number of clips."""
+def write_onnx(graph: Graph, path: Path) -> None:
+    """Writes one file with the weights inside."""
     onnx = _onnx()
     with quiet():
         program = torch.onnx.export(
-            traced(source),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            graph.program,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
         assert program is not None
         model = program.model_proto
-    _name_the_batch(model)
-    onnx.helper.set_model_props(model, {FACTS_KEY: source.facts})
+    if graph.shapes[0][0] == "batch":
+        _name_the_batch(model)
+    onnx.helper.set_model_props(model, {FACTS_KEY: graph.facts})
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
 
 
-def load_onnx(path: Path) -> Run:
-    """The file as a function from clips to scores, on the CPU with PyTorch's number of threads."""
+def load_onnx(path: Path) -> Call:
+    """The file as a function of tensors, on the CPU with PyTorch's number of threads."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -41,12 +41,13 @@ def load_onnx(path: Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
 
-    def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        (scores_BK,) = session.run([OUTPUT], {INPUT: clips_BTCHW.numpy()})
-        return torch.from_numpy(scores_BK)
+    def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return tuple(torch.from_numpy(array) for array in session.run(None, given))
 
-    return run
+    return call
 
 
 def opset_of(path: Path) -> int:

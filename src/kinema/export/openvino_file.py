@@ -10,25 +10,27 @@ from typing import Any, Literal
 
 import torch
 
-from kinema.export.graph import FACTS_KEY, INPUT, OUTPUT, Source, missing, quiet, traced
-from kinema.models.network import Run
+from kinema.export.graph import FACTS_KEY, Call, Graph, missing, quiet
 
 
-def openvino_model(source: Source) -> Any:
-    """The network as an OpenVINO model with a free number of clips."""
+def openvino_model(graph: Graph) -> Any:
+    """The graph as an OpenVINO model."""
     openvino = _openvino()
     with quiet():
-        model = openvino.convert_model(traced(source).run_decompositions())
-    model.inputs[0].get_tensor().set_names({INPUT})
-    model.outputs[0].get_tensor().set_names({OUTPUT})
-    model.reshape({INPUT: [-1, *source.example.shape[1:]]})
-    model.set_rt_info(source.facts, [FACTS_KEY])
+        model = openvino.convert_model(graph.program.run_decompositions())
+    for port, name in zip(model.inputs, graph.inputs, strict=True):
+        port.get_tensor().set_names({name})
+    for port, name in zip(model.outputs, graph.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    shapes = zip(graph.inputs, graph.shapes, strict=True)
+    model.reshape({name: [-1 if n == "batch" else n for n in shape] for name, shape in shapes})
+    model.set_rt_info(graph.facts, [FACTS_KEY])
     return model
 
 
-def write_openvino(source: Source, path: Path) -> None:
+def write_openvino(graph: Graph, path: Path) -> None:
     """Writes the .xml file and, beside it, the .bin file with float32 weights."""
-    save_openvino(openvino_model(source), path)
+    save_openvino(openvino_model(graph), path)
 
 
 def save_openvino(model: Any, path: Path) -> None:
@@ -36,8 +38,8 @@ def save_openvino(model: Any, path: Path) -> None:
     _openvino().save_model(model, path, compress_to_fp16=False)
 
 
-def load_openvino(path: Path, *, precision: Literal["32", "bf16"] = "32") -> Run:
-    """The file as a function from clips to scores, on the CPU with PyTorch's number of threads.
+def load_openvino(path: Path, *, precision: Literal["32", "bf16"] = "32") -> Call:
+    """The file as a function of tensors, on the CPU with PyTorch's number of threads.
 
     Args:
         path: The .xml file.
@@ -46,11 +48,11 @@ def load_openvino(path: Path, *, precision: Literal["32", "bf16"] = "32") -> Run
     return compile_openvino(_openvino().Core().read_model(path), precision=precision)
 
 
-def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Run:
+def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Call:
     """See `load_openvino`.
 
-    The kernels are made for every number of clips when it first comes: that takes a second or
-    two, but a free batch would be slower in every run.
+    The kernels are made for every size of the first input when it first comes: that takes a second
+    or two, but a free size would be slower in every run.
     """
     core = _openvino().Core()
     settings = {
@@ -58,20 +60,23 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Run:
         "INFERENCE_PRECISION_HINT": "f32" if precision == "32" else "bf16",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
+    free = model.is_dynamic()
 
     @functools.lru_cache(maxsize=4)
-    def request_for(clips: int) -> Any:
+    def request_for(shape: tuple[int, ...]) -> Any:
         fixed = model.clone()
-        fixed.reshape({INPUT: [clips, *list(model.inputs[0].partial_shape)[1:]]})
+        if free:
+            fixed.reshape({fixed.inputs[0].any_name: list(shape)})
         with _signal_stack_kept():
             return core.compile_model(fixed, "CPU", settings).create_infer_request()
 
-    def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        request = request_for(len(clips_BTCHW))
-        scores_BK = request.infer({INPUT: clips_BTCHW.numpy()})[OUTPUT]
-        return torch.from_numpy(scores_BK.copy())
+    def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        request = request_for(tuple(inputs[0].shape))
+        results = request.infer([tensor.numpy() for tensor in inputs])
+        # The request's own memory is written again by the next call.
+        return tuple(torch.from_numpy(array.copy()) for array in results.values())
 
-    return run
+    return call
 
 
 class _SignalStack(ctypes.Structure):

@@ -9,27 +9,27 @@ from typing import Any
 
 import torch
 
-from kinema.export.graph import INPUT, Source, missing, quiet
+from kinema.export.graph import INPUT, Graph, missing, quiet
 from kinema.export.onnx_file import write_onnx
 from kinema.export.openvino_file import openvino_model, save_openvino
 
 
-def write_openvino_int8(source: Source, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
+def write_openvino_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
     """As `write_openvino`, with int8 convolutions and linear layers.
 
     Args:
-        source: The network.
+        graph: The network.
         path: The .xml file.
         calibration: Clips (B, T, 3, H, W); the range of every activation is taken from them.
     """
-    save_openvino(_quantized(openvino_model(source), calibration), path)
+    save_openvino(_quantized(openvino_model(graph), calibration), path)
 
 
-def write_onnx_int8(source: Source, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
+def write_onnx_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
     """As `write_onnx`, with pairs of quantise and dequantise nodes around int8 layers."""
     import onnx
 
-    write_onnx(source, path)
+    write_onnx(graph, path)
     model = onnx.load_model(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     # ONNX Runtime cannot load additions of int8 values with a scale per channel.

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from kinema.errors import InputShapeError, OptionError, did_you_mean
-from kinema.export.graph import Source, source_of, temporary_beside
+from kinema.export.graph import Call, Graph, clip_graph, stream_graph, temporary_beside
 from kinema.export.onnx_file import load_onnx, write_onnx
 from kinema.export.openvino_file import load_openvino, write_openvino
 from kinema.export.quantize import write_onnx_int8, write_openvino_int8
 from kinema.export.torch_file import load_exported, load_package, write_exported, write_package
-from kinema.export.verify import Verification, verify
-from kinema.models.network import Run, VideoNetwork
+from kinema.export.verify import Verification, verify_clips, verify_stream
+from kinema.models.network import VideoNetwork
 from kinema.types import Preprocessing
 
 # Largest difference of a float file's scores from the network's, relative to the largest score.
@@ -39,8 +39,8 @@ class Format:
     """
 
     suffix: str
-    write: Callable[[Source, Path], None]
-    load: Callable[[Path], Run]
+    write: Callable[[Graph, Path], None]
+    load: Callable[[Path], Call]
     write_int8: Callable[..., None] | None = None
     companion: str | None = None
 
@@ -74,7 +74,7 @@ class ExportReport:
         path: The file.
         format: Its kind, a key of `FORMATS`.
         int8: Whether it computes with 8 bits.
-        input_shape: (batch, T, 3, H, W); the batch is free.
+        inputs: Shape of every input by name; "batch" stands for a free number.
         bytes: Size of all that was written.
         verification: How it compares with the network; None when that was not wanted.
     """
@@ -82,7 +82,7 @@ class ExportReport:
     path: Path
     format: str
     int8: bool
-    input_shape: tuple[str | int, ...]
+    inputs: dict[str, tuple[str | int, ...]]
     bytes: int
     verification: Verification | None
 
@@ -126,41 +126,114 @@ def export(  # noqa: PLR0913 - the public door to all formats
     Example:
         `export(net, "tsm.onnx", clips=clips).verification.max_abs_diff`
     """
-    target = Path(path)
-    kind = _kind(target, format)
-    writer = FORMATS[kind]
-    if calibration is not None and writer.write_int8 is None:
-        raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
-    if target.exists() and not overwrite:
-        raise OptionError(f"{target} exists. Choose another name, or overwrite it explicitly.")
-    source = source_of(net, size=size, facts=_document(net, size, facts))
-    samples = clips if clips is not None else torch.randn(source.example.shape)
-    if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != source.example.shape[1:]:
+    samples = clips if clips is not None else torch.randn(2, net.frames, 3, size, size)
+    if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != (net.frames, 3, size, size):
         raise InputShapeError(
             f"The clips to verify with must have the shape (B, {net.frames}, 3, {size}, {size}), "
             f"got {tuple(samples.shape)}."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = temporary_beside(target)
-    try:
-        if calibration is None:
-            writer.write(source, partial)
-        else:
-            assert writer.write_int8 is not None
-            writer.write_int8(source, partial, calibration=calibration)
-        result = _verified(writer, partial, net, samples, calibration) if verify else None
-        written = _put_in_place(partial, target, writer)
-    finally:
-        for leftover in _files(partial, writer):
-            leftover.unlink(missing_ok=True)
-    return ExportReport(
-        path=target,
-        format=kind,
-        int8=calibration is not None,
-        input_shape=("batch", *source.example.shape[1:]),
-        bytes=sum(file.stat().st_size for file in written),
-        verification=result,
-    )
+    place = _Place.chosen(path, format, int8=calibration is not None, overwrite=overwrite)
+    graph = clip_graph(net, size=size, facts=_document(net, size, facts))
+
+    def compare(call: Call) -> Verification:
+        return verify_clips(call, net, samples)
+
+    return place.fill(graph, compare if verify else None, calibration)
+
+
+def export_stream(
+    net: VideoNetwork,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    size: int = 224,
+    streams: int = 1,
+    facts: Facts | None = None,
+    video: torch.Tensor | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Writes one step of a causal network: new frames and the state in, scores and state out.
+
+    The first input is `frames` (streams, 3, size, size), then come the tensors of the state,
+    `state_0` and so on; the outputs are `scores` (streams, K) and `next_state_0` and so on, which
+    are fed back. A state of zeros starts a stream.
+
+    Args:
+        net: A network in eval mode in which nothing looks ahead (`net.streaming`).
+        path: See `export`.
+        format: See `export`.
+        size: See `export`.
+        streams: How many streams run side by side.
+        facts: See `export`.
+        video: (streams, n, 3, size, size) normalised frames to verify with; 64 frames of noise
+            when not given.
+        overwrite: See `export`.
+
+    Raises:
+        OptionError: see `export`; also, the network cannot work frame by frame.
+        InputShapeError: the video has another shape.
+        MissingExtraError: the runtime is not installed.
+    """
+    frames = video if video is not None else torch.randn(streams, 64, 3, size, size)
+    if frames.ndim != 5 or frames.shape[0] != streams or frames.shape[2:] != (3, size, size):
+        raise InputShapeError(
+            f"The video to verify with must have the shape ({streams}, n, 3, {size}, {size}), got "
+            f"{tuple(frames.shape)}."
+        )
+    place = _Place.chosen(path, format, int8=False, overwrite=overwrite)
+    graph = stream_graph(net, size=size, streams=streams, facts=_document(net, size, facts))
+    return place.fill(graph, lambda call: verify_stream(call, net, graph, frames), None)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a file goes, and what kind it is."""
+
+    target: Path
+    kind: str
+
+    @classmethod
+    def chosen(cls, path: str | Path, format: str | None, *, int8: bool, overwrite: bool) -> Self:
+        """Checks what can be checked before the work."""
+        target = Path(path)
+        kind = _kind(target, format)
+        if int8 and FORMATS[kind].write_int8 is None:
+            raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
+        if target.exists() and not overwrite:
+            raise OptionError(f"{target} exists. Choose another name, or overwrite it explicitly.")
+        return cls(target, kind)
+
+    def fill(
+        self,
+        graph: Graph,
+        compare: Callable[[Call], Verification] | None,
+        calibration: Iterable[torch.Tensor] | None,
+    ) -> ExportReport:
+        """Writes and verifies a file beside the target, then puts it in place."""
+        writer, int8 = FORMATS[self.kind], calibration is not None
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary_beside(self.target)
+        try:
+            if int8:
+                assert writer.write_int8 is not None
+                writer.write_int8(graph, partial, calibration=calibration)
+            else:
+                writer.write(graph, partial)
+            result = None if compare is None else compare(writer.load(partial))
+            if result is not None and not int8:
+                _check(result)
+            written = _put_in_place(partial, self.target, writer)
+        finally:
+            for leftover in _files(partial, writer):
+                leftover.unlink(missing_ok=True)
+        return ExportReport(
+            path=self.target,
+            format=self.kind,
+            int8=int8,
+            inputs=dict(zip(graph.inputs, graph.shapes, strict=True)),
+            bytes=sum(file.stat().st_size for file in written),
+            verification=result,
+        )
 
 
 def _kind(path: Path, format: str | None) -> str:
@@ -190,20 +263,12 @@ def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, An
     }
 
 
-def _verified(
-    writer: Format,
-    path: Path,
-    net: VideoNetwork,
-    clips: torch.Tensor,
-    calibration: Iterable[torch.Tensor] | None,
-) -> Verification:
-    result = verify(writer.load(path), net, clips)
-    if calibration is None and not result.max_rel_diff <= TOLERANCE:
+def _check(result: Verification) -> None:
+    if not result.max_rel_diff <= TOLERANCE:  # a NaN is not within any tolerance
         raise OptionError(
-            f"The exported {net.name} differs from the network by {result.max_rel_diff:.1e} of its "
+            f"The exported file differs from the network by {result.max_rel_diff:.1e} of the "
             f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."
         )
-    return result
 
 
 def _files(path: Path, writer: Format) -> Sequence[Path]:

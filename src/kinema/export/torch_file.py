@@ -1,37 +1,45 @@
 """PyTorch's own files: an exported program, and a compiled AOTInductor package."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from kinema.export.graph import FACTS_KEY, Source, quiet, traced
-from kinema.models.network import Run
+from kinema.export.graph import FACTS_KEY, Call, Graph, quiet
 
 
-def write_exported(source: Source, path: Path) -> None:
+def write_exported(graph: Graph, path: Path) -> None:
     """Writes a program for `torch.export.load`."""
     with quiet():
-        torch.export.save(traced(source), path, extra_files={FACTS_KEY: source.facts})
+        torch.export.save(graph.program, path, extra_files={FACTS_KEY: graph.facts})
 
 
-def load_exported(path: Path) -> Run:
-    """The program as a function from clips to scores."""
-    run: Run = torch.export.load(path).module()
-    return run
+def load_exported(path: Path) -> Call:
+    """The program as a function of tensors."""
+    return _always_tuple(torch.export.load(path).module())
 
 
-def write_package(source: Source, path: Path) -> None:
+def write_package(graph: Graph, path: Path) -> None:
     """Writes machine code for this kind of processor, for `torch._inductor.aoti_load_package`."""
     with quiet():
         torch._inductor.aoti_compile_and_package(
-            traced(source),
+            graph.program,
             package_path=str(path),
-            inductor_configs={"aot_inductor.metadata": {FACTS_KEY: source.facts}},
+            inductor_configs={"aot_inductor.metadata": {FACTS_KEY: graph.facts}},
         )
 
 
-def load_package(path: Path) -> Run:
-    """The package as a function from clips to scores."""
+def load_package(path: Path) -> Call:
+    """The package as a function of tensors."""
     with quiet():
-        run: Run = torch._inductor.aoti_load_package(str(path))
-    return run
+        return _always_tuple(torch._inductor.aoti_load_package(str(path)))
+
+
+def _always_tuple(program: Callable[..., Any]) -> Call:
+    @torch.no_grad()
+    def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = program(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    return call

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import kinema
 from kinema.errors import InputShapeError, MissingExtraError, OptionError
-from kinema.export import FORMATS, Facts, task
+from kinema.export import FORMATS, Facts, export_stream, task
 from kinema.export.onnx_file import opset_of
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import families
@@ -22,10 +22,10 @@ RUNNER = Path(__file__).parents[3] / "examples" / "run_exported.py"
 SIZE = 32
 
 
-def trained_like(name: str, frames: int = 4) -> VideoNetwork:
+def trained_like(name: str, *, causal: bool = False) -> VideoNetwork:
     """A network of which every part matters: no scale of a norm is zero."""
     torch.manual_seed(0)
-    net = kinema.create_model(name, classes=5, frames=frames)
+    net = kinema.create_model(name, classes=5, frames=4, causal=causal)
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             nn.init.uniform_(module.weight, 0.5, 1.0)
@@ -50,7 +50,7 @@ def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
     assert report.verification.top1_agreement == 1
     assert report.verification.clips == 3
     assert report.verification.speedup > 0
-    assert report.input_shape == ("batch", 4, 3, SIZE, SIZE)
+    assert report.inputs == {"clips": ("batch", 4, 3, SIZE, SIZE)}
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == (["net.bin", "net.xml"] if suffix == ".xml" else [f"net{suffix}"])
     assert report.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
@@ -131,7 +131,7 @@ def test_an_older_file_stays_unless_it_may_be_replaced(net, tmp_path, monkeypatc
     with pytest.raises(OptionError, match="net.pt2 exists. Choose another name"):
         kinema.export(net, path, size=SIZE)
     monkeypatch.setattr(task, "TOLERANCE", -1.0)
-    with pytest.raises(OptionError, match="tsm_test_resnet differs from the network by .* Nothing"):
+    with pytest.raises(OptionError, match="differs from the network by .* Nothing was written"):
         kinema.export(net, path, size=SIZE, overwrite=True)
     assert path.read_text() == "older"
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"]
@@ -172,6 +172,40 @@ def test_a_missing_runtime_names_the_extra(net, tmp_path, monkeypatch, package, 
     with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'kinema\[export\]'"):
         kinema.export(net, tmp_path / f"net{suffix}", size=SIZE)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("tsm_test_resnet", ".onnx"),
+        ("tsm_test_resnet", ".xml"),
+        pytest.param("tei_resnet18", ".onnx", marks=pytest.mark.slow),
+        pytest.param("tei_resnet18", ".xml", marks=pytest.mark.slow),
+        pytest.param("tanet_resnet18", ".onnx", marks=pytest.mark.slow),
+        pytest.param("tsm_mobilenetv2_100", ".xml", marks=pytest.mark.slow),
+        pytest.param("tim_resnet18", ".pt2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_step_of_a_stream_is_that_of_the_network_over_64_frames(name, suffix, tmp_path):
+    net = trained_like(name, causal=True)
+    path = tmp_path / f"step{suffix}"
+    report = export_stream(net, path, size=SIZE, streams=2)
+    assert report.verification.clips == 64
+    assert report.verification.max_rel_diff < 1e-5
+    names = list(report.inputs)
+    assert report.inputs["frames"] == (2, 3, SIZE, SIZE)
+    assert names[1:] == [f"state_{number}" for number in range(len(names) - 1)]
+    if suffix == ".onnx":
+        graph = onnx.load(path).graph
+        assert [value.name for value in graph.output][:2] == ["scores", "next_state_0"]
+
+
+def test_a_stream_must_be_causal_and_its_video_fit(net, tmp_path):
+    with pytest.raises(OptionError, match="causal"):
+        export_stream(net, tmp_path / "net.onnx", size=SIZE)
+    video = torch.zeros(1, 5, 3, SIZE, SIZE)
+    with pytest.raises(InputShapeError, match=r"\(2, n, 3, 32, 32\), got \(1, 5, 3, 32, 32\)"):
+        export_stream(net, tmp_path / "net.onnx", size=SIZE, streams=2, video=video)
 
 
 SIGNALS = """
