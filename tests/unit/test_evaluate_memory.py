@@ -11,8 +11,8 @@ from pathlib import Path
 import kinema
 
 folder, clips, crops = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-rows = kinema.read_annotations(folder / "val.csv", format="csv", root=folder)
-net = kinema.create_model("tsn_test_resnet", classes=3, frames=8)
+rows = kinema.read_annotations(Path("one.csv"), format="csv", root=folder)
+net = kinema.create_model("tsn_test_resnet", classes=1, frames=8)
 how = kinema.Preprocessing(frames=8, short_side_px=512, crop_px=448)
 dataset = kinema.VideoDataset(rows, folder, how)
 kinema.evaluate(net, dataset, views=kinema.Views(clips=clips, crops=crops), batch_views=2)
@@ -27,6 +27,8 @@ def peak_mib(folder, clips: int, crops: int) -> float:
 
 
 @pytest.mark.slow
-def test_thirty_views_peak_where_three_do(colour_set):
+def test_thirty_views_peak_where_three_do(colour_set, tmp_path, monkeypatch):
+    (tmp_path / "one.csv").write_text("path,label\nred/0.mp4,red\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     # One view is 18 MiB in float32: 27 more held at once would be 500 MiB.
     assert peak_mib(colour_set, 10, 3) < peak_mib(colour_set, 1, 3) + 120

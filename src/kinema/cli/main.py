@@ -18,6 +18,8 @@ from kinema.cli import (
     papers,
     predict,
     quickstart,
+    stream,
+    timeline,
     train,
 )
 from kinema.cli.console import notes, say_error
@@ -79,6 +81,8 @@ app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("timeline")(timeline.timeline)
+app.command("stream")(stream.stream)
 app.command("export")(export.export)
 
 
