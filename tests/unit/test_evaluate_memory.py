@@ -11,8 +11,9 @@ from pathlib import Path
 import kinema
 
 folder, clips, crops = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-rows = kinema.read_annotations(Path("one.csv"), format="csv", root=folder)
-net = kinema.create_model("tsn_test_resnet", classes=1, frames=8)
+names = ("red", "green", "blue")
+rows = kinema.read_annotations(Path("one.csv"), format="csv", root=folder, classes=names)
+net = kinema.create_model("tsn_test_resnet", classes=3, frames=8)
 how = kinema.Preprocessing(frames=8, short_side_px=512, crop_px=448)
 dataset = kinema.VideoDataset(rows, folder, how)
 kinema.evaluate(net, dataset, views=kinema.Views(clips=clips, crops=crops), batch_views=2)
