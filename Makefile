@@ -28,7 +28,7 @@ test: .venv/installed-dev  ## Runs the tests that take under three minutes
 	$(PYTEST) -m "not slow" -n 2
 
 test-slow: .venv/installed-dev  ## Runs the slow tests: full-size networks, real processes
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow -n 2
 
 test-all: test test-slow  ## Runs all tests
 

@@ -3,7 +3,7 @@
 Letters: B clips, T frames, H, W.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +32,27 @@ def write_onnx_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Ten
     write_onnx(graph, path)
     model = onnx.load_model(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    # ONNX Runtime cannot load additions of int8 values with a scale per channel.
-    quantized = _quantized(model, calibration, float_operators=["Add", "Mul"])
+    # ONNX Runtime has no kernels for int8 activations with a scale per channel.
+    quantized = _quantized(model, calibration, scale_per_channel=False)
     onnx.helper.set_model_props(quantized, properties)
     onnx.save_model(quantized, path)
 
 
 def _quantized(
-    model: Any, calibration: Iterable[torch.Tensor], *, float_operators: Sequence[str] = ()
+    model: Any, calibration: Iterable[torch.Tensor], *, scale_per_channel: bool | None = None
 ) -> Any:
+    """The quantised model; activations have one scale or many, as nncf likes it by default."""
     try:
         import nncf
+        from nncf.quantization.advanced_parameters import (
+            AdvancedQuantizationParameters,
+            QuantizationParameters,
+        )
     except ImportError as error:
         raise missing("nncf", "Quantising to int8") from error
     clips = [clip[None] for batch in calibration for clip in batch]
     dataset = nncf.Dataset(clips, lambda clip: {INPUT: clip.numpy()})
+    activations = QuantizationParameters(per_channel=scale_per_channel)
+    advanced = AdvancedQuantizationParameters(activations_quantization_params=activations)
     with quiet():
-        return nncf.quantize(
-            model,
-            dataset,
-            subset_size=len(clips),
-            ignored_scope=nncf.IgnoredScope(types=list(float_operators), validate=False),
-        )
+        return nncf.quantize(model, dataset, subset_size=len(clips), advanced_parameters=advanced)
