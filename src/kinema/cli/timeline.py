@@ -1,0 +1,116 @@
+"""`kinema timeline`: what happens when in a long video."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinema.cli.console import (
+    DeviceOption,
+    FastOption,
+    JsonOption,
+    notes,
+    print_json,
+    progress_bar,
+    results,
+    say_error,
+    show_log,
+)
+
+if TYPE_CHECKING:
+    from kinema.timeline import Timeline
+
+
+def timeline(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a network, such as runs/x/best.")],
+    video: Annotated[Path, typer.Argument(help="A video file of any length.")],
+    window: Annotated[
+        float | None,
+        typer.Option(help="Seconds of one window; the training's window, or 2.5.", min=0),
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(help="Seconds from window to window; half a window.", min=0)
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Frame by frame, for causal networks.")
+    ] = False,
+    smooth: Annotated[int, typer.Option(help="Windows that are averaged; odd.", min=1)] = 3,
+    enter: Annotated[float, typer.Option(help="Probability that begins a segment.")] = 0.5,
+    leave: Annotated[float, typer.Option(help="Probability below which it ends.")] = 0.3,
+    min_length: Annotated[
+        float, typer.Option(help="Leave out segments of fewer seconds.", min=0)
+    ] = 0.0,
+    background: Annotated[
+        list[str] | None, typer.Option(help="Class that means that nothing happens.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Classes of each window in JSON.", min=1)] = 5,
+    csv: Annotated[Path | None, typer.Option(help="Write the segments to this CSV file.")] = None,
+    srt: Annotated[Path | None, typer.Option(help="Write them as subtitles to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with the video, curves and segments.")
+    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="Write all scores to this .npz file.")] = None,
+    batch: Annotated[int, typer.Option(help="Windows of one forward pass.", min=1)] = 4,
+    chunk: Annotated[int, typer.Option(help="Windows that are decoded ahead.", min=1)] = 16,
+    fast: FastOption = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what happens when in a long video.
+
+    Of a damaged video everything before the damage is kept, and the exit code is 1.
+
+    Example: kinema timeline runs/x/best match.mp4 --html match.html
+    """
+    if scores is not None and scores.suffix != ".npz":
+        raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
+    from kinema.predict import Recognizer
+    from kinema.timeline import SegmentRule, TimelineSettings
+    from kinema.timeline import timeline as follow
+
+    settings = TimelineSettings(window, stride, stream, batch, chunk)
+    rule = SegmentRule(smooth, enter, leave, tuple(background or ()), min_length)
+    if fast:
+        show_log()  # says what was chosen
+    recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
+    with progress_bar("windows") as progress:
+        found = follow(recogniser, video, settings, rule=rule, progress=progress)
+    _write(found, csv=csv, srt=srt, html=html, scores=scores)
+    _print(found, top if as_json else None)
+    if found.error is not None:
+        say_error(found.error)
+        raise typer.Exit(1)
+
+
+def _write(
+    found: "Timeline",
+    *,
+    csv: Path | None,
+    srt: Path | None,
+    html: Path | None,
+    scores: Path | None,
+) -> None:
+    from kinema.report import timeline as report
+
+    writers = (
+        (csv, report.write_segments_csv),
+        (srt, report.write_subtitles),
+        (html, report.write_timeline_page),
+        (scores, report.write_scores),
+    )
+    for out, write in writers:
+        if out is not None:
+            write(found, out)
+            notes().print(f"wrote {out}")
+
+
+def _print(found: "Timeline", top: int | None) -> None:
+    """The document of `--json` with the `top` best classes of each window, or the table."""
+    from kinema.report.timeline import segment_table, timeline_document
+
+    if top is not None:
+        print_json(timeline_document(found, top=top))
+    elif found.segments:
+        results().print(segment_table(found))
+    else:
+        notes().print("No class is clear enough anywhere: see --enter and --json.")

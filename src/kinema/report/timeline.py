@@ -1,0 +1,215 @@
+"""A timeline as a table, a JSON document, CSV, subtitles, scores, and a page to look at.
+
+Letters: M windows, K classes, P points of a curve.
+"""
+
+import csv
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+from rich.text import Text
+
+from kinema.errors import MissingExtraError
+from kinema.timeline import Segment, Timeline, smoothed
+
+# Curves that can be told apart by colour.
+MOST_CURVES = 6
+# Points of a curve: more than a screen has columns; peaks between them are kept.
+MOST_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The probability of one class over the video, as an SVG path of 1000 x 100."""
+
+    name: str
+    number: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A segment on the page: its place in percent of the video, and its colour's number."""
+
+    segment: Segment
+    left: float
+    width: float
+    number: int | None
+    start: str
+    end: str
+
+
+def timeline_document(timeline: Timeline, *, top: int) -> dict[str, Any]:
+    """The plain form of a timeline for JSON, with the `top` best classes of each window."""
+    windows = [
+        {
+            "start_s": round(float(start_s), 3),
+            "end_s": round(float(end_s), 3),
+            "top": [
+                {"label": c.label, "name": c.name, "prob": round(c.prob, 6)}
+                for c in timeline.top(window, top)
+            ],
+        }
+        for window, (start_s, end_s) in enumerate(
+            zip(timeline.starts_s, timeline.ends_s, strict=True)
+        )
+    ]
+    return {
+        "path": timeline.path,
+        "duration_s": round(timeline.duration_s, 3),
+        "window_s": round(timeline.window_s, 3),
+        "stride_s": round(timeline.stride_s, 3),
+        "windows": windows,
+        "segments": [_rounded(segment) for segment in timeline.segments],
+        "error": timeline.error,
+    }
+
+
+def segment_table(timeline: Timeline) -> Table:
+    """The segments for the terminal."""
+    table = Table()
+    for column in ("start", "end"):
+        table.add_column(column, justify="right")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for segment in timeline.segments:
+        prob = f"{100 * segment.prob:.1f} %"
+        table.add_row(clock(segment.start_s), clock(segment.end_s), Text(segment.name), prob)
+    return table
+
+
+def write_segments_csv(timeline: Timeline, out: Path) -> None:
+    """One row per segment: start_s, end_s, label, name, prob."""
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["start_s", "end_s", "label", "name", "prob"])
+        writer.writeheader()
+        writer.writerows(_rounded(segment) for segment in timeline.segments)
+
+
+def write_subtitles(timeline: Timeline, out: Path) -> None:
+    """The segments as SubRip subtitles, which players show over the video."""
+    blocks = (
+        f"{number}\n{_srt_clock(segment.start_s)} --> {_srt_clock(segment.end_s)}\n"
+        f"{segment.name} ({100 * segment.prob:.0f} %)\n"
+        for number, segment in enumerate(timeline.segments, start=1)
+    )
+    out.write_text("\n".join(blocks), encoding="utf-8", newline="\n")
+
+
+def write_scores(timeline: Timeline, out: Path) -> None:
+    """All scores as .npz: starts_s (M,), ends_s (M,), scores (M, K), class_names (K,)."""
+    np.savez_compressed(
+        out,
+        starts_s=timeline.starts_s,
+        ends_s=timeline.ends_s,
+        scores=timeline.scores,
+        class_names=np.array(timeline.class_names),
+    )
+
+
+def write_timeline_page(timeline: Timeline, out: Path) -> Path:
+    """Writes a page that plays the video beside its curves and segments.
+
+    Everything is in the file but the video, which is found by its path relative to the page.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            'Pages need jinja2, which is not installed: python -m pip install "kinema[train]"'
+        ) from error
+    environment = Environment(
+        loader=PackageLoader("kinema.report"), autoescape=True, undefined=StrictUndefined
+    )
+    curves = draw_curves(timeline)
+    text = environment.get_template("timeline.html").render(
+        timeline=timeline,
+        title=Path(timeline.path).name,
+        video=_relative(Path(timeline.path), out.parent),
+        duration=clock(timeline.duration_s),
+        curves=curves,
+        bars=_bars(timeline, {curve.name: curve.number for curve in curves}),
+    )
+    partial = out.with_name(f".{out.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(out)
+    return out
+
+
+def draw_curves(timeline: Timeline) -> list[Curve]:
+    """The curves of the classes that happen longest, then of the most probable ones."""
+    probs_MK = smoothed(timeline.probs, 3)
+    rank_K = probs_MK.mean(0).astype(np.float64)
+    for segment in timeline.segments:
+        rank_K[segment.label] += 1 + segment.end_s - segment.start_s
+    best = np.argsort(-rank_K, kind="stable")[:MOST_CURVES].tolist()
+    x_M = (timeline.starts_s + timeline.ends_s) * (500 / timeline.duration_s)
+    return [
+        Curve(timeline.class_names[label], number, _path(x_M, probs_MK[:, label]))
+        for number, label in enumerate(best)
+    ]
+
+
+def clock(time_s: float) -> str:
+    """Such as 0:07.5 or 1:02:03.0."""
+    tenths = round(time_s * 10)
+    minutes, rest = divmod(tenths, 600)
+    seconds = f"{rest // 10:02d}.{rest % 10}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+
+
+def _srt_clock(time_s: float) -> str:
+    """Such as 01:02:03,004."""
+    seconds, thousandths = divmod(round(time_s * 1000), 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d},{thousandths:03d}"
+
+
+def _rounded(segment: Segment) -> dict[str, Any]:
+    return {
+        **asdict(segment),
+        "start_s": round(segment.start_s, 3),
+        "end_s": round(segment.end_s, 3),
+        "prob": round(segment.prob, 6),
+    }
+
+
+def _path(x_M: NDArray[np.float64], probs_M: NDArray[np.float32]) -> str:
+    """A line through the windows; where there are too many, through the peak of each group."""
+    groups = np.array_split(np.arange(len(x_M)), min(len(x_M), MOST_POINTS))
+    x_P = np.array([x_M[group].mean() for group in groups])
+    y_P = np.array([100 * (1 - probs_M[group].max()) for group in groups])
+    x_P, y_P = np.array([0.0, *x_P, 1000.0]), np.array([y_P[0], *y_P, y_P[-1]])
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(x_P, y_P, strict=True))
+
+
+def _bars(timeline: Timeline, numbers: dict[str, int]) -> list[Bar]:
+    share = 100 / timeline.duration_s
+    return [
+        Bar(
+            segment=segment,
+            left=segment.start_s * share,
+            width=(segment.end_s - segment.start_s) * share,
+            number=numbers.get(segment.name),
+            start=clock(segment.start_s),
+            end=clock(segment.end_s),
+        )
+        for segment in timeline.segments
+    ]
+
+
+def _relative(video: Path, folder: Path) -> str:
+    """The video's address on a page in the folder."""
+    path = Path(os.path.relpath(video.resolve(), folder.resolve()))
+    return quote(path.as_posix())
