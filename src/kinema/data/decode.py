@@ -33,10 +33,11 @@ from numpy.typing import NDArray
 
 from kinema.data.folder import FrameFolder, checked_indices
 from kinema.data.packet_index import (
+    NO_PTS,
     FrameIndex,
     IndexCache,
     IndexedVideo,
-    Packet,
+    Packets,
     unreferenced_test,
 )
 from kinema.errors import UnreadableVideoError
@@ -282,34 +283,37 @@ class VideoFile:
         packets = self._all_packets()
         if "mov" in names:
             self._check_whole()
-        shown = [p for p in packets if not p.discard]
-        pts = sorted(p.pts for p in shown if p.pts is not None)
-        timed = bool(pts) and len(set(pts)) == len(shown)
-        if names & _INDEXED and timed and _begins_with_group(packets[0], pts[0]):
-            keyframes = sorted(p.pts for p in packets if p.keyframe and p.pts is not None)
-            unneeded = frozenset(p.pts for p in shown if p.unreferenced and p.pts is not None)
-            return FrameIndex(len(pts), "seek", tuple(pts), tuple(keyframes), unneeded)
+        shown = ~packets.discard
+        pts = packets.times(shown)
+        timed = len(pts) > 0 and len(np.unique(pts)) == shown.sum()
+        if names & _INDEXED and timed and _begins_with_group(packets, pts):
+            keyframes = packets.times(packets.keyframe)
+            unneeded = packets.times(shown & packets.unreferenced)
+            return FrameIndex(
+                len(pts),
+                "seek",
+                tuple(pts.tolist()),
+                tuple(keyframes.tolist()),
+                frozenset(unneeded.tolist()),
+            )
         decoder = self._stream.codec_context
         plain_avi = "avi" in names and not decoder.has_b_frames
-        if plain_avi and min(p.bytes for p in packets) > _EMPTY_PACKET_BYTES:
-            times = tuple(pts) if timed else ()
-            keys = tuple(number for number, packet in enumerate(packets) if packet.keyframe)
+        if plain_avi and packets.bytes.min() > _EMPTY_PACKET_BYTES:
+            times = tuple(pts.tolist()) if timed else ()
+            keys = tuple(np.flatnonzero(packets.keyframe).tolist())
             if decoder.name in _ONE_FRAME_PER_PACKET and keys[:1] == (0,):
-                return FrameIndex(len(packets), "skip", times, keys)
-            return FrameIndex(len(packets), "start", times)
-        return self._count(len(shown))
+                return FrameIndex(len(packets.pts), "skip", times, keys)
+            return FrameIndex(len(packets.pts), "start", times)
+        return self._count(int(shown.sum()))
 
-    def _all_packets(self) -> list[Packet]:
+    def _all_packets(self) -> Packets:
         decoder = self._stream.codec_context
         unreferenced = unreferenced_test(decoder.name, decoder.extradata)
         try:
-            packets = [
-                Packet(p.pts, p.is_keyframe, p.is_discard, p.size, unreferenced(p))
-                for p in self._packets()
-            ]
+            packets = Packets.read(self._packets(), unreferenced)
         except av.FFmpegError as error:
             raise self._unreadable(_reason(error)) from error
-        if not packets:
+        if len(packets.pts) == 0:
             raise self._unreadable("its video stream is empty")
         return packets
 
@@ -546,9 +550,9 @@ def _file_facts(path: Path) -> os.stat_result:
     return facts
 
 
-def _begins_with_group(first: Packet, first_pts: int) -> bool:
+def _begins_with_group(packets: Packets, pts: NDArray[np.int64]) -> bool:
     """Whether no frame needs a picture from before the file; such frames may be left out."""
-    return first.keyframe and first.pts is not None and first.pts <= first_pts
+    return bool(packets.keyframe[0]) and NO_PTS < packets.pts[0] <= pts[0]
 
 
 def _reason(error: Any) -> str:

@@ -10,15 +10,18 @@ import logging
 import os
 import sqlite3
 import zlib
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from kinema.errors import OptionError
 from kinema.types import VideoInfo
@@ -49,14 +52,41 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
-class Packet(NamedTuple):
-    """What one coded picture tells before it is decoded."""
+# Stands for a time that a packet does not tell.
+NO_PTS = np.iinfo(np.int64).min
 
-    pts: int | None
-    keyframe: bool
-    discard: bool
-    bytes: int
-    unreferenced: bool
+
+@dataclass(frozen=True)
+class Packets:
+    """What the coded pictures of a video tell before they are decoded, an array for each fact."""
+
+    pts: NDArray[np.int64]
+    keyframe: NDArray[np.bool_]
+    discard: NDArray[np.bool_]
+    bytes: NDArray[np.int64]
+    unreferenced: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, packets: Iterable[Any], unreferenced: Callable[[Any], bool]) -> "Packets":
+        """Goes through the packets once; a video of hours has some hundred thousand."""
+        pts, sizes, flags = array("q"), array("q"), bytearray()
+        for packet in packets:
+            pts.append(NO_PTS if packet.pts is None else packet.pts)
+            sizes.append(packet.size)
+            kind = packet.is_keyframe | packet.is_discard << 1 | unreferenced(packet) << 2
+            flags.append(kind)
+        kinds = np.frombuffer(flags, np.uint8)
+        return cls(
+            pts=np.frombuffer(pts, np.int64),
+            keyframe=(kinds & 1) > 0,
+            discard=(kinds & 2) > 0,
+            bytes=np.frombuffer(sizes, np.int64),
+            unreferenced=(kinds & 4) > 0,
+        )
+
+    def times(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The known times of some packets, rising."""
+        return np.sort(self.pts[chosen & (self.pts != NO_PTS)])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,276 @@
+"""`kinema stream`: what happens in a video, camera or address, frame by frame."""
+
+import json
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinema.cli.console import DeviceOption, notes, show_log
+
+if TYPE_CHECKING:
+    from kinema.data.live import RawFormat
+    from kinema.data.overlay import Canvas
+    from kinema.models.smoothing import Smoothing
+    from kinema.stream import FrameResult, LiveRecognition
+
+
+class Pace(StrEnum):
+    """Choices of --pace."""
+
+    source = "source"
+    full = "full"
+
+
+class Drop(StrEnum):
+    """Choices of --drop."""
+
+    oldest = "oldest"
+    newest = "newest"
+    never = "never"
+
+
+class OnReconnect(StrEnum):
+    """Choices of --on-reconnect."""
+
+    restart = "restart"
+    carry_on = "continue"
+
+
+class Transport(StrEnum):
+    """Choices of --transport."""
+
+    tcp = "tcp"
+    udp = "udp"
+
+
+def stream(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a causal network.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Video file, number of a camera, rtsp:// or http:// address, or - for raw frames."
+        ),
+    ],
+    pace: Annotated[
+        Pace | None,
+        typer.Option(help="Real time, or full speed; full for files when not given."),
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(help="The network gets every N-th frame; as in training if known.", min=1),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="The network gets so many frames per second.")
+    ] = None,
+    smooth: Annotated[
+        str, typer.Option(help="window:FRAMES, exponential:SHARE of the newest frame, or none.")
+    ] = "window:8",
+    enter: Annotated[float, typer.Option(help="Probability that brings a class in.")] = 0.6,
+    leave: Annotated[float, typer.Option(help="Below it the shown class goes.")] = 0.4,
+    patience: Annotated[int, typer.Option(help="Frames in a row to come in.", min=1)] = 1,
+    background: Annotated[
+        list[str] | None, typer.Option(help="Class that means nothing happens; may be repeated.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Classes to name for each frame.", min=1)] = 3,
+    drop: Annotated[
+        Drop | None,
+        typer.Option(help="Frames to drop in real time; oldest: only the newest one waits."),
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Ends after so many frames (300) or seconds (20s).")
+    ] = None,
+    raw: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT[@RATE] of raw RGB frames on stdin.")
+    ] = None,
+    write: Annotated[Path | None, typer.Option(help="Captioned video to write.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show a window (needs OpenCV).")] = False,
+    retries: Annotated[int, typer.Option(help="Attempts to find a lost source.", min=0)] = 5,
+    back_off: Annotated[
+        float, typer.Option(help="Seconds before the first attempt, doubled each time.")
+    ] = 0.5,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a source.")] = 5.0,
+    transport: Annotated[Transport, typer.Option(help="How RTSP sends.")] = Transport.tcp,
+    on_reconnect: Annotated[
+        OnReconnect, typer.Option(help="What the network remembers of a lost source.")
+    ] = OnReconnect.restart,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Run with folded norms and fused convolutions.")
+    ] = False,
+    device: DeviceOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines, as without this option.")
+    ] = False,
+) -> None:
+    """Recognise frame by frame; one JSON line for each frame that the network gets.
+
+    A line has frame, time_s, top and latency_ms, and event when another class is shown, or none.
+    Ctrl-C ends the stream with a summary on stderr.
+
+    Example: kinema stream runs/x/best rtsp://camera/1 --fps 12
+    """
+    from kinema.data.live import open_live
+    from kinema.data.remote import Connection
+    from kinema.models.smoothing import Hysteresis
+    from kinema.predict import Recognizer
+    from kinema.stream import LiveRecognition, StreamSettings, labels_named
+
+    form = _raw(raw)
+    smoothing = _smoothing(smooth)
+    limit_frames, limit_s = _limit(limit)
+    show_log()
+    recogniser = Recognizer.load(checkpoint, device=device)
+    labels = labels_named(tuple(background or ()), recogniser.labels)
+    settings = StreamSettings(
+        every=every,
+        rate_hz=fps,
+        smoothing=smoothing,
+        hysteresis=Hysteresis(enter, leave, patience, labels),
+        top=top,
+        pace=None if pace is None else pace.value,
+        drop=None if drop is None else drop.value,
+        on_reconnect=on_reconnect.value,
+        limit_frames=limit_frames,
+        limit_s=limit_s,
+    )
+    how = Connection(retries, back_off, timeout, transport.value)
+    opened = open_live(source, connection=how, raw=form)
+    live = LiveRecognition(recogniser, opened, settings=settings, fast=fast)
+    _run(live, _canvases(write, show=show, title=source))
+
+
+def _run(live: "LiveRecognition", canvases: list["Canvas"]) -> None:
+    """Prints the results; after a signal the code is that of the shell, 128 and its number."""
+    with ExitStack() as stack:
+        for canvas in canvases:
+            stack.enter_context(closing(canvas))
+        stack.callback(lambda: notes().print(str(live.summary)))
+        stack.enter_context(live)
+        signals = stack.enter_context(_stopped_by_signals(live))
+        for result in live:
+            if not _printed(result):
+                break
+            wanted = [
+                canvas.add(result.picture, _caption(result), time_s=result.time_s)
+                for canvas in canvases
+            ]
+            if not all(wanted):
+                break
+    if signals:
+        raise typer.Exit(128 + signals[0])
+
+
+@contextmanager
+def _stopped_by_signals(live: "LiveRecognition") -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM ends the stream in order, a second one at once."""
+    seen: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        live.stop()
+        for kind in kinds:
+            signal.signal(kind, before[kind])
+
+    before = {kind: signal.signal(kind, stop) for kind in kinds}
+    try:
+        yield seen
+    finally:
+        for kind in kinds:
+            signal.signal(kind, before[kind])
+
+
+def _printed(result: "FrameResult") -> bool:
+    """Prints a result as a line; False when nobody reads any more, as behind `head`."""
+    try:
+        sys.stdout.write(json.dumps(_row(result)) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush what is left when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _row(result: "FrameResult") -> dict[str, object]:
+    row: dict[str, object] = {
+        "frame": result.frame,
+        "time_s": round(result.time_s, 6),
+        "top": [{"label": c.label, "name": c.name, "prob": round(c.prob, 6)} for c in result.top],
+    }
+    if result.changed:
+        shown = result.shown
+        row["event"] = {
+            "label": None if shown is None else shown.label,
+            "name": None if shown is None else shown.name,
+        }
+    row["latency_ms"] = round(result.latency_ms, 3)
+    return row
+
+
+def _caption(result: "FrameResult") -> str:
+    """The shown class, and below it the most probable ones."""
+    lines = [f"{entry.prob:4.0%} {entry.name}" for entry in result.top]
+    return "\n".join([result.shown.name if result.shown else "-", *lines])
+
+
+def _canvases(write: Path | None, *, show: bool, title: str) -> list["Canvas"]:
+    from kinema.data.overlay import CaptionedVideo, Window
+
+    canvases: list[Canvas] = [Window(title)] if show else []
+    return canvases if write is None else [*canvases, CaptionedVideo(write)]
+
+
+def _smoothing(text: str) -> "Smoothing":
+    """Reads --smooth."""
+    from kinema.models.smoothing import EveryFrame, ExponentialMean, WindowMean
+
+    name, _, number = text.partition(":")
+    if text == "none":
+        return EveryFrame()
+    if name == "window" and number.isdecimal():
+        return WindowMean(int(number))
+    if name == "exponential" and re.fullmatch(r"0?\.\d*[1-9]\d*", number):
+        # The weight of a frame is (1 - share) times that of the next one.
+        return ExponentialMean(half_life_frames=math.log(0.5) / math.log(1 - float(number)))
+    raise typer.BadParameter(
+        f"expected window:8, exponential:0.2 or none, got {text!r}", param_hint="--smooth"
+    )
+
+
+def _limit(text: str | None) -> tuple[int | None, float | None]:
+    """Reads --limit: frames and seconds, of which one is None."""
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)s", text)
+    if found is None:
+        raise typer.BadParameter(
+            f"expected frames such as 300 or seconds such as 20s, got {text!r}",
+            param_hint="--limit",
+        )
+    frames, seconds = found.groups()
+    return (int(frames), None) if frames else (None, float(seconds))
+
+
+def _raw(text: str | None) -> "RawFormat | None":
+    """Reads --raw."""
+    from kinema.data.live import RawFormat
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?", text)
+    if found is None:
+        raise typer.BadParameter(
+            f"expected a size such as 640x480 or 640x480@25, got {text!r}", param_hint="--raw"
+        )
+    width, height, rate = found.groups()
+    return RawFormat(int(width), int(height), float(rate) if rate else None)
