@@ -92,7 +92,7 @@ class Recognizer:
             UnreadableVideoError: the video cannot be read; the message says why.
         """
         views = _checked(clips, crops, top)
-        with open_source(path) as source:
+        with open_source(path, threads=torch.get_num_threads()) as source:
             scores = self._mean_scores(source.read, source.info.frames, views)
         return self._named(str(path), scores, top)
 

@@ -102,19 +102,22 @@ def is_video_path(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def open_source(path: str | Path, *, index_cache: IndexCache | None = None) -> FrameSource:
+def open_source(
+    path: str | Path, *, index_cache: IndexCache | None = None, threads: int = 1
+) -> FrameSource:
     """Opens a video file or a folder of frames.
 
     Args:
         path: The file or folder.
         index_cache: Remembers what opening a file finds out.
+        threads: See `VideoFile`.
 
     Raises:
         UnreadableVideoError: it does not exist or cannot be read; the message says why.
     """
     if os.path.isdir(path):
         return FrameFolder(path)
-    return VideoFile(path, index_cache=index_cache)
+    return VideoFile(path, index_cache=index_cache, threads=threads)
 
 
 class VideoFile:
@@ -125,13 +128,18 @@ class VideoFile:
     Args:
         path: The file.
         index_cache: Where the index is looked up and kept.
+        threads: Frames that are decoded at a time. One costs the least CPU time and is right where
+            every core has a process of its own; more answer sooner where one video is waited for.
 
     Raises:
         UnreadableVideoError: empty, truncated, no video in it, or not decodable.
     """
 
-    def __init__(self, path: str | Path, *, index_cache: IndexCache | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, index_cache: IndexCache | None = None, threads: int = 1
+    ) -> None:
         self.path = Path(path)
+        self._threads = threads
         self._facts = _file_facts(self.path)
         self._cache = index_cache
         self._container: InputContainer | None = None
@@ -242,8 +250,9 @@ class VideoFile:
             if decoder is None:
                 container.close()
                 raise self._unreadable("there is no decoder for the codec of its video stream")
-            # Loaders run one process per core, so one thread per decoder costs least.
-            decoder.thread_count = 1
+            decoder.thread_count = self._threads
+            if self._threads > 1:
+                decoder.thread_type = "FRAME"
             return container, moving[0]
         kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"})) or "no"
         container.close()

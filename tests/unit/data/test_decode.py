@@ -8,6 +8,7 @@ import struct
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kinema.data import decode
@@ -71,6 +72,16 @@ def test_frames_are_those_of_decoding_in_order(make_video, name, read_number):
                 assert np.array_equal(picture, expected[index]), (name, index)
         if path.suffix[1:] in PLANNED or name == "mpeg4.avi":
             assert source._planned(sorted(set(wishes[-1].tolist()))) is not None
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_several_threads_give_the_same_frames(make_video, name):
+    path = make_video(name)
+    with VideoFile(path) as one, VideoFile(path, threads=3) as three:
+        last = one.info.frames - 1
+        assert three.info == one.info
+        for wanted in ([0, last], [last // 2, 1, last // 2], range(0, last, 3)):
+            assert torch.equal(three.read(list(wanted)), one.read(list(wanted)))
 
 
 @pytest.mark.parametrize("name", KINDS)

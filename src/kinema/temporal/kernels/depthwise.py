@@ -45,7 +45,7 @@ def depthwise(
     x_NCHW = _autocast(x_NCHW)
     by = engine.engine_for(x_NCHW, taps)
     if by is not None:
-        weights_11KC = weight_C1K1[None, :, 0, :, 0].transpose(1, 2).unsqueeze(1)
+        weights_11KC = weight_C1K1.flatten(1).t()[None, None]
         return engine.mix(by, x_NCHW, weights_11KC, frames, before=before)
     out_BCTS = F.conv2d(
         time_view(x_NCHW, frames), weight_C1K1, padding=(before, 0), groups=channels

@@ -82,7 +82,7 @@ def attend(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor, *, scale: float) -
         pairs,
         pixels,
         width,
-        ctypes.c_float(scale * _LOG2_E),
+        scale * _LOG2_E,
     )
     return out_PSD.to(queries_PSD.dtype)
 
@@ -170,19 +170,25 @@ def _sizes(x_NCHW: torch.Tensor, frames: int) -> tuple[int, int, int]:
     return total // frames, height * width, channels
 
 
-def _call(name: str, *arguments: torch.Tensor | int | ctypes.c_float) -> None:
+def _call(name: str, *arguments: torch.Tensor | float) -> None:
     native = library()
     assert native is not None
-    getattr(native, name)(
-        *(
-            ctypes.c_void_p(a.data_ptr())
-            if isinstance(a, torch.Tensor)
-            else a
-            if isinstance(a, ctypes.c_float)
-            else ctypes.c_long(a)
-            for a in arguments
-        )
-    )
+    getattr(native, name)(*[a if isinstance(a, int | float) else a.data_ptr() for a in arguments])
+
+
+def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
+    """Tells the types of all arguments, so that plain numbers and addresses can be passed."""
+    address, number = ctypes.c_void_p, ctypes.c_long
+    mean = (address, number, address, *(number,) * 3)
+    native.shift.argtypes = (address, number, address, *(number,) * 8)
+    native.attend.argtypes = (*(address,) * 3, *(number,) * 3, ctypes.c_float)
+    for suffix in _SUFFIXES.values():
+        operator = getattr(native, f"mix_{suffix}")
+        operator.argtypes = (address, number, address, address, *(number,) * 8)
+        operator = getattr(native, f"mix_{suffix}_weight_grad")
+        operator.argtypes = (address, address, number, address, *(number,) * 6)
+        getattr(native, f"mix_{suffix}_mean").argtypes = mean
+    return native
 
 
 @functools.cache
@@ -217,11 +223,11 @@ def cache_folder() -> Path:
 def _loaded(compiler: str) -> ctypes.CDLL:
     """The library from the cache folder, or built for this process where that cannot be used."""
     try:
-        return ctypes.CDLL(str(_built(compiler, cache_folder())))
+        return _declare(ctypes.CDLL(str(_built(compiler, cache_folder()))))
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         _log.info("The native operators are built for this process only (%s).", error)
     with tempfile.TemporaryDirectory() as folder:
-        return ctypes.CDLL(str(_built(compiler, Path(folder))))
+        return _declare(ctypes.CDLL(str(_built(compiler, Path(folder)))))
 
 
 def _built(compiler: str, folder: Path) -> Path:

@@ -13,7 +13,11 @@ def row_stride(x_NCHW: torch.Tensor) -> int | None:
     For channels_last memory it is C, for a slice of its channels more.
     """
     frames, channels, height, width = x_NCHW.shape
-    if x_NCHW.numel() == 0 or (channels > 1 and x_NCHW.stride(1) != 1):
+    if x_NCHW.numel() == 0:
+        return None
+    if x_NCHW.is_contiguous(memory_format=torch.channels_last):  # the usual case, asked often
+        return channels
+    if channels > 1 and x_NCHW.stride(1) != 1:
         return None
     stride = None
     for length, pixels, given in (
@@ -49,6 +53,8 @@ def in_memory(x: torch.Tensor) -> bool:
 
 def rows_like(x_NCHW: torch.Tensor) -> torch.Tensor:
     """An empty activation of the same shape and dtype in channels_last memory."""
+    if x_NCHW.is_contiguous(memory_format=torch.channels_last):
+        return torch.empty_like(x_NCHW, memory_format=torch.channels_last)
     return torch.empty(
         x_NCHW.shape, dtype=x_NCHW.dtype, device=x_NCHW.device, memory_format=torch.channels_last
     )
