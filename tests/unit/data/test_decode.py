@@ -76,7 +76,7 @@ def test_frames_are_those_of_decoding_in_order(make_video, name, read_number):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_several_threads_give_the_same_frames(make_video, name):
-    path = make_video(name)
+    path = make_video(name, **KINDS[name])
     with VideoFile(path) as one, VideoFile(path, threads=3) as three:
         last = one.info.frames - 1
         assert three.info == one.info
