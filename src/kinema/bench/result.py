@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ class Measurement:
     settings: dict[str, Any]
     rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
-    command: str = field(default_factory=lambda: " ".join(["kinema", *sys.argv[1:]]))
+    command: str = field(default_factory=lambda: shlex.join(["kinema", *sys.argv[1:]]))
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON, with versions, commit and machine."""
