@@ -13,9 +13,14 @@ COMMANDS = (
     ("data", "synth"),
     ("data", "check"),
     ("data", "convert"),
+    ("data", "prepare"),
     ("train",),
     ("evaluate",),
     ("predict",),
+    ("timeline",),
+    ("stream",),
+    ("export",),
+    ("bench", "model"),
 )
 
 
