@@ -24,9 +24,6 @@ NOTES = (
     "ratio: time over that of a copy (clone) of the same activation in the same memory format",
     "authors: the same ratio for the operator as the authors' code writes it (NCHW memory)",
 )
-# A timed run repeats the operator until it has handled so many values: a clock has no place in a
-# few microseconds.
-_VALUES_PER_RUN = 2**24
 
 
 def measure_operators(
@@ -36,9 +33,14 @@ def measure_operators(
     stages: Sequence[tuple[int, int]] = STAGES,
     precisions: Sequence[str] = ("32", "bf16"),
     rounds: int = 15,
+    values_per_run: int = 2**24,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
-    """Times the operators on channels_last activations, all forms of one size in turns."""
+    """Times the operators on channels_last activations, all forms of one size in turns.
+
+    A timed run repeats the operator until it has handled `values_per_run` values: a clock has no
+    place in a few microseconds.
+    """
     torch.manual_seed(0)
     keep_freed_memory()
     rows = []
@@ -47,15 +49,17 @@ def measure_operators(
         for channels, side in stages:
             progress(f"{channels} channels, {side} x {side}, {precision}")
             x_NCHW = torch.randn(batch * frames, channels, side, side).to(dtype)
-            rows += _rows(x_NCHW, frames, precision, rounds)
+            repeats = max(1, values_per_run // x_NCHW.numel())
+            rows += _rows(x_NCHW, frames, precision, rounds, repeats)
     settings = {"batch": batch, "frames": frames, "rounds": rounds}
     return Measurement("operators", settings, rows, NOTES)
 
 
-def _rows(x_NCHW: torch.Tensor, frames: int, precision: str, rounds: int) -> list[dict[str, Any]]:
+def _rows(
+    x_NCHW: torch.Tensor, frames: int, precision: str, rounds: int, repeats: int
+) -> list[dict[str, Any]]:
     last = x_NCHW.contiguous(memory_format=torch.channels_last)
     operators = _operators(x_NCHW, frames)
-    repeats = max(1, _VALUES_PER_RUN // x_NCHW.numel())
     runs: dict[str, Callable[[], Any]] = {
         "copy": partial(_repeat, torch.clone, last, repeats),
         "copy, authors": partial(_repeat, torch.clone, x_NCHW, repeats),

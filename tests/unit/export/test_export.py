@@ -43,7 +43,12 @@ def net() -> VideoNetwork:
     return trained_like("tsm_test_resnet")
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+SUFFIXES = pytest.mark.parametrize(
+    "suffix", [".onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in (".xml", ".pt2"))]
+)
+
+
+@SUFFIXES
 def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
     report = kinema.export(net, tmp_path / f"net{suffix}", size=SIZE, clips=clips_of(net))
     assert report.verification.max_rel_diff < 1e-5
@@ -108,7 +113,7 @@ def test_class_names_and_preprocessing_are_in_the_file(net, tmp_path):
     assert inside["network"] == "tsm_test_resnet"
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+@SUFFIXES
 def test_a_file_runs_without_this_package(checkpoint, colour_set, tmp_path, suffix):
     recogniser = kinema.Recognizer.load(checkpoint)
     how, net = recogniser.preprocessing, recogniser.net
@@ -178,7 +183,7 @@ def test_a_missing_runtime_names_the_extra(net, tmp_path, monkeypatch, package, 
     ("name", "suffix"),
     [
         ("tsm_test_resnet", ".onnx"),
-        ("tsm_test_resnet", ".xml"),
+        pytest.param("tsm_test_resnet", ".xml", marks=pytest.mark.slow),
         pytest.param("tei_resnet18", ".onnx", marks=pytest.mark.slow),
         pytest.param("tei_resnet18", ".xml", marks=pytest.mark.slow),
         pytest.param("tanet_resnet18", ".onnx", marks=pytest.mark.slow),
