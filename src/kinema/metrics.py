@@ -34,6 +34,8 @@ def top_k_accuracy(scores_VK: Scores, labels_V: Labels, k: int) -> float:
 
 def confusion_matrix(scores_VK: Scores, labels_V: Labels) -> NDArray[np.int64]:
     """(K, K) numbers of videos by (true class, class of the highest score)."""
+    if scores_VK.shape[1] == 1:  # the library wants two classes
+        return np.array([[len(labels_V)]], np.int64)
     counts = multiclass_confusion_matrix(
         torch.from_numpy(scores_VK).argmax(1),
         torch.from_numpy(labels_V),

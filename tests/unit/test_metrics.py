@@ -55,3 +55,9 @@ def test_group_accuracy_forgives_mistakes_inside_a_group():
     assert group_accuracy(confusion, [0, 1, 2, 3]) == pytest.approx(2 / 5)
     assert group_accuracy(confusion, [7, 7, 8, 8]) == pytest.approx(4 / 5)
     assert group_accuracy(confusion, [7, 7, 7, 7]) == 1.0
+
+
+def test_a_single_class_is_always_right():
+    scores, labels = np.zeros((3, 1), np.float32), np.zeros(3, np.int64)
+    assert confusion_matrix(scores, labels).tolist() == [[3]]
+    assert top_k_accuracy(scores, labels, 1) == 1
