@@ -15,6 +15,7 @@ COMMANDS = (
     ("data", "convert"),
     ("data", "prepare"),
     ("train",),
+    ("sweep",),
     ("evaluate",),
     ("predict",),
     ("timeline",),

@@ -19,6 +19,7 @@ from kinema.cli import (
     predict,
     quickstart,
     stream,
+    sweep,
     timeline,
     train,
 )
@@ -79,6 +80,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("timeline")(timeline.timeline)

@@ -15,7 +15,7 @@ from kinema.errors import MissingExtraError
 from kinema.types import Report
 
 try:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - for sweeps.py
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise MissingExtraError(
@@ -71,7 +71,7 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
         plot.spines[["top", "right"]].set_visible(False)
     if title:
         figure.suptitle(title)
-    return _png(figure, out)
+    return save_png(figure, out)
 
 
 def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") -> bytes:
@@ -107,7 +107,7 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
                 plot.text(column, row, str(count), ha="center", va="center", color=colour, size=8)
     if title:
         plot.set_title(title)
-    return _png(figure, out)
+    return save_png(figure, out)
 
 
 def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> bytes:
@@ -140,7 +140,7 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
     plot.grid(axis="x", alpha=0.25)
     plot.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper right", ncols=len(reports), frameon=False)
-    return _png(figure, out)
+    return save_png(figure, out)
 
 
 def draw_frames(
@@ -176,7 +176,8 @@ def _shortened(name: str) -> str:
     return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
 
 
-def _png(figure: Figure, out: Path | None) -> bytes:
+def save_png(figure: Figure, out: Path | None) -> bytes:
+    """The PNG of a figure, written to `out`, too, where one is given."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return _kept(buffer.getvalue(), out)

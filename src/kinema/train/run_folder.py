@@ -100,6 +100,18 @@ def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
     """
     if not run.recipe.is_file():
         raise OptionError(f"There is no run to resume in {run.path}: it has no {run.recipe.name}.")
+    check_same_settings(run, recipe)
+    for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
+        shutil.rmtree(leftover)
+    _write_settings(run, recipe)
+
+
+def check_same_settings(run: RunFolder, recipe: Recipe) -> None:
+    """Makes sure that a run was started with settings that lead to the same numbers.
+
+    Raises:
+        RecipeError: settings differ that must not; the message names them.
+    """
     old = load_recipe(run.recipe)
     free = set(FREE_ON_RESUME)
     if recipe.schedule.name != "cosine":
@@ -111,9 +123,6 @@ def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
             f"{'differs' if len(changed) == 1 else 'differ'} from {run.recipe}. Resume with the "
             "same settings, or start a new run."
         )
-    for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
-        shutil.rmtree(leftover)
-    _write_settings(run, recipe)
 
 
 def cut_metrics(run: RunFolder, *, lines: int) -> None:

@@ -1,0 +1,66 @@
+"""`kinema sweep`: one recipe in many variants, one result table."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results
+
+RESULTS_FILE = "results.json"
+PLOT_FILE = "results.png"
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="Sweep file (TOML).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Settings for all variants, such as data.root=DIR.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sweep; runs/<file> when not given.")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Another recipe to vary, with its own videos."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(help="Trainings at once, spread over the GPUs or the cores.", min=1)
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and test variants of one recipe with several seeds.
+
+    A sweep that was stopped goes on where it was when it is started again with the same folder. It
+    writes results.json and results.png, and a run folder for every training.
+
+    Example: kinema sweep recipes/sweeps/motion_networks.toml --jobs 2
+    """
+    from kinema.report.sweeps import accuracy, draw_sweep, sweep_table
+    from kinema.sweep.run import run_sweep
+    from kinema.sweep.spec import MAIN_TEST, Cell, load_sweep
+    from kinema.sweep.summary import summarise, write_summary
+
+    folder = out or Path("runs") / file.stem
+    plan = load_sweep(file, out=folder, overrides=overrides or (), recipe=recipe)
+    notes().print(f"{len(plan.cells)} trainings in {folder}; their logs lie beside their folders")
+
+    def say(cell: Cell, result: dict[str, Any] | None) -> None:
+        what = "failed"
+        if result is not None:
+            top1 = {"top1": result["tests"][MAIN_TEST]["top1"], "deviation": None}
+            what = f"{accuracy(top1)} after {result['train_s'] / 60:.1f} min"
+        notes().print(f"{cell.name}: {what}")
+
+    with progress_bar("rendering") as rendering:
+        done = run_sweep(plan, jobs=jobs, rendering=rendering, finished=say)
+    document = summarise(plan, done)
+    write_summary(document, folder / RESULTS_FILE)
+    draw_sweep(document, folder / PLOT_FILE)
+    if as_json:
+        print_json(document)
+        return
+    results().print(sweep_table(document))
+    notes().print(f"Numbers: {folder / RESULTS_FILE}, plot: {folder / PLOT_FILE}")

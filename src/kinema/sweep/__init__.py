@@ -1,0 +1,1 @@
+"""Sweeps: one recipe, a table of variants and seeds, one result table."""

@@ -1,0 +1,168 @@
+"""Runs the cells of a sweep: each in its own process, several at once where there are devices."""
+
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from filelock import FileLock, Timeout
+
+from kinema.data.synthetic import render_motion_set
+from kinema.errors import KinemaError, OptionError
+from kinema.sweep.cell import read_result, run_cell
+from kinema.sweep.spec import Cell, Sweep
+
+LOG_FILE = "log.txt"
+LOCK_FILE = ".lock"
+ERROR = "Error: "
+
+Finished = Callable[[Cell, dict[str, Any] | None], object]
+
+
+def run_sweep(
+    sweep: Sweep,
+    *,
+    jobs: int = 1,
+    rendering: Callable[[int, int], None] | None = None,
+    finished: Finished | None = None,
+) -> list[dict[str, Any]]:
+    """Trains and tests every cell that is not finished.
+
+    A sweep that was stopped, even killed, goes on where it was, to the same numbers as long as
+    `jobs` is the same: the CPU's threads are shared out among the jobs, and sums over other numbers
+    of threads are rounded in another order.
+
+    Args:
+        sweep: What to run.
+        jobs: Trainings at once. They take turns on the GPUs; without one they share the cores.
+        rendering: Called with (videos done, videos in all) while motion sets are rendered.
+        finished: Called after every cell with its result, or None for one that failed.
+
+    Returns:
+        The results, in the order of the cells.
+
+    Raises:
+        OptionError: `jobs` is below 1, or another process works in the same folder.
+        RecipeError: finished cells were trained with other settings.
+        KinemaError: cells failed; the message names them and their reasons. All others are done.
+    """
+    if jobs < 1:
+        raise OptionError(f"jobs must be at least 1, got {jobs}.")
+    with _only_one(sweep.out):
+        for folder, settings in sweep.motion.items():
+            render_motion_set(folder, settings=settings, progress=rendering)
+        results = {cell.run: read_result(cell) for cell in sweep.cells}
+        for cell in _ended([c for c in sweep.cells if results[c.run] is None], jobs):
+            results[cell.run] = read_result(cell)
+            if finished is not None:
+                finished(cell, results[cell.run])
+    failed = [cell for cell in sweep.cells if results[cell.run] is None]
+    if failed:
+        reasons = "\n".join(f"- {cell.name}: {_reason(cell)}" for cell in failed)
+        raise KinemaError(
+            f"{len(failed)} of {len(sweep.cells)} trainings failed; start the sweep again to try "
+            f"them once more.\n{reasons}"
+        )
+    return [result for result in results.values() if result is not None]
+
+
+def _ended(cells: list[Cell], jobs: int) -> Iterator[Cell]:
+    """Starts the cells, at most `jobs` at once, and gives each back when its process has ended."""
+    waiting, running = list(reversed(cells)), dict[int, tuple[BaseProcess, Cell]]()
+    free = list(reversed(range(jobs)))
+    try:
+        while waiting or running:
+            while waiting and free:
+                slot, cell = free.pop(), waiting.pop()
+                running[slot] = (_start(cell, slot, jobs), cell)
+            wait([process.sentinel for process, _ in running.values()])
+            for slot, (process, cell) in list(running.items()):
+                if not process.is_alive():
+                    process.join()
+                    del running[slot]
+                    free.append(slot)
+                    yield cell
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
+
+
+def _start(cell: Cell, slot: int, jobs: int) -> BaseProcess:
+    gpus = torch.cuda.device_count()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_alone,
+        args=(cell, str(slot % gpus) if gpus else None, max(1, (os.cpu_count() or 1) // jobs)),
+    )
+    process.start()
+    return process
+
+
+def _run_alone(cell: Cell, gpu: str | None, threads: int) -> None:
+    """The life of a cell's process; everything it prints goes to the log in its run folder."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    log_file = _log_file(cell)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("a", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("kinema").setLevel(logging.INFO)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    torch.set_num_threads(threads)
+    try:
+        run_cell(cell)
+    except KinemaError as error:
+        _give_up(str(error))
+    except Exception as error:  # whatever it is, the other cells go on and the log has it
+        traceback.print_exc()
+        _give_up(f"{type(error).__name__}: {error}")
+
+
+def _give_up(reason: str) -> NoReturn:
+    print(f"{ERROR}{reason}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the sweep is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _log_file(cell: Cell) -> Path:
+    """Beside the run folder, which must be empty when a training starts."""
+    return cell.run.with_name(f"{cell.run.name}.{LOG_FILE}")
+
+
+def _reason(cell: Cell) -> str:
+    """The last error in the log of a cell."""
+    log_file = _log_file(cell)
+    lines = log_file.read_text(encoding="utf-8").splitlines() if log_file.is_file() else []
+    errors = [line for line in lines if line.startswith(ERROR)]
+    what = errors[-1].removeprefix(ERROR) if errors else "its process was killed"
+    return f"{what} (see {log_file})"
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            yield
+    except Timeout as error:
+        raise OptionError(
+            f"Another sweep is at work in {folder}. Wait for it, or choose another folder."
+        ) from error

@@ -1,0 +1,204 @@
+"""A sweep file: which variants of one recipe are trained, with which seeds, and tested on what.
+
+title = "Which parts of TEINet matter?"
+recipe = "motion.toml"          # relative to this file
+seeds = [0, 1, 2]
+
+[motion]                        # optional: a synthetic motion set to render and train on
+camera = 0.15
+
+[variants]                      # settings to change, as on the command line of `kinema train`
+MEM = ["model.temporal=mem"]
+TIM = ["model.temporal=tim"]
+
+[tests.strong_camera]           # optional: further sets to test on, changes of [motion]
+camera = 1.0
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from kinema.data.synthetic import MotionSettings
+from kinema.errors import OptionError, RecipeError
+from kinema.train.recipe import Recipe, load_recipe
+from kinema.train.recipe_errors import Origin, explain
+from kinema.train.settings import Section
+
+MAIN_TEST = "val"  # the validation set of the recipe
+
+
+class SweepFile(Section):
+    """The keys of a sweep file.
+
+    Attributes:
+        title: What the sweep asks; stands above table and plot.
+        recipe: Recipe file, relative to the sweep file.
+        seeds: One training of every variant for each.
+        variants: Settings that make each variant, by its name.
+        motion: Settings of a motion set to render; left out: the recipe names the videos.
+        tests: Further test sets, by name: settings of `motion` to change.
+        axis: What the plot has across: names, or a cost of the network.
+    """
+
+    title: str
+    recipe: Path
+    seeds: tuple[int, ...] = (0,)
+    variants: dict[str, list[str]]
+    motion: dict[str, Any] | None = None
+    tests: dict[str, dict[str, Any]] = Field(default={})
+    axis: Literal["names", "GMACs", "parameters"] = "names"
+
+    @model_validator(mode="after")
+    def _has_work(self) -> Self:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("seeds must be different whole numbers from 0 on, at least one")
+        if not self.variants:
+            raise ValueError("a sweep needs at least one variant")
+        for name in (*self.variants, *self.tests):
+            if Path(name).name != name or name != name.strip() or name.startswith("."):
+                raise ValueError(f"{name!r} is to name a folder: no slashes, no dot in front")
+        if self.tests and self.motion is None:
+            raise ValueError("tests are changes of [motion], which is missing")
+        if MAIN_TEST in self.tests:
+            raise ValueError(f"the test {MAIN_TEST!r} is the recipe's own validation set")
+        return self
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Labelled videos to test on; the class names are those of training."""
+
+    annotations: Path
+    root: Path
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a sweep.
+
+    Attributes:
+        variant: Name of the variant.
+        seed: Seed of the training.
+        recipe: Its full settings.
+        run: Run folder.
+        tests: Further test sets, by name.
+    """
+
+    variant: str
+    seed: int
+    recipe: Recipe
+    run: Path
+    tests: Mapping[str, TestSet]
+
+    @property
+    def name(self) -> str:
+        """Such as "TSM, seed 0"."""
+        return f"{self.variant}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep.
+
+    Attributes:
+        spec: The keys of the file.
+        source: The file.
+        out: Folder for everything.
+        motion: Motion sets to render, by folder.
+        cells: The trainings, all variants of the first seed first.
+    """
+
+    spec: SweepFile
+    source: Path
+    out: Path
+    motion: Mapping[Path, MotionSettings]
+    cells: tuple[Cell, ...]
+
+
+def load_sweep(
+    path: str | Path,
+    *,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    recipe: str | Path | None = None,
+) -> Sweep:
+    """Reads a sweep and builds the recipe of every cell, so that mistakes show before any training.
+
+    Args:
+        path: Sweep file (TOML).
+        out: Folder of the sweep.
+        overrides: Settings for all variants, such as `train.epochs=2`; a variant's own come later.
+        recipe: Another recipe to vary, with its own videos; the file's [motion] and [tests] are
+            then left out.
+
+    Raises:
+        RecipeError: no such file, an unknown key or a wrong value, in the sweep or in the recipe
+            of a variant.
+        OptionError: settings of a motion set that are out of range.
+    """
+    path, out = Path(path), Path(out)
+    spec = _read(path)
+    base = path.parent / spec.recipe
+    if recipe is not None:
+        base, spec = Path(recipe), spec.model_copy(update={"motion": None, "tests": {}})
+    sets = _motion_sets(spec, path, out)
+    data = [] if spec.motion is None else _data_of(out / "videos" / MAIN_TEST)
+    tests = {name: _test_set(out / "videos" / name) for name in spec.tests}
+    cells = [
+        Cell(
+            variant=variant,
+            seed=seed,
+            recipe=load_recipe(base, [*data, *overrides, *words, f"train.seed={seed}"]),
+            run=out / "runs" / variant / f"seed{seed}",
+            tests=tests,
+        )
+        for seed in spec.seeds
+        for variant, words in spec.variants.items()
+    ]
+    return Sweep(spec, path, out, sets, tuple(cells))
+
+
+def _read(path: Path) -> SweepFile:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as a sweep file: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
+    try:
+        return SweepFile.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise RecipeError(explain(error, SweepFile, data, Origin(str(path), text))) from error
+
+
+def _motion_sets(spec: SweepFile, path: Path, out: Path) -> dict[Path, MotionSettings]:
+    if spec.motion is None:
+        return {}
+    tables = {MAIN_TEST: spec.motion}
+    for name, changes in spec.tests.items():
+        # One training video per class: the set is there to be tested on.
+        tables[name] = {**spec.motion, "train_per_class": 1, **changes}
+    try:
+        return {out / "videos" / name: MotionSettings(**t) for name, t in tables.items()}
+    except TypeError as error:
+        raise OptionError(f"{path}: [motion] or [tests]: {error}.") from error
+
+
+def _data_of(folder: Path) -> list[str]:
+    return [
+        f"data.train={folder / 'train.csv'}",
+        f"data.val={folder / 'val.csv'}",
+        f"data.root={folder / 'videos'}",
+        f"data.classes={folder / 'classes.txt'}",
+    ]
+
+
+def _test_set(folder: Path) -> TestSet:
+    return TestSet(folder / "val.csv", folder / "videos")

@@ -1,0 +1,101 @@
+"""The result of a sweep: means and deviations over the seeds, and the numbers they come from."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kinema.errors import KinemaError
+from kinema.sweep.spec import MAIN_TEST, Sweep
+from kinema.train.checkpoint import write_atomically
+
+FACTS = ("versions", "git_commit", "machine")
+
+
+def summarise(sweep: Sweep, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The document of a sweep, as plain data for JSON.
+
+    Args:
+        sweep: What was run.
+        results: The results of its finished cells, at least one.
+
+    Returns:
+        title, seeds; `rows`: one for each variant with its model, parameters, MACs of one clip,
+        median seconds of training and `tests`: by name the mean top-1 (0..1), its sample deviation
+        over the seeds (None for one seed) and how many seeds; `recipe`: the settings all variants
+        share; `cells`: every result; `facts`: versions, commits and machines of the cells.
+    """
+    facts: list[dict[str, Any]] = []
+    cells = []
+    for result in results:
+        where = {key: result[key] for key in FACTS}
+        if where not in facts:
+            facts.append(where)
+        cell = {key: value for key, value in result.items() if key not in FACTS}
+        cells.append({**cell, "facts": facts.index(where)})
+    return {
+        "title": sweep.spec.title,
+        "axis": sweep.spec.axis,
+        "seeds": list(sweep.spec.seeds),
+        "variants": {name: list(words) for name, words in sweep.spec.variants.items()},
+        "motion": sweep.spec.motion,
+        "test_sets": sweep.spec.tests,
+        "rows": _rows(sweep, cells),
+        "recipe": sweep.cells[0].recipe.to_dict(),
+        "facts": facts,
+        "cells": cells,
+    }
+
+
+def write_summary(document: dict[str, Any], path: Path) -> None:
+    """Writes the document, one line for each cell."""
+    head = {key: value for key, value in document.items() if key != "cells"}
+    lines = ",\n".join("    " + json.dumps(cell) for cell in document["cells"])
+    text = json.dumps(head, indent=2).removesuffix("\n}") + f',\n  "cells": [\n{lines}\n  ]\n}}\n'
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Reads the results file of a sweep.
+
+    Raises:
+        KinemaError: it is none.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document["rows"], document["cells"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KinemaError(f"{path} is not the results file of a sweep: {error!r}.") from error
+    return document
+
+
+def _rows(sweep: Sweep, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for variant in sweep.spec.variants:
+        of_variant = [cell for cell in cells if cell["variant"] == variant]
+        if not of_variant:
+            continue
+        first = of_variant[0]
+        rows.append(
+            {
+                "variant": variant,
+                "model": first["model"],
+                "params": first["params"],
+                "macs": first["macs"],
+                "train_s": round(statistics.median(cell["train_s"] for cell in of_variant), 1),
+                "tests": {
+                    test: _mean([cell["tests"][test]["top1"] for cell in of_variant])
+                    for test in (MAIN_TEST, *sweep.spec.tests)
+                },
+            }
+        )
+    return rows
+
+
+def _mean(values: list[float]) -> dict[str, float | int | None]:
+    return {
+        "top1": statistics.fmean(values),
+        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "seeds": len(values),
+    }

@@ -1,0 +1,100 @@
+"""Sweep files: every mistake shows before any training."""
+
+from pathlib import Path
+
+import pytest
+
+from kinema.errors import OptionError, RecipeError
+from kinema.sweep.spec import load_sweep
+
+RECIPE = """\
+[model]
+backbone = "test_resnet"
+
+[data]
+train = "train.csv"
+val = "val.csv"
+
+[train]
+epochs = 3
+"""
+SWEEP = """\
+title = "Which one?"
+recipe = "recipe.toml"
+seeds = [0, 5]
+
+[motion]
+size_px = 32
+
+[variants]
+TSN = ["model.temporal=tsn"]
+"TSM, long" = ["model.temporal=tsm", "train.epochs=7"]
+
+[tests.shaky]
+camera = 1.0
+"""
+
+
+def written(folder: Path, sweep: str = SWEEP) -> Path:
+    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    file = folder / "sweep.toml"
+    file.write_text(sweep, encoding="utf-8")
+    return file
+
+
+def test_every_seed_trains_every_variant_with_its_settings(tmp_path: Path) -> None:
+    plan = load_sweep(written(tmp_path), out=tmp_path / "out", overrides=["train.epochs=2"])
+    assert [(c.variant, c.seed) for c in plan.cells] == [
+        ("TSN", 0),
+        ("TSM, long", 0),
+        ("TSN", 5),
+        ("TSM, long", 5),
+    ]
+    assert [c.recipe.train.epochs for c in plan.cells[:2]] == [2, 7]
+    assert plan.cells[3].recipe.model.temporal == "tsm"
+    assert plan.cells[3].recipe.train.seed == 5
+    assert len({c.run for c in plan.cells}) == 4
+    videos = tmp_path / "out" / "videos"
+    assert plan.cells[0].recipe.data.train == videos / "val" / "train.csv"
+    assert plan.motion[videos / "shaky"].camera == 1
+    assert plan.motion[videos / "shaky"].size_px == plan.motion[videos / "val"].size_px == 32
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("seeds = [0, 5]", "seeds = [0, 0]", "different whole numbers"),
+        ("title", "titel", "unknown key 'titel'. Did you mean 'title'"),
+        ('"TSM, long"', '"TSM/long"', "no slashes"),
+        ("model.temporal=tsn", "model.temporl=tsn", "unknown key 'model.temporl'"),
+        ("[motion]\nsize_px = 32", "", "changes of \\[motion\\], which is missing"),
+        ("[tests.shaky]", "[tests.val]", "the recipe's own validation set"),
+        ("title", "title title", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    file = written(tmp_path, SWEEP.replace(before, after))
+    with pytest.raises(RecipeError, match=message):
+        load_sweep(file, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("camera = 3.0", "camera must be between 0 and 1"), ("zoom = 1", "zoom")],
+)
+def test_mistakes_in_motion_sets_are_named(tmp_path: Path, line: str, message: str) -> None:
+    file = written(tmp_path, SWEEP.replace("camera = 1.0", line))
+    with pytest.raises(OptionError, match=message):
+        load_sweep(file, out=tmp_path / "out")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="nowhere.toml cannot be read"):
+        load_sweep(tmp_path / "nowhere.toml", out=tmp_path)
+
+
+def test_the_sweeps_that_come_with_the_recipes_load(tmp_path: Path) -> None:
+    files = sorted(Path(__file__).parents[3].glob("recipes/sweeps/*.toml"))
+    assert files
+    for file in files:
+        assert load_sweep(file, out=tmp_path).cells
