@@ -7,7 +7,7 @@ PYTEST := $(THREADS) $(BIN)/python -m pytest
 .PHONY: help setup quickstart test test-slow test-all check format clean
 
 help:  ## Lists the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/installed-train: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,6 +31,19 @@ test-slow: .venv/installed-dev  ## Runs the slow tests: full-size networks, real
 	$(PYTEST) -m slow -n 2
 
 test-all: test test-slow  ## Runs all tests
+
+# Real sets: DATA is a folder with sets/NAME/{train.csv,val.csv,videos/}, WEIGHTS an ImageNet file.
+DATA ?= ../shared/data
+WEIGHTS ?= $(DATA)/weights/mobilenetv2_100_tf2_in1k_imagenetnorm.pth
+JOBS ?= 2
+REAL_SETS := handwash12 fight2 cameramotion8
+STUDY = $(BIN)/kinema sweep recipes/sweeps/$*.toml --out runs/$* --jobs $(JOBS)
+
+study-%: recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes/sweeps/NAME.toml, or goes on with it, and keeps its results
+	$(STUDY) $(if $(filter $*,$(REAL_SETS)),$(addprefix data.,train=$(DATA)/sets/$*/train.csv \
+		val=$(DATA)/sets/$*/val.csv root=$(DATA)/sets/$*/videos) model.weights=$(WEIGHTS))
+	mkdir -p benchmarks/studies && cp runs/$*/results.json benchmarks/studies/$*.json
+	$(BIN)/python scripts/results_page.py
 
 check: .venv/installed-dev  ## Checks format, lint, types and import layers
 	$(BIN)/ruff format --check src tests

@@ -29,6 +29,7 @@ TITLES = {
     "decode": "Decoding eight frames",
     "video": "From a video file to its classes",
     "train": "Training step",
+    "stream": "Frame by frame",
 }
 
 # Top-1 on Something-Something V1, 8 frames, one clip, center crop, as printed: TSN, TSM, TEINet and

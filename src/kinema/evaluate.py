@@ -7,7 +7,6 @@ import contextlib
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -170,11 +169,16 @@ def save_scores(report: Report, path: str | Path) -> Path:
     """Writes the scores of every video as .npz (no pickles): the input of an ensemble.
 
     The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,)
-    and `views` (clips, crops, 1 at full resolution).
+    and `views` (clips, crops, 1 at full resolution, the side that crops are resized to or 0).
+
+    Raises:
+        OptionError: the name does not end in .npz, or the file exists.
     """
-    target = Path(path)
+    target, views = Path(path), report.views
     if target.suffix != ".npz":
         raise OptionError(f"A score file ends in .npz, got {target}.")
+    if target.exists():
+        raise OptionError(f"{target} already exists. Choose a new name.")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.part")
     with partial.open("wb") as file:
@@ -184,7 +188,7 @@ def save_scores(report: Report, path: str | Path) -> Path:
             labels=report.labels,
             paths=np.array(report.paths),
             class_names=np.array(report.class_names),
-            views=np.array([int(number) for number in astuple(report.views)]),
+            views=np.array([views.clips, views.crops, views.full_resolution, views.resize_px or 0]),
         )
     os.replace(partial, target)
     return target
@@ -201,13 +205,16 @@ def load_scores(path: str | Path) -> Report:
         raise CheckpointError(f"There is no score file {source}.")
     try:
         with np.load(source, allow_pickle=False) as arrays:
-            clips, crops, whole = (int(n) for n in arrays["views"])
+            clips, crops, whole, *resized = (int(n) for n in arrays["views"])
+            resize_px = (resized or [0])[0] or None  # older files do not have it
             return report_scores(
                 scores=arrays["scores"],
                 labels=arrays["labels"],
                 paths=tuple(arrays["paths"].tolist()),
                 class_names=tuple(arrays["class_names"].tolist()),
-                views=Views(clips=clips, crops=crops, full_resolution=bool(whole)),
+                views=Views(
+                    clips=clips, crops=crops, full_resolution=bool(whole), resize_px=resize_px
+                ),
             )
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(

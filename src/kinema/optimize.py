@@ -118,16 +118,7 @@ def optimize(
         >>> fast(torch.randn(4, 8, 3, 32, 32)).shape
         torch.Size([4, 3])
     """
-    if precision not in PRECISIONS:
-        raise OptionError(
-            f"Unknown precision {precision!r}. " + did_you_mean(precision, PRECISIONS)
-        )
-    if example.ndim != 5 or len(example) == 0:
-        raise InputShapeError(
-            f"optimize wants example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
-        )
-    if net.training:
-        raise OptionError("A network is optimised in eval mode only: call net.eval() first.")
+    _check(net, example, precision)
     if example.device.type == "cpu":
         keep_freed_memory()
     precisions: tuple[Precision, ...] = ("32", "bf16") if precision == "auto" else (precision,)
@@ -150,6 +141,19 @@ def optimize(
             memory.write(choice)
     _log.info("Runs as %s.", choice)
     return FastNetwork(net, choice, rivals.runs[choice.form])
+
+
+def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise OptionError(
+            f"Unknown precision {precision!r}. " + did_you_mean(precision, PRECISIONS)
+        )
+    if example.ndim != 5 or len(example) == 0:
+        raise InputShapeError(
+            f"optimize wants example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
+        )
+    if net.training:
+        raise OptionError("A network is optimised in eval mode only: call net.eval() first.")
 
 
 def optimized_at_first(

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.data.decode import open_source
+from kinema.data.device_file import open_on_device
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import InputShapeError, OptionError
@@ -77,7 +78,13 @@ class Recognizer:
         return cls(saved.net, saved.labels, saved.preprocessing, device=device, fast=fast)
 
     def predict(
-        self, path: str | Path, *, clips: int = 1, crops: int = 1, top: int = 5
+        self,
+        path: str | Path,
+        *,
+        clips: int = 1,
+        crops: int = 1,
+        top: int = 5,
+        decode_on: torch.device | str | None = None,
     ) -> Prediction:
         """Labels one video file or folder of frames.
 
@@ -86,15 +93,22 @@ class Recognizer:
             clips: Clips over the video's length.
             crops: 1, 3 or 10 crops of each clip.
             top: How many classes to name; all of them when there are fewer.
+            decode_on: A GPU whose video engine decodes and whose memory keeps the frames, such as
+                "cuda" (extra `nvdec`); by default the CPU decodes.
 
         Raises:
             OptionError: an option is outside its range.
             UnreadableVideoError: the video cannot be read; the message says why.
+            MissingExtraError: `decode_on` needs packages that are not installed.
         """
         views = _checked(clips, crops, top)
-        with open_source(path, threads=torch.get_num_threads()) as source:
+        if decode_on is None:
+            opened = open_source(path, threads=torch.get_num_threads())
+        else:
+            opened = open_on_device(path, decode_on)
+        with opened as source:
             scores = self._mean_scores(source.read, source.info.frames, views)
-        return self._named(str(path), scores, top)
+        return self.prediction_of(scores, path=str(path), top=top)
 
     def predict_frames(
         self,
@@ -117,8 +131,8 @@ class Recognizer:
             InputShapeError: the frames have another shape or type, or there are none.
         """
         views = _checked(clips, crops, top)
-        read = _reader(frames)
-        return self._named("frames in memory", self._mean_scores(read, len(frames), views), top)
+        scores = self._mean_scores(_reader(frames), len(frames), views)
+        return self.prediction_of(scores, path="frames in memory", top=top)
 
     def _mean_scores(self, read: ReadFrames, total: int, views: Views) -> NDArray[np.float32]:
         """Mean scores over all views; one clip at a time is in memory."""
@@ -132,7 +146,10 @@ class Recognizer:
             sums += scores_VK.double().sum(0).cpu().numpy()
         return (sums / views.count).astype(np.float32)
 
-    def _named(self, path: str, scores_K: NDArray[np.float32], top: int) -> Prediction:
+    def prediction_of(
+        self, scores_K: NDArray[np.float32], *, path: str, top: int = 5
+    ) -> Prediction:
+        """The `top` most probable classes of scores (K,) before softmax, with their names."""
         probs_K = np.exp(scores_K - scores_K.max())
         probs_K /= probs_K.sum()
         best = np.argsort(-probs_K, kind="stable")[:top]

@@ -13,6 +13,7 @@ import torch
 from kinema.errors import OptionError, did_you_mean
 from kinema.export.graph import clip_graph
 from kinema.export.openvino_file import compile_openvino, openvino_model
+from kinema.memory import keep_freed_memory
 from kinema.models.fold import fold_batch_norms
 from kinema.models.fuse import can_fuse, fuse_convolutions
 from kinema.models.network import Run, VideoNetwork
@@ -92,6 +93,22 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
         run = _compiled(folded, example.device)
 
     return _in_chunks(run, dtype, form.chunk)
+
+
+def streaming_copy(net: VideoNetwork, precision: Precision, example: torch.Tensor) -> VideoNetwork:
+    """A copy to be streamed faster: norms folded and, on a CPU that can, convolutions fused.
+
+    Args:
+        net: A causal network in eval mode.
+        precision: Of weights, activations, frames and state.
+        example: Frames (B, 3, H, W) of one step of B streams, on the device.
+    """
+    dtype = _DTYPES[precision]
+    copy = fold_batch_norms(net).to(dtype).lay_out_weights()
+    frames_BTCHW = example.to(dtype).unsqueeze(1)
+    if example.device.type == "cpu":
+        keep_freed_memory()
+    return fuse_convolutions(copy, frames_BTCHW) if can_fuse(frames_BTCHW) else copy
 
 
 def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:

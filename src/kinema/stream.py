@@ -7,25 +7,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinema.data.closing import Closing
 from kinema.data.frame_queue import DropName, FrameQueue
 from kinema.data.live import open_live
 from kinema.data.live_source import LiveFrame, LiveSource
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import OptionError, did_you_mean
-from kinema.memory import keep_freed_memory
-from kinema.models.fold import fold_batch_norms
-from kinema.models.fuse import can_fuse, fuse_convolutions
-from kinema.models.network import VideoNetwork
 from kinema.models.online import StreamingNetwork
 from kinema.models.smoothing import NOTHING, Hysteresis, Smoothing, WindowMean
 from kinema.predict import Recognizer
+from kinema.runtime import streaming_copy
 from kinema.temporal.streaming import State
 from kinema.types import ClassProb, Preprocessing, Views
 
@@ -139,20 +136,28 @@ class FrameRecognizer:
         recogniser: The network, causal, with its labels and preprocessing.
         settings: See `StreamSettings`.
         fast: Runs a copy with folded norms and, on a CPU, fused convolutions, in float32.
+        step: What `streaming_form` made before; several streams may share it, as the past of this
+            one is kept here.
 
     Raises:
         OptionError: the network looks ahead, or the settings do not fit its classes.
     """
 
     def __init__(
-        self, recogniser: Recognizer, settings: StreamSettings, *, fast: bool = False
+        self,
+        recogniser: Recognizer,
+        settings: StreamSettings,
+        *,
+        fast: bool = False,
+        step: StreamingNetwork | None = None,
     ) -> None:
         for label in settings.hysteresis.background:
             if not 0 <= label < recogniser.net.classes:
                 raise OptionError(f"There is no class {label} to take for background.")
         self._recogniser = recogniser
         self._settings = settings
-        self._step = streaming_form(recogniser, fast=fast)
+        self._step = step or streaming_form(recogniser, fast=fast)
+        self._network_state: State = ()
         self._transform = ViewTransform(recogniser.preprocessing, Views())
         self._smoothing_state: State = ()
         self._shown_state: State = ()
@@ -160,8 +165,7 @@ class FrameRecognizer:
 
     def restart(self) -> None:
         """Forgets the past of the stream."""
-        self._step.reset()
-        self._smoothing_state = self._shown_state = ()
+        self._network_state = self._smoothing_state = self._shown_state = ()
 
     @torch.inference_mode()
     def __call__(self, frame: LiveFrame, *, decoded_at_s: float) -> FrameResult:
@@ -196,13 +200,15 @@ class FrameRecognizer:
         # Rotated pictures are views with negative strides; frames of a pipe are read-only.
         frame_1CHW = torch.tensor(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
         crop_1CHW = self._transform(frame_1CHW)[0].to(self._recogniser.device)
-        return self._step(normalise(crop_1CHW, how.mean, how.std)).float().cpu()
+        frame = normalise(crop_1CHW, how.mean, how.std)
+        scores_1K, self._network_state = self._step.advance(frame, self._network_state)
+        return scores_1K.float().cpu()
 
     def _named(self, label: int, probs_K: list[float]) -> ClassProb:
         return ClassProb(label, self._recogniser.labels[label], probs_K[label])
 
 
-class LiveRecognition:
+class LiveRecognition(Closing):
     """Recognises a source; iterating gives a `FrameResult` for each frame that the network gets.
 
     Frames are decoded in a thread, which has ended when the iteration has.
@@ -265,17 +271,6 @@ class LiveRecognition:
         """Ends the iteration and waits for the decoding thread."""
         self._queue.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @property
     def summary(self) -> StreamSummary:
         """The stream so far."""
@@ -316,7 +311,11 @@ def streaming_form(recogniser: Recognizer, *, fast: bool = False) -> StreamingNe
             f"{net.name} cannot be streamed: {error} A recipe trains such a network with "
             "causal = true under [model]."
         ) from None
-    return _fast_copy(net, recogniser.preprocessing).streaming() if fast else step
+    if not fast:
+        return step
+    side = recogniser.preprocessing.crop_px
+    example = next(net.parameters()).new_zeros((1, 3, side, side))
+    return streaming_copy(net, "32", example).streaming()
 
 
 def training_spacing(preprocessing: Preprocessing) -> int:
@@ -336,15 +335,6 @@ def labels_named(names: tuple[str, ...], class_names: tuple[str, ...]) -> tuple[
         if name not in class_names:
             raise OptionError(f"Unknown class {name!r}. " + did_you_mean(name, class_names))
     return tuple(class_names.index(name) for name in names)
-
-
-def _fast_copy(net: VideoNetwork, preprocessing: Preprocessing) -> VideoNetwork:
-    fast = fold_batch_norms(net).lay_out_weights()
-    side = preprocessing.crop_px
-    example = next(net.parameters()).new_zeros((1, net.frames, 3, side, side))
-    if example.device.type == "cpu":
-        keep_freed_memory()
-    return fuse_convolutions(fast, example) if can_fuse(example) else fast
 
 
 def _queue(source: LiveSource, settings: StreamSettings, how: Preprocessing) -> FrameQueue:

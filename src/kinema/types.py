@@ -5,7 +5,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K classes.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from kinema.errors import CheckpointError, OptionError, did_you_mean
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-SamplingName = Literal["segments", "dense"]
+SamplingName = Literal["segments", "dense", "shuffled_segments"]
+SAMPLINGS: tuple[SamplingName, ...] = get_args(SamplingName)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Preprocessing:
 
     Attributes:
         frames: T, frames of one clip.
-        sampling: "segments" (one frame from each of T equal parts, TSN) or "dense" (T frames
-            evenly from a window of `window_frames` consecutive frames).
+        sampling: "segments" (one frame from each of T equal parts, TSN), "dense" (T frames
+            evenly from a window of `window_frames` consecutive frames), or "shuffled_segments"
+            (segments in random order: a control that tells whether order matters).
         window_frames: Length of the dense window; unused by segments.
         short_side_px: Frames are resized so that the short side has this length.
         crop_px: Side of the square crop.
@@ -86,10 +88,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise OptionError(f"frames must be at least 1, got {self.frames}.")
-        if self.sampling not in ("segments", "dense"):
+        if self.sampling not in SAMPLINGS:
             raise OptionError(
-                f"sampling must be 'segments' or 'dense', got {self.sampling!r}. "
-                + did_you_mean(str(self.sampling), ("segments", "dense"))
+                f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}. "
+                + did_you_mean(str(self.sampling), SAMPLINGS)
             )
         if self.window_frames < self.frames:
             raise OptionError(
@@ -131,18 +133,24 @@ class Views:
 
     `crops` is 1 (center), 3 (along the long side) or 10 (four corners and center, each with its
     mirror image). With `full_resolution` a crop takes the whole short side instead of the
-    `crop_px` of the preprocessing; with `crops=1` it is then the whole frame.
+    `crop_px` of the preprocessing; with `crops=1` it is then the whole frame. With `resize_px`
+    the square crops are resized to this side at the end.
     """
 
     clips: int = 1
     crops: int = 1
     full_resolution: bool = False
+    resize_px: int | None = None
 
     def __post_init__(self) -> None:
         if self.clips < 1:
             raise OptionError(f"clips must be at least 1, got {self.clips}.")
         if self.crops not in (1, 3, 10):
             raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
+        if self.resize_px is not None and self.resize_px < 1:
+            raise OptionError(f"resize_px must be at least 1, got {self.resize_px}.")
+        if self.resize_px is not None and self.full_resolution and self.crops == 1:
+            raise OptionError("resize_px is for square crops, not for the whole frame.")
 
     @property
     def count(self) -> int:
@@ -235,10 +243,16 @@ class WeightsReport:
     derived: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        counts = f"{len(self.copied)} tensors copied, {len(self.derived)} derived"
         return (
-            f"{self.source}: {len(self.copied)} tensors copied, {len(self.derived)} derived, "
-            f"{len(self.new)} new, {len(self.unused)} unused"
+            f"{self.source}: {counts}, {len(self.new)} new{_some(self.new)}, "
+            f"{len(self.unused)} unused{_some(self.unused)}"
         )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """The first names in brackets, or nothing."""
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
 @dataclass(frozen=True)

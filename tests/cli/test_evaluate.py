@@ -20,7 +20,13 @@ def test_all_files_and_numbers(kinema, words, tmp_path):
         *("--scores", tmp_path / "scores.npz", "--out", tmp_path / "tables"),
     ).document
     assert document["videos"] == 6
-    assert document["views"] == {"clips": 2, "crops": 3, "full_resolution": False}
+    assert document["views"] == {
+        "clips": 2,
+        "crops": 3,
+        "full_resolution": False,
+        "resize_px": None,
+    }
+    assert document["protocol"] is None
     assert document["skipped"] == []
     assert document["top5"] == 1.0
     assert document["top1"] == document["mean_class"]  # two videos in each class
@@ -83,3 +89,131 @@ def test_missing_files(kinema, checkpoint, colour_set, tmp_path):
     answer = kinema("evaluate", checkpoint, "--data", colour_set / "val.csv", "--format", "csw")
     assert "Unknown annotation format 'csw'. Did you mean 'csv'?" in answer.err
     assert answer.code == 1
+
+
+def test_a_protocol_decides_views_and_sizes(kinema, words):
+    answer = kinema(*words, "--protocol", "1x1-center-256to224", "--json")
+    document = answer.document
+    assert document["protocol"] == "1x1-center-256to224"
+    assert document["views"] == {
+        "clips": 1,
+        "crops": 1,
+        "full_resolution": False,
+        "resize_px": 224,
+    }
+    how = document["preprocessing"]
+    assert (how["frames"], how["short_side_px"], how["crop_px"]) == (4, 256, 256)
+    assert "Protocol 1x1-center-256to224: short side 256, crops of 256 (training: 40, 32)" in (
+        answer.err
+    )
+
+
+def test_options_that_agree_with_the_protocol_are_no_conflict(kinema, words):
+    document = kinema(*words, "--protocol", "1x1-center", "--clips", 1, "--json").document
+    assert document["views"]["clips"] == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        (("--clips", 4), "Invalid value for --clips: 10x3 has 10 clips, not 4"),
+        (("--crops", 1), "Invalid value for --crops: 10x3 has 3 crops, not 1"),
+        (("--full-resolution",), "Invalid value for --full-resolution: 10x3 has crops of 224"),
+    ],
+)
+def test_a_conflict_with_the_protocol_is_wrong_use(kinema, words, more, part):
+    answer = kinema(*words, "--protocol", "10x3", *more)
+    assert (answer.code, answer.out) == (2, "")
+    assert part in " ".join(answer.err.replace("│", " ").split())
+
+
+def test_an_unknown_protocol_is_named(kinema, words):
+    answer = kinema(*words, "--protocol", "10x4")
+    assert answer.code == 1
+    assert "Unknown protocol '10x4'. Did you mean '10x3'?" in answer.err
+
+
+def test_protocols_are_listed_with_their_papers(kinema):
+    rows = kinema("protocols", "--json").document
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["4x3-256"]["views"]["clips"] == 4
+    assert by_name["4x3-256"]["papers"][0]["paper"] == "TAM"
+    assert sum(len(row["papers"]) for row in rows) == 18
+    table = kinema("protocols").out
+    for name in by_name:
+        assert name in table
+    assert "TEINet" in table
+
+
+@pytest.fixture
+def unlabelled(words, colour_set, tmp_path):
+    """A list without labels."""
+    (tmp_path / "test.csv").write_text("path\nred/0.mp4\ngreen/1.mp4\n", encoding="utf-8")
+    more = ("--data", tmp_path / "test.csv", "--root", colour_set, "--workers", 0)
+    return (*words[:2], *more)
+
+
+def test_videos_without_labels_are_scored(kinema, unlabelled, tmp_path):
+    files = ("--scores", tmp_path / "s.npz", "--submission", tmp_path / "s.csv")
+    answer = kinema(*unlabelled, *files, "--submission-form", "name")
+    assert answer.code == 0
+    assert answer.out == "2 videos scored; without labels there is no accuracy\n"
+    assert f"Submission: {tmp_path / 's.csv'}" in answer.err
+    report = load_scores(tmp_path / "s.npz")
+    assert (report.top1, report.labels.tolist()) == (None, [-1, -1])
+    best = [report.class_names[k] for k in report.scores.argmax(1)]
+    assert (tmp_path / "s.csv").read_text() == f"0;{best[0]}\n1;{best[1]}\n"
+    document = kinema(*unlabelled, "--scores", tmp_path / "t.npz", "--json").document
+    assert (document["top1"], document["top5"], document["videos"]) == (None, None, 2)
+
+
+def test_without_labels_something_must_be_written(kinema, unlabelled, tmp_path):
+    answer = kinema(*unlabelled)
+    assert (answer.code, answer.out) == (1, "")
+    assert "test.csv has no labels, so there is no accuracy. Write what" in answer.err
+    answer = kinema(*unlabelled, "--scores", tmp_path / "s.npz", "--out", tmp_path / "tables")
+    assert answer.code == 1
+    assert "and no table of it (--out)" in answer.err
+    assert not (tmp_path / "s.npz").exists()
+
+
+def test_what_cannot_be_submitted_is_told_before_the_videos_are_read(kinema, words, tmp_path):
+    file = ("--submission", tmp_path / "s.csv", "--submission-form")
+    answer = kinema(*words, *file, "name", "--scores", tmp_path / "s.npz")
+    assert (answer.code, list(tmp_path.iterdir())) == (1, [])
+    assert "two have the id 0" in answer.err
+    (tmp_path / "two.csv").write_text("path\nred/0.mp4\nred/1.mp4\n", encoding="utf-8")
+    answer = kinema(*words[:2], "--data", tmp_path / "two.csv", *file, "top5")
+    assert "'red' is no class of Something-Something V2" in answer.err
+
+
+def test_existing_files_stop_the_command_before_any_work(kinema, words, tmp_path):
+    for option, name in (("--scores", "s.npz"), ("--submission", "s.csv")):
+        (tmp_path / name).write_text("kept")
+        answer = kinema(*words, option, tmp_path / name)
+        assert answer.code == 2
+        assert f"{name} already exists" in " ".join(answer.err.replace("│", " ").split())
+        assert (tmp_path / name).read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["per_class.csv", "confusion.csv", "confusion.png"])
+def test_existing_tables_are_kept(kinema, words, tmp_path, name):
+    (tmp_path / name).write_text("kept")
+    answer = kinema(*words, "--out", tmp_path)
+    assert answer.code == 2
+    assert "already exists" in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        (("--submission", "s.csv"), "say with --submission-form which form"),
+        (("--submission-form", "name"), "goes with --submission"),
+        (("--submission", "s.csv", "--submission-form", "json"), "expected name or top5"),
+    ],
+)
+def test_the_form_of_a_submission(kinema, words, more, part):
+    answer = kinema(*words, *more)
+    assert answer.code == 2
+    assert part in " ".join(answer.err.replace("│", " ").split())

@@ -17,11 +17,19 @@ COMMANDS = (
     ("train",),
     ("sweep",),
     ("evaluate",),
+    ("protocols",),
+    ("ensemble",),
+    ("average",),
     ("predict",),
     ("timeline",),
     ("stream",),
     ("export",),
     ("bench", "model"),
+    ("bench", "operators"),
+    ("bench", "decode"),
+    ("bench", "video"),
+    ("bench", "train"),
+    ("bench", "stream"),
 )
 
 

@@ -1,7 +1,7 @@
 """The how-tos "run faster" and "export a network", and the page of benchmarks."""
 
-import importlib.util
 import re
+import runpy
 import shlex
 import shutil
 from pathlib import Path
@@ -70,11 +70,7 @@ def test_the_python_block_runs(capsys):
 
 
 def test_the_page_of_benchmarks_is_of_the_measurements():
-    spec = importlib.util.spec_from_file_location(
-        "benchmark_tables", REPOSITORY / "scripts/benchmark_tables.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.page() == module.TARGET.read_text(encoding="utf-8"), (
+    script = runpy.run_path(str(REPOSITORY / "scripts/benchmark_tables.py"))
+    assert script["page"]() == script["TARGET"].read_text(encoding="utf-8"), (
         "run python scripts/benchmark_tables.py"
     )

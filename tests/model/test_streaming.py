@@ -85,11 +85,10 @@ def test_frame_by_frame_equals_the_whole_video(name):
         assert (fresh - wanted[:, -1]).abs().max() > 1e-3 * wanted.abs().max()
 
 
-@pytest.mark.parametrize(
-    "name", ["tsm_mobilenetv2_100", pytest.param("tam_resnet18", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
-def test_a_long_video(name):
+def test_sixty_four_frames(name):
     net, x = trained_like(name, frames=8), video(1, 64, 39, 50)
     assert_same(each_frame(net.streaming(), x), net.frame_scores(x))
 

@@ -13,33 +13,12 @@ import torch
 from timm.models.res2net import Bottle2neck
 from torch import nn
 
+from kinema import temporal
 from kinema.errors import OptionError
 from kinema.models.res2net import ScaleConv
-from kinema.temporal import (
-    CTI,
-    GSM,
-    GST,
-    GTE,
-    ME,
-    MEM,
-    MTA,
-    SE,
-    SME,
-    STM,
-    TAM,
-    TIM,
-    TIN,
-    TSI,
-    TSM,
-    Inflated,
-    NonLocal,
-    TemporalConv,
-    TemporalModule,
-    TemporalPool,
-    list_temporal,
-    temporal_named,
-)
+from kinema.temporal import TemporalModule, list_temporal, temporal_named
 
+from ..random_weights import randomised
 from . import oracles
 
 CHANNELS = 32
@@ -64,7 +43,7 @@ class Case:
 
     @property
     def has_causal_form(self) -> bool:
-        return self.module not in (NonLocal, TIN)
+        return self.module not in (temporal.NonLocal, temporal.TIN)
 
     def build(self, frames: int, causal: bool) -> TemporalModule:
         options = self.both | self.module_only | ({"causal": True} if causal else {})
@@ -100,39 +79,41 @@ def res2net_groups(*, first: bool, stride: int = 1) -> ScaleConv:
 def inflated(*, stride: int = 1, **how: Any) -> Case:
     conv = partial(nn.Conv2d, CHANNELS, 48, stride=stride, **how)
     both = {name: how[name] for name in ("padding", "groups") if name in how}
-    return Case(Inflated, oracles.inflated, oracle_only={"stride": stride, **both}, conv=conv)
+    return Case(
+        temporal.Inflated, oracles.inflated, oracle_only={"stride": stride, **both}, conv=conv
+    )
 
 
 def mta(**how: Any) -> Case:
     conv = partial(res2net_groups, **how)
-    return Case(MTA, oracles.mta, oracle_only=how, conv=conv, channels=24)
+    return Case(temporal.MTA, oracles.mta, oracle_only=how, conv=conv, channels=24)
 
 
 def me(**both: Any) -> Case:
-    return Case(ME, oracles.me, both=both, tolerance=MEANS_IN_FLOAT32)
+    return Case(temporal.ME, oracles.me, both=both, tolerance=MEANS_IN_FLOAT32)
 
 
 def sme(**both: Any) -> Case:
-    return Case(SME, oracles.sme, both=both, tolerance=MEANS_IN_FLOAT32)
+    return Case(temporal.SME, oracles.sme, both=both, tolerance=MEANS_IN_FLOAT32)
 
 
 def tam(**both: Any) -> Case:
-    return Case(TAM, oracles.tam, both=both)
+    return Case(temporal.TAM, oracles.tam, both=both)
 
 
 CASES = {
-    "tsm": Case(TSM, oracles.tsm),
-    "tsm/divisor 3": Case(TSM, oracles.tsm, both={"divisor": 3}),
-    "tim": Case(TIM, oracles.tim),
-    "tim/kernel 5": Case(TIM, oracles.tim, module_only={"kernel": 5}),
-    "tconv": Case(TemporalConv, oracles.tconv),
-    "tconv/kernel 5": Case(TemporalConv, oracles.tconv, module_only={"kernel": 5}),
-    "tpool": Case(TemporalPool, oracles.tpool),
-    "tpool/kernel 5": Case(TemporalPool, oracles.tpool, both={"kernel": 5}),
-    "se": Case(SE, oracles.se),
-    "se/no bias": Case(SE, oracles.se, module_only={"bias": False, "reduction": 4}),
-    "mem": Case(MEM, oracles.mem),
-    "mem/reduction 5": Case(MEM, oracles.mem, module_only={"reduction": 5}),
+    "tsm": Case(temporal.TSM, oracles.tsm),
+    "tsm/divisor 3": Case(temporal.TSM, oracles.tsm, both={"divisor": 3}),
+    "tim": Case(temporal.TIM, oracles.tim),
+    "tim/kernel 5": Case(temporal.TIM, oracles.tim, module_only={"kernel": 5}),
+    "tconv": Case(temporal.TemporalConv, oracles.tconv),
+    "tconv/kernel 5": Case(temporal.TemporalConv, oracles.tconv, module_only={"kernel": 5}),
+    "tpool": Case(temporal.TemporalPool, oracles.tpool),
+    "tpool/kernel 5": Case(temporal.TemporalPool, oracles.tpool, both={"kernel": 5}),
+    "se": Case(temporal.SE, oracles.se),
+    "se/no bias": Case(temporal.SE, oracles.se, module_only={"bias": False, "reduction": 4}),
+    "mem": Case(temporal.MEM, oracles.mem),
+    "mem/reduction 5": Case(temporal.MEM, oracles.mem, module_only={"reduction": 5}),
     "me": me(),
     "me/both": me(transform="both"),
     "me/none": me(transform="none"),
@@ -140,35 +121,37 @@ CASES = {
     "mta": mta(first=False),
     "mta/first": mta(first=True),
     "mta/first, stride 2": mta(first=True, stride=2),
-    "gst": replaced(GST, oracles.gst),
-    "gst/stride 2": replaced(GST, oracles.gst, stride=2),
-    "gst/large": replaced(GST, oracles.gst, both={"beta": 1}),
-    "gst/alpha 7": replaced(GST, oracles.gst, module_only={"alpha": 7}),
-    "gte": replaced(GTE, oracles.gte),
-    "gte/stride 2": replaced(GTE, oracles.gte, stride=2),
-    "gte/eighth": replaced(GTE, oracles.gte, module_only={"ratio": 1 / 8}),
-    "gte/half": replaced(GTE, oracles.gte, module_only={"ratio": 1 / 2}),
-    "gte/three quarters": replaced(GTE, oracles.gte, outputs=32, module_only={"ratio": 0.75}),
-    "gte/depthwise": replaced(GTE, oracles.gte, both={"lts": "depthwise"}),
-    "gte/no conv2d": replaced(GTE, oracles.gte, stride=2, both={"conv2d": False}),
+    "gst": replaced(temporal.GST, oracles.gst),
+    "gst/stride 2": replaced(temporal.GST, oracles.gst, stride=2),
+    "gst/large": replaced(temporal.GST, oracles.gst, both={"beta": 1}),
+    "gst/alpha 7": replaced(temporal.GST, oracles.gst, module_only={"alpha": 7}),
+    "gte": replaced(temporal.GTE, oracles.gte),
+    "gte/stride 2": replaced(temporal.GTE, oracles.gte, stride=2),
+    "gte/eighth": replaced(temporal.GTE, oracles.gte, module_only={"ratio": 1 / 8}),
+    "gte/half": replaced(temporal.GTE, oracles.gte, module_only={"ratio": 1 / 2}),
+    "gte/three quarters": replaced(
+        temporal.GTE, oracles.gte, outputs=32, module_only={"ratio": 0.75}
+    ),
+    "gte/depthwise": replaced(temporal.GTE, oracles.gte, both={"lts": "depthwise"}),
+    "gte/no conv2d": replaced(temporal.GTE, oracles.gte, stride=2, both={"conv2d": False}),
     "c3d": inflated(kernel_size=3, padding=1, bias=False),
     "c3d/stride 2": inflated(stride=2, kernel_size=3, padding=1, bias=False),
     "c3d/groups": inflated(stride=2, kernel_size=3, padding=1, bias=True, groups=4),
     "i3d": inflated(kernel_size=1, bias=False),
     "i3d/stride 2": inflated(stride=2, kernel_size=1, bias=True),
-    "stm": replaced(STM, oracles.stm),
-    "stm/stride 2": replaced(STM, oracles.stm, stride=2, module_only={"reduction": 8}),
+    "stm": replaced(temporal.STM, oracles.stm),
+    "stm/stride 2": replaced(temporal.STM, oracles.stm, stride=2, module_only={"reduction": 8}),
     "sme": sme(),
     "sme/no pyramid": sme(pyramid=0),
     "sme/no alignment": sme(alignment=False),
     "sme/no channel attention": sme(channel_attention=False),
     "sme/neither": sme(alignment=False, channel_attention=False),
-    "cti": Case(CTI, oracles.cti),
-    "cti/two groups": Case(CTI, oracles.cti, both={"groups": 2}),
-    "tsi": Case(TSI, oracles.tsi, tolerance=MEANS_IN_FLOAT32),
-    "tsi/sum": Case(TSI, oracles.tsi, both={"fusion": "sum"}, tolerance=MEANS_IN_FLOAT32),
+    "cti": Case(temporal.CTI, oracles.cti),
+    "cti/two groups": Case(temporal.CTI, oracles.cti, both={"groups": 2}),
+    "tsi": Case(temporal.TSI, oracles.tsi, tolerance=MEANS_IN_FLOAT32),
+    "tsi/sum": Case(temporal.TSI, oracles.tsi, both={"fusion": "sum"}, tolerance=MEANS_IN_FLOAT32),
     "tsi/concat": Case(
-        TSI,
+        temporal.TSI,
         oracles.tsi,
         both={"fusion": "concat"},
         conv=partial(nn.Conv2d, CHANNELS, 48, 3, padding=1, bias=False),
@@ -181,11 +164,11 @@ CASES = {
     "tam/global": tam(branches="global"),
     "tam/local": tam(branches="local"),
     "tam/global_se": tam(branches="global_se"),
-    "tam/alpha 4, beta 8": Case(TAM, oracles.tam, module_only={"alpha": 4, "beta": 8}),
-    "nl": Case(NonLocal, oracles.nonlocal_block),
-    "nl/no bias": Case(NonLocal, oracles.nonlocal_block, module_only={"out_bias": False}),
-    "tin": Case(TIN, oracles.tin),
-    "gsm": Case(GSM, oracles.gsm),
+    "tam/alpha 4, beta 8": Case(temporal.TAM, oracles.tam, module_only={"alpha": 4, "beta": 8}),
+    "nl": Case(temporal.NonLocal, oracles.nonlocal_block),
+    "nl/no bias": Case(temporal.NonLocal, oracles.nonlocal_block, module_only={"out_bias": False}),
+    "tin": Case(temporal.TIN, oracles.tin),
+    "gsm": Case(temporal.GSM, oracles.gsm),
 }
 FORMS = [
     pytest.param(case, causal, id=f"{name}{'-causal' * causal}")
@@ -194,19 +177,6 @@ FORMS = [
     if case.has_causal_form or not causal
 ]
 form = pytest.mark.parametrize(("case", "causal"), FORMS)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """Fills every weight and statistic; default norms would hide mistakes."""
-    with torch.no_grad():
-        for name, tensor in module.state_dict().items():
-            if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim == 1):
-                tensor.uniform_(0.5, 1.5)
-            elif tensor.ndim == 1:
-                tensor.normal_(std=0.5)
-            elif tensor.ndim > 1:
-                tensor.normal_(std=tensor[0].numel() ** -0.5)
-    return module.double().eval()
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -227,7 +197,7 @@ def run(module: nn.Module, x: torch.Tensor, memory: torch.memory_format) -> torc
 @form
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_module_equals_its_oracle(case, causal, frames):
-    module = randomised(case.build(frames, causal))
+    module = randomised(case.build(frames, causal)).double()
     x = clips(frames, case.channels)
     memory = torch.channels_last if frames == 2 else torch.contiguous_format
     with torch.no_grad():
@@ -237,7 +207,7 @@ def test_module_equals_its_oracle(case, causal, frames):
 
 @form
 def test_gradients_equal_the_oracles(case, causal):
-    module = randomised(case.build(5, causal))
+    module = randomised(case.build(5, causal)).double()
     x = clips(5, case.channels).requires_grad_()
     wanted = case.expected(x, tensors_of(module), causal)
     got = run(module, x, torch.channels_last)
@@ -258,7 +228,7 @@ def has_norm(module: nn.Module) -> bool:
     ("case", "causal"), [p for p in FORMS if has_norm(p.values[0].build(5, p.values[1]))]
 )
 def test_norms_use_the_batch_in_training(case, causal):
-    module = randomised(case.build(5, causal)).train()
+    module = randomised(case.build(5, causal)).double().train()
     x = clips(5, case.channels)
     without_statistics = {n: w for n, w in tensors_of(module).items() if "running" not in n}
     with torch.no_grad():
@@ -274,7 +244,9 @@ def test_norms_use_the_batch_in_training(case, causal):
 )
 @pytest.mark.parametrize(("frames", "kernel"), [(1, 3), (2, 3), (5, 3), (5, 5)])
 def test_initial_tim_moves_channels(init, divisor, causal, frames, kernel):
-    module = TIM(20, frames=frames, init=init, divisor=divisor, kernel=kernel, causal=causal)
+    module = temporal.TIM(
+        20, frames=frames, init=init, divisor=divisor, kernel=kernel, causal=causal
+    )
     x = torch.randn(2, frames, 20, 3, 2)
     wanted = oracles.moved(x, oracles.offsets(init, 20, divisor=divisor, causal=causal))
     assert torch.equal(run(module, x, torch.contiguous_format), wanted)
@@ -304,7 +276,7 @@ def test_temporal_parts_start_as_shifts(case, part, init, causal):
 def test_gtes_shift_starts_by_moving_one_channel_to_each_output(ratio, causal):
     count = int(ratio * 32)
     conv = nn.Conv2d(32, 32, 3, padding=1, bias=False)
-    weight = GTE(conv, frames=4, ratio=ratio, causal=causal).lts
+    weight = temporal.GTE(conv, frames=4, ratio=ratio, causal=causal).lts
     sources = [16 - count + o if count <= 16 else o % 16 for o in range(count)]
     reads = [-1] * count if causal else oracles.offsets("half_shift", count)
     x = torch.randn(2, 4, 16, 3, 2)
@@ -316,16 +288,18 @@ def test_replaced_convolutions_start_from_their_weight():
     weight = torch.randn(48, 32, 3, 3)
     conv = nn.Conv2d(32, 48, 3, padding=1, bias=False)
     conv.weight = nn.Parameter(weight)
-    gst, large = (GST(conv, frames=2, alpha=4, beta=beta) for beta in (2, 1))
+    gst, large = (temporal.GST(conv, frames=2, alpha=4, beta=beta) for beta in (2, 1))
     assert torch.equal(gst.spatial.weight, weight[:36, :16])
     assert torch.equal(large.spatial.weight, weight[:36])
-    gte, deep = GTE(conv, frames=2), GTE(conv, frames=2, lts="depthwise")
+    gte, deep = temporal.GTE(conv, frames=2), temporal.GTE(conv, frames=2, lts="depthwise")
     assert torch.equal(gte.spatial.weight, weight[:36, :16])
     assert torch.equal(gte.conv2d.weight, weight[36:, 20:])
     assert torch.equal(deep.conv2d.weight, weight[36:, 16:])
-    torch.testing.assert_close(Inflated(conv, frames=2).weight.sum(2), weight, rtol=1e-6, atol=1e-6)
-    assert torch.equal(STM(conv, frames=2).conv.weight, weight)
-    wide = TSI.from_conv(conv, frames=2, fusion="concat").widened.weight
+    torch.testing.assert_close(
+        temporal.Inflated(conv, frames=2).weight.sum(2), weight, rtol=1e-6, atol=1e-6
+    )
+    assert torch.equal(temporal.STM(conv, frames=2).conv.weight, weight)
+    wide = temporal.TSI.from_conv(conv, frames=2, fusion="concat").widened.weight
     assert torch.equal(wide[:, :32], weight / 2)
     assert torch.equal(wide[:, 32:], weight / 2)
 
@@ -333,7 +307,8 @@ def test_replaced_convolutions_start_from_their_weight():
 @pytest.mark.parametrize(("built_for", "frames"), [(4, 7), (6, 3), (1, 4)])
 @pytest.mark.parametrize("branches", ["both", "global", "global_se"])
 def test_causal_tam_keeps_its_window_when_the_clip_changes(built_for, frames, branches):
-    module = randomised(TAM(CHANNELS, frames=built_for, branches=branches, causal=True))
+    module = temporal.TAM(CHANNELS, frames=built_for, branches=branches, causal=True)
+    module = randomised(module).double()
     module.set_frames(frames)
     x = clips(frames, CHANNELS)
     options = {"window": built_for, "branches": branches, "causal": True}

@@ -18,7 +18,7 @@ def motion(tmp_path_factory) -> Path:
 
 
 def test_there_are_recipes():
-    assert {"quickstart", "own_videos", "handwash12"} <= {path.stem for path in RECIPES}
+    assert {"quickstart", "own_videos", "small_sets", "motion"} <= {path.stem for path in RECIPES}
 
 
 @pytest.mark.slow

@@ -184,7 +184,7 @@ def test_progress_is_told(net, dataset):
 
 
 def test_score_file_holds_everything_and_no_pickle(net, dataset, tmp_path):
-    views = Views(clips=2, crops=3)
+    views = Views(clips=2, crops=3, resize_px=24)
     unlabelled = Sample("blue/0.mp4", None)
     report = evaluate(
         net, with_samples(dataset, *dataset.annotations.samples, unlabelled), views=views
@@ -204,6 +204,18 @@ def test_score_file_holds_everything_and_no_pickle(net, dataset, tmp_path):
     )
     with np.load(path, allow_pickle=False) as arrays:
         assert set(arrays) == {"scores", "labels", "paths", "class_names", "views"}
+        older = {**arrays, "views": arrays["views"][:3]}
+    np.savez(tmp_path / "older.npz", **older)
+    assert load_scores(tmp_path / "older.npz").views == Views(clips=2, crops=3)
+
+
+def test_score_files_are_not_overwritten(net, dataset, tmp_path):
+    report = evaluate(net, dataset)
+    path = save_scores(report, tmp_path / "scores.npz")
+    before = path.read_bytes()
+    with pytest.raises(OptionError, match="scores.npz already exists. Choose a new name"):
+        save_scores(report, path)
+    assert path.read_bytes() == before
 
 
 def test_wrong_score_files_are_refused(net, dataset, tmp_path):

@@ -21,14 +21,15 @@ from kinema.timeline import (
     Segment,
     SegmentRule,
     TimelineSettings,
-    _ahead,
-    _runs,
-    _windows,
     find_segments,
     smoothed,
     timeline,
 )
+from kinema.timeline.reading import ahead
+from kinema.timeline.scoring import count_windows, runs
 from kinema.types import Preprocessing, Views
+
+from ..random_weights import with_random_norms
 
 NAMES = ("red", "green", "blue")
 RATE_HZ = 12
@@ -69,10 +70,7 @@ def frames(video) -> np.ndarray:
 def recogniser_of(name: str, how: Preprocessing, **options) -> Recognizer:
     torch.manual_seed(3)
     net = kinema.create_model(name, classes=len(NAMES), frames=how.frames, **options)
-    for parameter_name, weight in net.named_parameters():
-        if "bn" in parameter_name or "classifier" in parameter_name:
-            torch.nn.init.normal_(weight)
-    return Recognizer(net, NAMES, how, device="cpu")
+    return Recognizer(with_random_norms(net), NAMES, how, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -319,13 +317,13 @@ def test_wrong_options_are_refused(dense, video):
 @pytest.mark.parametrize("hop", [1, 2, 5])
 def test_runs_cover_everything(length, hop):
     for count in range(1, 20):
-        runs = list(_runs(range(count), length, hop))
-        assert len(runs) == _windows(count, length, hop)
-        assert all(len(run) == length for run in runs)
-        starts = [min(n * hop, max(0, count - length)) for n in range(len(runs))]
+        made = list(runs(range(count), length, hop))
+        assert len(made) == count_windows(count, length, hop)
+        assert all(len(run) == length for run in made)
+        starts = [min(n * hop, max(0, count - length)) for n in range(len(made))]
         expected = [[(s + i) % count for i in range(length)] for s in starts]
-        assert runs == expected
-        assert runs[-1][min(length, count) - 1] == count - 1
+        assert made == expected
+        assert made[-1][min(length, count) - 1] == count - 1
 
 
 def test_items_made_ahead_keep_their_order_and_their_errors():
@@ -337,13 +335,13 @@ def test_items_made_ahead_keep_their_order_and_their_errors():
             yield number
         raise OptionError("broken")
 
-    ahead = _ahead(items(), 3)
-    assert next(ahead) == 0
+    items_ahead = ahead(items(), 3)
+    assert next(items_ahead) == 0
     assert len(made) <= 4
-    assert list(islice(ahead, 5)) == [1, 2, 3, 4, 5]
+    assert list(islice(items_ahead, 5)) == [1, 2, 3, 4, 5]
     with pytest.raises(OptionError, match="broken"):
-        next(ahead)
-    stopped = _ahead(iter(range(1000)), 2)
+        next(items_ahead)
+    stopped = ahead(iter(range(1000)), 2)
     next(stopped)
     stopped.close()
 

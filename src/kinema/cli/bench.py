@@ -10,15 +10,18 @@ from kinema.cli.console import JsonOption, notes, print_json, results
 if TYPE_CHECKING:
     from kinema.bench.result import Measurement
 
-app = typer.Typer(no_args_is_help=True, help="Measure forms of the same work against each other.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Time fast ways of doing something against plain ones, on this machine.",
+)
 
 OutOption = Annotated[
     Path | None, typer.Option(help="Keep the measurement, with machine facts, in this .json file.")
 ]
 BatchOption = Annotated[int, typer.Option(help="Clips of one forward pass.", min=1)]
 FramesOption = Annotated[int, typer.Option(help="Frames of a clip.", min=1)]
-
-
+SizeOption = Annotated[int, typer.Option(help="Side of the frames in pixels.", min=32)]
+NetworkOption = Annotated[str, typer.Option(help="Network, such as tsm_resnet50.")]
 RoundsOption = Annotated[
     int, typer.Option(help="Times that every form is timed; the median counts.", min=1)
 ]
@@ -31,16 +34,16 @@ def model(
     ] = None,
     form: Annotated[
         list[str] | None,
-        typer.Option(help="authors, eager-32, fused-bf16, openvino-int8, ... (repeatable)."),
+        typer.Option(help="Form to time: authors, eager-32, fused-bf16 ... (repeatable)."),
     ] = None,
     batch: BatchOption = 4,
     frames: FramesOption = 8,
-    size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=32)] = 224,
+    size: SizeOption = 224,
     rounds: RoundsOption = 9,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Networks against the plain backbone, fast forms against the authors' form.
+    """Time networks: against the plain backbone, and fast forms against the authors' code.
 
     Example: kinema bench model tsn_resnet50 tsm_resnet50 --form eager-32 --form fused-bf16
     """
@@ -66,7 +69,10 @@ def operators(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Operators along time against a copy of the same bytes."""
+    """Time the operators along time, against a copy of the same bytes.
+
+    Example: kinema bench operators --batch 8
+    """
     from kinema.bench.operators import measure_operators
 
     measurement = measure_operators(
@@ -78,13 +84,17 @@ def operators(
 @app.command()
 def decode(
     clip: Annotated[
-        Path | None, typer.Argument(help="Video to encode anew in every kind; rendered if none.")
+        Path | None,
+        typer.Argument(help="Video to encode in every kind of file; by default a rendered one."),
     ] = None,
     rounds: RoundsOption = 9,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decoding eight frames against PyAV in order and, if it is installed, decord."""
+    """Time decoding eight frames, against PyAV in order and, if it is installed, decord.
+
+    Example: kinema bench decode clip.mp4
+    """
     from kinema.bench.decode import measure_decode
 
     _finish(measure_decode(clip=clip, rounds=rounds), out, as_json=as_json)
@@ -93,12 +103,15 @@ def decode(
 @app.command()
 def video(
     file: Annotated[Path, typer.Argument(help="Any video.")],
-    network: Annotated[str, typer.Option(help="Name of a network.")] = "tsm_resnet50",
+    network: NetworkOption = "tsm_resnet50",
     rounds: RoundsOption = 15,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """From the file to the named classes, against the model alone."""
+    """Time the way from the file to the named classes, against the network alone.
+
+    Example: kinema bench video clip.mp4 --network tsm_resnet18
+    """
     from kinema.bench.video import measure_video
 
     measurement = measure_video(file, model=network, rounds=rounds, progress=notes().print)
@@ -107,18 +120,22 @@ def video(
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Option(help="Name of a network.")] = "tsm_resnet18",
+    network: NetworkOption = "tsm_resnet18",
     form: Annotated[
-        list[str] | None, typer.Option(help="plain, + bf16, ... (repeatable); all by default.")
+        list[str] | None,
+        typer.Option(help="Form to time, as '+ bf16' (repeatable); all by default."),
     ] = None,
     batch: BatchOption = 8,
     frames: FramesOption = 8,
-    size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=32)] = 112,
+    size: SizeOption = 112,
     rounds: RoundsOption = 9,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A training step in fast forms against the plain one."""
+    """Time a training step in fast forms, against the plain one.
+
+    Example: kinema bench train --network tsm_resnet18 --form '+ bf16'
+    """
     from kinema.bench.training import FORMS, measure_training
 
     measurement = measure_training(
@@ -127,6 +144,41 @@ def train(
         batch=batch,
         frames=frames,
         size_px=size,
+        rounds=rounds,
+        progress=notes().print,
+    )
+    _finish(measurement, out, as_json=as_json)
+
+
+@app.command()
+def stream(
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Backbone (repeatable); two of the papers' by default.")
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Temporal module (repeatable), as tsm.")
+    ] = None,
+    cameras: Annotated[
+        list[int] | None, typer.Option(help="Cameras of one step (repeatable); 1 and 8 by default.")
+    ] = None,
+    frames: FramesOption = 8,
+    size: SizeOption = 224,
+    rounds: RoundsOption = 100,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time networks frame by frame, against the plain backbone and against a sliding clip.
+
+    Example: kinema bench stream --backbone mobilenetv2_100 --family tsm --cameras 1
+    """
+    from kinema.bench.stream import BACKBONES, FAMILIES, measure_streams
+
+    measurement = measure_streams(
+        backbone or BACKBONES,
+        families=family or FAMILIES,
+        batches=cameras or (1, 8),
+        frames=frames,
+        size=size,
         rounds=rounds,
         progress=notes().print,
     )

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -12,17 +13,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+CheckpointArgument = Annotated[
+    Path, typer.Argument(help="Folder of a network, such as runs/x/best.")
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of tables.")
 ]
-ClipsOption = Annotated[int, typer.Option(help="Clips over the length of each video.", min=1)]
-CropsOption = Annotated[int, typer.Option(help="Crops of each clip: 1 (center), 3 or 10.")]
+ClipsOption = Annotated[
+    int, typer.Option(help="Clips spread over each video; their scores are averaged.", min=1)
+]
+CropsOption = Annotated[
+    int,
+    typer.Option(help="Crops of each clip: 1 (center), 3 (long side) or 10 (corners, mirrored)."),
+]
 FastOption = Annotated[
     bool,
-    typer.Option("--fast", help="Run the fastest form on this machine, measured on first use."),
+    typer.Option("--fast", help="Run what is fastest on this machine, measured on first use."),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where to compute, such as cpu or cuda; a GPU if there is one.")
+    str | None,
+    typer.Option(help="Where to compute, as cpu or cuda:1; by default on a GPU if there is one."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`kinema data`: render, check and convert data sets."""
+"""`kinema data`: render, check, convert and prepare data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,20 +11,25 @@ if TYPE_CHECKING:
     from kinema.data.check import CheckReport
     from kinema.data.prepare import PrepareReport
 
-app = typer.Typer(no_args_is_help=True, help="Render, check and convert data sets.")
+app = typer.Typer(no_args_is_help=True, help="Render, check, convert and prepare data sets.")
 
 FormatOption = Annotated[
     str,
     typer.Option(
         "--format",
-        help="csv, folders, video_list, rawframe_list, kinetics, sthv1, sthv2, jester, ucf101, "
-        "hmdb51 or diving48.",
+        help="Of the annotations: csv, folders, video_list, rawframe_list, kinetics, sthv1, sthv2, "
+        "jester, ucf101, hmdb51 or diving48.",
     ),
 ]
 ClassesOption = Annotated[
     Path | None,
-    typer.Option(help="Class names where the format has none: file, kinetics400 ..."),
+    typer.Option(help="Class names where the format has none: a file, or a list as kinetics400."),
 ]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
+]
+SplitOption = Annotated[int, typer.Option(help="Split of hmdb51: 1, 2 or 3.")]
+SubsetOption = Annotated[str, typer.Option(help="Part of hmdb51: train or test.")]
 
 
 @app.command("synth")
@@ -33,9 +38,17 @@ def synth(
     train: Annotated[int, typer.Option(help="Training videos per class.", min=1)] = 80,
     val: Annotated[int, typer.Option(help="Validation videos per class.", min=1)] = 12,
     size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 96,
-    camera: Annotated[float, typer.Option(help="Camera pan and shake, 0 to 1.")] = 0.15,
-    speed_range: Annotated[float, typer.Option(help="Fastest to slowest motion, from 1.")] = 1.5,
-    scale_range: Annotated[float, typer.Option(help="Largest to smallest motion, from 1.")] = 1.3,
+    camera: Annotated[
+        float, typer.Option(help="How far the camera pans and shakes, 0 to 1.")
+    ] = 0.15,
+    speed_range: Annotated[
+        float,
+        typer.Option(help="Speed of the fastest motion over that of the slowest; 1 for none."),
+    ] = 1.5,
+    scale_range: Annotated[
+        float,
+        typer.Option(help="Extent of the largest motion over that of the smallest; 1 for none."),
+    ] = 1.3,
     seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,13 +82,11 @@ def check(
     annotations: Annotated[
         list[Path], typer.Argument(help="Annotation files, such as train.csv val.csv.")
     ],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
-    ] = None,
+    root: RootOption = None,
     format_: FormatOption = "csv",
     classes: ClassesOption = None,
-    split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
-    min_frames: Annotated[int, typer.Option(help="Fewest frames of a good video.")] = 1,
+    split: SplitOption = 1,
+    min_frames: Annotated[int, typer.Option(help="Videos of fewer frames are bad.")] = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Decode every frame, not only the last one.")
     ] = False,
@@ -94,7 +105,7 @@ def check(
     splits: dict[str, VideoDataset] = {}
     names: Path | tuple[str, ...] | None = classes
     for file in annotations:
-        folder = root or (file if file.is_dir() else file.parent)
+        folder = videos_folder(file, root)
         rows = read_annotations(file, format=format_, root=folder, classes=names, split=split)
         names = rows.class_names
         splits[str(file)] = VideoDataset(rows, folder)
@@ -110,10 +121,12 @@ def convert(
     annotations: Annotated[Path, typer.Argument(help="Annotation file or folder.")],
     out: Annotated[Path, typer.Argument(help="CSV file to write.")],
     format_: FormatOption = "csv",
-    root: Annotated[Path | None, typer.Option(help="Folder of the videos (kinetics).")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the videos; kinetics needs it.")
+    ] = None,
     classes: ClassesOption = None,
-    split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
-    subset: Annotated[str, typer.Option(help="train or test, for hmdb51.")] = "train",
+    split: SplitOption = 1,
+    subset: SubsetOption = "train",
     as_json: JsonOption = False,
 ) -> None:
     """Turn any annotation format into a plain CSV (path, label, start_frame, frames).
@@ -139,23 +152,22 @@ def convert(
 def prepare(
     annotations: Annotated[Path, typer.Argument(help="Annotation file or folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the copies.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
-    ] = None,
+    root: RootOption = None,
     short_side: Annotated[int, typer.Option(help="Short side of the copies in pixels.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; all cores by default.", min=0)
+        int | None, typer.Option(help="Processes; by default one for every core.", min=0)
     ] = None,
     format_: FormatOption = "csv",
     classes: ClassesOption = None,
-    split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
-    subset: Annotated[str, typer.Option(help="train or test, for hmdb51.")] = "train",
+    split: SplitOption = 1,
+    subset: SubsetOption = "train",
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the videos into a form that decodes fast; start again to continue.
+    """Copy the videos in a size and form that decode fast.
 
     Frame k of a copy is frame k of its original, and all paths stay, so the annotations fit the
-    copies with only the root replaced. The exit code is 1 when a video is bad.
+    copies with only the root replaced. An interrupted copy is continued by the same command. The
+    exit code is 1 when a video is bad.
 
     Example: kinema data prepare train.csv --root videos --out videos256
     """
@@ -163,7 +175,7 @@ def prepare(
     from kinema.data.dataset import VideoDataset
     from kinema.data.prepare import PrepareSettings, prepare_dataset
 
-    folder = root or (annotations if annotations.is_dir() else annotations.parent)
+    folder = videos_folder(annotations, root)
     rows = read_annotations(
         annotations, format=format_, root=folder, classes=classes, split=split, subset=subset
     )
@@ -175,6 +187,11 @@ def prepare(
     _print_prepared(report, out, as_json=as_json)
     if report.bad:
         raise typer.Exit(1)
+
+
+def videos_folder(annotations: Path, root: Path | None) -> Path:
+    """`--root`, or the folder of the annotations."""
+    return root or (annotations if annotations.is_dir() else annotations.parent)
 
 
 def _print_prepared(report: "PrepareReport", out: Path, *, as_json: bool) -> None:

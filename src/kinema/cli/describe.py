@@ -18,20 +18,29 @@ def describe(
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 400,
     frames: Annotated[int, typer.Option(help="Frames of a clip.", min=1)] = 8,
     size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=16)] = 224,
-    at: Annotated[str | None, typer.Option(help="Position inside the blocks, such as b.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Position in the blocks: a (before conv1), b, c, d (before addition)."),
+    ] = None,
     stages: Annotated[
-        str | None, typer.Option(help="Stages with the temporal module: 4,5 or efficient.")
+        str | None, typer.Option(help="Stages (2 to 5) with temporal modules: 4,5 or efficient.")
     ] = None,
     blocks: Annotated[
-        str | None, typer.Option(help="Blocks: all, first, even, a number of blocks, or 0,1.")
+        str | None,
+        typer.Option(help="Blocks of a stage: all, first, even, how many, or their numbers 0,1."),
     ] = None,
-    causal: Annotated[bool, typer.Option("--causal", help="No frame looks ahead.")] = False,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="Build the causal form: no frame looks ahead.")
+    ] = False,
     option: Annotated[
-        list[str] | None, typer.Option(help="Option of the module, such as ratio=0.5.")
+        list[str] | None,
+        typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the sites, parameters and multiply-accumulates of a network.
+
+    Position, stages and blocks are those of the paper, if not given.
 
     Example: kinema describe tim_resnet50 --classes 174 --stages 4,5
     """

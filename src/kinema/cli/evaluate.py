@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from kinema.cli.console import (
-    ClipsOption,
-    CropsOption,
     DeviceOption,
     FastOption,
     JsonOption,
@@ -21,11 +19,19 @@ from kinema.cli.console import (
     show_log,
 )
 from kinema.cli.data import FormatOption
-from kinema.errors import UnreadableVideoError
+from kinema.cli.output import (
+    ScoresOption,
+    SubmissionFormOption,
+    SubmissionOption,
+    check_new,
+    score_files,
+)
+from kinema.errors import OptionError, UnreadableVideoError
 
 if TYPE_CHECKING:
     from kinema.evaluate import Precision
-    from kinema.types import Report
+    from kinema.protocols import Protocol
+    from kinema.types import Annotations, Preprocessing, Report, Views
 
 
 def evaluate(
@@ -36,12 +42,23 @@ def evaluate(
     ] = None,
     format_: FormatOption = "csv",
     split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
-    clips: ClipsOption = 1,
-    crops: CropsOption = 1,
+    protocol: Annotated[
+        str | None, typer.Option(help="Views and sizes of a paper: see `kinema protocols`.")
+    ] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(help="Clips over the length of each video.", min=1, show_default="1"),
+    ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(help="Crops of each clip: 1 (center), 3 or 10.", show_default="1"),
+    ] = None,
     full_resolution: Annotated[
         bool, typer.Option("--full-resolution", help="Crops take the whole short side.")
     ] = False,
-    scores: Annotated[Path | None, typer.Option(help="Write all scores to this .npz file.")] = None,
+    scores: ScoresOption = None,
+    submission: SubmissionOption = None,
+    form: SubmissionFormOption = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for per_class.csv, confusion.csv and confusion.png."),
@@ -60,24 +77,19 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a network over clips and crops.
 
-    Example: kinema evaluate runs/x/best --data val.csv --root videos --clips 10 --crops 3
+    Videos without labels are scored, too: --scores and --submission write what comes out.
+
+    Example: kinema evaluate runs/x/best --data val.csv --root videos --protocol 10x3
     """
-    precisions = ("32", "bf16", "auto") if fast else ("32", "bf16")
-    if precision not in (None, *precisions):
-        raise typer.BadParameter(
-            f"expected {' or '.join(precisions)}, got {precision!r}", param_hint="--precision"
-        )
-    if scores is not None and scores.suffix != ".npz":
-        raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
+    _check_precision(precision, fast=fast)
+    files = score_files(scores, submission, form, annotations=format_)
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluate import evaluate as run_protocol
-    from kinema.evaluate import save_scores
     from kinema.predict import Recognizer
-    from kinema.types import Views
 
-    views = Views(clips=clips, crops=crops, full_resolution=full_resolution)
-    write_files = _file_writer(out)
+    chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
+    write_tables = _table_writer(out)
     if fast:
         show_log()  # says what was chosen
     recogniser = Recognizer.load(checkpoint, device=device)
@@ -85,10 +97,13 @@ def evaluate(
     rows = read_annotations(
         data, format=format_, root=folder, classes=recogniser.labels, split=split, subset="test"
     )
+    _check_labels(rows, accuracy_only=files.none, tables=out)
+    files.check([sample.path for sample in rows.samples], rows.class_names)
+    how = _preprocessing(recogniser.preprocessing, chosen)
     with _naming_the_option(skip_unreadable), progress_bar("evaluating") as progress:
         report = run_protocol(
             recogniser.net,
-            VideoDataset(rows, folder, recogniser.preprocessing),
+            VideoDataset(rows, folder, how),
             views=views,
             batch_views=batch,
             workers=workers,
@@ -97,13 +112,68 @@ def evaluate(
             fast=fast,
             progress=progress,
         )
-    if scores is not None:
-        notes().print(f"Scores: {save_scores(report, scores)}")
-    write_files(report)
+    files.write(report)
+    write_tables(report)
     if as_json:
-        print_json(_document(report))
+        print_json({**_document(report), "protocol": protocol, "preprocessing": how.to_dict()})
     else:
         _print(report)
+
+
+def _check_precision(precision: str | None, *, fast: bool) -> None:
+    known = ("32", "bf16", "auto") if fast else ("32", "bf16")
+    if precision not in (None, *known):
+        raise typer.BadParameter(
+            f"expected {' or '.join(known)}, got {precision!r}", param_hint="--precision"
+        )
+
+
+def _chosen_views(
+    name: str | None, clips: int | None, crops: int | None, *, full_resolution: bool
+) -> tuple["Protocol | None", "Views"]:
+    """The views of a protocol, or those that are given one by one."""
+    from kinema.protocols import protocol_named
+    from kinema.types import Views
+
+    if name is None:
+        return None, Views(clips=clips or 1, crops=crops or 1, full_resolution=full_resolution)
+    protocol = protocol_named(name)
+    own = protocol.views
+    for what, given, fixed in (("clips", clips, own.clips), ("crops", crops, own.crops)):
+        if given not in (None, fixed):
+            raise typer.BadParameter(
+                f"{name} has {fixed} {what}, not {given}", param_hint=f"--{what}"
+            )
+    if full_resolution and not own.full_resolution:
+        raise typer.BadParameter(
+            f"{name} has crops of {protocol.crop_px}", param_hint="--full-resolution"
+        )
+    return protocol, own
+
+
+def _check_labels(rows: "Annotations", *, accuracy_only: bool, tables: Path | None) -> None:
+    """Videos without any label have no accuracy: something else must be wanted."""
+    if any(sample.label is not None for sample in rows.samples):
+        return
+    if accuracy_only or tables is not None:
+        raise OptionError(
+            f"{rows.source} has no labels, so there is no accuracy"
+            f"{' and no table of it (--out)' if tables is not None else ''}. Write what the "
+            "network says with --scores or --submission."
+        )
+
+
+def _preprocessing(own: "Preprocessing", protocol: "Protocol | None") -> "Preprocessing":
+    """Sizes of the protocol, if there is one; says so where the training had others."""
+    if protocol is None:
+        return own
+    how = protocol.applied_to(own)
+    if how != own:
+        notes().print(
+            f"Protocol {protocol.name}: short side {how.short_side_px}, crops of {how.crop_px} "
+            f"(training: {own.short_side_px}, {own.crop_px})"
+        )
+    return how
 
 
 @contextmanager
@@ -117,12 +187,15 @@ def _naming_the_option(given: bool) -> Iterator[None]:
         raise UnreadableVideoError(f"{error} Here that is --skip-unreadable.") from error
 
 
-def _file_writer(out: Path | None) -> Callable[["Report"], None]:
+def _table_writer(out: Path | None) -> Callable[["Report"], None]:
     """Writes the tables and the matrix; what it needs is looked for before the evaluation."""
     if out is None:
         return lambda report: None
     from kinema.report.figures import draw_confusion
     from kinema.report.tables import write_confusion_csv, write_per_class_csv
+
+    for name in ("per_class.csv", "confusion.csv", "confusion.png"):
+        check_new(out / name, "--out")
 
     def write(report: "Report") -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -152,7 +225,10 @@ def _print(report: "Report") -> None:
     from kinema.report.tables import per_class_table, summary_table
 
     out = results()
-    out.print(per_class_table(report))
-    out.print(summary_table(report))
+    if report.top1 is None:
+        out.print(f"{report.videos} videos scored; without labels there is no accuracy")
+    else:
+        out.print(per_class_table(report))
+        out.print(summary_table(report))
     for skipped in report.skipped:
         notes().print(f"Skipped: {skipped.reason}", soft_wrap=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, notes, print_json, results
+from kinema.cli.console import CheckpointArgument, JsonOption, notes, print_json, results
 
 if TYPE_CHECKING:
     import torch
@@ -19,40 +19,48 @@ BATCH, ENOUGH, FRAMES = 4, 32, 64
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a network, such as runs/x/best.")],
+    checkpoint: CheckpointArgument,
     format_: Annotated[
-        str, typer.Option("--format", help="onnx, openvino, exported or aoti.")
+        str, typer.Option("--format", help="onnx, openvino, exported (torch.export) or aoti.")
     ] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The file; by default named after the network, here.")
+        Path | None, typer.Option(help="File to write; by default named after the network, here.")
     ] = None,
     videos: Annotated[
         list[Path] | None,
-        typer.Option(help="Verify with clips of these videos or folders (32 at most)."),
+        typer.Option(help="Video or folder to verify with (repeatable, 32 videos at most)."),
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Compute with 8 bits.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute in 8-bit integers; needs --calibration.")
+    ] = False,
     calibration: Annotated[
         list[Path] | None,
-        typer.Option(help="Videos or folders that show int8 the range of values: 100 to 300."),
+        typer.Option(
+            help="Video or folder from which --int8 takes the ranges of values (repeatable); "
+            "100 to 300 videos are enough."
+        ),
     ] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="One step of a causal network, state in and out.")
+        bool,
+        typer.Option(
+            "--stream", help="Export one step of a causal network: its memory goes in and out."
+        ),
     ] = False,
-    streams: Annotated[int, typer.Option(help="Streams side by side, with --stream.", min=1)] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older file.")] = False,
+    streams: Annotated[
+        int, typer.Option(help="Streams that a step serves, with --stream.", min=1)
+    ] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a network for another runtime, and verify the file by running it.
 
+    Formats: onnx (ONNX Runtime), openvino, exported (torch.export) and aoti (AOTInductor).
+
     Example: kinema export runs/x/best --format onnx --videos clips/
     """
-    if int8 != bool(calibration):
-        raise typer.BadParameter(
-            "--int8 and --calibration belong together: 8-bit layers take their ranges from videos",
-            param_hint="--int8",
-        )
-    if stream and int8:
-        raise typer.BadParameter("a step of a stream has no 8-bit form", param_hint="--int8")
+    _check_together(int8=int8, calibration=bool(calibration), stream=stream)
     from kinema.data.listing import list_videos, read_clips
     from kinema.export import FORMATS, Facts, export_stream
     from kinema.export import export as export_clips
@@ -92,6 +100,16 @@ def export(
         print_json(_document(report))
     else:
         _print(report)
+
+
+def _check_together(*, int8: bool, calibration: bool, stream: bool) -> None:
+    if int8 != calibration:
+        raise typer.BadParameter(
+            "--int8 and --calibration belong together: 8-bit layers take their ranges from videos",
+            param_hint="--int8",
+        )
+    if stream and int8:
+        raise typer.BadParameter("a step of a stream has no 8-bit form", param_hint="--int8")
 
 
 def _clips(videos: list[Path] | None, how: "Preprocessing") -> "torch.Tensor | None":

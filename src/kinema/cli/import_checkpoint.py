@@ -25,17 +25,22 @@ def import_checkpoint(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(help="Frames of a clip; resamples weights that depend on it.", min=1),
+        typer.Option(
+            help="Frames of a clip; weights that depend on their number are interpolated.", min=1
+        ),
     ] = None,
     dense: Annotated[
-        bool, typer.Option("--dense", help="Clips come from 64 consecutive frames (Kinetics).")
+        bool,
+        typer.Option(
+            "--dense", help="It was trained on clips of 64 consecutive frames (Kinetics)."
+        ),
     ] = False,
     causal: Annotated[
-        bool, typer.Option("--causal", help="The file is of a causal (online) network.")
+        bool, typer.Option("--causal", help="It is a causal network, such as the online TSM.")
     ] = False,
     classes: Annotated[
         int | None,
-        typer.Option(help="The file is of an image network: a new classifier of so many classes."),
+        typer.Option(help="Classes of a new classifier, for weights of an image network."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,23 +51,14 @@ def import_checkpoint(
     Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
     --labels kinetics400 --dense --out tsm-k400
     """
-    from dataclasses import replace
-
     from kinema.data.classes import read_class_names
-    from kinema.models.saved import CONFIG_FILE, load_saved, save
+    from kinema.models.saved import CONFIG_FILE, save
     from kinema.types import Preprocessing
 
     names = read_class_names(labels) if labels is not None else None
     if (file / CONFIG_FILE).is_file():
-        saved = load_saved(file)
-        net = saved.net.interpolate_frames(frames or saved.net.frames)
-        names = names or saved.labels
-        preprocessing = replace(saved.preprocessing, frames=net.frames)
-        document: dict[str, object] = {
-            "matched": len(net.state_dict()),
-            "unused": [],
-            "missing": [],
-        }
+        net, preprocessing, own_names, document = _ours(file, frames)
+        names = names or own_names
     else:
         if model is None:
             raise typer.BadParameter(
@@ -89,6 +85,21 @@ def import_checkpoint(
         print_json(document)
     else:
         _print(document, net, preprocessing)
+
+
+def _ours(
+    file: Path, frames: int | None
+) -> tuple["VideoNetwork", "Preprocessing", tuple[str, ...], dict[str, object]]:
+    """A kinema checkpoint of this or an older release, for so many frames."""
+    from dataclasses import replace
+
+    from kinema.models.saved import load_saved
+
+    saved = load_saved(file)
+    net = saved.net.interpolate_frames(frames or saved.net.frames)
+    preprocessing = replace(saved.preprocessing, frames=net.frames)
+    document: dict[str, object] = {"matched": len(net.state_dict()), "unused": [], "missing": []}
+    return net, preprocessing, saved.labels, document
 
 
 def _converted(

@@ -8,15 +8,18 @@ from typing import Annotated
 import typer
 
 from kinema.cli import (
+    average,
     bench,
     data,
     describe,
+    ensemble,
     evaluate,
     export,
     import_checkpoint,
     models,
     papers,
     predict,
+    protocols,
     quickstart,
     stream,
     sweep,
@@ -82,6 +85,9 @@ app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
+app.command("protocols")(protocols.protocols)
+app.command("ensemble")(ensemble.ensemble)
+app.command("average")(average.average)
 app.command("predict")(predict.predict)
 app.command("timeline")(timeline.timeline)
 app.command("stream")(stream.stream)

@@ -1,11 +1,14 @@
 """`kinema predict`: what happens in videos."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinema.cli.console import (
+    CheckpointArgument,
     ClipsOption,
     CropsOption,
     DeviceOption,
@@ -20,14 +23,13 @@ from kinema.cli.console import (
 from kinema.errors import UnreadableVideoError
 
 if TYPE_CHECKING:
-    from kinema.predict import Recognizer
     from kinema.types import Prediction
 
 Outcome = tuple[str, "Prediction | str"]  # path, and the prediction or why there is none
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a network, such as runs/x/best.")],
+    checkpoint: CheckpointArgument,
     videos: Annotated[
         list[Path], typer.Argument(help="Video files, folders of videos, folders of frames.")
     ],
@@ -36,6 +38,10 @@ def predict(
     crops: CropsOption = 1,
     fast: FastOption = False,
     device: DeviceOption = None,
+    decode_on: Annotated[
+        str | None,
+        typer.Option(help="GPU that decodes the videos, such as cuda; the CPU when not given."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name the most probable classes of each video.
@@ -54,10 +60,11 @@ def predict(
     if fast:
         show_log()  # says what was chosen
     recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
+    ask = partial(recogniser.predict, clips=clips, crops=crops, top=top, decode_on=decode_on)
     outcomes: list[Outcome] = []
     with progress_bar("predicting") as progress:
         for done, path in enumerate(paths, start=1):
-            outcomes.append((str(path), _outcome(recogniser, path, clips, crops, top)))
+            outcomes.append((str(path), _outcome(ask, path)))
             progress(done, len(paths))
     failed = [path for path, outcome in outcomes if isinstance(outcome, str)]
     if as_json:
@@ -69,11 +76,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _outcome(
-    recogniser: "Recognizer", path: Path, clips: int, crops: int, top: int
-) -> "Prediction | str":
+def _outcome(ask: Callable[[Path], "Prediction"], path: Path) -> "Prediction | str":
     try:
-        return recogniser.predict(path, clips=clips, crops=crops, top=top)
+        return ask(path)
     except UnreadableVideoError as error:
         return str(error)
 

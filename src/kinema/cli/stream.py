@@ -54,7 +54,9 @@ class Transport(StrEnum):
 
 
 def stream(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a causal network.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a causal network, such as runs/x/best.")
+    ],
     source: Annotated[
         str,
         typer.Argument(
@@ -63,45 +65,65 @@ def stream(
     ],
     pace: Annotated[
         Pace | None,
-        typer.Option(help="Real time, or full speed; full for files when not given."),
+        typer.Option(help="source is real time, full is full speed: the default for files."),
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option(help="The network gets every N-th frame; as in training if known.", min=1),
+        typer.Option(
+            help="Frames from one that the network gets to the next; by default as in training.",
+            min=1,
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="The network gets so many frames per second.")
+        float | None,
+        typer.Option(help="Frames per second that the network gets, instead of --every."),
     ] = None,
     smooth: Annotated[
-        str, typer.Option(help="window:FRAMES, exponential:SHARE of the newest frame, or none.")
+        str,
+        typer.Option(
+            help="Mean of probabilities: window:FRAMES, exponential:SHARE_OF_NEWEST or none."
+        ),
     ] = "window:8",
-    enter: Annotated[float, typer.Option(help="Probability that brings a class in.")] = 0.6,
-    leave: Annotated[float, typer.Option(help="Below it the shown class goes.")] = 0.4,
-    patience: Annotated[int, typer.Option(help="Frames in a row to come in.", min=1)] = 1,
+    enter: Annotated[float, typer.Option(help="Probability at which a class is shown.")] = 0.6,
+    leave: Annotated[float, typer.Option(help="Probability below which a shown class goes.")] = 0.4,
+    patience: Annotated[
+        int, typer.Option(help="Frames in a row it takes until a class is shown.", min=1)
+    ] = 1,
     background: Annotated[
-        list[str] | None, typer.Option(help="Class that means nothing happens; may be repeated.")
+        list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
     ] = None,
     top: Annotated[int, typer.Option(help="Classes to name for each frame.", min=1)] = 3,
     drop: Annotated[
         Drop | None,
-        typer.Option(help="Frames to drop in real time; oldest: only the newest one waits."),
+        typer.Option(
+            help="Which frames a slow network misses: the oldest, so that the newest one waits "
+            "(default of pace source), the newest, or never any (default of pace full)."
+        ),
     ] = None,
     limit: Annotated[
-        str | None, typer.Option(help="Ends after so many frames (300) or seconds (20s).")
+        str | None, typer.Option(help="End after so many frames (300) or seconds (20s).")
     ] = None,
     raw: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT[@RATE] of raw RGB frames on stdin.")
+        str | None, typer.Option(help="Size and rate of raw RGB frames on stdin: 640x480@25.")
     ] = None,
-    write: Annotated[Path | None, typer.Option(help="Captioned video to write.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Show a window (needs OpenCV).")] = False,
-    retries: Annotated[int, typer.Option(help="Attempts to find a lost source.", min=0)] = 5,
+    write: Annotated[
+        Path | None, typer.Option(help="Write a video with captions to this file.")
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Show the frames with captions in a window (needs OpenCV)."),
+    ] = False,
+    retries: Annotated[int, typer.Option(help="Attempts to reach a lost source again.", min=0)] = 5,
     back_off: Annotated[
-        float, typer.Option(help="Seconds before the first attempt, doubled each time.")
+        float, typer.Option(help="Seconds before the first of these attempts, doubled each time.")
     ] = 0.5,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a source.")] = 5.0,
-    transport: Annotated[Transport, typer.Option(help="How RTSP sends.")] = Transport.tcp,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer or a frame.")] = 5.0,
+    transport: Annotated[Transport, typer.Option(help="Protocol under RTSP.")] = Transport.tcp,
     on_reconnect: Annotated[
-        OnReconnect, typer.Option(help="What the network remembers of a lost source.")
+        OnReconnect,
+        typer.Option(
+            help="After a lost source: restart with an empty memory, or continue with the old."
+        ),
     ] = OnReconnect.restart,
     fast: Annotated[
         bool, typer.Option("--fast", help="Run with folded norms and fused convolutions.")

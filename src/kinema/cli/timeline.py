@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinema.cli.console import (
+    CheckpointArgument,
     DeviceOption,
     FastOption,
     JsonOption,
@@ -22,36 +23,41 @@ if TYPE_CHECKING:
 
 
 def timeline(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a network, such as runs/x/best.")],
+    checkpoint: CheckpointArgument,
     video: Annotated[Path, typer.Argument(help="A video file of any length.")],
     window: Annotated[
         float | None,
-        typer.Option(help="Seconds of one window; the training's window, or 2.5.", min=0),
+        typer.Option(help="Seconds of a window; by default as in training, else 2.5.", min=0),
     ] = None,
     stride: Annotated[
-        float | None, typer.Option(help="Seconds from window to window; half a window.", min=0)
+        float | None,
+        typer.Option(help="Seconds from window to window; by default half of one.", min=0),
     ] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Frame by frame, for causal networks.")
+        bool, typer.Option("--stream", help="Run a causal network frame by frame, with its memory.")
     ] = False,
-    smooth: Annotated[int, typer.Option(help="Windows that are averaged; odd.", min=1)] = 3,
-    enter: Annotated[float, typer.Option(help="Probability that begins a segment.")] = 0.5,
-    leave: Annotated[float, typer.Option(help="Probability below which it ends.")] = 0.3,
+    smooth: Annotated[int, typer.Option(help="Neighbouring windows to average; odd.", min=1)] = 3,
+    enter: Annotated[float, typer.Option(help="Probability at which a segment begins.")] = 0.5,
+    leave: Annotated[float, typer.Option(help="Probability below which a segment ends.")] = 0.3,
     min_length: Annotated[
-        float, typer.Option(help="Leave out segments of fewer seconds.", min=0)
+        float, typer.Option(help="Leave out segments of fewer seconds than this.", min=0)
     ] = 0.0,
     background: Annotated[
-        list[str] | None, typer.Option(help="Class that means that nothing happens.")
+        list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
     ] = None,
-    top: Annotated[int, typer.Option(help="Classes of each window in JSON.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Classes of each window in --json.", min=1)] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write the segments to this CSV file.")] = None,
-    srt: Annotated[Path | None, typer.Option(help="Write them as subtitles to this file.")] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with the video, curves and segments.")
+    srt: Annotated[
+        Path | None, typer.Option(help="Write the segments as subtitles to this file.")
     ] = None,
-    scores: Annotated[Path | None, typer.Option(help="Write all scores to this .npz file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with the video, curves and segments.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Write the windows' scores to this .npz.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Windows of one forward pass.", min=1)] = 4,
-    chunk: Annotated[int, typer.Option(help="Windows that are decoded ahead.", min=1)] = 16,
+    chunk: Annotated[int, typer.Option(help="Windows to decode ahead.", min=1)] = 16,
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,

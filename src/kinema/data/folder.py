@@ -4,21 +4,20 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from kinema.data.closing import Closing
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.types import VideoInfo
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
-class FrameFolder:
+class FrameFolder(Closing):
     """A folder whose JPEG or PNG files are the frames of a video, in the order of their numbers.
 
     When some files are called img_*, only these are taken: frame folders in the layout of TSN
@@ -95,17 +94,6 @@ class FrameFolder:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _picture_of_size(self, number: int) -> NDArray[np.uint8]:
         picture = self._picture(number)

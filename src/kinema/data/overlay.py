@@ -3,8 +3,7 @@
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -12,6 +11,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from kinema.data.closing import Closing
 from kinema.errors import MissingExtraError, OptionError
 
 # Encoders in order of preference; the second is part of every FFmpeg build.
@@ -43,7 +43,7 @@ def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-class CaptionedVideo:
+class CaptionedVideo(Closing):
     """A video file of captioned pictures, at their own times.
 
     Args:
@@ -77,17 +77,6 @@ class CaptionedVideo:
         if self._stream is not None:
             self._file.mux(self._stream.encode())
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _begun(self, width: int, height: int) -> VideoStream:
         codec = next(name for name in ENCODERS if name in av.codecs_available)

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import zlib
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -84,9 +84,9 @@ class Packets:
             unreferenced=(kinds & 4) > 0,
         )
 
-    def times(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def times(self, chosen: NDArray[np.bool_]) -> "array[int]":
         """The known times of some packets, rising."""
-        return np.sort(self.pts[chosen & (self.pts != NO_PTS)])
+        return array("q", np.sort(self.pts[chosen & (self.pts != NO_PTS)]).tobytes())
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,28 @@ class FrameIndex:
         reach: How wanted frames are reached.
         pts: Their times in ticks of the stream, rising; empty if not all are known.
         keyframes: Where decoding may begin, rising: times for "seek", frame numbers for "skip".
-        unreferenced: Times of pictures that no other picture needs ("seek" only).
+        unreferenced: Times of pictures that no other picture needs, rising ("seek" only).
+
+    The numbers are kept as machine integers: a video of hours has some hundred thousand.
     """
 
     frames: int
     reach: Reach = "start"
-    pts: tuple[int, ...] = ()
-    keyframes: tuple[int, ...] = ()
-    unreferenced: frozenset[int] = frozenset()
+    pts: Sequence[int] = ()
+    keyframes: Sequence[int] = ()
+    unreferenced: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("pts", "keyframes", "unreferenced"):
+            numbers = np.asarray(getattr(self, name), np.int64)
+            object.__setattr__(self, name, array("q", numbers.tobytes()))
+
+    def is_unreferenced(self, time: int | None) -> bool:
+        """Whether no other picture needs the one of this time."""
+        if time is None:
+            return False
+        place = bisect_left(self.unreferenced, time)
+        return place < len(self.unreferenced) and self.unreferenced[place] == time
 
     def place(self, number: int) -> int:
         """What a decoded frame is known by: its time for "seek", else its number."""
@@ -301,7 +315,7 @@ def _packed(known: IndexedVideo) -> bytes:
         "reach": index.reach,
         "pts": _steps(index.pts),
         "keyframes": _steps(index.keyframes),
-        "unreferenced": _steps(sorted(index.unreferenced)),
+        "unreferenced": _steps(index.unreferenced),
         "coded_size": known.coded_size,
         "tick_s": known.tick_s,
     }
@@ -316,14 +330,14 @@ def _unpacked(blob: object, video: Path) -> IndexedVideo | None:
         index = FrameIndex(
             frames=document["frames"],
             reach=document["reach"],
-            pts=tuple(accumulate(document["pts"])),
-            keyframes=tuple(accumulate(document["keyframes"])),
-            unreferenced=frozenset(accumulate(document["unreferenced"])),
+            pts=list(accumulate(document["pts"])),
+            keyframes=list(accumulate(document["keyframes"])),
+            unreferenced=list(accumulate(document["unreferenced"])),
         )
         info = VideoInfo(path=str(video), **document["info"])
         width, height = document["coded_size"]
         known = IndexedVideo(info, index, (width, height), document["tick_s"])
-    except (AssertionError, KeyError, TypeError, ValueError, zlib.error):
+    except (AssertionError, KeyError, OverflowError, TypeError, ValueError, zlib.error):
         return None
     return known if _agrees(known) else None
 
@@ -336,7 +350,7 @@ def _agrees(known: IndexedVideo) -> bool:
     if index.reach == "seek":
         rising = len(index.pts) > 0 and all(a < b for a, b in pairwise(index.pts))
         return rising and bool(index.keyframes)
-    return index.reach == "start" or index.keyframes[:1] == (0,)
+    return index.reach == "start" or (len(index.keyframes) > 0 and index.keyframes[0] == 0)
 
 
 def _steps(values: Sequence[int]) -> list[int]:

@@ -97,10 +97,38 @@ class DenseSampling:
         return (start + stride * np.arange(self.frames, dtype=np.int64)) % total
 
 
+@dataclass(frozen=True)
+class ShuffledSegmentSampling:
+    """The frames of `SegmentSampling` in random order: a control, not a way to recognise well.
+
+    A network that is as good with it as without does not use the order of frames, or the data set
+    does not need it. Training draws an order for every clip; in a test it depends on the number of
+    frames and the clip only, so that a repeated test has the same result.
+    """
+
+    frames: int
+
+    def train(self, total: int, rng: np.random.Generator) -> Indices:
+        """See `Sampling.train`."""
+        return rng.permutation(SegmentSampling(self.frames).train(total, rng))
+
+    def test(self, total: int, clips: int) -> Indices:
+        """See `Sampling.test`."""
+        ordered = SegmentSampling(self.frames).test(total, clips)
+        return np.stack(
+            [
+                np.random.default_rng((total, clip)).permutation(row)
+                for clip, row in enumerate(ordered)
+            ]
+        )
+
+
 def sampling_of(preprocessing: Preprocessing) -> Sampling:
     """The rule that a preprocessing names."""
     if preprocessing.sampling == "dense":
         return DenseSampling(preprocessing.frames, preprocessing.window_frames)
+    if preprocessing.sampling == "shuffled_segments":
+        return ShuffledSegmentSampling(preprocessing.frames)
     return SegmentSampling(preprocessing.frames)
 
 

@@ -133,7 +133,7 @@ class ViewTransform:
 
     One crop is the center, three lie along the long side, ten are the four corners and the center
     with their mirror images. At full resolution the crops are squares of the whole short side,
-    and the single crop is the whole frame.
+    and the single crop is the whole frame. With `resize_px` the squares are resized at the end.
 
     Args:
         preprocessing: Sizes.
@@ -164,6 +164,8 @@ class ViewTransform:
                 for top, left in corners
             ]
         crops = torch.stack([frames_TCHW[..., t : t + side, x : x + side] for t, x in corners])
+        if self.views.resize_px is not None and self.views.resize_px != side:
+            crops = _resize(crops, self.views.resize_px, self.views.resize_px)
         return torch.cat([crops, crops.flip(-1)]) if self.views.crops == 10 else crops
 
 

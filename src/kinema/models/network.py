@@ -219,9 +219,13 @@ class VideoNetwork(nn.Module):
         """The inserted modules with their names in the state dict."""
         return outermost(self)
 
+    def inserted(self) -> list[tuple[Site, TemporalModule]]:
+        """Every inserted module with the site that it is in, from input to output."""
+        return self._site_map.inserted()
+
     def cost(self, size: int = 224) -> Cost:
         """Parameters and multiply-accumulates of one clip of `size` x `size` pixels."""
-        at_site = {id(module): str(site) for site, module in self._site_map.inserted()}
+        at_site = {id(module): str(site) for site, module in self.inserted()}
         places = {name: at_site.get(id(module), "") for name, module in self.temporal_modules()}
         return count_cost(self, frames=self.frames, size_px=size, places=places)
 

@@ -98,7 +98,7 @@ def load_saved(folder: str | Path) -> SavedModel:
         `net = load_saved("runs/first/best").net`
     """
     root = Path(folder)
-    config = _read_config(root)
+    config = read_config(root)
     source = str(root / CONFIG_FILE)
     try:
         net = build_from_spec(config["network"])
@@ -143,7 +143,12 @@ def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
     return net
 
 
-def _read_config(root: Path) -> dict[str, Any]:
+def read_config(root: Path) -> dict[str, Any]:
+    """What config.json of a folder says.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, damaged, or from a newer format.
+    """
     file = root / CONFIG_FILE
     if not file.is_file():
         raise CheckpointError(

@@ -119,7 +119,10 @@ def _mismatch(
         lines.append(f"Other shape: {_some(wrong)}.")
     if unused:
         lines.append(f"In the file without a place in the network: {_some(unused)}.")
-    lines.append("Choose the file of the same backbone, or weights=None.")
+    lines.append(
+        "Choose the file of the same backbone (`kinema import` turns published checkpoints of "
+        "video networks into a folder to start from), or weights=None."
+    )
     return " ".join(lines)
 
 

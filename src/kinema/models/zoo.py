@@ -10,6 +10,7 @@ from kinema.errors import OptionError, UnknownNameError, did_you_mean
 from kinema.models.backbones import BACKBONES, is_backbone
 from kinema.models.network import VideoNetwork
 from kinema.models.sites import Blocks
+from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import load_imagenet
 from kinema.temporal import list_temporal, position_named, temporal_named
 from kinema.types import WeightsReport
@@ -146,8 +147,9 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             as "mem+tsm_resnet50": at one place the modules run in this order.
         classes: K.
         frames: T of every clip.
-        weights: None, "imagenet", or the path of a weight file for the backbone. They are loaded
-            before the temporal modules are inserted; `net.weights_report` says what was filled.
+        weights: None, "imagenet", the path of a weight file for the backbone, or a kinema
+            checkpoint (folder or its model.safetensors) of the same network on other classes: all
+            but the classifier is taken over. `net.weights_report` says what was filled.
         temporal: A family, a temporal module or a mix for a plain backbone name.
         at: Position inside the blocks, instead of the paper's.
         stages: Stage numbers 2 to 5, "default" (the paper's) or "efficient" (4 and 5, TEINet's
@@ -160,7 +162,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     Raises:
         UnknownNameError: a name or option does not exist; the message has the nearest one.
         SiteError: the placement matches no site of the backbone.
-        CheckpointError: the weights do not fit the backbone.
+        CheckpointError: the weights do not fit the backbone, or the network.
 
     Example:
         >>> net = create_model("resnet18", temporal="tim", stages=(4, 5), classes=27, frames=8)
@@ -173,7 +175,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
-    if weights is not None:
+    trained = weights if weights is not None and holds_network(weights) else None
+    if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)
     filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     if causal:
@@ -190,7 +193,9 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             blocks=blocks if blocks is not None else _own_blocks(net, row, stages),
             **{**dict(row.options), **given},
         )
-    if net.weights_report is not None:
+    if trained is not None:
+        net.weights_report = load_network(net, trained)
+    elif net.weights_report is not None:
         net.weights_report = _after_insertion(net, net.weights_report, filled)
     return net
 

@@ -1,11 +1,13 @@
-"""A sweep's results as a table and a plot."""
+"""A sweep's results as a table and plots."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from kinema.errors import UnknownNameError, did_you_mean
 from kinema.report.figures import DPI, Figure, save_png
 
 COLOURS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
@@ -98,3 +100,157 @@ def _places(rows: list[dict[str, Any]], axis: str) -> list[float]:
     if axis == "names":
         return [float(i) for i in range(len(rows))]
     return [row["macs"] / 1e9 if axis == "GMACs" else row["params"] / 1e6 for row in rows]
+
+
+@dataclass(frozen=True)
+class OptionPoint:
+    """A variant of a sweep at its value of an option.
+
+    Attributes:
+        variant: Its name.
+        value: A number, or text; of variants without a common option their names.
+        params: Parameters.
+        top1: Mean over the seeds, 0 to 1.
+        deviation: Over the seeds; None for one seed.
+    """
+
+    variant: str
+    value: float | str
+    params: int
+    top1: float
+    deviation: float | None
+
+
+def varied_option(document: dict[str, Any]) -> str | None:
+    """The one setting that all variants name and of which no two have the same value, or None.
+
+    Args:
+        document: What `kinema.sweep.summary.summarise` made.
+    """
+    settings = _settings(document)
+    first, *others = settings.values()
+    differing = [
+        key
+        for key in first
+        if all(key in other for other in others)
+        and len({words[key] for words in settings.values()}) == len(settings)
+    ]
+    return differing[0] if len(differing) == 1 else None
+
+
+def option_points(document: dict[str, Any], option: str | None, *, test: str) -> list[OptionPoint]:
+    """The variants in the order of an option's values, or as they are without one.
+
+    Args:
+        document: What `kinema.sweep.summary.summarise` made.
+        option: Such as "model.options.ratio"; None places the variants by their names.
+        test: Name of the test, such as "val".
+
+    Raises:
+        UnknownNameError: a variant does not name the option, or there is no such test.
+    """
+    settings = _settings(document)
+    points = []
+    for row in document["rows"]:
+        words = settings[row["variant"]]
+        if option is not None and option not in words:
+            known = {key for words in settings.values() for key in words}
+            raise UnknownNameError(
+                f"The variant {row['variant']!r} of the sweep {document['title']!r} does not set "
+                f"{option!r}. " + did_you_mean(option, known - {option})
+            )
+        result = result_of(document, row, test)
+        points.append(
+            OptionPoint(
+                variant=row["variant"],
+                value=row["variant"] if option is None else _number(words[option]),
+                params=row["params"],
+                top1=result["top1"],
+                deviation=result["deviation"],
+            )
+        )
+    if any(isinstance(point.value, str) for point in points):
+        return points
+    return sorted(points, key=lambda point: float(point.value))
+
+
+def draw_option(
+    points: list[OptionPoint], option: str | None, *, title: str, test: str, out: Path | None = None
+) -> bytes:
+    """Top-1 (left axis) and parameters (right axis) against an option, as in GTE's figure 3.
+
+    Args:
+        points: What `option_points` made.
+        option: Stands below the axis.
+        title: Stands above the plot.
+        test: Name of the test, for the label.
+        out: PNG file to write, too.
+
+    Returns:
+        The PNG.
+    """
+    texts = [str(point.value) for point in points]
+    numbers = [point.value for point in points if not isinstance(point.value, str)]
+    ordered = len(numbers) == len(points)
+    places = numbers if ordered else [float(i) for i in range(len(points))]
+    figure = Figure(figsize=(6.8, 4.2), dpi=DPI, layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    top1 = left.errorbar(
+        places,
+        [100 * point.top1 for point in points],
+        yerr=[100 * (point.deviation or 0) for point in points],
+        fmt="o-" if ordered else "o",
+        capsize=3,
+        color=COLOURS[0],
+        label="top-1",
+    )
+    millions = [point.params / 1e6 for point in points]
+    (params,) = right.plot(
+        places, millions, "s--" if ordered else "s", color=COLOURS[1], label="parameters"
+    )
+    left.set_ylabel(f"top-1 in % ({test})", color=COLOURS[0], parse_math=False)
+    right.set_ylabel("parameters in millions", color=COLOURS[1])
+    if not ordered:
+        turned = 25 if max(map(len, texts)) > 9 else 0
+        ends = "right" if turned else "center"
+        left.set_xticks(places, texts, rotation=turned, ha=ends, parse_math=False)
+        left.margins(x=0.2)
+    if option is not None:
+        left.set_xlabel(option, parse_math=False)
+    left.legend(handles=[top1, params], frameon=False, fontsize=8)
+    left.set_title(title, fontsize=11, parse_math=False)
+    left.grid(axis="y", alpha=0.25)
+    for plot in (left, right):
+        plot.spines["top"].set_visible(False)
+    return save_png(figure, out)
+
+
+def result_of(document: dict[str, Any], row: dict[str, Any], test: str) -> dict[str, Any]:
+    """Top-1 and deviation of a row on a test.
+
+    Raises:
+        UnknownNameError: there is no such test.
+    """
+    if test not in row["tests"]:
+        raise UnknownNameError(
+            f"The sweep {document['title']!r} has no test {test!r}. "
+            + did_you_mean(test, row["tests"])
+        )
+    result: dict[str, Any] = row["tests"][test]
+    return result
+
+
+def _settings(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The settings that each variant names, by its name."""
+    return {
+        name: {key: value for key, _, value in (word.partition("=") for word in words)}
+        for name, words in document["variants"].items()
+    }
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -87,6 +87,14 @@ def write_confusion_csv(report: Report, path: Path) -> None:
             writer.writerow([name, *row.tolist()])
 
 
+def write_rows_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A column per key of the first row; None is left empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def percent(share: float | None) -> str:
     """0.5 as "50.00 %", nothing as a dash."""
     return "-" if share is None else f"{100 * share:.2f} %"

@@ -33,6 +33,18 @@ from kinema.train.settings import Section
 MAIN_TEST = "val"  # the validation set of the recipe
 
 
+class Quoted(Section):
+    """What a paper prints for rows of the sweep, usually on another data set.
+
+    Attributes:
+        source: Paper, table and data set.
+        top1: In percent, by the name of the variant.
+    """
+
+    source: str
+    top1: dict[str, float]
+
+
 class SweepFile(Section):
     """The keys of a sweep file.
 
@@ -44,6 +56,7 @@ class SweepFile(Section):
         motion: Settings of a motion set to render; left out: the recipe names the videos.
         tests: Further test sets, by name: settings of `motion` to change.
         axis: What the plot has across: names, or a cost of the network.
+        quoted: A paper's numbers for the same rows; left out: none.
     """
 
     title: str
@@ -53,6 +66,7 @@ class SweepFile(Section):
     motion: dict[str, Any] | None = None
     tests: dict[str, dict[str, Any]] = Field(default={})
     axis: Literal["names", "GMACs", "parameters"] = "names"
+    quoted: Quoted | None = None
 
     @model_validator(mode="after")
     def _has_work(self) -> Self:
@@ -63,6 +77,8 @@ class SweepFile(Section):
         for name in (*self.variants, *self.tests):
             if Path(name).name != name or name != name.strip() or name.startswith("."):
                 raise ValueError(f"{name!r} is to name a folder: no slashes, no dot in front")
+        if self.quoted is not None and (other := set(self.quoted.top1) - set(self.variants)):
+            raise ValueError(f"quoted numbers are for variants; there is no {min(other)!r}")
         if self.tests and self.motion is None:
             raise ValueError("tests are changes of [motion], which is missing")
         if MAIN_TEST in self.tests:

@@ -41,6 +41,7 @@ def summarise(sweep: Sweep, results: Sequence[dict[str, Any]]) -> dict[str, Any]
         "variants": {name: list(words) for name, words in sweep.spec.variants.items()},
         "motion": sweep.spec.motion,
         "test_sets": sweep.spec.tests,
+        "quoted": None if sweep.spec.quoted is None else sweep.spec.quoted.model_dump(),
         "rows": _rows(sweep, cells),
         "recipe": sweep.cells[0].recipe.to_dict(),
         "facts": facts,

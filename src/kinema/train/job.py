@@ -1,5 +1,6 @@
 """Builds the objects of a run from its recipe, before the loop starts."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from kinema.data.transforms import TrainTransform
 from kinema.errors import AnnotationError, OptionError
 from kinema.models.checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
+from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
 from kinema.train.checkpoint import Learner, Position, load_state
 from kinema.train.devices import Fabric, part_size, start_fabric
@@ -25,6 +27,8 @@ from kinema.train.recipe import Recipe
 from kinema.train.run_folder import RunFolder, cut_metrics, reopen_folder, start_folder
 from kinema.train.settings import DataSettings, ModelSettings, TrainSettings
 from kinema.types import Annotations, Preprocessing
+
+log = logging.getLogger(__name__)
 
 # Devices whose fused optimizers PyTorch has and we have measured.
 FUSED_ON = ("cpu", "cuda")
@@ -117,6 +121,8 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     preprocessing = recipe.preprocessing.build(
         frames=recipe.model.frames, mean=net.input_mean, std=net.input_std
     )
+    if recipe.model.weights is not None and not goes_on:
+        check_same_input(recipe.model.weights, preprocessing)
     loader = _build_loader(recipe, train_videos.with_preprocessing(preprocessing), fabric)
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
     learner = _build_learner(recipe, net, fabric, parts_per_epoch=len(loader))
@@ -124,7 +130,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     if learner.ema is not None:
         learner.ema.module.to(fabric.device)
     if fabric.is_global_zero:
-        (reopen_folder if resume else start_folder)(run, recipe)
+        _open_folder(run, recipe, net, resume=resume)
     fabric.barrier()
     position = load_state(run.state, learner) if goes_on else Position()
     if fabric.is_global_zero:
@@ -142,6 +148,16 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
         frozen=frozen,
         position=position,
     )
+
+
+def _open_folder(run: RunFolder, recipe: Recipe, net: VideoNetwork, *, resume: bool) -> None:
+    """Starts or reopens the run folder, and says what the network starts from."""
+    if resume:
+        reopen_folder(run, recipe)
+    else:
+        start_folder(run, recipe, net.weights_report)
+    if net.weights_report is not None:
+        log.info("Weights: %s", net.weights_report)
 
 
 def build_network(

@@ -2,13 +2,15 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kinema.errors import OptionError, RecipeError
 from kinema.machine import run_facts
 from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
+from kinema.types import WeightsReport
 
 # Settings that may change when a run is resumed: none of them touches what was learnt so far.
 # The number of epochs may change unless the schedule is stretched over them.
@@ -33,8 +35,8 @@ class RunFolder:
 
     Attributes:
         path: The folder. It holds recipe.toml (full effective settings), run.json (versions,
-            commit, machine), metrics.jsonl, tensorboard/, state.pt (to resume) and the networks
-            best/ and last/.
+            commit, machine, initial weights), metrics.jsonl, tensorboard/, state.pt (to resume)
+            and the networks best/ and last/.
     """
 
     path: Path
@@ -46,7 +48,7 @@ class RunFolder:
 
     @property
     def facts(self) -> Path:
-        """Versions, commit and machine."""
+        """Versions, commit, machine and, under "weights", which tensors a weight file filled."""
         return self.path / "run.json"
 
     @property
@@ -75,8 +77,8 @@ class RunFolder:
         return self.path / "last"
 
 
-def start_folder(run: RunFolder, recipe: Recipe) -> None:
-    """Makes the folder of a new run.
+def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:
+    """Makes the folder of a new run, which starts with these weights.
 
     Raises:
         OptionError: there is something in the folder already.
@@ -88,7 +90,7 @@ def start_folder(run: RunFolder, recipe: Recipe) -> None:
             "folder."
         )
     path.mkdir(parents=True, exist_ok=True)
-    _write_settings(run, recipe)
+    _write_settings(run, recipe, None if weights is None else asdict(weights))
 
 
 def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
@@ -103,7 +105,8 @@ def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
     check_same_settings(run, recipe)
     for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
         shutil.rmtree(leftover)
-    _write_settings(run, recipe)
+    facts = json.loads(run.facts.read_text(encoding="utf-8")) if run.facts.is_file() else {}
+    _write_settings(run, recipe, facts.get("weights"))
 
 
 def check_same_settings(run: RunFolder, recipe: Recipe) -> None:
@@ -132,8 +135,8 @@ def cut_metrics(run: RunFolder, *, lines: int) -> None:
         write_atomically(run.metrics, lambda file: file.writelines(kept))
 
 
-def _write_settings(run: RunFolder, recipe: Recipe) -> None:
+def _write_settings(run: RunFolder, recipe: Recipe, weights: dict[str, Any] | None) -> None:
     text = recipe.to_toml().encode()
     write_atomically(run.recipe, lambda file: file.write(text))
-    facts = (json.dumps(run_facts(), indent=2) + "\n").encode()
+    facts = (json.dumps({**run_facts(), "weights": weights}, indent=2) + "\n").encode()
     write_atomically(run.facts, lambda file: file.write(facts))

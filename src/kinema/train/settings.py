@@ -33,7 +33,9 @@ class ModelSettings(Section):
 
     Attributes:
         frames: T, frames of one clip.
-        weights: "imagenet" or the path of a weight file or model folder; left out: random.
+        weights: "imagenet", the path of a backbone's weight file, or the folder (or
+            model.safetensors) of the same network trained on other classes, of which all but the
+            classifier is taken over; left out: random.
         stages: Stages that get the temporal module, or "efficient"; left out: all that have sites.
         blocks: "all", "first", "even", a number of blocks counted from the output, block numbers,
             or block numbers by stage; left out: the paper's.

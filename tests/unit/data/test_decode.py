@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kinema.data import decode
 from kinema.data.decode import VideoFile, is_video_path, open_source
-from kinema.data.packet_index import IndexCache
+from kinema.data.packet_index import FrameIndex, IndexCache, IndexedVideo
 from kinema.errors import OptionError, UnreadableVideoError
 
 OPEN_GOP = {
@@ -122,14 +121,14 @@ def test_pictures_that_no_other_needs_are_not_decoded(make_video, monkeypatch, r
         unneeded = source._known.index.unreferenced
         assert len(unneeded) > 20
         decoded = []
-        packets = source._packets
+        packets = source._container.packets
 
         def noted():
             for packet in packets():
                 yield packet
                 decoded.append(packet.pts)
 
-        monkeypatch.setattr(source, "_packets", noted)
+        monkeypatch.setattr(source._container, "packets", noted)
         before = [n for n in range(11) if source._known.index.pts[n] in unneeded]
         shown = [read_number(picture) for picture in pictures(source, [*before, 11])]
         assert shown == [*before, 11]
@@ -148,10 +147,10 @@ def test_in_avi_a_frame_that_claims_to_be_a_keyframe_is_not_believed(make_video,
     path = make_video("claims.avi", codec="mpeg4", bframes=0)
     with VideoFile(path) as source:
         index = source._known.index
-        assert (index.reach, index.keyframes) == ("skip", (0, 12, 24))
-        source._known = decode.IndexedVideo(
+        assert (index.reach, list(index.keyframes)) == ("skip", [0, 12, 24])
+        source._known = IndexedVideo(
             source.info,
-            decode.FrameIndex(30, "skip", index.pts, tuple(range(30))),
+            FrameIndex(30, "skip", index.pts, tuple(range(30))),
             source._known.coded_size,
             source._known.tick_s,
         )

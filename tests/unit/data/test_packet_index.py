@@ -25,7 +25,7 @@ from kinema.types import VideoInfo
 def known(path, frames: int = 3) -> IndexedVideo:
     info = VideoInfo(str(path), frames, 25.0, frames / 25, 64, 48, 0, "h264", "mov,mp4")
     pts = tuple(range(-512, 512 * (frames - 1), 512))
-    index = FrameIndex(frames, "seek", pts, (-512,), frozenset({0}))
+    index = FrameIndex(frames, "seek", pts, (-512,), (0,))
     return IndexedVideo(info, index, (64, 48), 1 / 12800)
 
 

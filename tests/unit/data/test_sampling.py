@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinema.data.sampling import DenseSampling, SegmentSampling, sampling_of
+from kinema.data.sampling import (
+    DenseSampling,
+    SegmentSampling,
+    ShuffledSegmentSampling,
+    sampling_of,
+)
 from kinema.errors import OptionError
 from kinema.types import Preprocessing
 
@@ -77,10 +82,28 @@ def test_a_video_shorter_than_the_window_starts_again():
     assert DenseSampling(8).test(20, 1)[0].tolist() == [0, 8, 16, 4, 12, 0, 8, 16]
 
 
+@given(frames, totals, st.integers(1, 5), seeds)
+def test_shuffled_clips_hold_the_frames_of_ordered_ones(count, total, clips, seed):
+    shuffled, ordered = ShuffledSegmentSampling(count), SegmentSampling(count)
+    chosen = shuffled.test(total, clips)
+    assert (np.sort(chosen, axis=1) == ordered.test(total, clips)).all()
+    assert (chosen == shuffled.test(total, clips)).all()
+    drawn = shuffled.train(total, np.random.default_rng(seed))
+    assert (np.sort(drawn) == ordered.train(total, np.random.default_rng(seed))).all()
+
+
+def test_shuffled_clips_are_not_in_order():
+    chosen = ShuffledSegmentSampling(8).test(80, 20)
+    assert (np.diff(chosen, axis=1) < 0).any(axis=1).all()
+    assert len({tuple(np.argsort(row)) for row in chosen}) == 20
+
+
 def test_the_preprocessing_names_the_rule():
     assert sampling_of(Preprocessing(frames=16)) == SegmentSampling(16)
     dense = Preprocessing(frames=16, sampling="dense", window_frames=32)
     assert sampling_of(dense) == DenseSampling(16, 32)
+    shuffled = Preprocessing(frames=4, sampling="shuffled_segments")
+    assert sampling_of(shuffled) == ShuffledSegmentSampling(4)
 
 
 @pytest.mark.parametrize("sampling", [SegmentSampling(8), DenseSampling(8)])

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from kinema.data.transforms import (
     Augmentation,
@@ -182,3 +184,25 @@ def test_wrong_settings_are_named(options, message):
 def test_wrong_views_and_preprocessing_are_named(build, message):
     with pytest.raises(OptionError, match=message):
         build()
+
+
+@pytest.mark.parametrize("crops", [1, 3, 10])
+def test_crops_can_be_resized_at_the_end(crops):
+    frames = noise(60, 90)
+    plain = ViewTransform(HOW, Views(crops=crops))(frames)
+    resized = ViewTransform(HOW, Views(crops=crops, resize_px=24))(frames)
+    assert resized.shape == (crops, 4, 3, 24, 24)
+    for view, small in zip(plain, resized, strict=True):
+        alone = F.resize(view, [24, 24], InterpolationMode.BILINEAR, antialias=True)
+        assert torch.equal(small, alone)
+    same = ViewTransform(HOW, Views(crops=crops, resize_px=32))(frames)
+    assert torch.equal(same, plain)
+
+
+def test_views_that_cannot_be_resized():
+    with pytest.raises(OptionError, match="resize_px must be at least 1, got 0"):
+        Views(resize_px=0)
+    with pytest.raises(OptionError, match="for square crops, not for the whole frame"):
+        Views(full_resolution=True, resize_px=32)
+    squares = ViewTransform(HOW, Views(crops=3, full_resolution=True, resize_px=24))(noise(60, 90))
+    assert squares.shape == (3, 4, 3, 24, 24)

@@ -69,6 +69,7 @@ def test_every_seed_trains_every_variant_with_its_settings(tmp_path: Path) -> No
         ("model.temporal=tsn", "model.temporl=tsn", "unknown key 'model.temporl'"),
         ("[motion]\nsize_px = 32", "", "changes of \\[motion\\], which is missing"),
         ("[tests.shaky]", "[tests.val]", "the recipe's own validation set"),
+        ("[tests.shaky]", '[quoted]\nsource = "A"\ntop1 = { TSX = 1.0 }\n[tests.a]', "no 'TSX'"),
         ("title", "title title", "not valid TOML"),
     ],
 )

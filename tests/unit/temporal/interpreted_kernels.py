@@ -11,9 +11,8 @@ import torch
 from kinema.temporal.kernels import cuda, engine
 from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.kernels.rows import row_stride
-from kinema.temporal.kernels.shift import shift, shift_reference
 
-from .test_kernels import CLIPS, FORMS, LAYOUTS, ROUNDING, check, made
+from .test_kernels import CLIPS, FORMS, LAYOUTS, ROUNDING, check, check_shift, made
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +62,8 @@ def test_tiles_cover_every_size(frames, channels, pixels, programs, monkeypatch)
     [pytest.param(1, 2, 2, marks=slow), (3, 4, 5), pytest.param(4, 12, 0, marks=slow)],
 )
 def test_shift_only_moves_values(frames, from_next, from_previous, dtype):
-    x = torch.randn(2 * frames, 12, 12, 20).permute(0, 3, 1, 2).to(dtype).requires_grad_()
-    shares = {"from_next": from_next, "from_previous": from_previous}
-    fast, plain = shift(x, frames, **shares), shift_reference(x, frames, **shares)
-    assert torch.equal(fast, plain)
-    grad = torch.randn_like(plain)
-    fast_grad, plain_grad = (torch.autograd.grad(y, x, grad)[0] for y in (fast, plain))
-    assert torch.equal(fast_grad, plain_grad)
+    x = torch.randn(2 * frames, 12, 12, 20).permute(0, 3, 1, 2).to(dtype)
+    check_shift(x, frames, from_next, from_previous)
 
 
 def test_spatial_mean_and_its_derivative():

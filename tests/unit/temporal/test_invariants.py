@@ -8,23 +8,12 @@ import torch.nn.functional as F
 from timm.models.res2net import Bottle2neck
 from torch import nn
 
+from kinema import temporal
 from kinema.models.res2net import Res2NetBlock, ScaleConv
-from kinema.temporal import (
-    CTI,
-    GST,
-    GTE,
-    ME,
-    MEM,
-    MTA,
-    SME,
-    TAM,
-    TIM,
-    TSM,
-    TemporalModule,
-    list_temporal,
-    temporal_named,
-)
+from kinema.temporal import TemporalModule, list_temporal, temporal_named
 from kinema.temporal.conv import init_temporal_kernel
+
+from ...random_weights import randomised
 
 CHANNELS, FRAMES = 32, 9
 # In float64, apart from the means that ME and SME take in float32.
@@ -69,19 +58,6 @@ def build(name: str, options: dict[str, Any], frames: int = FRAMES) -> TemporalM
     else:
         module = entry.build(CHANNELS, frames=frames, options=options)
     return randomised(module).double()
-
-
-def randomised(module: nn.Module) -> Any:
-    """Fills every weight and statistic; default norms would hide mistakes."""
-    with torch.no_grad():
-        for name, tensor in module.state_dict().items():
-            if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim == 1):
-                tensor.uniform_(0.5, 1.5)
-            elif tensor.ndim == 1:
-                tensor.normal_(std=0.5)
-            elif tensor.ndim > 1:
-                tensor.normal_(std=tensor[0].numel() ** -0.5)
-    return module.eval()
 
 
 def clips(count: int, frames: int = FRAMES, channels: int = CHANNELS) -> torch.Tensor:
@@ -151,13 +127,13 @@ def test_moving_the_content_by_a_frame_moves_the_output(name, options):
 @pytest.mark.parametrize("causal", [False, True])
 def test_part_shift_is_tsm_to_the_bit(frames, causal):
     x = clips(2, frames, 21)
-    tim, tsm = (module(21, frames=frames, causal=causal) for module in (TIM, TSM))
+    tim, tsm = (module(21, frames=frames, causal=causal) for module in (temporal.TIM, temporal.TSM))
     assert torch.equal(run(tim, x), run(tsm, x))
 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_mem_copies_the_frame_without_a_partner_and_halves_with_zero_weights(causal):
-    module, x = MEM(CHANNELS, frames=4, causal=causal), clips(2, 4)
+    module, x = temporal.MEM(CHANNELS, frames=4, causal=causal), clips(2, 4)
     copied, gated = (0, slice(1, 4)) if causal else (3, slice(0, 3))
     assert torch.equal(run(module, x)[:, copied], x[:, copied])
     for weight in module.parameters():
@@ -170,7 +146,7 @@ def test_mem_copies_the_frame_without_a_partner_and_halves_with_zero_weights(cau
 @pytest.mark.parametrize("transform", ["next", "both", "none"])
 @pytest.mark.parametrize("gate_scale", [1.0, 2.0])
 def test_me_without_expansion_is_the_identity(transform, gate_scale):
-    module = randomised(ME(CHANNELS, frames=4, transform=transform, gate_scale=gate_scale))
+    module = randomised(temporal.ME(CHANNELS, frames=4, transform=transform, gate_scale=gate_scale))
     conv, norm = module.expand
     for tensor in (conv.weight, norm.bias, norm.running_mean):
         nn.init.zeros_(tensor)
@@ -179,7 +155,7 @@ def test_me_without_expansion_is_the_identity(transform, gate_scale):
 
 
 def test_the_gate_of_mes_last_frame_is_a_constant_but_not_zero():
-    module = randomised(ME(CHANNELS, frames=4))
+    module = randomised(temporal.ME(CHANNELS, frames=4))
     ratio = (run(module, x := clips(2, 4)) / x)[:, 3]
     torch.testing.assert_close(ratio, ratio[:1, :, :1, :1].expand_as(ratio), rtol=1e-4, atol=1e-4)
     assert (ratio - 1).abs().max() > 0.01
@@ -188,7 +164,9 @@ def test_the_gate_of_mes_last_frame_is_a_constant_but_not_zero():
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("branches", ["both", "global", "global_se"])
 def test_tams_kernels_weigh_and_its_gates_are_open_in_part(branches, causal):
-    module = randomised(TAM(CHANNELS, frames=6, kernel=5, branches=branches, causal=causal))
+    module = randomised(
+        temporal.TAM(CHANNELS, frames=6, kernel=5, branches=branches, causal=causal)
+    )
     gate, kernels = module.double().weights(3 * torch.randn(2, CHANNELS, 6).double())
     assert kernels.shape == (2, CHANNELS, 6 if causal else 1, 5)
     torch.testing.assert_close(kernels.sum(3), torch.ones_like(kernels[..., 0]), rtol=0, atol=1e-6)
@@ -202,7 +180,7 @@ def test_tams_kernels_weigh_and_its_gates_are_open_in_part(branches, causal):
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("branches", ["both", "global"])
 def test_tam_equals_one_convolution_with_a_group_for_every_channel_of_every_clip(kernel, branches):
-    module = randomised(TAM(CHANNELS, frames=6, kernel=kernel, branches=branches))
+    module = randomised(temporal.TAM(CHANNELS, frames=6, kernel=kernel, branches=branches))
     x_BCTS = clips(2, 6).transpose(1, 2).flatten(3)
     gate, kernels = module.weights(x_BCTS.mean(3))
     gated = x_BCTS if gate is None else x_BCTS * gate[..., None]
@@ -215,7 +193,7 @@ def test_tam_equals_one_convolution_with_a_group_for_every_channel_of_every_clip
 
 @pytest.mark.parametrize(("tap", "offset"), [(0, -1), (1, 0), (2, 1)])
 def test_tam_with_one_open_tap_and_open_gates_is_a_shift(tap, offset):
-    module = TAM(CHANNELS, frames=5).eval()
+    module = temporal.TAM(CHANNELS, frames=5).eval()
     for branch in (module.global_branch, module.local_branch):
         nn.init.zeros_(branch[1].weight)
         nn.init.ones_(branch[1].bias)
@@ -228,7 +206,7 @@ def test_tam_with_one_open_tap_and_open_gates_is_a_shift(tap, offset):
 
 
 def test_tam_with_constant_kernels_moves_with_the_content():
-    module = randomised(TAM(CHANNELS, frames=FRAMES))
+    module = randomised(temporal.TAM(CHANNELS, frames=FRAMES))
     nn.init.zeros_(module.global_branch[0].weight)
     x = clips(2, FRAMES + 1)
     early, late = run(module, x[:, :-1]), run(module, x[:, 1:])
@@ -236,7 +214,7 @@ def test_tam_with_constant_kernels_moves_with_the_content():
 
 
 def test_cti_that_takes_nothing_repeats_the_first_group_convolved_on():
-    module = randomised(CTI(CHANNELS, frames=6))
+    module = randomised(temporal.CTI(CHANNELS, frames=6))
     open_towards(module, -1e6)
     x = clips(2, 6)
     wanted = [x[:, :, :8]]
@@ -246,9 +224,9 @@ def test_cti_that_takes_nothing_repeats_the_first_group_convolved_on():
 
 
 def test_cti_that_takes_everything_convolves_each_group_by_itself():
-    module = randomised(CTI(CHANNELS, frames=6))
+    module = randomised(temporal.CTI(CHANNELS, frames=6))
     open_towards(module, 1e6)
-    tim = TIM(CHANNELS, frames=6, init="identity")
+    tim = temporal.TIM(CHANNELS, frames=6, init="identity")
     with torch.no_grad():
         tim.weight[8:] = torch.cat([shift.weight for shift in module.shifts])
     x = clips(2, 6)
@@ -256,7 +234,7 @@ def test_cti_that_takes_everything_convolves_each_group_by_itself():
 
 
 @torch.no_grad()
-def open_towards(cti: CTI, value: float) -> None:
+def open_towards(cti: temporal.CTI, value: float) -> None:
     """Makes u - v of every channel `value`."""
     for weigh in cti.weigh:
         weigh.weight.zero_()
@@ -265,8 +243,8 @@ def open_towards(cti: CTI, value: float) -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_plain_sme_differs_from_me_only_by_the_gate(causal):
-    me = randomised(ME(CHANNELS, frames=4, causal=causal))
-    sme = SME(CHANNELS, frames=4, pyramid=0, alignment=False, causal=causal).eval()
+    me = randomised(temporal.ME(CHANNELS, frames=4, causal=causal))
+    sme = temporal.SME(CHANNELS, frames=4, pyramid=0, alignment=False, causal=causal).eval()
     renamed = {n.replace("transform", "pyramid.0"): w for n, w in me.state_dict().items()}
     sme.load_state_dict(renamed)
     x = clips(2, 4)
@@ -276,7 +254,7 @@ def test_plain_sme_differs_from_me_only_by_the_gate(causal):
 @pytest.mark.parametrize(("alpha", "beta", "groups"), [(2, 2, 2), (4, 1, 1)])
 def test_gst_that_reads_no_other_frame_is_a_grouped_convolution(alpha, beta, groups):
     conv = nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1, bias=False)
-    module = GST(conv, frames=4, alpha=alpha, beta=beta)
+    module = temporal.GST(conv, frames=4, alpha=alpha, beta=beta)
     with torch.no_grad():
         module.temporal[:, :, [0, 2]] = 0
         weight = torch.cat([module.spatial.weight, module.temporal[:, :, 1]])
@@ -289,7 +267,7 @@ def test_gte_starts_by_moving_an_eighth_each_way():
     conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
     nn.init.dirac_(conv.weight)
     x = clips(2, 5)
-    y, padded = run(GTE(conv, frames=5), x), F.pad(x, (0, 0) * 3 + (1, 1))
+    y, padded = run(temporal.GTE(conv, frames=5), x), F.pad(x, (0, 0) * 3 + (1, 1))
     assert torch.equal(y[:, :, :16], x[:, :, :16])
     assert torch.equal(y[:, :, 24:28], padded[:, 2:, 24:28])
     assert torch.equal(y[:, :, 28:], padded[:, :-2, 28:])
@@ -299,7 +277,7 @@ def test_gte_starts_by_moving_an_eighth_each_way():
 def test_mta_that_moves_nothing_is_res2net(first, stride):
     plain = randomised(res2net_block(first=first, stride=stride))
     block = Res2NetBlock(plain)
-    block.conv2 = MTA(block.conv2, frames=4)
+    block.conv2 = temporal.MTA(block.conv2, frames=4)
     for shift in block.conv2.shifts:
         init_temporal_kernel(shift.weight, "identity")
     x = clips(2, 4, 64).flatten(0, 1)

@@ -110,8 +110,28 @@ def choose(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns the native operators off, or makes sure that they are there."""
     if by == "plain":
         monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
+    else:
+        needs_native()
+
+
+def needs_native() -> None:
+    """Where the library cannot be built, no engine takes an activation on the CPU: the plain form
+    is all there is, and the cases "plain" test it. That it is built wherever there is a compiler
+    is the subject of test_native.py, so a skip here hides no broken build.
+    """
+    if native.library() is None:
         pytest.skip("no native operators on this machine")
+
+
+def check_shift(x: torch.Tensor, frames: int, from_next: int, from_previous: int) -> None:
+    """Values and derivatives are those of the plain form, bit by bit."""
+    x = x.detach().requires_grad_()
+    shares = {"from_next": from_next, "from_previous": from_previous}
+    fast, plain = shift(x, frames, **shares), shift_reference(x, frames, **shares)
+    assert torch.equal(fast, plain)
+    grad = torch.randn_like(plain)
+    fast_grad, plain_grad = (torch.autograd.grad(y, x, grad)[0] for y in (fast, plain))
+    assert torch.equal(fast_grad, plain_grad)
 
 
 def check(form: Form, x: torch.Tensor, weights: torch.Tensor, frames: int) -> None:
@@ -206,13 +226,7 @@ def test_shift_only_moves_values(
 ):
     choose(by, monkeypatch)
     x = LAYOUTS[layout](torch.randn(CLIPS * frames, channels, HEIGHT, WIDTH).to(dtype))
-    x.requires_grad_()
-    shares = {"from_next": from_next, "from_previous": from_previous}
-    fast, plain = shift(x, frames, **shares), shift_reference(x, frames, **shares)
-    assert torch.equal(fast, plain)
-    grad = torch.randn_like(plain)
-    fast_grad, plain_grad = (torch.autograd.grad(y, x, grad)[0] for y in (fast, plain))
-    assert torch.equal(fast_grad, plain_grad)
+    check_shift(x, frames, from_next, from_previous)
 
 
 def test_the_derivative_of_shift_keeps_an_infinity_where_it_belongs():
@@ -310,9 +324,9 @@ def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, by, monkey
 
 def test_shared_weights_may_have_one_clip_and_one_frame():
     x = torch.randn(6, 4, HEIGHT, WIDTH).contiguous(memory_format=LAST)
+    needs_native()
     by = engine.engine_for(x, 2)
-    if by is None:
-        pytest.skip("no native operators on this machine")
+    assert by is not None
     for clips, frames in ((1, 1), (2, 1), (1, 3), (2, 3)):
         weights = torch.randn(clips, frames, 2, 4, requires_grad=True)
         x = x.detach().requires_grad_()
@@ -329,15 +343,24 @@ def test_shared_weights_may_have_one_clip_and_one_frame():
 
 
 def test_what_does_not_fit_is_refused_and_not_read():
+    needs_native()  # PyTorch's own operators have messages of their own
     x = torch.randn(8, 6, HEIGHT, WIDTH).contiguous(memory_format=LAST)
-    if engine.engine_for(x, 3) is None:
-        pytest.skip("no native operators on this machine")
     with pytest.raises(InputShapeError, match="whole clips of 3, got 8 frames"):
         shift(x, 3, from_next=1, from_previous=1)
     with pytest.raises(InputShapeError, match="with 9 channels do not fit .* with 6 channels"):
         depthwise(x, torch.randn(9, 1, 3, 1), 4)
     with pytest.raises(InputShapeError, match="for 3 clips of 1 frames .* do not fit 2 clips"):
         dynamic(x, torch.randn(3, 6, 1, 3), 4)
+
+
+@FORM
+def test_the_forms_of_the_authors_and_of_exports_can_be_trained(form, monkeypatch):
+    x, weights = made(FORMS[form], 3, 7)
+    with engine.as_the_authors():
+        check(FORMS[form], x, weights, 3)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    check(FORMS[form], x, weights, 3)
+    check_shift(x, 3, 2, 3)
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, LAST])

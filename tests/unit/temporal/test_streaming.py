@@ -4,30 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from kinema import temporal
 from kinema.errors import InputShapeError, OptionError
-from kinema.temporal import (
-    CTI,
-    GSM,
-    GST,
-    GTE,
-    ME,
-    MEM,
-    MTA,
-    SE,
-    SME,
-    STM,
-    TAM,
-    TIM,
-    TIN,
-    TSI,
-    TSM,
-    Inflated,
-    NonLocal,
-    TemporalConv,
-    TemporalModule,
-    TemporalPool,
-)
+from kinema.temporal import TemporalModule
 from kinema.temporal.streaming import Memory
+
+from ...random_weights import randomised
 
 CHANNELS, FRAMES = 32, 9
 # In float64, apart from the means that ME and SME take in float32.
@@ -52,38 +34,38 @@ def conv(stride: int = 1, groups: int = 1, bias: bool = False) -> nn.Conv2d:
 
 HOW = {"frames": 5, "causal": True}
 MODULES = {
-    "tsm": lambda: TSM(CHANNELS, **HOW),
-    "tsm-all": lambda: TSM(CHANNELS, divisor=1, **HOW),
-    "tim": lambda: TIM(CHANNELS, **HOW),
-    "tim-5": lambda: TIM(CHANNELS, kernel=5, **HOW),
-    "tconv": lambda: TemporalConv(CHANNELS, **HOW),
-    "tpool-5": lambda: TemporalPool(CHANNELS, kernel=5, **HOW),
-    "c3d": lambda: Inflated(conv(stride=2, groups=2, bias=True), **HOW),
-    "gst": lambda: GST(conv(stride=2), **HOW),
-    "gst-large": lambda: GST(conv(), beta=1, **HOW),
-    "gte": lambda: GTE(conv(stride=2), **HOW),
-    "gte-depthwise": lambda: GTE(conv(), lts="depthwise", **HOW),
-    "gte-lts": lambda: GTE(conv(stride=2), conv2d=False, **HOW),
-    "stm": lambda: STM(conv(stride=2), **HOW),
-    "gsm": lambda: GSM(CHANNELS, **HOW),
-    "se": lambda: SE(CHANNELS, **HOW),
-    "mem": lambda: MEM(CHANNELS, **HOW),
-    "me": lambda: ME(CHANNELS, **HOW),
-    "me-both": lambda: ME(CHANNELS, transform="both", **HOW),
-    "mta": lambda: MTA(group_convs(first=False), **HOW),
-    "mta-first": lambda: MTA(group_convs(first=True), **HOW),
-    "sme": lambda: SME(CHANNELS, **HOW),
-    "sme-plain": lambda: SME(CHANNELS, alignment=False, channel_attention=False, **HOW),
-    "cti": lambda: CTI(CHANNELS, **HOW),
-    "tsi": lambda: TSI(CHANNELS, **HOW),
-    "tsi-sum": lambda: TSI(CHANNELS, fusion="sum", **HOW),
-    "tsi-concat": lambda: TSI.from_conv(conv(), frames=5, causal=True, fusion="concat"),
-    "tam": lambda: TAM(CHANNELS, **HOW),
-    "tam-wide": lambda: TAM(CHANNELS, kernel=7, window=3, **HOW),
-    "tam-reverse": lambda: TAM(CHANNELS, reverse=True, **HOW),
-    "tam-global": lambda: TAM(CHANNELS, branches="global", **HOW),
-    "tam-local": lambda: TAM(CHANNELS, branches="local", **HOW),
-    "tam-se": lambda: TAM(CHANNELS, branches="global_se", **HOW),
+    "tsm": lambda: temporal.TSM(CHANNELS, **HOW),
+    "tsm-all": lambda: temporal.TSM(CHANNELS, divisor=1, **HOW),
+    "tim": lambda: temporal.TIM(CHANNELS, **HOW),
+    "tim-5": lambda: temporal.TIM(CHANNELS, kernel=5, **HOW),
+    "tconv": lambda: temporal.TemporalConv(CHANNELS, **HOW),
+    "tpool-5": lambda: temporal.TemporalPool(CHANNELS, kernel=5, **HOW),
+    "c3d": lambda: temporal.Inflated(conv(stride=2, groups=2, bias=True), **HOW),
+    "gst": lambda: temporal.GST(conv(stride=2), **HOW),
+    "gst-large": lambda: temporal.GST(conv(), beta=1, **HOW),
+    "gte": lambda: temporal.GTE(conv(stride=2), **HOW),
+    "gte-depthwise": lambda: temporal.GTE(conv(), lts="depthwise", **HOW),
+    "gte-lts": lambda: temporal.GTE(conv(stride=2), conv2d=False, **HOW),
+    "stm": lambda: temporal.STM(conv(stride=2), **HOW),
+    "gsm": lambda: temporal.GSM(CHANNELS, **HOW),
+    "se": lambda: temporal.SE(CHANNELS, **HOW),
+    "mem": lambda: temporal.MEM(CHANNELS, **HOW),
+    "me": lambda: temporal.ME(CHANNELS, **HOW),
+    "me-both": lambda: temporal.ME(CHANNELS, transform="both", **HOW),
+    "mta": lambda: temporal.MTA(group_convs(first=False), **HOW),
+    "mta-first": lambda: temporal.MTA(group_convs(first=True), **HOW),
+    "sme": lambda: temporal.SME(CHANNELS, **HOW),
+    "sme-plain": lambda: temporal.SME(CHANNELS, alignment=False, channel_attention=False, **HOW),
+    "cti": lambda: temporal.CTI(CHANNELS, **HOW),
+    "tsi": lambda: temporal.TSI(CHANNELS, **HOW),
+    "tsi-sum": lambda: temporal.TSI(CHANNELS, fusion="sum", **HOW),
+    "tsi-concat": lambda: temporal.TSI.from_conv(conv(), frames=5, causal=True, fusion="concat"),
+    "tam": lambda: temporal.TAM(CHANNELS, **HOW),
+    "tam-wide": lambda: temporal.TAM(CHANNELS, kernel=7, window=3, **HOW),
+    "tam-reverse": lambda: temporal.TAM(CHANNELS, reverse=True, **HOW),
+    "tam-global": lambda: temporal.TAM(CHANNELS, branches="global", **HOW),
+    "tam-local": lambda: temporal.TAM(CHANNELS, branches="local", **HOW),
+    "tam-se": lambda: temporal.TAM(CHANNELS, branches="global_se", **HOW),
 }
 modules = pytest.mark.parametrize("module", MODULES, indirect=True)
 
@@ -91,16 +73,7 @@ modules = pytest.mark.parametrize("module", MODULES, indirect=True)
 @pytest.fixture
 def module(request) -> TemporalModule:
     """With random weights and statistics; default norms would hide mistakes."""
-    built = MODULES[request.param]()
-    with torch.no_grad():
-        for name, tensor in built.state_dict().items():
-            if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim == 1):
-                tensor.uniform_(0.5, 1.5)
-            elif tensor.ndim == 1:
-                tensor.normal_(std=0.5)
-            elif tensor.ndim > 1:
-                tensor.normal_(std=tensor[0].numel() ** -0.5)
-    return built.eval().double()
+    return randomised(MODULES[request.param]()).double()
 
 
 def videos(count: int = 2) -> torch.Tensor:
@@ -181,7 +154,7 @@ def test_the_state_survives_that_the_input_is_overwritten(module):
 
 def test_the_shift_remembers_only_the_shifted_channels():
     memory = Memory()
-    TSM(16, frames=1, causal=True).step(torch.randn(3, 16, 5, 3), memory)
+    temporal.TSM(16, frames=1, causal=True).step(torch.randn(3, 16, 5, 3), memory)
     (kept,) = memory.state()
     assert kept.shape == (3, 2, 5, 3)
     assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
@@ -198,10 +171,16 @@ def test_channels_last_frames_stay_so_in_steps_of_several_frames():
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (TSM(16, frames=4), r"TSM looks ahead \(frames: 1\).*causal=True.*kinema import --causal"),
-        (TAM(16, frames=4), r"TAM looks ahead \(the whole clip\)"),
-        (TIN(16, frames=4), r"TIN looks ahead \(the whole clip\).*nl and tin have no causal form"),
-        (NonLocal(16, frames=4), r"NonLocal looks ahead \(the whole clip\)"),
+        (
+            temporal.TSM(16, frames=4),
+            r"TSM looks ahead \(frames: 1\).*causal=True.*kinema import --causal",
+        ),
+        (temporal.TAM(16, frames=4), r"TAM looks ahead \(the whole clip\)"),
+        (
+            temporal.TIN(16, frames=4),
+            r"TIN looks ahead \(the whole clip\).*nl and tin have no causal form",
+        ),
+        (temporal.NonLocal(16, frames=4), r"NonLocal looks ahead \(the whole clip\)"),
     ],
 )
 def test_modules_that_look_ahead_say_what_to_do(module, message):
@@ -232,7 +211,7 @@ def test_a_module_of_which_no_window_is_enough_needs_its_own_step():
 def test_a_state_that_does_not_fit_is_refused():
     x = torch.randn(2, 16, 5, 3)
     memory = Memory()
-    tim = TIM(16, frames=1, causal=True)
+    tim = temporal.TIM(16, frames=1, causal=True)
     tim.step(x, memory)
     state = memory.state()
     with pytest.raises(InputShapeError, match="frames of another size"):

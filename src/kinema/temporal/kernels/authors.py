@@ -13,11 +13,6 @@ import torch.nn.functional as F
 from kinema.temporal.kernels import graph
 
 
-def takes(x_NCHW: torch.Tensor, taps: int) -> bool:
-    """Every activation."""
-    return True
-
-
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
     """See `engine.mix`."""
     if weights_BTKC.shape[1] > 1:  # nobody has published kernels that differ by frame
@@ -40,16 +35,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
     return out.reshape(clips, channels, frames, pixels).transpose(1, 2).reshape(x_NCHW.shape)
 
 
-def weight_grad(
-    grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
-) -> torch.Tensor:
-    """Not there: these forms are for timing inference."""
-    raise NotImplementedError("The authors' forms are for inference only.")
-
-
-def shift(
-    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
-) -> torch.Tensor:
+def shift(x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int) -> torch.Tensor:
     """See `engine.shift`."""
     x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     out = torch.zeros_like(x_BTCHW)

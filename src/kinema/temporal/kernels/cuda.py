@@ -191,7 +191,7 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     x = torch.zeros((2, 16, 1, 1), device=device, dtype=dtype)
     try:
-        shift(x, 2, 4, 4, turned=False)
+        shift(x, 2, 4, 4)
         mix(x, x.new_ones((1, 1, 3, 16)), 2, 1)
         weight_grad(x, x, 3, 2, 1)
     except (TritonError, RuntimeError, ValueError, OSError, subprocess.SubprocessError) as error:
@@ -265,7 +265,7 @@ def weight_grad(
 
 
 def shift(
-    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
+    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool = False
 ) -> torch.Tensor:
     """See `engine.Engine`."""
     total, channels, height, width = x_NCHW.shape

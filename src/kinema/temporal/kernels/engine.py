@@ -1,8 +1,9 @@
 """Who computes along time on an activation, and the derivatives of what they compute.
 
-An engine has four operators on activations whose channels are closest in memory: compiled C on
-the CPU (native.py), Triton on CUDA (cuda.py). Exported graphs have their own (graph.py). Elsewhere
-PyTorch's own operators serve.
+An engine has kernels for activations whose channels are closest in memory: compiled C on the CPU
+(native.py), Triton on CUDA (cuda.py). Exported graphs (graph.py) and the authors' forms
+(authors.py) are made of PyTorch's own operators, of which autograd finds the derivatives.
+Elsewhere each operator has a plain way in its own file.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 """
@@ -23,16 +24,28 @@ _log = logging.getLogger(__name__)
 _AUTHORS = contextvars.ContextVar("as_the_authors", default=False)
 
 
-class Engine(Protocol):
-    """Operators along time without derivatives; they trust their arguments."""
-
-    def takes(self, x_NCHW: torch.Tensor, taps: int) -> bool:
-        """Whether it can work, and wins, on this activation when an output reads `taps` frames."""
+class Operators(Protocol):
+    """Operators along time; they trust their arguments."""
 
     def mix(
         self, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int
     ) -> torch.Tensor:
         """See the function `mix`."""
+
+    def shift(
+        self, x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int
+    ) -> torch.Tensor:
+        """See the function `shift`."""
+
+    def spatial_mean(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        """See the function `spatial_mean`."""
+
+
+class Engine(Operators, Protocol):
+    """Kernels that autograd knows nothing of, and what their derivatives are made of."""
+
+    def takes(self, x_NCHW: torch.Tensor, taps: int) -> bool:
+        """Whether it can work, and wins, on this activation when an output reads `taps` frames."""
 
     def weight_grad(
         self, grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
@@ -40,16 +53,19 @@ class Engine(Protocol):
         """(B, T, K, C) float32: the derivative of `mix` by weights that nobody shares."""
 
     def shift(
-        self, x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
+        self,
+        x_NCHW: torch.Tensor,
+        frames: int,
+        from_next: int,
+        from_previous: int,
+        *,
+        turned: bool = False,
     ) -> torch.Tensor:
         """See the function `shift`; with `turned` next and previous are exchanged."""
 
-    def spatial_mean(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """See the function `spatial_mean`."""
 
-
-def engine_for(x_NCHW: torch.Tensor, taps: int) -> Engine | None:
-    """The engine that takes this activation; None where PyTorch's own operators serve.
+def engine_for(x_NCHW: torch.Tensor, taps: int) -> Operators | None:
+    """The operators for this activation; None where the plain way is the best.
 
     Args:
         x_NCHW: Any activation.
@@ -57,13 +73,15 @@ def engine_for(x_NCHW: torch.Tensor, taps: int) -> Engine | None:
     """
     if like_the_authors():
         return authors
-    engine = graph if torch.compiler.is_exporting() else _engine_of(x_NCHW.device.type)
+    if torch.compiler.is_exporting():
+        return graph
+    engine = _engine_of(x_NCHW.device.type)
     return engine if engine is not None and engine.takes(x_NCHW, taps) else None
 
 
 @contextlib.contextmanager
 def as_the_authors() -> Iterator[None]:
-    """Operators run as the authors' code writes them, to measure against; inference only."""
+    """Operators run as the authors' code writes them, to measure against."""
     token = _AUTHORS.set(True)
     try:
         yield
@@ -77,7 +95,7 @@ def like_the_authors() -> bool:
 
 
 def mix(
-    engine: Engine, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
+    engine: Operators, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
 ) -> torch.Tensor:
     """out[b,t] = sum over k of weights[b,t,k] * x[b,t+k-before], in one pass.
 
@@ -98,14 +116,14 @@ def mix(
             f"Weights for {given[0]} clips of {given[1]} frames with {given[3]} channels do not "
             f"fit {clips} clips of {frames} frames with {channels} channels."
         )
-    if torch.is_grad_enabled() and (x_NCHW.requires_grad or weights_BTKC.requires_grad):
+    if _needs_derivatives(engine, x_NCHW, weights_BTKC):
         mixed: torch.Tensor = _Mix.apply(engine, x_NCHW, weights_BTKC, (frames, before))
         return mixed
     return engine.mix(x_NCHW, weights_BTKC, frames, before)
 
 
 def shift(
-    engine: Engine, x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
+    engine: Operators, x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
 ) -> torch.Tensor:
     """The leading channels from the next frame, those after them from the previous one.
 
@@ -113,18 +131,24 @@ def shift(
         InputShapeError: the frames are not whole clips.
     """
     _clips(x_NCHW, frames)
-    if torch.is_grad_enabled() and x_NCHW.requires_grad:
+    if _needs_derivatives(engine, x_NCHW):
         moved: torch.Tensor = _Shift.apply(engine, x_NCHW, (frames, from_next, from_previous))
         return moved
-    return engine.shift(x_NCHW, frames, from_next, from_previous, turned=False)
+    return engine.shift(x_NCHW, frames, from_next, from_previous)
 
 
-def spatial_mean(engine: Engine, x_NCHW: torch.Tensor) -> torch.Tensor:
+def spatial_mean(engine: Operators, x_NCHW: torch.Tensor) -> torch.Tensor:
     """(N, C) float32 means over the pixels of every frame."""
-    if torch.is_grad_enabled() and x_NCHW.requires_grad:
+    if _needs_derivatives(engine, x_NCHW):
         mean: torch.Tensor = _Mean.apply(engine, x_NCHW)
         return mean
     return engine.spatial_mean(x_NCHW)
+
+
+def _needs_derivatives(engine: Operators, *inputs: torch.Tensor) -> bool:
+    """Whether derivatives are wanted that autograd cannot find by itself."""
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    return wanted and engine is not authors and engine is not graph
 
 
 def _clips(x_NCHW: torch.Tensor, frames: int) -> int:
@@ -192,7 +216,7 @@ class _Shift(torch.autograd.Function):
     @staticmethod
     def forward(ctx, engine, x, sizes):  # type: ignore[no-untyped-def]  # as above
         ctx.engine, ctx.sizes = engine, sizes
-        return engine.shift(x, *sizes, turned=False)
+        return engine.shift(x, *sizes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -11,11 +11,6 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 import torch
 
 
-def takes(x_NCHW: torch.Tensor, taps: int) -> bool:
-    """Whether a graph is being exported."""
-    return torch.compiler.is_exporting()
-
-
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
     """One multiply-add per tap; see `engine.mix`."""
     clips, taps = x_NCHW.shape[0] // frames, weights_BTKC.shape[2]
@@ -30,22 +25,12 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
     return out_NCHW
 
 
-def weight_grad(
-    grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
-) -> torch.Tensor:
-    """Not there: exported graphs are for inference."""
-    raise NotImplementedError("Exported graphs have no gradients.")
-
-
-def shift(
-    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
-) -> torch.Tensor:
+def shift(x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int) -> torch.Tensor:
     """Splits the channels, moves two parts and joins them; see `engine.shift`."""
     clips, rest = x_NCHW.shape[0] // frames, x_NCHW.shape[1] - from_next - from_previous
     parts = []
     sizes = [from_next, from_previous, rest]
-    steps = (-1, 1, 0) if turned else (1, -1, 0)
-    for part_NCHW, step in zip(torch.split(x_NCHW, sizes, 1), steps, strict=True):
+    for part_NCHW, step in zip(torch.split(x_NCHW, sizes, 1), (1, -1, 0), strict=True):
         if step == 0:
             parts.append(part_NCHW)
         elif part_NCHW.shape[1] > 0:

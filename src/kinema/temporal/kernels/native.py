@@ -133,7 +133,7 @@ def weight_grad(
 
 
 def shift(
-    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool
+    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool = False
 ) -> torch.Tensor:
     """See `engine.Engine`."""
     clips, pixels, channels = _sizes(x_NCHW, frames)

@@ -6,7 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels import engine
+from kinema.temporal.kernels import authors, engine
 from kinema.temporal.kernels.layout import fold_view, time_view
 
 
@@ -14,13 +14,7 @@ def shift_reference(
     x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
 ) -> torch.Tensor:
     """Plain form of `shift`: slice assignments into a tensor of zeros."""
-    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
-    out = torch.zeros_like(x_BTCHW)
-    last = from_next + from_previous
-    out[:, :-1, :from_next] = x_BTCHW[:, 1:, :from_next]
-    out[:, 1:, from_next:last] = x_BTCHW[:, :-1, from_next:last]
-    out[:, :, last:] = x_BTCHW[:, :, last:]
-    return out.flatten(0, 1)
+    return authors.shift(x_NCHW, frames, from_next, from_previous)
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:

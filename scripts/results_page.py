@@ -1,0 +1,139 @@
+"""Writes docs/results.md and its plots from the sweeps in benchmarks/studies/.
+
+Run it after a study: `python scripts/results_page.py`. A test compares the page with what this
+makes.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinema.data.directions import mirror_map
+from kinema.data.motion import MOTION_CLASSES, REVERSED_PAIRS
+from kinema.metrics import group_accuracy
+from kinema.report.sweeps import accuracy, draw_sweep
+from kinema.sweep.spec import MAIN_TEST
+from kinema.sweep.summary import read_summary
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDIES = ROOT / "benchmarks" / "studies"
+TARGET = ROOT / "docs" / "results.md"
+FIGURES = ROOT / "docs" / "figures"
+
+HEAD = """# Results
+
+Made by `python scripts/results_page.py` from the files in `benchmarks/studies/`, which hold every
+seed's numbers, confusion matrix, settings, versions and machine. Accuracies are top-1 of the last
+epoch's network on the validation videos (one clip, center crop), mean and sample deviation over
+the seeds. **Quoted** numbers are printed in the papers, on other data and larger backbones: compare
+their order, not their size.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n\n".join([HEAD.strip(), *(_section(path) for path in _studies())]) + "\n"
+
+
+def draw() -> None:
+    """The plot of every study."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for path in _studies():
+        draw_sweep(read_summary(path), FIGURES / f"study_{path.stem}.png")
+
+
+def _studies() -> list[Path]:
+    return sorted(STUDIES.glob("*.json"))
+
+
+def _section(path: Path) -> str:
+    study = read_summary(path)
+    data, train = study["recipe"]["data"], study["recipe"]["train"]
+    where = _set_of(study, data)
+    seeds = len(study["seeds"])
+    hours = sum(cell["train_s"] for cell in study["cells"]) / 3600
+    machines = "; ".join(dict.fromkeys(_machine(fact) for fact in study["facts"]))
+    parts = [
+        f"## {study['title']}",
+        f"`kinema sweep recipes/sweeps/{path.stem}.toml`: {where}, {train['epochs']} epochs, "
+        f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {hours:.1f} hours of training on {machines}.",
+        _table(study),
+        f"![top-1 of every network](figures/study_{path.stem}.png)",
+    ]
+    if study.get("quoted"):
+        parts.insert(3, f"Quoted from {study['quoted']['source']}.")
+    return "\n\n".join(parts)
+
+
+def _set_of(study: dict[str, Any], data: dict[str, Any]) -> str:
+    videos = study["cells"][0]["tests"][MAIN_TEST]["videos"]
+    if study["motion"] is not None:
+        return f"synthetic motion set, {videos} validation videos"
+    return f"{Path(data['train']).parent.name}, {videos} validation videos"
+
+
+def _machine(fact: dict[str, Any]) -> str:
+    machine = fact["machine"]
+    gpus = ", " + ", ".join(machine["gpus"]) if machine["gpus"] else ""
+    return f"{machine['cpu']} ({machine['cores']} cores{gpus}), PyTorch {fact['versions']['torch']}"
+
+
+def _table(study: dict[str, Any]) -> str:
+    tests = list(study["rows"][0]["tests"])
+    groups = _groups(study["cells"][0]["tests"][MAIN_TEST]["classes"])
+    quoted = study.get("quoted")
+    head = [
+        "network",
+        "parameters",
+        "GMACs",
+        "minutes",
+        *("top-1" if t == MAIN_TEST else t for t in tests),
+    ]
+    head += [groups[0]] if groups else []
+    head += ["quoted"] if quoted else []
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for row in study["rows"]:
+        cells = [cell for cell in study["cells"] if cell["variant"] == row["variant"]]
+        line = [
+            row["variant"],
+            f"{row['params'] / 1e6:.2f} M",
+            f"{row['macs'] / 1e9:.2f}",
+            f"{row['train_s'] / 60:.0f}",
+            *(accuracy(row["tests"][test]) for test in tests),
+        ]
+        line += [_group_accuracy(cells, groups[1])] if groups else []
+        line += [_quoted(quoted["top1"], row["variant"])] if quoted else []
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _quoted(top1: dict[str, float], variant: str) -> str:
+    return f"{top1[variant]:.1f} %" if variant in top1 else "-"
+
+
+def _groups(class_names: Sequence[str]) -> tuple[str, list[int]] | None:
+    """Classes that differ only in the direction of motion or of time, as numbers of groups."""
+    if tuple(class_names) == MOTION_CLASSES:
+        pair = {name: number for number, names in enumerate(REVERSED_PAIRS) for name in names}
+        return "right but for the direction of time", [pair[name] for name in class_names]
+    mirrored = mirror_map(class_names)
+    if all(other in (label, None) for label, other in mirrored.items()):
+        return None
+    return "right but for left and right", [
+        label if (other := mirrored[label]) is None else min(label, other)
+        for label in range(len(class_names))
+    ]
+
+
+def _group_accuracy(cells: Iterable[dict[str, Any]], groups: Sequence[int]) -> str:
+    shares = [group_accuracy(np.array(c["tests"][MAIN_TEST]["confusion"]), groups) for c in cells]
+    deviation = statistics.stdev(shares) if len(shares) > 1 else None
+    return accuracy({"top1": statistics.fmean(shares), "deviation": deviation})
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page(), encoding="utf-8")
+    draw()

@@ -1,0 +1,146 @@
+"""Frame-by-frame networks against the plain backbone and against a sliding clip.
+
+Letters: B streams, T frames, H, W.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from kinema.bench.result import Measurement
+from kinema.bench.timing import Timing, alternate
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import create_model
+from kinema.runtime import Form, Precision, build_run, streaming_copy
+
+FAMILIES = ("tsn", "tsm", "tim", "tei", "tam")
+BACKBONES = ("mobilenetv2_100", "resnet50")
+PLAIN, BASE = "plain", "tsn"
+PRECISIONS: dict[str, Precision] = {"optimised fp32": "32", "optimised bf16": "bf16"}
+# A sliding clip takes so many times as long as a step, so it is timed less often.
+SLIDING_SHARE = 8
+
+NOTES = (
+    "A step takes one new frame of each camera and gives its scores; frames_per_s counts all "
+    "cameras.",
+    "plain: the network as it is, eager, float32, channels_last. optimised: norms folded, "
+    "convolutions fused with what follows them, the same for the plain backbone.",
+    "ratio: time of a step over that of the plain 2D backbone (tsn) in the same form.",
+    "sliding: time of scoring the newest clip of T frames anew for every frame, as an offline "
+    "network must, in the same form; gain: that time over the time of a step.",
+    "p50 and p99: of single steps, in milliseconds, preprocessing excluded.",
+)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What is measured: B cameras, the T frames of a sliding clip, and the side of the frames."""
+
+    batch: int
+    frames: int
+    size: int
+
+
+def measure_streams(
+    backbones: Sequence[str] = BACKBONES,
+    *,
+    families: Sequence[str] = FAMILIES,
+    batches: Sequence[int] = (1, 8),
+    frames: int = 8,
+    size: int = 224,
+    rounds: int = 100,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Measurement:
+    """Times a step of every network, in turns with all others of its backbone.
+
+    Args:
+        backbones: Names of backbones.
+        families: Temporal modules; the plain backbone is always among them.
+        batches: Numbers of cameras.
+        frames: T of the clip that would otherwise slide along.
+        size: Side of the frames in pixels.
+        rounds: Timed steps of one camera; fewer are timed of several.
+        progress: Called with what is done next.
+    """
+    torch.manual_seed(0)
+    rows = []
+    for backbone in backbones:
+        nets = [
+            create_model(f"{family}_{backbone}", classes=27, frames=frames, causal=True).eval()
+            for family in dict.fromkeys((BASE, *families))
+        ]
+        for batch in batches:
+            progress(f"{backbone}, {batch} cameras")
+            few = max(3, rounds // batch)
+            rows += _rows(nets, Streams(batch, frames, size), few)
+    settings = {"batches": list(batches), "frames": frames, "size": size, "rounds": rounds}
+    return Measurement("stream", settings, rows, NOTES)
+
+
+def _rows(nets: Sequence[VideoNetwork], streams: Streams, rounds: int) -> list[dict[str, Any]]:
+    rows = []
+    for form in (PLAIN, *PRECISIONS):
+        steps = alternate(
+            {net.name: _step(net, form, streams) for net in nets}, rounds=rounds, warmup=3
+        )
+        sliding = alternate(
+            {net.name: _sliding(net, form, streams) for net in nets},
+            rounds=max(2, rounds // SLIDING_SHARE),
+        )
+        base = steps[nets[0].name].seconds
+        rows += [
+            _row(
+                net.name,
+                form,
+                streams.batch,
+                step=steps[net.name],
+                sliding=sliding[net.name],
+                base_s=base,
+            )
+            for net in nets
+        ]
+    return rows
+
+
+def _row(
+    name: str, form: str, batch: int, *, step: Timing, sliding: Timing, base_s: float
+) -> dict[str, Any]:
+    return {
+        "model": name,
+        "cameras": batch,
+        "form": form,
+        "frames_per_s": round(batch / step.seconds, 1),
+        "p50_ms": round(1e3 * step.seconds, 2),
+        "p99_ms": round(1e3 * step.p99, 2),
+        "spread": round(step.spread, 3),
+        "ratio": round(step.seconds / base_s, 3),
+        "sliding_ms": round(1e3 * sliding.seconds, 1),
+        "gain": round(sliding.seconds / step.seconds, 2),
+    }
+
+
+def _step(net: VideoNetwork, form: str, streams: Streams) -> Callable[[], Any]:
+    frames = torch.randn(streams.batch, 3, streams.size, streams.size)
+    if form == PLAIN:
+        return partial(net.lay_out_weights().streaming(streams.batch), frames)
+    precision = PRECISIONS[form]
+    step = streaming_copy(net, precision, frames).streaming(streams.batch)
+    if precision == "bf16":
+        return lambda: step(frames.bfloat16()).float()
+    return partial(step, frames)
+
+
+def _sliding(net: VideoNetwork, form: str, streams: Streams) -> Callable[[], Any]:
+    clips = torch.randn(streams.batch, streams.frames, 3, streams.size, streams.size)
+    if form != PLAIN:
+        return partial(build_run(net, Form("fused", PRECISIONS[form]), clips), clips)
+
+    @torch.inference_mode()
+    def score() -> torch.Tensor:
+        scores: torch.Tensor = net(clips)
+        return scores
+
+    return score

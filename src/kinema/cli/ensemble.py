@@ -1,0 +1,93 @@
+"""`kinema ensemble`: score files fused into one answer."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from kinema.cli.console import JsonOption, print_json, results
+from kinema.cli.output import ScoresOption, SubmissionFormOption, SubmissionOption, score_files
+
+if TYPE_CHECKING:
+    from kinema.ensemble import Average, Ensemble
+
+
+def ensemble(
+    files: Annotated[
+        list[Path], typer.Argument(help="Score files of the same videos.", metavar="SCORES...")
+    ],
+    weights: Annotated[
+        str | None, typer.Option(help="One for each file, such as 2,1; equal by default.")
+    ] = None,
+    average: Annotated[
+        str, typer.Option(help="What is averaged: probs, or scores (before softmax).")
+    ] = "probs",
+    scores: ScoresOption = None,
+    submission: SubmissionOption = None,
+    form: SubmissionFormOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fuse the score files of several networks, frame rates or streams.
+
+    Example: kinema ensemble tei16.npz tei8.npz --weights 2,1
+    """
+    if average not in ("probs", "scores"):
+        raise typer.BadParameter(
+            f"expected probs or scores, got {average!r}", param_hint="--average"
+        )
+    shares = _numbers(weights)
+    written = score_files(scores, submission, form, annotations=None)
+    from kinema.ensemble import fuse_scores
+
+    fused = fuse_scores(files, weights=shares, average=cast("Average", average))
+    written.write(fused.report)
+    if as_json:
+        print_json(_document(fused))
+    else:
+        _print(fused)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected numbers such as 2,1, got {text!r}", param_hint="--weights"
+        ) from error
+
+
+def _document(fused: "Ensemble") -> dict[str, object]:
+    report = fused.report
+    return {
+        "top1": report.top1,
+        "top5": report.top5,
+        "mean_class": report.mean_class,
+        "videos": report.videos,
+        "members": [
+            {
+                "file": member.file,
+                "weight": member.weight,
+                "top1": member.report.top1,
+                "top5": member.report.top5,
+            }
+            for member in fused.members
+        ],
+    }
+
+
+def _print(fused: "Ensemble") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from kinema.report.tables import percent
+
+    table = Table("scores")
+    for column in ("weight", "top-1", "top-5", "mean class"):
+        table.add_column(column, justify="right")
+    rows = [(m.file, f"{m.weight:.3f}", m.report) for m in fused.members]
+    for name, weight, report in (*rows, ("together", "", fused.report)):
+        accuracies = (percent(a) for a in (report.top1, report.top5, report.mean_class))
+        table.add_row(Text(name), weight, *accuracies)
+    results().print(table)

@@ -1,0 +1,90 @@
+"""Predictions for test sets whose labels are kept by the owners of the data set."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from kinema.data.classes import read_class_names
+from kinema.data.decode import is_video_path
+from kinema.errors import OptionError, did_you_mean
+from kinema.types import Report
+
+SubmissionForm = Literal["name", "top5"]
+
+# The form that goes with a format of annotation files.
+FORM_OF: dict[str, SubmissionForm] = {"sthv1": "name", "jester": "name", "sthv2": "top5"}
+# `top5` counts classes as the label file of this data set does.
+_NUMBERED = "something_v2"
+
+
+def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) -> Path:
+    """Writes one line per video without a header, as the code of TSM and TEA does.
+
+    Args:
+        report: Scores; labels are not looked at.
+        path: A new file.
+        form: "name" writes `id;class name` (Something-Something V1, Jester); "top5" writes
+            `id;n1;n2;n3;n4;n5`, the numbers of the five best classes in the label file of
+            Something-Something V2, best first. The id is the video's name without folder and
+            ending.
+
+    Raises:
+        OptionError: the file exists, or see `check_submission`.
+    """
+    target = Path(path)
+    if target.exists():
+        raise OptionError(f"{target} already exists. Choose a new name.")
+    check_submission(report.paths, report.class_names, form=form)
+    ids = [_id(path) for path in report.paths]
+    rows = _best_numbers(report) if form == "top5" else _best_names(report)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines = [";".join((name, *row)) for name, row in zip(ids, rows, strict=True)]
+    with target.open("x", encoding="utf-8", newline="\n") as file:
+        file.write("\n".join(lines) + "\n")
+    return target
+
+
+def check_submission(
+    paths: Sequence[str], class_names: Sequence[str], *, form: SubmissionForm
+) -> None:
+    """Makes sure, before the videos are scored, that their predictions can be submitted.
+
+    Raises:
+        OptionError: two videos have one id, or for "top5" the classes are not those of
+            Something-Something V2.
+    """
+    twice = [name for name, count in Counter(map(_id, paths)).items() if count > 1]
+    if twice:
+        raise OptionError(
+            f"A submission names videos by their id, and two have the id {twice[0]}. Test every "
+            "video once."
+        )
+    if form != "top5":
+        return
+    names = read_class_names(_NUMBERED)
+    for name in class_names:
+        if name not in names:
+            raise OptionError(
+                f"{name!r} is no class of Something-Something V2, whose submissions number its "
+                f"classes. {did_you_mean(name, names)}"
+            )
+    if len(class_names) < 5:
+        raise OptionError("Five classes are to be named, the network has fewer.")
+
+
+def _id(path: str) -> str:
+    """The name of a video file without ending, or of a folder of frames."""
+    return Path(path).stem if is_video_path(path) else Path(path).name
+
+
+def _best_names(report: Report) -> list[tuple[str, ...]]:
+    return [(report.class_names[int(label)],) for label in report.scores.argmax(1)]
+
+
+def _best_numbers(report: Report) -> list[tuple[str, ...]]:
+    number = {name: str(label) for label, name in enumerate(read_class_names(_NUMBERED))}
+    best_V5 = np.argsort(-report.scores, axis=1, kind="stable")[:, :5]
+    return [tuple(number[report.class_names[int(k)]] for k in row) for row in best_V5]

@@ -1,0 +1,14 @@
+"""Timelines: what happens when in a long video."""
+
+from kinema.timeline.segments import Segment, SegmentRule, find_segments, smoothed
+from kinema.timeline.task import Timeline, TimelineSettings, timeline
+
+__all__ = [
+    "Segment",
+    "SegmentRule",
+    "Timeline",
+    "TimelineSettings",
+    "find_segments",
+    "smoothed",
+    "timeline",
+]

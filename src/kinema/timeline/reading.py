@@ -1,0 +1,86 @@
+"""The frames of the grid in order, small, and made ahead of the network.
+
+Letters: C channels, H, W.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.data.decode import VideoFile
+from kinema.data.transforms import ViewTransform
+from kinema.errors import UnreadableVideoError
+from kinema.timeline.grid import Grid
+from kinema.types import Preprocessing, Views
+
+Item = TypeVar("Item")
+
+
+class SmallFrames(Protocol):
+    """The frames of a grid, resized and cropped, in order."""
+
+    @property
+    def count(self) -> int:
+        """Frames of the grid that have been read."""
+
+    @property
+    def error(self) -> str | None:
+        """Where reading stopped and why; None if it did not."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """(3, H, W) uint8 RGB each."""
+
+
+class GridFrames:
+    """The frames of the grid in order, resized and cropped; ends where the video is damaged.
+
+    Attributes:
+        count: Frames of the grid that have been read.
+        error: Where reading stopped and why; None if it did not.
+    """
+
+    def __init__(self, source: VideoFile, grid: Grid, how: Preprocessing) -> None:
+        self.count = 0
+        self.error: str | None = None
+        self._source = source
+        self._grid = grid
+        self._transform = ViewTransform(how, Views())
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """(3, H, W) uint8 RGB each."""
+        read, numbers_G = 0, self._grid.numbers_G
+        try:
+            for number, picture in enumerate(self._source.in_order()):
+                read = number + 1
+                times = int(np.searchsorted(numbers_G, number, side="right")) - self.count
+                if times > 0:
+                    self.count += times
+                    yield from repeat(self._small(picture), times)
+        except UnreadableVideoError as error:
+            stopped_s, end_s = self._grid.shown_s[read], self._grid.shown_s[-1]
+            self.error = f"{error} Reading stopped at {stopped_s:.2f} s of {end_s:.2f} s."
+
+    def _small(self, picture: NDArray[np.uint8]) -> torch.Tensor:
+        frame_CHW = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+        small_CHW: torch.Tensor = self._transform(frame_CHW.unsqueeze(0))[0, 0]
+        return small_CHW
+
+
+def ahead(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
+    """The same items; up to `most` of them are made ahead, in another thread."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="decode")
+    nothing = object()
+    waiting: deque[Future[Item | object]] = deque()
+    try:
+        waiting.extend(pool.submit(next, items, nothing) for _ in range(most))
+        while (item := waiting.popleft().result()) is not nothing:
+            waiting.append(pool.submit(next, items, nothing))
+            yield item  # type: ignore[misc]  # mypy cannot tell the sentinel from an item
+    finally:
+        pool.shutdown(cancel_futures=True)

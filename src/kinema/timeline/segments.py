@@ -1,0 +1,116 @@
+"""Steady segments from the probabilities of windows: smoothing, and hysteresis per class.
+
+Letters: M windows, K classes, B streams.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.models.smoothing import NOTHING, Hysteresis
+
+
+@dataclass(frozen=True)
+class SegmentRule:
+    """When a class counts as happening.
+
+    Attributes:
+        smooth_windows: Windows of the centred mean of probabilities; odd, 1 is none.
+        enter: Smoothed probability at which a segment begins.
+        leave: Smoothed probability below which it ends; at most `enter`.
+        background: Names of classes that mean that nothing happens.
+        min_length_s: Shorter segments are left out.
+    """
+
+    smooth_windows: int = 3
+    enter: float = 0.5
+    leave: float = 0.3
+    background: tuple[str, ...] = ()
+    min_length_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.smooth_windows < 1 or self.smooth_windows % 2 == 0:
+            raise OptionError(f"smooth_windows must be odd, got {self.smooth_windows}.")
+        if not self.min_length_s >= 0:
+            raise OptionError(f"min_length_s must not be negative, got {self.min_length_s}.")
+        Hysteresis(self.enter, self.leave)
+
+    def hysteresis(self, class_names: tuple[str, ...]) -> Hysteresis:
+        """The rule for labels.
+
+        Raises:
+            UnknownNameError: a background class is none of the names.
+        """
+        for name in self.background:
+            if name not in class_names:
+                raise UnknownNameError(
+                    f"Unknown background class {name!r}. " + did_you_mean(name, class_names)
+                )
+        labels = tuple(class_names.index(name) for name in self.background)
+        return Hysteresis(self.enter, self.leave, background=labels)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the video in which one class happens; `prob` is its mean smoothed one."""
+
+    start_s: float
+    end_s: float
+    label: int
+    name: str
+    prob: float
+
+
+def find_segments(
+    probs_MK: NDArray[np.float32],
+    cells_s: NDArray[np.float64],
+    class_names: tuple[str, ...],
+    rule: SegmentRule,
+) -> tuple[Segment, ...]:
+    """The stretches in which one class happens.
+
+    Args:
+        probs_MK: Probabilities of each window, (M, K).
+        cells_s: (M + 1,) borders of the times for which the windows speak.
+        class_names: The K names.
+        rule: When a class counts as happening.
+
+    Raises:
+        UnknownNameError: a background class is none of the names.
+    """
+    smooth_MK = smoothed(probs_MK, rule.smooth_windows)
+    shown_M = _shown(smooth_MK, rule.hysteresis(class_names))
+    changes = np.flatnonzero(np.diff(shown_M)) + 1
+    segments = []
+    for first, stop in pairwise([0, *changes.tolist(), len(shown_M)]):
+        label, start_s, end_s = int(shown_M[first]), float(cells_s[first]), float(cells_s[stop])
+        if label != NOTHING and end_s - start_s >= rule.min_length_s:
+            prob = float(smooth_MK[first:stop, label].mean())
+            segments.append(Segment(start_s, end_s, label, class_names[label], prob))
+    return tuple(segments)
+
+
+def smoothed(probs_MK: NDArray[np.float32], windows: int) -> NDArray[np.float32]:
+    """The mean of each window and its neighbours, `windows` in all; fewer at both ends."""
+    sums_MK, counts_M1 = probs_MK.copy(), np.ones((len(probs_MK), 1), np.float32)
+    for shift in range(1, windows // 2 + 1):
+        later, earlier = slice(shift, None), slice(None, -shift)
+        sums_MK[later] += probs_MK[earlier]
+        sums_MK[earlier] += probs_MK[later]
+        counts_M1[later] += 1
+        counts_M1[earlier] += 1
+    return sums_MK / counts_M1
+
+
+def _shown(smooth_MK: NDArray[np.float32], rule: Hysteresis) -> NDArray[np.int64]:
+    """(M,) the label that is shown in each window, `NOTHING` for none."""
+    state: tuple[torch.Tensor, ...] = ()
+    shown_M = np.empty(len(smooth_MK), np.int64)
+    for window, probs_K in enumerate(torch.from_numpy(smooth_MK)):
+        label_B, state = rule.advance(probs_K.unsqueeze(0), state)
+        shown_M[window] = int(label_B)
+    return shown_M

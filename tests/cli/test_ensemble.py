@@ -1,0 +1,100 @@
+"""`kinema ensemble` and `kinema average` on score files of real evaluations."""
+
+import pytest
+
+from kinema.ensemble import fuse_scores
+from kinema.evaluate import load_scores
+
+
+@pytest.fixture(scope="module")
+def score(checkpoint, colour_set, tmp_path_factory):
+    """Writes score files of the colour set, or of some of its videos, by other views."""
+    from kinema.data.annotations import read_annotations
+    from kinema.data.dataset import VideoDataset
+    from kinema.evaluate import evaluate, save_scores
+    from kinema.predict import Recognizer
+    from kinema.types import Annotations, Views
+
+    recogniser = Recognizer.load(checkpoint)
+    rows = read_annotations(colour_set / "val.csv", classes=recogniser.labels)
+    folder = tmp_path_factory.mktemp("scores")
+
+    def write(name, *, clips=1, videos=slice(None)):
+        part = Annotations(rows.samples[videos], rows.class_names, rows.source)
+        dataset = VideoDataset(part, colour_set, recogniser.preprocessing)
+        report = evaluate(recogniser.net, dataset, views=Views(clips=clips))
+        return save_scores(report, folder / name)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def two(score):
+    return score("one.npz"), score("three.npz", clips=3)
+
+
+def test_fused_and_written(kinema, two, tmp_path):
+    out = ("--scores", tmp_path / "fused.npz")
+    document = kinema("ensemble", *two, "--weights", "2,1", *out, "--json").document
+    wanted = fuse_scores(two, weights=(2, 1)).report
+    assert (document["top1"], document["top5"]) == (wanted.top1, wanted.top5)
+    assert document["videos"] == 6
+    assert [member["file"] for member in document["members"]] == [str(file) for file in two]
+    assert [member["weight"] for member in document["members"]] == pytest.approx([2 / 3, 1 / 3])
+    assert (load_scores(tmp_path / "fused.npz").scores == wanted.scores).all()
+    table = kinema("ensemble", *two).out
+    for part in ("one.npz", "0.500", "together", "mean class"):
+        assert part in table
+
+
+def test_predictions_of_an_ensemble_can_be_submitted(kinema, two, score, tmp_path):
+    few = score("red.npz", videos=slice(2)), score("red3.npz", clips=3, videos=slice(2))
+    words = ("--submission", tmp_path / "fused.csv", "--submission-form", "name")
+    answer = kinema("ensemble", *few, *words)
+    assert answer.code == 0
+    assert answer.err == f"Submission: {tmp_path / 'fused.csv'}\n"
+    report = fuse_scores(few).report
+    best = [report.class_names[k] for k in report.scores.argmax(1)]
+    assert (tmp_path / "fused.csv").read_text() == f"0;{best[0]}\n1;{best[1]}\n"
+    answer = kinema("ensemble", *two, "--submission", tmp_path / "all.csv", *words[2:])
+    assert answer.code == 1
+    assert "two have the id 0. Test every video once" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        (("--weights", "2;1"), "expected numbers such as 2,1"),
+        (("--average", "max"), "expected probs or scores"),
+        (("--scores", "fused.csv"), "expected a name in .npz"),
+        (("--submission", "fused.csv"), "say with --submission-form"),
+    ],
+)
+def test_wrong_use(kinema, two, more, part):
+    answer = kinema("ensemble", *two, *more)
+    assert (answer.code, answer.out) == (2, "")
+    assert part in " ".join(answer.err.replace("│", " ").split())
+
+
+def test_what_does_not_fit_is_one_message(kinema, two, score):
+    part = score("part.npz", videos=slice(4))
+    answer = kinema("ensemble", two[0], part)
+    assert (answer.code, answer.out) == (1, "")
+    assert "part.npz lacks 2 videos" in answer.err
+    answer = kinema("ensemble", *two, "--weights", "1")
+    assert "2 score files need 2 weights, got 1" in answer.err
+
+
+def test_splits_are_averaged(kinema, score):
+    files = [score(f"split{n}.npz", videos=slice(n, None, 2)) for n in (0, 1)]
+    document = kinema("average", *files, "--json").document
+    alone = [load_scores(file).top1 for file in files]
+    assert document["top1"] == pytest.approx(sum(alone) / 2)
+    assert [split["top1"] for split in document["splits"]] == alone
+    assert set(document["deviation"]) == {"top1", "top5", "mean_class"}
+    table = kinema("average", *files).out
+    for part in ("split0.npz", "mean ± deviation", " % ± "):
+        assert part in table
+    answer = kinema("average", files[0], files[0])
+    assert answer.code == 1
+    assert "holds the same videos as" in answer.err

@@ -1,0 +1,65 @@
+"""The how-to "recognise frame by frame"."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import kinema
+from kinema.cli.main import app
+from kinema.temporal import base as registry
+from kinema.types import Preprocessing
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/howto/stream_a_camera.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)).splitlines()
+# No camera and no training of own videos here; these have tests of their own.
+ELSEWHERE = ("rtsp://", " 0 ", "kinema train")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> None:
+    """The checkpoints and the video that the page names."""
+    monkeypatch.chdir(tmp_path)
+    net = kinema.create_model("tsm_test_resnet", classes=3, frames=4, causal=True).eval()
+    how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
+    kinema.save(net, Path("runs/live/best"), labels=("a", "b", "c"), preprocessing=how)
+    Path("runs/first").mkdir()
+    Path("runs/first/best").symlink_to(checkpoint)
+    Path("video.mp4").symlink_to(colour_set / "red" / "0.mp4")
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize(
+    "command", [line for line in SHELL if line and not any(w in line for w in ELSEWHERE)]
+)
+def test_every_command_runs(command):
+    result = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+    assert result.exit_code == 0, (command, result.output, result.exception)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_the_streams_of_the_page_run():
+    names = {}
+    exec(compile(PYTHON[0], "how-to", "exec"), names)
+    assert names["scores"].shape == (2, 3)
+    assert names["saved"]
+
+
+def test_the_module_of_the_page_streams(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    exec(compile(PYTHON[1], "how-to", "exec"), {})
+    net = kinema.create_model(
+        "test_resnet", temporal="past_mean", classes=3, frames=5, causal=True
+    ).eval()
+    for name, weight in net.named_parameters():
+        if "bn" in name:
+            torch.nn.init.uniform_(weight, 0.5, 1)
+    clips = torch.randn(2, 5, 3, 32, 32)
+    step = net.streaming(batch=2)
+    got = torch.stack([step(frames) for frames in clips.unbind(1)], 1)
+    with torch.no_grad():
+        torch.testing.assert_close(got, net.frame_scores(clips), rtol=1e-4, atol=1e-5)
