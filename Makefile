@@ -4,7 +4,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 
-.PHONY: help setup quickstart test test-slow test-all check format clean
+.PHONY: help setup quickstart test test-slow test-all fuzz check format clean
 
 help:  ## Lists the targets
 	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,12 @@ study-%: recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes/sweeps/NAM
 		val=$(DATA)/sets/$*/val.csv root=$(DATA)/sets/$*/videos) model.weights=$(WEIGHTS))
 	mkdir -p benchmarks/studies && cp runs/$*/results.json benchmarks/studies/$*.json
 	$(BIN)/python scripts/results_page.py
+
+fuzz: .venv/installed-dev  ## Feeds 5,000 damaged videos and 20,000 other damaged files to the readers
+	$(THREADS) $(BIN)/python tests/fuzz/run.py --target videos --count 5000
+	$(THREADS) $(BIN)/python tests/fuzz/run.py --target annotations --target recipes --count 8000
+	$(THREADS) $(BIN)/python tests/fuzz/run.py --target checkpoints --target imports \
+		--target index_caches --count 1500
 
 check: .venv/installed-dev  ## Checks format, lint, types and import layers
 	$(BIN)/ruff format --check src tests

@@ -5,6 +5,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import create_model
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -30,3 +33,9 @@ def with_random_norms(net: AnyModule) -> AnyModule:
         if "bn" in name or "classifier" in name:
             nn.init.normal_(weight)
     return net
+
+
+def tiny_network(family: str, **options: object) -> VideoNetwork:
+    """A network of a family on timm's test backbone, of 3 classes and 4 frames, all drawn."""
+    torch.manual_seed(0)
+    return randomised(create_model(f"{family}_test_resnet", classes=3, frames=4, **options))

@@ -24,12 +24,19 @@ COMMANDS = (
     ("timeline",),
     ("stream",),
     ("export",),
+    ("serve",),
     ("bench", "model"),
     ("bench", "operators"),
     ("bench", "decode"),
     ("bench", "video"),
     ("bench", "train"),
     ("bench", "stream"),
+    ("figures", "me"),
+    ("figures", "tam-kernels"),
+    ("figures", "tsi-alignment"),
+    ("figures", "cam"),
+    ("figures", "accuracy-cost"),
+    ("figures", "sweep"),
 )
 
 

@@ -15,12 +15,14 @@ from kinema.cli import (
     ensemble,
     evaluate,
     export,
+    figures,
     import_checkpoint,
     models,
     papers,
     predict,
     protocols,
     quickstart,
+    serve,
     stream,
     sweep,
     timeline,
@@ -81,6 +83,7 @@ app.command("describe")(describe.describe)
 app.command("papers")(papers.papers)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
+app.add_typer(figures.app, name="figures")
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
@@ -92,6 +95,7 @@ app.command("predict")(predict.predict)
 app.command("timeline")(timeline.timeline)
 app.command("stream")(stream.stream)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 
 
 def run() -> None:

@@ -5,14 +5,13 @@ Readers know the layout that the data set's own files have; paths come out relat
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinema.data.classes import ClassList, read_class_names
+from kinema.data.classes import ClassList, read_class_names, read_json, read_text
 from kinema.data.decode import is_video_path
 from kinema.data.folder import FRAME_SUFFIXES
 from kinema.errors import AnnotationError, UnknownNameError, did_you_mean
@@ -69,7 +68,10 @@ def read_annotations(
     elif classes is not None:
         names = tuple(classes)
     request = _Request(source, Path(root) if root is not None else None, names, split, subset)
-    found = _READERS[format](request)
+    try:
+        found = _READERS[format](request)
+    except csv.Error as error:
+        raise AnnotationError(f"{source} is not a valid CSV file: {error}.") from error
     if not found.samples:
         raise AnnotationError(f"{source} holds no videos ({format}).")
     return found
@@ -92,7 +94,7 @@ def _near(format: str) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, each with its place for messages."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.strip()
@@ -110,7 +112,7 @@ def _finish(request: _Request, classes: ClassList, samples: list[Sample]) -> Ann
 
 def _csv(request: _Request) -> Annotations:
     """Header with path and label; start_frame and frames are optional, others ignored."""
-    text = request.path.read_text(encoding="utf-8-sig")
+    text = read_text(request.path)
     first = text.split("\n", 1)[0]
     delimiter = next((d for d in ",;\t" if d in first), ",")
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
@@ -194,15 +196,16 @@ def _rawframe_list(request: _Request) -> Annotations:
 
 def _kinetics(request: _Request) -> Annotations:
     """The CSV of Kinetics: label,youtube_id,time_start,time_end,split; test lists lack labels."""
-    with request.path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = set(reader.fieldnames or [])
-        missing = {"youtube_id", "time_start", "time_end"} - header
-        if missing:
-            raise AnnotationError(
-                f"{request.path}, line 1: the header lacks {', '.join(sorted(missing))}."
-            )
-        rows = [(f"{request.path}, line {reader.line_num}", row) for row in reader]
+    reader = csv.DictReader(read_text(request.path).splitlines())
+    header = set(reader.fieldnames or [])
+    if missing := {"youtube_id", "time_start", "time_end"} - header:
+        raise AnnotationError(
+            f"{request.path}, line 1: the header lacks {', '.join(sorted(missing))}."
+        )
+    rows = [(f"{request.path}, line {reader.line_num}", row) for row in reader]
+    for place, row in rows:
+        if None in row or None in row.values():
+            raise AnnotationError(f"{place}: expected {len(header)} fields, as in the header.")
     labels = {row["label"] for _, row in rows if row.get("label")}
     classes = ClassList.given_or_found(request.class_names, labels)
     samples = []
@@ -268,10 +271,7 @@ def _diving48(request: _Request) -> Annotations:
 
 
 def _json_rows(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise AnnotationError(f"{path} is not valid JSON: {error}.") from error
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise AnnotationError(f"{path}: expected a JSON list of objects.")
     for number, row in enumerate(rows):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from kinema.errors import AnnotationError, did_you_mean
 
@@ -51,11 +52,10 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
             f"Class list {file} does not exist. Lists that come with kinema: "
             f"{', '.join(list_class_lists())}."
         )
-    text = file.read_text(encoding="utf-8-sig")
     if file.suffix.lower() == ".json":
-        names = _from_json(file, text)
+        names = _from_json(file)
     else:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
         numbered = [re.fullmatch(r"(\d+)\s+(.+)", name) for name in names]
         rows = [match.groups() for match in numbered if match]
         if len(rows) == len(names) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
@@ -68,19 +68,45 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _from_json(file: Path, text: str) -> list[str]:
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        AnnotationError: it is in no such encoding; the message names the line.
+    """
+    data = file.read_bytes()
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise AnnotationError(
+            f"{file}, line {line}: not a text in UTF-8 ({error.reason}). Save it as UTF-8."
+        ) from error
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        AnnotationError: it is none.
+    """
+    text = read_text(file)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{file} is not valid JSON: {error}.") from error
+
+
+def _from_json(file: Path) -> list[str]:
+    content = read_json(file)
     if isinstance(content, list):
         return [str(name) for name in content]
     if not isinstance(content, dict):
         raise AnnotationError(f"{file}: expected a JSON list or object of class names.")
-    by_label = {int(label): str(name) for name, label in content.items()}
-    if sorted(by_label) != list(range(len(content))):
+    by_label = {str(label): str(name) for name, label in content.items()}
+    if by_label.keys() != {str(label) for label in range(len(content))}:
         raise AnnotationError(f"{file}: labels must count from 0 to {len(content) - 1}.")
-    return [by_label[label] for label in range(len(content))]
+    return [by_label[str(label)] for label in range(len(content))]
 
 
 @dataclass

@@ -23,6 +23,8 @@ from kinema.types import Preprocessing
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
+# No option of a module and no clip is larger; what is read is checked before memory is taken.
+LARGEST_OPTION = 4096
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 
@@ -101,13 +103,14 @@ def load_saved(folder: str | Path) -> SavedModel:
     config = read_config(root)
     source = str(root / CONFIG_FILE)
     try:
-        net = build_from_spec(config["network"])
         labels = tuple(str(label) for label in config["labels"])
+        _check_sizes(config["network"], labels)
+        net = build_from_spec(config["network"])
         preprocessing = Preprocessing.from_dict(config["preprocessing"], source=source)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{source} is not complete: {error}.") from error
     except KinemaError as error:
         raise CheckpointError(f"{source}: {error}") from error
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source} is not complete or damaged: {error!r}.") from error
     weights = root / WEIGHTS_FILE
     tensors = read_tensors(weights)
     _, unused = fill(net, tensors, source=f"{weights} ({config['network']['name']})")
@@ -167,6 +170,19 @@ def read_config(root: Path) -> dict[str, Any]:
             "Install a newer kinema."
         )
     return config
+
+
+def _check_sizes(spec: Mapping[str, Any], labels: Sequence[str]) -> None:
+    """Refuses numbers that no network has, before memory is taken for them."""
+    if int(spec["classes"]) != len(labels):
+        raise CheckpointError(
+            f"{spec['name']} has {spec['classes']} classes, but {len(labels)} class names are "
+            "given."
+        )
+    options = {k: v for part in spec["insertions"] for k, v in part["options"].items()}
+    for name, value in {"frames": spec["frames"], **options}.items():
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION:
+            raise CheckpointError(f"{name} = {value} is beyond any network.")
 
 
 def _check_fits(net: VideoNetwork, labels: Sequence[str], preprocessing: Preprocessing) -> None:

@@ -19,6 +19,19 @@ from kinema.models.network import VideoNetwork
 from kinema.types import WeightsReport
 
 TensorMap = Mapping[str, torch.Tensor]
+# What torch.load may raise on files that are damaged or would run code.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
@@ -39,7 +52,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
             raise CheckpointError(f"{file} is not a readable safetensors file: {error}.") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(
             f"{file} is not a weight file that can be opened without running code in it "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."

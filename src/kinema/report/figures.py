@@ -97,7 +97,7 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
     plot.set_xlabel("predicted" if named else "predicted class, by number")
     plot.set_ylabel("true" if named else "true class, by number")
     if named:
-        names = [_shortened(name) for name in report.class_names]
+        names = [shortened(name) for name in report.class_names]
         plot.set_xticks(range(classes), names, rotation=90, fontsize=8, parse_math=False)
         plot.set_yticks(range(classes), names, fontsize=8, parse_math=False)
     if classes <= NUMBERED_CLASSES:
@@ -131,7 +131,7 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
         places = rows + (number - (len(reports) - 1) / 2) * thickness
         colour = RUN_COLOURS[number % len(RUN_COLOURS)]
         plot.barh(places, shares, height=thickness, color=colour, label=name)
-    names = [_shortened(result.name) for result in classes]
+    names = [shortened(result.name) for result in classes]
     plot.set_yticks(rows, names, fontsize=9, parse_math=False)
     plot.set_ylim(len(classes) - 0.4, -0.6)
     plot.set_xlim(0, 101)
@@ -171,7 +171,7 @@ def _line(plot: Any, x: Sequence[float], y: Sequence[float], colour: str, label:
     plot.plot(x, y, color=colour, label=label, marker="o", markersize=3)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """Beginning and end: long class names often differ only in their last words."""
     return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
 

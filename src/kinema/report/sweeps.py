@@ -213,8 +213,14 @@ def draw_option(
     right.set_ylabel("parameters in millions", color=COLOURS[1])
     if not ordered:
         turned = 25 if max(map(len, texts)) > 9 else 0
-        ends = "right" if turned else "center"
-        left.set_xticks(places, texts, rotation=turned, ha=ends, parse_math=False)
+        left.set_xticks(
+            places,
+            texts,
+            rotation=turned,
+            ha="right" if turned else "center",
+            rotation_mode="anchor" if turned else "default",
+            parse_math=False,
+        )
         left.margins(x=0.2)
     if option is not None:
         left.set_xlabel(option, parse_math=False)

@@ -170,7 +170,7 @@ def load_sweep(
         Cell(
             variant=variant,
             seed=seed,
-            recipe=load_recipe(base, [*data, *overrides, *words, f"train.seed={seed}"]),
+            recipe=_recipe(base, [*data, *overrides, *words, f"train.seed={seed}"], path, variant),
             run=out / "runs" / variant / f"seed{seed}",
             tests=tests,
         )
@@ -178,6 +178,13 @@ def load_sweep(
         for variant, words in spec.variants.items()
     ]
     return Sweep(spec, path, out, sets, tuple(cells))
+
+
+def _recipe(base: Path, words: Sequence[str], path: Path, variant: str) -> Recipe:
+    try:
+        return load_recipe(base, words)
+    except RecipeError as error:
+        raise RecipeError(f"{path}, variant {variant!r}: {error}") from error
 
 
 def _read(path: Path) -> SweepFile:

@@ -247,3 +247,30 @@ def test_the_real_test_list_of_kinetics_has_no_labels(data_dir):
     found = read_annotations(file, format="kinetics", classes=names)
     assert len(found.class_names) == 400
     assert {sample.label for sample in found.samples} == {None}
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "data", "message"),
+    [
+        ("csv", "a.csv", b"path,label\nx.mp4,r\xffn\n", "a.csv, line 2: not a text in UTF-8"),
+        ("csv", "a.csv", b"path\n" + 140_000 * b"x", "a.csv is not a valid CSV file: field larger"),
+        ("sthv2", "a.json", 100_000 * b"[", "a.json is not valid JSON"),
+        ("diving48", "a.json", b"\xff\xfe[]", "a.json, line 1: not a text in UTF-8"),
+        (
+            "kinetics",
+            "k.csv",
+            b"label,youtube_id,time_start,time_end\nrun,x\n",
+            "k.csv, line 2: expected 4 fields",
+        ),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, format, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(AnnotationError, match=message):
+        read_annotations(tmp_path / name, format=format, classes=["run"])
+
+
+def test_a_class_list_with_other_numbers_is_refused(tmp_path):
+    (tmp_path / "labels.json").write_text('{"run": "one"}')
+    with pytest.raises(AnnotationError, match="labels must count from 0 to 0"):
+        read_class_names(tmp_path / "labels.json")

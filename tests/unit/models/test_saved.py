@@ -72,7 +72,8 @@ def test_more_weights_than_the_network_has_are_refused(tmp_path):
     ("change", "message"),
     [
         ({"format": 99}, "has format 99, this version of kinema reads 1"),
-        ({"network": None}, "is not complete"),
+        ({"network": None}, "is not complete or damaged"),
+        ({"network": 3}, "is not complete or damaged"),
         ({"labels": ["a"]}, "has 3 classes, but 1 class names"),
     ],
 )
@@ -80,6 +81,23 @@ def test_a_wrong_config_is_named(net, tmp_path, change, message):
     folder = save(net, tmp_path / "model", labels=LABELS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=message):
+        load_saved(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": 10**12}, "has 1000000000000 classes, but 3 class names"),
+        ({"frames": 10**9}, "frames = 1000000000 is beyond any network"),
+        ({"frames": "many"}, "config.json is not complete or damaged"),
+    ],
+)
+def test_no_memory_is_taken_for_impossible_sizes(net, tmp_path, change, message):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    config["network"] |= change
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=message):
         load_saved(folder)
 

@@ -61,10 +61,10 @@ def test_confusion_of_classes_without_videos(report):
 
 def test_long_names_that_differ_at_their_end_stay_apart():
     names = [f"Pushing something so that it {end}" for end in ("falls", "moves", "spins")]
-    shortened = [figures._shortened(name) for name in names]
+    shortened = [figures.shortened(name) for name in names]
     assert len(set(shortened)) == 3
     assert max(map(len, shortened)) <= 28
-    assert figures._shortened("jump") == "jump"
+    assert figures.shortened("jump") == "jump"
 
 
 def test_names_are_no_formulas(tmp_path):

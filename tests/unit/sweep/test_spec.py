@@ -66,7 +66,11 @@ def test_every_seed_trains_every_variant_with_its_settings(tmp_path: Path) -> No
         ("seeds = [0, 5]", "seeds = [0, 0]", "different whole numbers"),
         ("title", "titel", "unknown key 'titel'. Did you mean 'title'"),
         ('"TSM, long"', '"TSM/long"', "no slashes"),
-        ("model.temporal=tsn", "model.temporl=tsn", "unknown key 'model.temporl'"),
+        (
+            "model.temporal=tsn",
+            "model.temporl=tsn",
+            "sweep.toml, variant 'TSN': .* unknown key 'model.temporl'",
+        ),
         ("[motion]\nsize_px = 32", "", "changes of \\[motion\\], which is missing"),
         ("[tests.shaky]", "[tests.val]", "the recipe's own validation set"),
         ("[tests.shaky]", '[quoted]\nsource = "A"\ntop1 = { TSX = 1.0 }\n[tests.a]', "no 'TSX'"),

@@ -1,0 +1,364 @@
+"""`kinema figures`: the papers' figures from one's own networks, clips and results."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinema.cli.console import (
+    CheckpointArgument,
+    DeviceOption,
+    JsonOption,
+    notes,
+    progress_bar,
+)
+from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
+
+if TYPE_CHECKING:
+    from kinema.predict import Recognizer
+    from kinema.report.shown_clip import ShownClip
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Draw the papers' figures as PNG, with the numbers behind them in a file beside it.",
+)
+
+ClipsArgument = Annotated[list[Path], typer.Argument(help="Videos, folders of videos or frames.")]
+BlockOption = Annotated[
+    str | None,
+    typer.Option(help="Block, such as res2.0; by default the first one with the module."),
+]
+ResultsArgument = Annotated[Path, typer.Argument(help="results.json of `kinema sweep`.")]
+TestOption = Annotated[str, typer.Option(help="Which test of the sweep.")]
+
+
+@app.command()
+def me(
+    checkpoint: CheckpointArgument,
+    clips: ClipsArgument,
+    out: OutOption,
+    block: BlockOption = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Channels, such as 3,17; by default two of highest and two of lowest A."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw features before and after ME, MEM, SME or SE, with the channels' attention.
+
+    One picture for each clip: channels in rows, frames in columns.
+
+    Example: kinema figures me runs/x/best clip.mp4 --out figures
+    """
+    wanted = None if channels is None else _numbers(channels, "--channels")
+    from kinema.models.insight import channel_attention
+    from kinema.report.attention import (
+        attention_summary,
+        choose_channels,
+        draw_attention,
+        write_attention,
+    )
+
+    recogniser, shown = _load(checkpoint, clips, device)
+    files = one_for_each("me", shown, out, overwrite=overwrite)
+    rows = []
+    for one, (png, npz) in zip(shown, files, strict=True):
+        seen = channel_attention(
+            recogniser.net,
+            one.clip.to(recogniser.device),
+            block=block,
+            source=str(checkpoint),
+        )
+        chosen = choose_channels(seen, wanted)
+        out.mkdir(parents=True, exist_ok=True)
+        draw_attention(one, seen, chosen, network=recogniser.net.name, out=png)
+        write_attention(one, seen, chosen, npz)
+        row = {"path": str(one.path), "block": seen.block, "module": seen.module}
+        rows.append({**row, "channels": attention_summary(seen, chosen)})
+    finish("me", [file for pair in files for file in pair], rows, as_json=as_json)
+
+
+@app.command()
+def tam_kernels(
+    checkpoint: CheckpointArgument,
+    clips: ClipsArgument,
+    out: OutOption,
+    block: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Block, such as res4.5 (repeatable); by default the last one of each stage."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Network with temporal convolutions, such as I3D, to show beside."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the kernels and gates that TAM makes for clips.
+
+    Three pictures: violins by offset, distributions of gates and kernels, and, of two or more
+    clips, kernels against motion.
+
+    Example: kinema figures tam-kernels runs/tam/best clips/ --out figures
+    """
+    from kinema.models.saved import load_saved
+    from kinema.report import tam_kernels as report
+    from kinema.report.tables import write_rows_csv
+
+    other = None if against is None else load_saved(against).net
+    recogniser, shown = _load(checkpoint, clips, device)
+    drawings: dict[str, Callable[..., bytes]] = {
+        "violins": report.draw_violins,
+        "distributions": report.draw_distributions,
+        "motion": report.draw_motion,
+    }
+    if len(shown) == 1:
+        notes().print("One clip: there is no figure about motion, which compares clips.")
+        del drawings["motion"]
+    pngs = [out / f"tam_kernels_{name}.png" for name in drawings]
+    npz, table = out / "tam_kernels.npz", out / "tam_kernels.csv"
+    check_new([*pngs, npz, table], overwrite=overwrite)
+    study = report.study_kernels(recogniser.net, shown, blocks=block, source=str(checkpoint))
+    if other is not None:
+        study = report.beside(study, other, source=str(against))
+    out.mkdir(parents=True, exist_ok=True)
+    for draw, png in zip(drawings.values(), pngs, strict=True):
+        draw(study, png)
+    rows = report.kernel_summary(study)
+    report.write_kernels(study, npz)
+    write_rows_csv(rows, table)
+    finish("tam-kernels", [*pngs, npz, table], rows, as_json=as_json)
+
+
+@app.command()
+def tsi_alignment(
+    checkpoint: CheckpointArgument,
+    clips: ClipsArgument,
+    out: OutOption,
+    block: BlockOption = None,
+    pair: Annotated[
+        list[int] | None,
+        typer.Option(help="t of the frames t and t+1, from 0 (repeatable); by default the middle."),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            help="Place X,Y in frame t as shares of its width and height, such as 0.5,0.3; by "
+            "default where the frames differ most."
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw what a place of a frame finds in the next one: TSI's saliency alignment.
+
+    Each clip and pair of frames is a row.
+
+    Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
+    """
+    place = None if query is None else _place(query)
+    from kinema.models.insight import align_frames
+    from kinema.report.alignment import (
+        AlignedPair,
+        alignment_summary,
+        draw_alignment,
+        write_alignment,
+    )
+
+    recogniser, shown = _load(checkpoint, clips, device)
+    png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
+    check_new([png, npz], overwrite=overwrite)
+    pairs = [
+        AlignedPair(one, alignment)
+        for one in shown
+        for alignment in align_frames(
+            recogniser.net,
+            one.clip.to(recogniser.device),
+            frame_pairs=pair,
+            query=place,
+            block=block,
+            source=str(checkpoint),
+        )
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    draw_alignment(pairs, network=recogniser.net.name, out=png)
+    write_alignment(pairs, npz)
+    finish("tsi-alignment", [png, npz], alignment_summary(pairs), as_json=as_json)
+
+
+@app.command()
+def cam(
+    checkpoint: CheckpointArgument,
+    clips: ClipsArgument,
+    out: OutOption,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Layer, such as layer4.1, or stage, such as res5; by default the last."),
+    ] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", help="Class name or number; by default each clip's best."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw where in each frame the evidence for a class is: Grad-CAM.
+
+    One picture for each clip.
+
+    Example: kinema figures cam runs/x/best clip.mp4 --class "drinking tea" --out figures
+    """
+    from kinema.models.insight import grad_cam
+    from kinema.report.cam import cam_summary, draw_cam, write_cam
+
+    recogniser, shown = _load(checkpoint, clips, device)
+    labels = recogniser.labels
+    label = None if class_name is None else _label(class_name, labels)
+    files = one_for_each("cam", shown, out, overwrite=overwrite)
+    rows = []
+    for one, (png, npz) in zip(shown, files, strict=True):
+        maps = grad_cam(
+            recogniser.net,
+            one.clip.to(recogniser.device),
+            classes=None if label is None else [label],
+            layer=layer,
+            source=str(checkpoint),
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        draw_cam(one, maps, labels, network=recogniser.net.name, out=png)
+        write_cam(one, maps, npz)
+        rows.append({"path": str(one.path), **cam_summary(maps, labels)})
+    finish("cam", [file for pair in files for file in pair], rows, as_json=as_json)
+
+
+@app.command()
+def accuracy_cost(
+    files: Annotated[list[Path], typer.Argument(help="results.json of `kinema sweep`.")],
+    out: OutOption,
+    times: Annotated[
+        Path | None, typer.Option(help="Measurement of `kinema bench model --out`.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option(help="Form of the networks in --times, such as fused-bf16.")
+    ] = None,
+    test: TestOption = "val",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw accuracy against GFLOPs and, with --times, against measured time.
+
+    Example: kinema figures accuracy-cost runs/motion_networks/results.json --out figures
+    """
+    if form is not None and times is None:
+        raise typer.BadParameter("goes with --times", param_hint="--form")
+    from kinema.report.accuracy_cost import cost_points, draw_accuracy_cost, read_times
+    from kinema.report.tables import write_rows_csv
+    from kinema.sweep.summary import read_summary
+
+    measured = None if times is None else read_times(times, form)
+    points = cost_points([read_summary(file) for file in files], test=test, times=measured)
+    png, table = out / "accuracy_cost.png", out / "accuracy_cost.csv"
+    check_new([png, table], overwrite=overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    draw_accuracy_cost(points, test=test, times=measured, out=png)
+    rows = [asdict(point) for point in points]
+    write_rows_csv(rows, table)
+    untimed = [point.variant for point in points if point.clip_ms is None]
+    if measured is not None and untimed:
+        notes().print(f"Without a time of their own: {', '.join(untimed)}")
+    finish("accuracy-cost", [png, table], rows, as_json=as_json)
+
+
+@app.command()
+def sweep(
+    file: ResultsArgument,
+    out: OutOption,
+    option: Annotated[
+        str | None,
+        typer.Option(
+            help="Setting across, such as model.options.ratio; by default the one in which all "
+            "variants differ, else their names."
+        ),
+    ] = None,
+    test: TestOption = "val",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw accuracy and parameters against the option that a sweep has varied.
+
+    Example: kinema figures sweep runs/gte_share/results.json --out figures
+    """
+    from kinema.report.sweeps import draw_option, option_points, varied_option
+    from kinema.report.tables import write_rows_csv
+    from kinema.sweep.summary import read_summary
+
+    document = read_summary(file)
+    option = option or varied_option(document)
+    points = option_points(document, option, test=test)
+    png, table = out / "sweep.png", out / "sweep.csv"
+    check_new([png, table], overwrite=overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    draw_option(points, option, title=document["title"], test=test, out=png)
+    rows = [asdict(point) for point in points]
+    write_rows_csv(rows, table)
+    finish("sweep", [png, table], rows, as_json=as_json)
+
+
+def _load(
+    checkpoint: Path, videos: Sequence[Path], device: str | None
+) -> tuple["Recognizer", list["ShownClip"]]:
+    """The network and all clips, so that an unreadable one stops before anything is drawn."""
+    from kinema.data.listing import list_videos
+    from kinema.predict import Recognizer
+    from kinema.report.shown_clip import read_shown_clip
+
+    recogniser = Recognizer.load(checkpoint, device=device)
+    paths = list(list_videos(videos))
+    shown = []
+    with progress_bar("reading") as progress:
+        for done, path in enumerate(paths, start=1):
+            shown.append(read_shown_clip(path, recogniser.preprocessing))
+            progress(done, len(paths))
+    return recogniser, shown
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected numbers such as 3,17, got {text!r}", param_hint=option
+        ) from None
+
+
+def _place(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(word) for word in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected two shares such as 0.5,0.3, got {text!r}", param_hint="--query"
+        ) from None
+    return x, y
+
+
+def _label(text: str, labels: Sequence[str]) -> int:
+    """The number of a class given by its name or number."""
+    from kinema.errors import UnknownNameError, did_you_mean
+
+    if text in labels:
+        return labels.index(text)
+    if text.isdecimal() and int(text) < len(labels):
+        return int(text)
+    raise UnknownNameError(
+        f"The network has no class {text!r} (numbers: 0 to {len(labels) - 1}). "
+        + did_you_mean(text, labels)
+    )

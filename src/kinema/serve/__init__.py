@@ -1,0 +1,1 @@
+"""Recognition as a service: HTTP, WebSocket and a web page."""

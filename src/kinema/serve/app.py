@@ -1,0 +1,385 @@
+"""The routes: what can be asked of the service."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+
+from kinema.errors import KinemaError
+from kinema.serve.admission import Admission, answer_to
+from kinema.serve.jobs import Job, JobBook, new_id
+from kinema.serve.limits import RefusedError
+from kinema.serve.live import live
+from kinema.serve.metrics import CONTENT_TYPE
+from kinema.serve.schema import (
+    ClassAnswer,
+    ErrorAnswer,
+    FramesQuery,
+    HealthAnswer,
+    JobAnswer,
+    ModelAnswer,
+    ModelsAnswer,
+    Options,
+    PredictAnswer,
+    PredictForm,
+    TimelineForm,
+)
+from kinema.serve.seen import seen_frames
+from kinema.serve.service import Decoded, ServedModel, Service
+from kinema.serve.uploads import Video, allowed_video, forget
+from kinema.serve.web_page import add_page
+from kinema.timeline import SegmentRule, TimelineSettings
+
+# Seconds between two events of a timeline's progress.
+_EVENT_S = 0.2
+
+DESCRIPTION = """Labels for videos: files, raw frames, long videos and live streams.
+
+**Live streams**: open a WebSocket on `/v1/stream`. The first message is JSON text:
+`{"model": null, "format": "image", "top": 5, "smooth_frames": 8, "enter": 0.6, "leave": 0.4}`,
+all of it optional; `api_key` where the server needs one and no header can be sent. With
+`"format": "rgb24"` also `width` and `height`. The server answers `{"type": "ready"}`. Then every
+binary message is one frame, a JPEG or PNG image or `width * height * 3` bytes, and gets one JSON
+answer: `{"type": "result", "frame": 0, "time_s": 0.0, "top": [...], "shown": {...}, "changed":
+true, "latency_ms": 8.1}`, or `{"type": "error", "error": "...", "message": "...", "frame": 0}`.
+"""
+
+router = APIRouter()
+
+
+def _service(connection: HTTPConnection) -> Service:
+    service: Service = connection.app.state.service
+    return service
+
+
+def _jobs(connection: HTTPConnection) -> JobBook:
+    jobs: JobBook = connection.app.state.jobs
+    return jobs
+
+
+TheService = Annotated[Service, Depends(_service)]
+TheJobs = Annotated[JobBook, Depends(_jobs)]
+
+
+def create_app(service: Service, jobs: JobBook) -> FastAPI:
+    """The application; it starts the service and closes it.
+
+    Example:
+        `uvicorn.run(create_app(service, JobBook(service)))`
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            await service.start()
+            yield
+        finally:
+            service.stopping.set()
+            await jobs.close()
+            await service.close()
+
+    app = FastAPI(
+        title="kinema",
+        version=version("kinema"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service, app.state.jobs = service, jobs
+    app.include_router(router)
+    add_page(app)
+    app.add_exception_handler(KinemaError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(
+        Admission,
+        access=service.access,
+        limits=service.limits,
+        metrics=service.metrics,
+        places=service.requests,
+        stopping=service.stopping.is_set,
+    )
+    if service.access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.access.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key"],
+        )
+    return app
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorAnswer} for status in (401, *statuses)}
+
+
+_POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 500, 503, 504)
+
+
+@router.get("/healthz")
+async def healthz() -> HealthAnswer:
+    """Whether the process lives."""
+    return HealthAnswer(status="alive")
+
+
+@router.get("/readyz", responses={503: {"model": HealthAnswer}})
+async def readyz(service: TheService, response: Response) -> HealthAnswer:
+    """Whether the server accepts work."""
+    if service.is_ready and not service.stopping.is_set():
+        return HealthAnswer(status="ready")
+    response.status_code = 503
+    return HealthAnswer(status="stopping" if service.stopping.is_set() else "starting")
+
+
+@router.get("/metrics", response_class=Response, responses=_errors())
+async def metrics(service: TheService) -> Response:
+    """Counts and times in Prometheus' text format."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+@router.get("/v1/models", responses=_errors())
+async def models(service: TheService) -> ModelsAnswer:
+    """The networks of this server."""
+    return ModelsAnswer(models=[_described(model) for model in service.models.values()])
+
+
+@router.post("/v1/predict", responses=_POST_ERRORS)
+async def predict(
+    form: Annotated[PredictForm, Form(media_type="multipart/form-data")], service: TheService
+) -> PredictAnswer:
+    """Names what happens in a video."""
+    began = time.perf_counter()
+    model = service.model(form.model)
+    async with _in_time(service), _video(form, service) as (video, _):
+        decoded = await service.decoded(model, video, form)
+        return await _answer(service, model, decoded, options=form, name=video.name, began=began)
+
+
+_RAW_BODY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.post(
+    "/v1/predict/frames",
+    responses=_POST_ERRORS,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/octet-stream": _RAW_BODY}}
+    },
+)
+async def predict_frames(
+    request: Request, query: Annotated[FramesQuery, Query()], service: TheService
+) -> PredictAnswer:
+    """Names what happens in raw frames: the body is (n, height, width, 3) bytes, RGB."""
+    model = service.model(query.model)
+    video = await service.uploads.keep_stream(request.stream(), "frames")
+    began = time.perf_counter()
+    try:
+        async with _in_time(service):
+            decoded = await asyncio.to_thread(_raw_views, service, model, video, query)
+            return await _answer(
+                service, model, decoded, options=query, name=video.name, began=began
+            )
+    finally:
+        forget(video)
+
+
+@router.post("/v1/timeline", status_code=202, responses={202: {"model": JobAnswer}, **_POST_ERRORS})
+async def make_timeline(
+    form: Annotated[TimelineForm, Form(media_type="multipart/form-data")],
+    service: TheService,
+    jobs: TheJobs,
+) -> Response:
+    """Begins to find out what happens when in a long video."""
+    jobs.check_place()
+    model = service.model(form.model)
+    settings = TimelineSettings(form.window, form.stride, batch=service.batching.clips)
+    rule = SegmentRule(form.smooth, form.enter, form.leave, tuple(form.background), form.min_length)
+    rule.hysteresis(model.recogniser.labels)  # refuses wrong names now
+    async with _video(form, service, kept=True) as (video, is_upload):
+        job = Job(new_id(), model, video, is_upload, settings, rule, form.top)
+        jobs.add(job)
+    return _json(job, status=202, headers={"Location": f"/v1/timeline/{job.id}"})
+
+
+_ONE_JOB: dict[int | str, dict[str, Any]] = {200: {"model": JobAnswer}, **_errors(404, 422)}
+
+
+@router.get("/v1/timeline/{job}", responses=_ONE_JOB)
+async def get_timeline(job: str, jobs: TheJobs) -> Response:
+    """How far a timeline is, and its result."""
+    found = jobs.get(job)
+    found.was_fetched = found.has_ended
+    return _json(found)
+
+
+@router.get(
+    "/v1/timeline/{job}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, **_errors(404, 422)},
+)
+async def follow_timeline(job: str, jobs: TheJobs) -> StreamingResponse:
+    """The same as server-sent events, `progress` and finally `end`, whenever it changes."""
+    found = jobs.get(job)
+
+    async def events() -> AsyncIterator[str]:
+        async for answer in jobs.follow(found):
+            name = "end" if found.has_ended else "progress"
+            yield f"event: {name}\ndata: {answer}\n\n"
+            await asyncio.sleep(0 if found.has_ended else _EVENT_S)
+        found.was_fetched = True
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@router.delete("/v1/timeline/{job}", responses={**_ONE_JOB, **_errors(403)})
+async def cancel_timeline(job: str, jobs: TheJobs) -> Response:
+    """Cancels a timeline, or forgets one that has ended."""
+    found = jobs.get(job)
+    jobs.cancel(found)
+    return _json(found)
+
+
+@router.websocket("/v1/stream")
+async def stream(socket: WebSocket, service: TheService) -> None:
+    """A live stream; see the description of this API."""
+    await live(socket, service)
+
+
+def _json(job: Job, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(job.answer(), status, headers, media_type="application/json")
+
+
+def _described(model: ServedModel) -> ModelAnswer:
+    recogniser = model.recogniser
+    return ModelAnswer(
+        name=model.name,
+        network=recogniser.net.name,
+        classes=list(recogniser.labels),
+        frames=recogniser.net.frames,
+        live=model.step is not None,
+    )
+
+
+@asynccontextmanager
+async def _in_time(service: Service) -> AsyncIterator[None]:
+    most_s = service.limits.request_s
+    try:
+        async with asyncio.timeout(most_s):
+            yield
+    except TimeoutError:
+        raise RefusedError(
+            504, "timeout", f"There was no result within {most_s:g} s, the limit. Try again."
+        ) from None
+
+
+@asynccontextmanager
+async def _video(
+    form: PredictForm | TimelineForm, service: Service, *, kept: bool = False
+) -> AsyncIterator[tuple[Video, bool]]:
+    """The video of a form, and whether it is an upload; that is deleted unless `kept`."""
+    if (form.file is None) == (form.path is None):
+        raise RefusedError(
+            422, "source", "Send the video as `file`, or name it as `path`: one of both."
+        )
+    if form.file is None:
+        yield allowed_video(service.access.folder, form.path or ""), False
+        return
+    video = await asyncio.to_thread(service.uploads.keep, form.file.file, form.file.filename)
+    done = False
+    try:
+        yield video, True
+        done = True
+    finally:
+        if not (kept and done):
+            await asyncio.to_thread(forget, video)
+
+
+def _raw_views(service: Service, model: ServedModel, video: Video, query: FramesQuery) -> Decoded:
+    """The views of a file of raw frames; only the wanted frames are read."""
+    pixels, limits = query.width * query.height, service.limits
+    if pixels > limits.pixels:
+        raise RefusedError(
+            413,
+            "too_many_pixels",
+            f"A frame has {query.width} x {query.height} pixels, more than the limit of "
+            f"{limits.pixels}.",
+        )
+    size = video.path.stat().st_size
+    count, rest = divmod(size, 3 * pixels)
+    if rest or not count:
+        raise RefusedError(
+            422,
+            "frame_size",
+            f"Frames of {query.width} x {query.height} pixels have {3 * pixels} bytes each, RGB; "
+            f"the body has {size}, which is no multiple of it.",
+        )
+    if count > limits.frames:
+        raise RefusedError(
+            413, "too_many_frames", f"{count} frames are more than the limit of {limits.frames}."
+        )
+    frames = np.memmap(video.path, np.uint8, "r", shape=(count, query.height, query.width, 3))
+    return service.sampled(model, frames, query)
+
+
+async def _answer(
+    service: Service,
+    model: ServedModel,
+    decoded: Decoded,
+    *,
+    options: Options,
+    name: str,
+    began: float,
+) -> PredictAnswer:
+    prediction = await service.prediction(model, decoded.clips, name=name, top=options.top)
+    seen = await asyncio.to_thread(seen_frames, decoded.clips) if options.frames else []
+    return PredictAnswer(
+        model=model.name,
+        file=name,
+        top=[ClassAnswer(label=c.label, name=c.name, prob=c.prob) for c in prediction.top],
+        video=decoded.info,
+        seen=seen,
+        took_ms=round(1000 * (time.perf_counter() - began), 3),
+    )
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    """Refusals, and options that do not fit each other."""
+    if isinstance(error, RefusedError):
+        return answer_to(error)
+    return answer_to(RefusedError(422, "option", str(error)))
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    """The first field that is wrong."""
+    assert isinstance(error, RequestValidationError), "registered for this class"
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return answer_to(RefusedError(422, "invalid", f"{field}: {first['msg']}."))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """Unknown addresses and methods."""
+    assert isinstance(error, HTTPException), "registered for this class"
+    codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
+    code = codes.get(error.status_code, "http")
+    text = f"{request.method} {request.url.path}: {error.detail}."
+    headers = dict(error.headers or {})
+    return answer_to(RefusedError(error.status_code, code, text, headers=headers))
+
+
+async def _on_bug(_: Request, error: Exception) -> Response:
+    """Anything else; the server's log has the rest."""
+    name = type(error).__name__
+    return answer_to(RefusedError(500, "internal", f"{name} in the server; its log says more."))

@@ -1,0 +1,133 @@
+"""Clips of different requests through the network together.
+
+Letters: B clips of a batch, V clips of a request, T frames, H, W, K classes.
+"""
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from kinema.data.transforms import normalise
+from kinema.predict import Recognizer
+from kinema.serve.metrics import Metrics
+
+
+class BatchSettings(BaseModel):
+    """When a batch starts: when it is full, or when its first clip has waited long enough."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: int = Field(default=16, ge=1, description="Clips of one forward pass.")
+    delay_s: float = Field(default=0.005, ge=0, description="Longest wait of a clip for company.")
+
+
+@dataclass
+class _Waiting:
+    clip_TCHW: torch.Tensor
+    request: int
+    since_s: float
+    scores_K: "asyncio.Future[torch.Tensor]"
+
+
+class Batcher:
+    """Collects clips and scores them in batches; clips that come meanwhile make the next one.
+
+    Args:
+        name: Of the model, for the metrics.
+        recogniser: Its network.
+        settings: See `BatchSettings`.
+        computing: Where the network runs; one thread, so that passes do not fight for cores.
+        metrics: Where sizes and times go.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        recogniser: Recognizer,
+        settings: BatchSettings,
+        *,
+        computing: Executor,
+        metrics: Metrics,
+    ) -> None:
+        self._recogniser = recogniser
+        self._settings = settings
+        self._computing = computing
+        self._batch_clips = metrics.batch_clips.labels(name)
+        self._batch_requests = metrics.batch_requests.labels(name)
+        self._seconds = metrics.compute_seconds.labels(name)
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._requests = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to work in the running event loop."""
+        self._task = asyncio.create_task(self._work(), name="batcher")
+
+    async def stop(self) -> None:
+        """Ends; called when no request is waiting any more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def score(self, clips_VTCHW: torch.Tensor) -> torch.Tensor:
+        """(V, T, 3, h, w) uint8 -> (V, K) scores before softmax.
+
+        A caller that is cancelled takes its clips out of the queue.
+        """
+        loop = asyncio.get_running_loop()
+        self._requests += 1
+        waiting = [
+            _Waiting(clip_TCHW, self._requests, loop.time(), loop.create_future())
+            for clip_TCHW in clips_VTCHW
+        ]
+        for item in waiting:
+            self._queue.put_nowait(item)
+        try:
+            return torch.stack(await asyncio.gather(*(item.scores_K for item in waiting)))
+        finally:
+            for item in waiting:
+                item.scores_K.cancel()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [item for item in await self._collected() if not item.scores_K.done()]
+            if not batch:
+                continue
+            clips = [item.clip_TCHW for item in batch]
+            self._batch_clips.observe(len(batch))
+            self._batch_requests.observe(len({item.request for item in batch}))
+            try:
+                scores_BK = await loop.run_in_executor(self._computing, self._scores, clips)
+            except Exception as error:  # it belongs to the requests, which answer with it
+                for item in batch:
+                    if not item.scores_K.done():
+                        item.scores_K.set_exception(error)
+                continue
+            for item, scores_K in zip(batch, scores_BK, strict=True):
+                if not item.scores_K.done():
+                    item.scores_K.set_result(scores_K)
+
+    async def _collected(self) -> list[_Waiting]:
+        """The next clips: the first one, and those that come while it waits."""
+        batch = [await self._queue.get()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(batch[0].since_s + self._settings.delay_s):
+                while len(batch) < self._settings.clips:
+                    batch.append(await self._queue.get())
+        return batch
+
+    def _scores(self, clips: list[torch.Tensor]) -> torch.Tensor:
+        how, began = self._recogniser.preprocessing, time.perf_counter()
+        with torch.inference_mode():
+            clips_BTCHW = torch.stack(clips)
+            batch = normalise(clips_BTCHW.to(self._recogniser.device), how.mean, how.std)
+            scores_BK = self._recogniser.score(batch).float().cpu()
+        self._seconds.observe(time.perf_counter() - began)
+        return scores_BK

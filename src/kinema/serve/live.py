@@ -1,0 +1,201 @@
+"""Live streams: one WebSocket is one stream, with a memory of its own.
+
+The client says what it sends, then sends frames; every frame gets one answer, in order.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import numpy as np
+from fastapi import WebSocket, WebSocketDisconnect
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from kinema.data.live_source import LiveFrame
+from kinema.errors import KinemaError
+from kinema.models.smoothing import Hysteresis, WindowMean
+from kinema.serve.access import key_of
+from kinema.serve.limits import RefusedError
+from kinema.serve.schema import StreamResult, StreamStart
+from kinema.serve.service import ServedModel, Service
+from kinema.stream import FrameRecognizer, FrameResult, StreamSettings
+
+# For the first message of a client.
+_FIRST_S = 10.0
+
+# Close codes of RFC 6455: goes away, against the rules, try again later.
+_GONE, _POLICY, _LATER = 1001, 1008, 1013
+
+Value = TypeVar("Value")
+
+
+async def live(socket: WebSocket, service: Service) -> None:
+    """Follows one stream until the client ends it, falls silent, or the server stops."""
+    try:
+        service.access.check_origin(socket.headers)
+    except RefusedError:
+        await socket.close(_POLICY)  # before the handshake: HTTP 403
+        return
+    await socket.accept()
+    try:
+        await _Stream(socket, service).run()
+    except WebSocketDisconnect:
+        return
+    except RefusedError as refusal:
+        await _say(socket, refusal)
+        await socket.close(_LATER if refusal.status == 503 else _POLICY)
+
+
+class _EndError(Exception):
+    """The stream has ended in order."""
+
+
+class _Stream:
+    def __init__(self, socket: WebSocket, service: Service) -> None:
+        self._socket = socket
+        self._service = service
+        self._frames = 0
+        self._began_s = 0.0
+
+    async def run(self) -> None:
+        service = self._service
+        try:
+            start = _started(await self._next(_FIRST_S))
+            service.access.check_key(key_of(self._socket.headers) or start.api_key)
+            model = service.model(start.model)
+            recognise = _recogniser(model, start)
+            with service.streams, service.metrics.streams.track_inprogress():
+                ready = {"type": "ready", "model": model.name, "size_px": _size(model)}
+                await self._socket.send_json(ready)
+                while True:
+                    data = await self._next(service.limits.stream_idle_s)
+                    await self._answer(data, start, model, recognise)
+        except _EndError as end:
+            await self._socket.close(_GONE, str(end))
+
+    async def _next(self, most_s: float) -> str | bytes:
+        """The next message of the client.
+
+        Raises:
+            _EndError: none came in time, or the server stops.
+        """
+        message = await self._before_stop(self._socket.receive(), most_s)
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1000))
+        data: str | bytes = message.get("bytes") or message.get("text") or b""
+        return data
+
+    async def _before_stop(self, coming: Awaitable[Value], most_s: float) -> Value:
+        """Waits for it, but no longer than until the server stops."""
+        waiting = asyncio.ensure_future(coming)
+        stop = asyncio.ensure_future(self._service.stopping.wait())
+        try:
+            await asyncio.wait({waiting, stop}, timeout=most_s, return_when="FIRST_COMPLETED")
+            if waiting.done() and not stop.done():
+                return waiting.result()
+            words = "the server stops" if stop.done() else f"nothing came for {most_s:g} s"
+            raise _EndError(words)
+        finally:
+            waiting.cancel()
+            stop.cancel()
+
+    async def _answer(
+        self, data: str | bytes, start: StreamStart, model: ServedModel, recognise: FrameRecognizer
+    ) -> None:
+        came_s, number = time.perf_counter(), self._frames
+        self._began_s = self._began_s if number else came_s
+        self._frames += 1
+        try:
+            picture = await self._picture(data, start, number)
+        except RefusedError as refusal:  # costs this frame, not the stream
+            await _say(self._socket, refusal, frame=number)
+            return
+        frame = LiveFrame(number, came_s - self._began_s, picture)
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(
+            self._service.stepping, lambda: recognise(frame, decoded_at_s=came_s)
+        )
+        self._service.metrics.stream_frames.labels(model.name).inc()
+        self._service.metrics.stream_seconds.labels(model.name).observe(result.latency_ms / 1000)
+        await self._socket.send_text(_result(result).model_dump_json())
+
+    async def _picture(
+        self, data: str | bytes, start: StreamStart, number: int
+    ) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB."""
+        if isinstance(data, str):
+            raise RefusedError(
+                422, "no_frame", "After the first message every message is one frame."
+            )
+        if start.format == "image":
+            return await self._service.picture(data, f"frame {number}")
+        width, height = start.width or 0, start.height or 0
+        if len(data) != 3 * width * height:
+            raise RefusedError(
+                422,
+                "frame_size",
+                f"A frame of {width} x {height} pixels has {3 * width * height} bytes, RGB; "
+                f"{len(data)} came.",
+            )
+        return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+
+def _started(message: str | bytes) -> StreamStart:
+    if isinstance(message, bytes):
+        raise RefusedError(422, "no_start", "The first message must be JSON text, such as {}.")
+    try:
+        start = StreamStart.model_validate_json(message)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the first message"
+        raise RefusedError(422, "no_start", f"{where}: {first['msg']}.") from error
+    if start.format == "rgb24" and not (start.width and start.height):
+        raise RefusedError(422, "no_start", "Frames of the format rgb24 need width and height.")
+    return start
+
+
+def _recogniser(model: ServedModel, start: StreamStart) -> FrameRecognizer:
+    if model.step is None:
+        raise RefusedError(
+            422,
+            "not_causal",
+            f"The model {model.name!r} looks ahead and cannot follow a live stream; /v1/models "
+            "tells which ones can.",
+        )
+    try:
+        settings = StreamSettings(
+            smoothing=WindowMean(start.smooth_frames),
+            hysteresis=Hysteresis(start.enter, start.leave),
+            top=start.top,
+        )
+    except KinemaError as error:
+        raise RefusedError(422, "option", str(error)) from error
+    return FrameRecognizer(model.recogniser, settings, step=model.step)
+
+
+def _size(model: ServedModel) -> int:
+    """Short side of a frame beyond which more pixels are of no use."""
+    return model.recogniser.preprocessing.short_side_px
+
+
+def _result(result: FrameResult) -> StreamResult:
+    named = [{"label": c.label, "name": c.name, "prob": c.prob} for c in result.top]
+    shown = result.shown
+    return StreamResult.model_validate(
+        {
+            "frame": result.frame,
+            "time_s": round(result.time_s, 6),
+            "top": named,
+            "shown": shown and {"label": shown.label, "name": shown.name, "prob": shown.prob},
+            "changed": result.changed,
+            "latency_ms": round(result.latency_ms, 3),
+        }
+    )
+
+
+async def _say(socket: WebSocket, refusal: RefusedError, *, frame: int | None = None) -> None:
+    await socket.send_json(
+        {"type": "error", "error": refusal.code, "message": str(refusal), "frame": frame}
+    )

@@ -1,0 +1,133 @@
+// The camera, frame by frame over a WebSocket: one frame is under way at a time.
+
+import { key, streamAddress } from "./api.js";
+import { complain, element, say, showTop } from "./view.js";
+
+const QUALITY = 0.85;
+let session = null;
+
+export function startLive(model, canStream) {
+  element("live-start").addEventListener("click", () => {
+    if (session) session.stop("Stopped.");
+    else begin(model());
+  });
+  showHint(canStream());
+}
+
+export function showHint(canStream) {
+  element("live-start").disabled = !canStream;
+  element("live-hint").textContent = canStream
+    ? "Frames go to this server and are not kept."
+    : "This model looks ahead and cannot follow a camera: choose a causal one.";
+}
+
+export function stopLive() {
+  session?.stop("Stopped.");
+}
+
+async function begin(model) {
+  say("Waits for the camera ...");
+  try {
+    if (!navigator.mediaDevices) {
+      throw new Error("Browsers give the camera to pages of localhost or https only.");
+    }
+    const camera = await navigator.mediaDevices.getUserMedia({ video: true });
+    session = new Session(camera, model);
+    await session.start();
+  } catch (error) {
+    if (session) session.stop("");
+    complain(error);
+  }
+}
+
+class Session {
+  constructor(camera, model) {
+    this.camera = camera;
+    this.model = model;
+    this.video = element("live-video");
+    this.canvas = document.createElement("canvas");
+    this.frames = 0;
+    this.sent = 0;
+    this.waits = [];
+  }
+
+  async start() {
+    element("live-start").textContent = "Stop";
+    this.video.srcObject = this.camera;
+    await this.video.play();
+    this.socket = new WebSocket(streamAddress());
+    this.socket.addEventListener("open", () => {
+      this.socket.send(JSON.stringify({ model: this.model, top: 5, api_key: key() }));
+    });
+    this.socket.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
+    this.socket.addEventListener("close", (event) => {
+      this.stop(event.reason ? `Ended: ${event.reason}.` : "The stream has ended.");
+    });
+  }
+
+  take(message) {
+    if (message.type === "ready") {
+      this.size = message.size_px;
+      this.began = performance.now();
+      element("live-result").hidden = false;
+      say("Live.");
+    } else if (message.type === "result") {
+      this.show(message);
+    } else {
+      complain(new Error(message.message));
+      if (message.frame === null) return; // the server closes
+    }
+    this.next();
+  }
+
+  // The next frame when its time has come.
+  next() {
+    const rate = Math.min(60, Math.max(1, Number(element("rate").value) || 12));
+    const due = (this.sent || performance.now()) + 1000 / rate;
+    this.timer = setTimeout(() => this.send(), Math.max(0, due - performance.now()));
+  }
+
+  send() {
+    const { videoWidth: width, videoHeight: height } = this.video;
+    const scale = Math.min(1, this.size / Math.min(width, height));
+    this.canvas.width = Math.round(width * scale);
+    this.canvas.height = Math.round(height * scale);
+    const pen = this.canvas.getContext("2d");
+    pen.drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
+    this.canvas.toBlob(
+      (blob) => {
+        if (this.socket.readyState !== WebSocket.OPEN) return;
+        this.sent = performance.now();
+        this.socket.send(blob);
+      },
+      "image/jpeg",
+      QUALITY,
+    );
+  }
+
+  show(result) {
+    this.frames += 1;
+    this.waits = [...this.waits.slice(-29), performance.now() - this.sent];
+    const wait = this.waits.reduce((sum, value) => sum + value, 0) / this.waits.length;
+    const rate = (1000 * this.frames) / (performance.now() - this.began);
+    showTop(element("live-top"), result.top);
+    // Only a change is read aloud.
+    if (result.changed || this.frames === 1) {
+      element("live-shown").textContent = result.shown?.name ?? "";
+    }
+    element("live-facts").textContent =
+      `Latency ${wait.toFixed(0)} ms (server ${result.latency_ms.toFixed(0)} ms), ` +
+      `${rate.toFixed(1)} frames per second, ${this.frames} frames.`;
+  }
+
+  stop(words) {
+    if (session !== this) return;
+    session = null;
+    clearTimeout(this.timer);
+    for (const track of this.camera.getTracks()) track.stop();
+    this.video.srcObject = null;
+    this.socket?.close();
+    element("live-start").textContent = "Start the camera";
+    if (words && element("error").hidden) say(words);
+  }
+}

@@ -1,0 +1,119 @@
+"""Running the service on a socket, and stopping it in order."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from kinema.serve.app import create_app
+from kinema.serve.jobs import JobBook, JobSettings
+from kinema.serve.listening import address_of
+from kinema.serve.service import Service
+
+_log = logging.getLogger(__name__)
+
+# How often the end of the accepted work is looked for, and how long a client that polls has to
+# fetch a result that was finished meanwhile.
+_POLL_S = 0.05
+_FETCH_S = 5.0
+
+
+class Server(uvicorn.Server):
+    """A server that finishes what it has accepted.
+
+    The first SIGTERM or Ctrl-C stops taking new work; requests and timelines in hand are finished
+    and can be fetched, for at most `grace_s`. A second one ends at once.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        service: Service,
+        jobs: JobBook,
+        grace_s: float,
+        on_ready: Callable[[], None],
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            ws="websockets-sansio",
+            ws_max_size=service.limits.frame_bytes,
+            timeout_graceful_shutdown=max(1, round(grace_s)),
+            timeout_keep_alive=15,
+            server_header=False,
+        )
+        super().__init__(config)
+        self._service = service
+        self._jobs = jobs
+        self._grace_s = grace_s
+        self._on_ready = on_ready
+        self._signals = 0
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: the first one begins to stop, the second one stops."""
+        self._signals += 1
+        if self._signals == 1 and self._service.is_ready:
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(self._begin_to_stop)  # wakes the loop up
+        else:
+            self.config.timeout_graceful_shutdown = 0
+            self.should_exit = True
+
+    def _begin_to_stop(self) -> None:
+        self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        self._service.stopping.set()
+        _log.info("Stops when the work in hand is done.")
+        began = time.monotonic()
+        until = began + self._grace_s
+        while self._is_busy() and time.monotonic() < until:
+            await asyncio.sleep(_POLL_S)
+        until = min(until, time.monotonic() + _FETCH_S)
+        while self._jobs.unfetched(began) and time.monotonic() < until:
+            await asyncio.sleep(_POLL_S)
+        self.should_exit = True
+
+    def _is_busy(self) -> bool:
+        return bool(self._jobs.unfinished or self._service.requests.taken)
+
+
+def run(
+    service: Service,
+    listening: socket.socket,
+    *,
+    jobs: JobSettings | None = None,
+    grace_s: float = 60.0,
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serves until a signal, or a failure to start.
+
+    Args:
+        service: What is served.
+        listening: What `listen` opened; closed at the end.
+        jobs: How many timelines there may be.
+        grace_s: Longest time to finish accepted work after the first signal.
+        on_ready: Called with the address as soon as it answers.
+    """
+    book = JobBook(service, jobs)
+    Server(
+        create_app(service, book),
+        service=service,
+        jobs=book,
+        grace_s=grace_s,
+        on_ready=lambda: on_ready(address_of(listening)),
+    ).run(sockets=[listening])

@@ -1,0 +1,287 @@
+"""The service behind the routes: models, decoders, batches and live streams in one place.
+
+Letters: V views, X crops, T frames, H, W, K classes.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform
+from kinema.errors import OptionError, did_you_mean
+from kinema.models.online import StreamingNetwork
+from kinema.predict import Recognizer
+from kinema.serve.access import Access
+from kinema.serve.batcher import Batcher, BatchSettings
+from kinema.serve.decoder_job import ClipsJob, Job, PictureJob
+from kinema.serve.decoder_parent import DecoderParent
+from kinema.serve.decoder_pool import DecoderPool, DecoderSettings, DecodingError
+from kinema.serve.limits import RETRY_AFTER_S, STATUS_OF_FAILURE, Limits, Places, RefusedError
+from kinema.serve.metrics import Metrics
+from kinema.serve.schema import Options, VideoAnswer
+from kinema.serve.uploads import UploadFolder, Video
+from kinema.serve.wire import Message
+from kinema.stream import streaming_form
+from kinema.types import Prediction, Views
+
+_log = logging.getLogger(__name__)
+
+Clips = list[tuple[torch.Tensor, NDArray[np.int64], NDArray[np.float64]]]
+
+# Pictures of a stream are in no file.
+_NOWHERE = Path("/nowhere")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A network of the service.
+
+    Attributes:
+        name: What requests call it.
+        recogniser: The network with its labels and preprocessing.
+        batcher: Scores clips of all requests.
+        step: The network frame by frame; None if it looks ahead.
+    """
+
+    name: str
+    recogniser: Recognizer
+    batcher: Batcher
+    step: StreamingNetwork | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The views of a video.
+
+    Attributes:
+        info: Facts about it.
+        clips: Of each clip the crops (X, T, 3, h, w) uint8, frame numbers (T,) and times (T,).
+    """
+
+    info: VideoAnswer
+    clips: Clips
+
+
+class Service:
+    """What the routes need.
+
+    Args:
+        models: Networks by the name that requests use; the first is the default.
+        limits: What is accepted.
+        access: Who may use it.
+        batching: When forward passes start.
+        decoding: The decoder processes.
+        decoder_parent: Forks them, if it was started before; the service closes it.
+        fast: Whether live streams use the network's fast form, as `Recognizer.load(fast=True)`
+            does for clips.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Recognizer],
+        *,
+        limits: Limits | None = None,
+        access: Access | None = None,
+        batching: BatchSettings | None = None,
+        decoding: DecoderSettings | None = None,
+        decoder_parent: DecoderParent | None = None,
+        fast: bool = False,
+    ) -> None:
+        if not models:
+            raise OptionError("A service needs at least one model.")
+        self.limits = limits or Limits()
+        self.access = access or Access()
+        self.batching = batching or BatchSettings()
+        self.metrics = Metrics()
+        self.decoder_parent = decoder_parent or DecoderParent()
+        self.decoders = DecoderPool(
+            decoding or DecoderSettings(), self.decoder_parent, on_end=self.count_decoder_end
+        )
+        self.uploads = UploadFolder()
+        self.is_ready = False
+        self.stopping = asyncio.Event()
+        self.requests = Places(
+            self.limits.requests,
+            code="too_many_requests",
+            message="The server works on {most} requests already, its limit. Try again.",
+        )
+        self.streams = Places(
+            self.limits.streams,
+            code="too_many_streams",
+            message="The server follows {most} live streams already, its limit. Try again.",
+        )
+        self.stepping = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._decoding = ThreadPoolExecutor(
+            self.decoders.settings.workers, thread_name_prefix="decoder"
+        )
+        self._waiting = Places(
+            self.decoders.settings.workers + self.limits.waiting,
+            code="queue_full",
+            message=f"{self.limits.waiting} requests wait for a decoder already, the limit. "
+            "Try again.",
+        )
+        self.models = {
+            name: ServedModel(
+                name,
+                recogniser,
+                Batcher(
+                    name,
+                    recogniser,
+                    self.batching,
+                    computing=self._computing,
+                    metrics=self.metrics,
+                ),
+                _step(recogniser, fast=fast),
+            )
+            for name, recogniser in models.items()
+        }
+
+    async def start(self) -> None:
+        """Starts decoders and batchers, and runs every network once."""
+        loop = asyncio.get_running_loop()
+        decoders = loop.run_in_executor(self._decoding, self.decoders.start)
+        for model in self.models.values():
+            model.batcher.start()
+            await self._warm_up(model)
+        await decoders
+        self.is_ready = True
+
+    async def close(self) -> None:
+        """Ends processes and threads, and deletes uploads."""
+        self.is_ready = False
+        for model in self.models.values():
+            await model.batcher.stop()
+        self.decoders.close()
+        await asyncio.to_thread(self.decoder_parent.close)
+        for threads in (self._decoding, self._computing, self.stepping):
+            threads.shutdown(cancel_futures=True)
+        self.uploads.close()
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model of a name, the first one by default.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            hint = did_you_mean(name, self.models)
+            raise RefusedError(404, "no_such_model", f"Unknown model {name!r}. {hint}")
+        return self.models[name]
+
+    async def decoded(self, model: ServedModel, video: Video, options: Options) -> Decoded:
+        """The views of a video, decoded in a process of its own.
+
+        Raises:
+            RefusedError: it cannot be read, or exceeds a limit.
+        """
+        views = self._views(options)
+        how = model.recogniser.preprocessing
+        job = ClipsJob(str(video.path), how, views.clips, views.crops, self.limits.video)
+        first, *rest = await self._answers(job, video)
+        clips = [(torch.from_numpy(m.arrays[0]), m.arrays[1], m.arrays[2]) for m in rest]
+        return Decoded(VideoAnswer(**first.facts["info"]), clips)
+
+    async def picture(self, data: bytes, name: str) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB of a JPEG or PNG image, decoded in a process of its own.
+
+        Raises:
+            RefusedError: it cannot be read, or exceeds a limit.
+        """
+        (answer,) = await self._answers(PictureJob(self.limits.pixels), Video(_NOWHERE, name), data)
+        picture: NDArray[np.uint8] = answer.arrays[0]
+        return picture
+
+    def sampled(self, model: ServedModel, frames: NDArray[np.uint8], options: Options) -> Decoded:
+        """The views of raw frames (n, H, W, 3)."""
+        how, views = model.recogniser.preprocessing, self._views(options)
+        transform = ViewTransform(how, views)
+        count, height, width, _ = frames.shape
+        clips: Clips = []
+        for numbers_T in sampling_of(how).test(count, views.clips):
+            chosen_THWC = torch.from_numpy(np.ascontiguousarray(frames[numbers_T]))
+            crops_XTCHW = transform(chosen_THWC.permute(0, 3, 1, 2))
+            clips.append((crops_XTCHW, numbers_T, np.zeros(len(numbers_T))))
+        facts = {"frames": count, "width": width, "height": height, "codec": "rawvideo"}
+        return Decoded(VideoAnswer(**facts, duration_s=0.0, rate_hz=0.0), clips)
+
+    async def prediction(
+        self, model: ServedModel, clips: Clips, *, name: str, top: int
+    ) -> Prediction:
+        """What `Recognizer.predict` says of these views."""
+        views_VTCHW = torch.cat([crops for crops, _, _ in clips])
+        scores_VK = await model.batcher.score(views_VTCHW)
+        scores_K = scores_VK.double().mean(0).numpy().astype(np.float32)
+        return model.recogniser.prediction_of(scores_K, path=name, top=top)
+
+    def count_decoder_end(self, reason: str) -> None:
+        """Counts a decoder process that has ended."""
+        self.metrics.decoder_ends.labels(reason).inc()
+
+    async def _answers(self, job: Job, video: Video, data: bytes | None = None) -> list[Message]:
+        # One message for each clip, one before and one after them.
+        most = 2 + (job.clips if isinstance(job, ClipsJob) else 1)
+
+        def collect() -> list[Message]:
+            most_s = self.limits.request_s + 1  # the request itself ends before
+            answers = self.decoders.answers(job, data, most_s=most_s)
+            with self.metrics.decode_seconds.time(), closing(answers):
+                return list(islice(answers, most))
+
+        with self._waiting, self.metrics.decoding.track_inprogress():
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._decoding, collect)
+            except DecodingError as error:
+                raise refusal_of(error, video) from error
+
+    def _views(self, options: Options) -> Views:
+        views = Views(clips=options.clips, crops=options.crops)
+        if views.count > self.limits.views:
+            raise RefusedError(
+                413,
+                "too_many_views",
+                f"clips times crops are {views.count} views, more than the limit of "
+                f"{self.limits.views}.",
+            )
+        return views
+
+    async def _warm_up(self, model: ServedModel) -> None:
+        """The first pass finds fast forms (`--fast`) and makes lazy buffers: no request waits."""
+        how = model.recogniser.preprocessing
+        shape = (self.batching.clips, how.frames, 3, how.crop_px, how.crop_px)
+        noise = torch.randint(0, 256, shape, dtype=torch.uint8)
+        _log.info("%s: first pass with %d clips ...", model.name, len(noise))
+        began = time.perf_counter()
+        await model.batcher.score(noise)
+        _log.info("%s: ready after %.1f s.", model.name, time.perf_counter() - began)
+
+
+def refusal_of(error: DecodingError, video: Video) -> RefusedError:
+    """The answer to a file that gave no frames, with the client's name of it."""
+    status = STATUS_OF_FAILURE[error.reason]
+    message = video.tell(str(error))
+    if video.name not in message:
+        message = f"{video.name} cannot be read: {message}"
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return RefusedError(status, error.reason, message, file=video.name, headers=headers)
+
+
+def _step(recogniser: Recognizer, *, fast: bool) -> StreamingNetwork | None:
+    try:
+        return streaming_form(recogniser, fast=fast)
+    except OptionError:
+        return None

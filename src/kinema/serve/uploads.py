@@ -1,0 +1,124 @@
+"""Where a request's video is: in a file of this server for as long as the request lasts, or in
+the folder that the server allows."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from kinema.data.decode import is_video_path
+from kinema.serve.limits import RefusedError
+
+_NAME_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of a request.
+
+    Attributes:
+        path: Where it is on this machine; no answer tells it.
+        name: What the client calls it.
+    """
+
+    path: Path
+    name: str
+
+    def tell(self, text: str) -> str:
+        """A message about the path, with the client's name in its place."""
+        return text.replace(str(self.path), self.name)
+
+
+class UploadFolder:
+    """A private folder for uploads, gone with its server.
+
+    Attributes:
+        folder: Where they are.
+    """
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="kinema-serve-")
+        self.folder = Path(self._temporary.name)
+
+    def close(self) -> None:
+        """Deletes everything."""
+        self._temporary.cleanup()
+
+    def keep(self, source: BinaryIO, filename: str | None) -> Video:
+        """Copies an upload into a file, which the caller deletes."""
+        name = shown_name(filename)
+        suffix = PurePath(name).suffix.lower() if is_video_path(name) else ""
+        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        return Video(Path(path), name)
+
+    async def keep_stream(self, parts: AsyncIterator[bytes], name: str) -> Video:
+        """Writes a body into a file, which the caller deletes."""
+        descriptor, path = tempfile.mkstemp(dir=self.folder)
+        video = Video(Path(path), name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async for part in parts:
+                    file.write(part)
+        except BaseException:
+            forget(video)
+            raise
+        return video
+
+
+def forget(video: Video) -> None:
+    """Deletes an upload."""
+    video.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def forgotten_after(video: Video) -> Iterator[Video]:
+    """Deletes an upload at the end of the block."""
+    try:
+        yield video
+    finally:
+        forget(video)
+
+
+def allowed_video(folder: Path | None, wanted: str) -> Video:
+    """A video or folder of frames below the allowed folder; links may not lead out of it.
+
+    Raises:
+        RefusedError: no folder is allowed, or the path is outside of it or does not exist.
+    """
+    name = shown_name(wanted, whole=True)
+    if folder is None:
+        raise RefusedError(
+            403,
+            "path_not_allowed",
+            "This server reads no files of its own: upload the video as `file`, or start it with "
+            "--allow-folder.",
+            file=name,
+        )
+    root = folder.resolve()
+    try:
+        path = (root / wanted).resolve()
+        outside = not path.is_relative_to(root)
+        exists = not outside and path.exists()
+    except (OSError, ValueError):  # such as a null byte or a loop of links
+        outside, exists = False, False
+    if outside:
+        raise RefusedError(
+            403, "path_not_allowed", f"{name} is not below the allowed folder.", file=name
+        )
+    if not exists:
+        raise RefusedError(404, "no_such_file", f"{name} does not exist.", file=name)
+    return Video(path, name)
+
+
+def shown_name(filename: str | None, *, whole: bool = False) -> str:
+    """A file name without control characters, and without folders unless it is a `whole` path."""
+    name = filename or "upload"
+    if not whole:
+        name = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(c for c in name if c.isprintable())[:_NAME_LENGTH] or "upload"

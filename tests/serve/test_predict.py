@@ -1,0 +1,111 @@
+"""Uploads and raw frames: the answers are those of `Recognizer`, and clips share batches."""
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kinema.data.decode import VideoFile
+from kinema.data.sampling import sampling_of
+
+from .running import Running
+
+
+def post(server: Running, path, **fields):
+    with path.open("rb") as file, server.http as http:
+        return http.post("/v1/predict", files={"file": file}, data=fields)
+
+
+def assert_same(answer, prediction):
+    assert answer.status_code == 200, answer.text
+    top = answer.json()["top"]
+    assert [entry["name"] for entry in top] == [c.name for c in prediction.top]
+    assert [entry["prob"] for entry in top] == pytest.approx(
+        [c.prob for c in prediction.top], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(("model", "clips", "crops"), [("causal", 1, 1), ("ahead", 3, 10)])
+def test_an_upload_is_predicted_as_by_the_recogniser(
+    server, recognisers, colour_set, model, clips, crops
+):
+    for video in sorted(colour_set.rglob("*.mp4")):
+        expected = recognisers[model].predict(video, clips=clips, crops=crops)
+        assert_same(post(server, video, model=model, clips=clips, crops=crops), expected)
+
+
+def test_the_answer_tells_about_the_video_and_the_frames_seen(server, recognisers, colour_set):
+    video = colour_set / "red" / "0.mp4"
+    document = post(server, video, clips=2, crops=3, top=2, frames="true").json()
+    facts = document["video"]
+    assert (document["model"], document["file"]) == ("causal", "0.mp4")
+    assert (facts["frames"], facts["duration_s"], facts["width"]) == (12, 1, 64)
+    assert len(document["top"]) == 2
+    numbers = sampling_of(recognisers["causal"].preprocessing).test(12, 2)
+    assert [seen["frame"] for seen in document["seen"]] == numbers.ravel().tolist()
+    assert [seen["clip"] for seen in document["seen"]] == [0] * 4 + [1] * 4
+    with VideoFile(video) as file:
+        times_s = file.times_s(numbers.ravel())
+    assert [seen["time_s"] for seen in document["seen"]] == pytest.approx(times_s)
+    kind, _, data = document["seen"][0]["image"].partition(",")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (kind, image.size) == ("data:image/jpeg;base64", (32, 32))
+    red, green, _ = np.asarray(image).reshape(-1, 3).mean(0)
+    assert red > green + 80
+
+
+def test_a_path_below_the_allowed_folder(server, recognisers, colour_set):
+    with server.http as http:
+        answer = http.post("/v1/predict", files={"path": (None, "green/1.mp4")})
+    assert_same(answer, recognisers["causal"].predict(colour_set / "green" / "1.mp4"))
+    assert answer.json()["file"] == "green/1.mp4"
+
+
+def test_raw_frames_are_predicted_as_by_the_recogniser(server, recognisers):
+    frames = np.random.default_rng(1).integers(0, 256, (9, 48, 60, 3), np.uint8)
+    query = {"width": 60, "height": 48, "clips": 2, "crops": 3, "model": "ahead"}
+    with server.http as http:
+        answer = http.post("/v1/predict/frames", params=query, content=frames.tobytes())
+    assert_same(answer, recognisers["ahead"].predict_frames(frames, clips=2, crops=3))
+    assert answer.json()["video"]["frames"] == 9
+
+
+def test_clips_of_different_requests_share_a_batch(server, colour_set):
+    videos = sorted(colour_set.rglob("*.mp4"))
+    labels = {"model": "causal"}
+    before = server.count("batch_requests_count", **labels)
+    requests_before = server.count("batch_requests_sum", **labels)
+    alone = [post(server, video).json()["top"] for video in videos]
+    assert server.count("batch_requests_count", **labels) == before + 6
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda video: post(server, video).json()["top"], videos))
+    assert server.count("batch_requests_sum", **labels) == requests_before + 12
+    assert server.count("batch_requests_count", **labels) < before + 12
+    for one, other in zip(alone, together, strict=True):
+        assert [e["prob"] for e in one] == pytest.approx([e["prob"] for e in other], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_real_clips_are_predicted_as_by_the_recogniser(program, causal, data_dir):
+    from kinema.predict import Recognizer
+
+    recogniser, started = Recognizer.load(causal, device="cpu"), program()
+    clips = sorted(
+        path
+        for path in (data_dir / "clips").iterdir()
+        if path.suffix in (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
+    )
+    assert len(clips) > 30
+    for clip in clips:
+        with clip.open("rb") as file, started.http as http:
+            answer = http.post("/v1/predict", files={"file": file}, data={"clips": 2, "crops": 3})
+        if clip.name == "bad_corrupted.mp4":
+            assert answer.status_code == 422
+            assert "bad_corrupted.mp4 cannot be read" in answer.json()["message"]
+            assert "28 frames" in answer.json()["message"]
+        else:
+            assert_same(answer, recogniser.predict(clip, clips=2, crops=3))
