@@ -36,8 +36,10 @@ test-all: test test-slow  ## Runs all tests
 DATA ?= ../shared/data
 WEIGHTS ?= $(DATA)/weights/mobilenetv2_100_tf2_in1k_imagenetnorm.pth
 JOBS ?= 2
+# Such as OPTIONS=--report-only.
+OPTIONS ?=
 REAL_SETS := handwash12 fight2 cameramotion8
-STUDY = $(BIN)/kinema sweep recipes/sweeps/$*.toml --out runs/$* --jobs $(JOBS)
+STUDY = $(BIN)/kinema sweep recipes/sweeps/$*.toml --out runs/$* --jobs $(JOBS) $(OPTIONS)
 
 study-%: recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes/sweeps/NAME.toml, or goes on with it, and keeps its results
 	$(STUDY) $(if $(filter $*,$(REAL_SETS)),$(addprefix data.,train=$(DATA)/sets/$*/train.csv \

@@ -54,13 +54,17 @@ def _section(path: Path) -> str:
     data, train = study["recipe"]["data"], study["recipe"]["train"]
     where = _set_of(study, data)
     seeds = len(study["seeds"])
+    planned = seeds * len(study["variants"])
+    missing = planned - len(study["cells"])
     hours = sum(cell["train_s"] for cell in study["cells"]) / 3600
     machines = "; ".join(dict.fromkeys(_machine(fact) for fact in study["facts"]))
     parts = [
         f"## {study['title']}",
         f"`kinema sweep recipes/sweeps/{path.stem}.toml`: {where}, {train['epochs']} epochs, "
-        f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {hours:.1f} hours of training on {machines}.",
+        f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {hours:.1f} hours of training on {machines}."
+        + (f" **Not finished: {missing} of {planned} trainings are missing.**" if missing else ""),
         _table(study),
+        f"By class, mean over the seeds, in %:\n\n{_class_table(study)}",
         f"![top-1 of every network](figures/study_{path.stem}.png)",
     ]
     if study.get("quoted"):
@@ -107,6 +111,30 @@ def _table(study: dict[str, Any]) -> str:
         line += [_group_accuracy(cells, groups[1])] if groups else []
         line += [_quoted(quoted["top1"], row["variant"])] if quoted else []
         lines.append(line)
+    return _markdown(lines)
+
+
+def _class_table(study: dict[str, Any]) -> str:
+    """A row for every class, a column for every network."""
+    variants = [row["variant"] for row in study["rows"]]
+    means = [_class_means(study, variant) for variant in variants]
+    lines = [["class", *variants], ["---", *["---:"] * len(variants)]]
+    for label, name in enumerate(study["cells"][0]["tests"][MAIN_TEST]["classes"]):
+        lines.append([name, *(f"{100 * mean[label]:.0f}" for mean in means)])
+    return _markdown(lines)
+
+
+def _class_means(study: dict[str, Any], variant: str) -> list[float]:
+    confusions = [
+        np.array(cell["tests"][MAIN_TEST]["confusion"])
+        for cell in study["cells"]
+        if cell["variant"] == variant
+    ]
+    shares = [c.diagonal() / np.maximum(1, c.sum(axis=1)) for c in confusions]
+    return [float(share) for share in np.mean(shares, axis=0)]
+
+
+def _markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kinema.models.saved import save
     from kinema.models.zoo import create_model, list_models
     from kinema.optimize import optimize
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.temporal import list_temporal
     from kinema.types import Prediction, Preprocessing, Report, Views
 
@@ -33,7 +33,7 @@ _HOMES = {
     "KinemaError": "kinema.errors",
     "Prediction": "kinema.types",
     "Preprocessing": "kinema.types",
-    "Recognizer": "kinema.predict",
+    "Recognizer": "kinema.recognizer",
     "Report": "kinema.types",
     "VideoDataset": "kinema.data.dataset",
     "VideoNetwork": "kinema.models.network",

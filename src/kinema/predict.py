@@ -24,8 +24,10 @@ from kinema.types import ClassProb, Prediction, Preprocessing, Views
 ReadFrames = Callable[[NDArray[np.int64]], torch.Tensor]
 
 
-class Recognizer:
-    """A network with its class names and preprocessing, ready to be asked.
+class ClipRecognizer:
+    """A network with its class names and preprocessing, ready to be asked about whole videos.
+
+    `kinema.Recognizer` adds streams and long videos.
 
     Attributes:
         net: The network, in eval mode.
@@ -72,7 +74,7 @@ class Recognizer:
             CheckpointError: the folder is no checkpoint, or its parts do not fit each other.
 
         Example:
-            `Recognizer.load("runs/first/best").predict("video.mp4").top[0].name`
+            `ClipRecognizer.load("runs/first/best").predict("video.mp4").top[0].name`
         """
         saved = load_saved(folder)
         return cls(saved.net, saved.labels, saved.preprocessing, device=device, fast=fast)
@@ -182,3 +184,6 @@ def _reader(frames: NDArray[np.uint8] | torch.Tensor) -> ReadFrames:
         return picked.permute(0, 3, 1, 2) if shape[3] == 3 else picked
 
     return read
+
+
+Recognizer = ClipRecognizer

@@ -21,7 +21,7 @@ from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import OptionError, did_you_mean
 from kinema.models.online import StreamingNetwork
 from kinema.models.smoothing import NOTHING, Hysteresis, Smoothing, WindowMean
-from kinema.predict import Recognizer
+from kinema.predict import ClipRecognizer
 from kinema.runtime import streaming_copy
 from kinema.temporal.streaming import State
 from kinema.types import ClassProb, Preprocessing, Views
@@ -145,7 +145,7 @@ class FrameRecognizer:
 
     def __init__(
         self,
-        recogniser: Recognizer,
+        recogniser: ClipRecognizer,
         settings: StreamSettings,
         *,
         fast: bool = False,
@@ -229,7 +229,7 @@ class LiveRecognition(Closing):
 
     def __init__(
         self,
-        recogniser: Recognizer,
+        recogniser: ClipRecognizer,
         source: str | LiveSource,
         *,
         settings: StreamSettings | None = None,
@@ -291,7 +291,7 @@ class LiveRecognition(Closing):
         self._ended = time.monotonic()
 
 
-def streaming_form(recogniser: Recognizer, *, fast: bool = False) -> StreamingNetwork:
+def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> StreamingNetwork:
     """The recogniser's network frame by frame.
 
     Args:

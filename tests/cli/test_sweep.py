@@ -90,6 +90,9 @@ def test_a_killed_sweep_ends_with_the_numbers_of_one_that_was_not(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "results.json").exists()
+    part = kinema(*words[:-2], "--report-only", "--json")
+    assert 1 <= len(part.document["cells"]) < 4
+    assert part.document["cells"][0]["variant"] == "TSN"
     answer = kinema(*words, "--json")
     assert answer.code == 0, answer.err
     assert "TSN, seed 0" not in answer.err  # finished before the kill
@@ -118,6 +121,12 @@ def test_one_failing_variant_stops_no_other(kinema: Any, file: Path, tmp_path: P
     assert "1 of 2 trainings failed" in answer.err
     assert "Broken, seed 0: The loss is" in answer.err
     assert (tmp_path / "out" / "runs" / "TSN" / "seed0" / "result.json").is_file()
+
+
+def test_nothing_finished_is_no_report(kinema: Any, file: Path, tmp_path: Path) -> None:
+    answer = kinema("sweep", file, "--out", tmp_path / "out", "--report-only")
+    assert answer.code == 1
+    assert "No training of" in answer.err
 
 
 def test_two_sweeps_do_not_share_a_folder(kinema: Any, file: Path, tmp_path: Path) -> None:

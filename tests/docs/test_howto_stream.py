@@ -42,16 +42,18 @@ def test_every_command_runs(command):
 
 
 @pytest.mark.usefixtures("workplace")
-def test_the_streams_of_the_page_run():
+def test_the_streams_of_the_page_run(capsys):
     names = {}
-    exec(compile(PYTHON[0], "how-to", "exec"), names)
+    exec(compile(PYTHON[0], "how-to", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 12
+    exec(compile(PYTHON[1], "how-to", "exec"), names)
     assert names["scores"].shape == (2, 3)
     assert names["saved"]
 
 
 def test_the_module_of_the_page_streams(monkeypatch):
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    exec(compile(PYTHON[1], "how-to", "exec"), {})
+    exec(compile(PYTHON[2], "how-to", "exec"), {})
     net = kinema.create_model(
         "test_resnet", temporal="past_mean", classes=3, frames=5, causal=True
     ).eval()

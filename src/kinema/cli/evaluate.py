@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from kinema.cli.console import (
+    CheckpointArgument,
     DeviceOption,
     FastOption,
     JsonOption,
@@ -18,7 +19,7 @@ from kinema.cli.console import (
     results,
     show_log,
 )
-from kinema.cli.data import FormatOption
+from kinema.cli.data import FormatOption, RootOption, SplitOption, videos_folder
 from kinema.cli.output import (
     ScoresOption,
     SubmissionFormOption,
@@ -35,13 +36,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a network, such as runs/x/best.")],
+    checkpoint: CheckpointArgument,
     data: Annotated[Path, typer.Option(help="Annotation file.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
-    ] = None,
+    root: RootOption = None,
     format_: FormatOption = "csv",
-    split: Annotated[int, typer.Option(help="Split of hmdb51.")] = 1,
+    split: SplitOption = 1,
     protocol: Annotated[
         str | None, typer.Option(help="Views and sizes of a paper: see `kinema protocols`.")
     ] = None,
@@ -93,7 +92,7 @@ def evaluate(
     if fast:
         show_log()  # says what was chosen
     recogniser = Recognizer.load(checkpoint, device=device)
-    folder = root or (data if data.is_dir() else data.parent)
+    folder = videos_folder(data, root)
     rows = read_annotations(
         data, format=format_, root=folder, classes=recogniser.labels, split=split, subset="test"
     )

@@ -29,6 +29,9 @@ def sweep(
     jobs: Annotated[
         int, typer.Option(help="Trainings at once, spread over the GPUs or the cores.", min=1)
     ] = 1,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train and test variants of one recipe with several seeds.
@@ -39,13 +42,12 @@ def sweep(
     Example: kinema sweep recipes/sweeps/motion_networks.toml --jobs 2
     """
     from kinema.report.sweeps import accuracy, draw_sweep, sweep_table
-    from kinema.sweep.run import run_sweep
+    from kinema.sweep.run import finished_results, run_sweep
     from kinema.sweep.spec import MAIN_TEST, Cell, load_sweep
     from kinema.sweep.summary import summarise, write_summary
 
     folder = out or Path("runs") / file.stem
     plan = load_sweep(file, out=folder, overrides=overrides or (), recipe=recipe)
-    notes().print(f"{len(plan.cells)} trainings in {folder}; their logs lie beside their folders")
 
     def say(cell: Cell, result: dict[str, Any] | None) -> None:
         what = "failed"
@@ -54,8 +56,13 @@ def sweep(
             what = f"{accuracy(top1)} after {result['train_s'] / 60:.1f} min"
         notes().print(f"{cell.name}: {what}")
 
-    with progress_bar("rendering") as rendering:
-        done = run_sweep(plan, jobs=jobs, rendering=rendering, finished=say)
+    if report_only:
+        done = finished_results(plan)
+        notes().print(f"{len(done)} of {len(plan.cells)} trainings are finished")
+    else:
+        notes().print(f"{len(plan.cells)} trainings in {folder}; logs lie beside their folders")
+        with progress_bar("rendering") as rendering:
+            done = run_sweep(plan, jobs=jobs, rendering=rendering, finished=say)
     document = summarise(plan, done)
     write_summary(document, folder / RESULTS_FILE)
     draw_sweep(document, folder / PLOT_FILE)

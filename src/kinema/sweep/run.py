@@ -75,6 +75,18 @@ def run_sweep(
     return [result for result in results.values() if result is not None]
 
 
+def finished_results(sweep: Sweep) -> list[dict[str, Any]]:
+    """The results of the cells that are finished; trains nothing.
+
+    Raises:
+        KinemaError: none is, a result is damaged, or cells were trained with other settings.
+    """
+    found = [result for cell in sweep.cells if (result := read_result(cell)) is not None]
+    if not found:
+        raise KinemaError(f"No training of {sweep.source} is finished in {sweep.out}.")
+    return found
+
+
 def _ended(cells: list[Cell], jobs: int) -> Iterator[Cell]:
     """Starts the cells, at most `jobs` at once, and gives each back when its process has ended."""
     waiting, running = list(reversed(cells)), dict[int, tuple[BaseProcess, Cell]]()

@@ -13,7 +13,7 @@ import torch
 
 from kinema.data.transforms import normalise
 from kinema.errors import OptionError
-from kinema.predict import Recognizer
+from kinema.predict import ClipRecognizer
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 Item = TypeVar("Item")
@@ -41,7 +41,12 @@ def runs(items: Iterable[Item], length: int, hop: int) -> Iterator[list[Item]]:
 
 
 def scored(
-    recogniser: Recognizer, frames: Iterator[torch.Tensor], hop: int, *, stream: bool, batch: int
+    recogniser: ClipRecognizer,
+    frames: Iterator[torch.Tensor],
+    hop: int,
+    *,
+    stream: bool,
+    batch: int,
 ) -> Iterator[torch.Tensor]:
     """The scores (K,) of each window.
 
@@ -66,7 +71,7 @@ def scored(
     return _in_batches(recogniser.score, recogniser, clips, batch)
 
 
-def _frame_run(recogniser: Recognizer, *, stream: bool) -> Run | None:
+def _frame_run(recogniser: ClipRecognizer, *, stream: bool) -> Run | None:
     """What scores single frames (N, 3, H, W) -> (N, K), if the network can do that.
 
     A network that was made fast scores clips, and is taken as it is.
@@ -87,7 +92,7 @@ def _frame_run(recogniser: Recognizer, *, stream: bool) -> Run | None:
 
 
 def _in_batches(
-    run: Run, recogniser: Recognizer, items: Iterator[torch.Tensor], size: int
+    run: Run, recogniser: ClipRecognizer, items: Iterator[torch.Tensor], size: int
 ) -> Iterator[torch.Tensor]:
     """The scores (K,) of each uint8 item.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kinema.data.decode import VideoFile, open_source
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.predict import Recognizer
+from kinema.predict import ClipRecognizer
 from kinema.timeline.grid import Grid, lay_grid
 from kinema.timeline.reading import GridFrames, SmallFrames, ahead
 from kinema.timeline.scoring import count_windows, scored
@@ -122,7 +122,7 @@ def read_here(
 
 
 def timeline(
-    recogniser: Recognizer,
+    recogniser: ClipRecognizer,
     path: str | Path,
     settings: TimelineSettings | None = None,
     *,
@@ -177,7 +177,7 @@ def timeline(
 
 
 def _all_scores(
-    recogniser: Recognizer,
+    recogniser: ClipRecognizer,
     frames: SmallFrames,
     grid: Grid,
     settings: TimelineSettings,

@@ -102,7 +102,8 @@ def _path_in(loc: Sequence[str | int], data: Mapping[str, Any]) -> list[str]:
 def _variants(recipe: type[BaseModel], section: str) -> list[Any]:
     """The classes that a section can have; several when its `name` chooses."""
     annotation = recipe.model_fields[section].annotation
-    return list(get_args(annotation)) or [annotation]
+    variants = get_args(annotation) or (annotation,)
+    return [variant for variant in variants if variant is not type(None)]
 
 
 def _name_of(variant: type[BaseModel]) -> str:

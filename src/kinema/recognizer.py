@@ -1,0 +1,76 @@
+"""A trained network as its user sees it: whole videos, live sources, long videos."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kinema.data.live_source import LiveSource
+from kinema.predict import ClipRecognizer
+from kinema.stream import LiveRecognition, StreamSettings
+from kinema.timeline import SegmentRule, Timeline, TimelineSettings, timeline
+
+
+class Recognizer(ClipRecognizer):
+    """A network with its class names and preprocessing, ready to be asked.
+
+    Attributes:
+        net: The network, in eval mode.
+        labels: The K class names.
+        preprocessing: How a video becomes clips: that of the training.
+        device: Where the network computes.
+        score: Clips (V, T, 3, H, W), normalised, to scores (V, K): the network, or its fast form.
+
+    Example:
+        `Recognizer.load("runs/first/best").predict("video.mp4").top[0].name`
+    """
+
+    def stream(
+        self,
+        source: str | LiveSource,
+        settings: StreamSettings | None = None,
+        *,
+        fast: bool = False,
+    ) -> LiveRecognition:
+        """Recognises a live source frame by frame; the network must not look ahead.
+
+        Args:
+            source: A video file, the number of a camera, an rtsp:// or http:// address, or an
+                opened source.
+            settings: Spacing of frames, smoothing, what happens when the network is too slow.
+            fast: Runs a copy with folded norms and, on a CPU, fused convolutions, in float32.
+
+        Returns:
+            An iterator over a result for each frame that the network gets, and its `summary`.
+
+        Raises:
+            OptionError: the network looks ahead, or settings and source do not fit each other.
+            UnreadableVideoError: the source cannot be opened; while iterating, it was lost.
+
+        Example:
+            `for result in recogniser.stream("rtsp://camera/1"): print(result.top[0].name)`
+        """
+        return LiveRecognition(self, source, settings=settings, fast=fast)
+
+    def timeline(
+        self,
+        path: str | Path,
+        settings: TimelineSettings | None = None,
+        *,
+        rule: SegmentRule | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Timeline:
+        """Finds out what happens when in a video of any length, in constant memory.
+
+        Args:
+            path: A video file.
+            settings: Windows and computing.
+            rule: What makes segments of windows.
+            progress: Called with (windows done, windows in all).
+
+        Raises:
+            UnreadableVideoError: no frame can be read; the message says why.
+            OptionError: an option is outside its range, or the video tells no times.
+
+        Example:
+            `recogniser.timeline("long.mp4").segments[0].name`
+        """
+        return timeline(self, path, settings, rule=rule, progress=progress)
