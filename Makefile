@@ -4,7 +4,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 
-.PHONY: help setup quickstart test test-slow test-all fuzz check format clean
+.PHONY: help setup quickstart test test-slow test-all fuzz check audit secrets format clean
 
 help:  ## Lists the targets
 	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,15 @@ check: .venv/installed-dev  ## Checks format, lint, types and import layers
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+audit: .venv/installed-dev  ## Looks for known vulnerabilities in the installed packages
+	$(BIN)/python scripts/audit.py
+
+# What the baseline lists was looked at and is no secret. To accept more:
+# .venv/bin/detect-secrets scan --baseline .secrets.baseline, then look at the difference.
+secrets: .venv/installed-dev  ## Looks for keys and passwords in the files of the repository
+	git ls-files -z --cached --others --exclude-standard | \
+		xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
 format: .venv/installed-dev  ## Formats the code and mends what the linter can mend
 	$(BIN)/ruff format src tests

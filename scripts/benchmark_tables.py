@@ -30,6 +30,8 @@ TITLES = {
     "video": "From a video file to its classes",
     "train": "Training step",
     "stream": "Frame by frame",
+    "serve": "The service under load",
+    "label": "Labelling an archive",
 }
 
 # Top-1 on Something-Something V1, 8 frames, one clip, center crop, as printed: TSN, TSM, TEINet and

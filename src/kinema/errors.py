@@ -54,6 +54,14 @@ class TensorMismatchError(CheckpointError):
         self.missing = missing
 
 
+class OutputError(KinemaError, OSError):
+    """A result cannot be written; the message names the file, the reason and what to do."""
+
+
+class ClusterError(KinemaError, RuntimeError):
+    """A job on several processes or machines cannot start or go on; what it wrote is kept."""
+
+
 class MissingExtraError(KinemaError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 

@@ -4,7 +4,6 @@ Letters: V views, T frames, H, W, K classes.
 """
 
 import contextlib
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from kinema.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from kinema.models.network import Run, VideoNetwork
 from kinema.optimize import optimized_at_first
 from kinema.types import ClassResult, Preprocessing, Report, Skipped, Views
+from kinema.writing import told_of, whole_file
 
 Precision = Literal["auto", "32", "bf16"]
 
@@ -173,15 +173,16 @@ def save_scores(report: Report, path: str | Path) -> Path:
 
     Raises:
         OptionError: the name does not end in .npz, or the file exists.
+        OutputError: it cannot be written.
     """
     target, views = Path(path), report.views
     if target.suffix != ".npz":
         raise OptionError(f"A score file ends in .npz, got {target}.")
     if target.exists():
         raise OptionError(f"{target} already exists. Choose a new name.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.part")
-    with partial.open("wb") as file:
+    with told_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             scores=report.scores,
@@ -190,7 +191,6 @@ def save_scores(report: Report, path: str | Path) -> Path:
             class_names=np.array(report.class_names),
             views=np.array([views.clips, views.crops, views.full_resolution, views.resize_px or 0]),
         )
-    os.replace(partial, target)
     return target
 
 

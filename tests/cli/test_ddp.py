@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("run_training.py")
+HOWTO = Path(__file__).resolve().parents[2] / "docs/howto/train_on_several_nodes.md"
 
 # Without BatchNorm and dropout a batch over two processes is the same batch as in one.
 RECIPE = """\
@@ -63,6 +66,13 @@ def run(
     return done
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 def losses(folder: Path) -> list[float]:
     rows: list[dict[str, Any]] = [
         json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
@@ -101,13 +111,43 @@ def test_two_processes_resume(recipe: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_under_torchrun(recipe: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}")
+    port = f"--master-port={free_port()}"
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", port)
     run(recipe, tmp_path / "one")
     run(recipe, tmp_path / "run", launcher=launcher)
     assert_close(tmp_path / "one", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_the_how_to_says(recipe: Path, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```sh\n(.*?)```", HOWTO.read_text(encoding="utf-8"), flags=re.DOTALL)
+    out = tmp_path / "nodes"
+    changed = {
+        "--nproc-per-node=4": "--nproc-per-node=1",
+        "--master-addr=node0": "--master-addr=127.0.0.1",
+        "--master-port=29500": f"--master-port={free_port()}",
+        "recipes/own_videos.toml": str(recipe),
+        "train.batch_size=64": "train.batch_size=4",
+        "runs/first": str(out),
+    }
+    words = shlex.split(block.replace("\\\n", " "))
+    assert words[0] == "torchrun"
+    assert set(changed) <= set(words)
+    words = [sys.executable, "-m", "torch.distributed.run", *(changed.get(w, w) for w in words[1:])]
+    nodes = [
+        subprocess.Popen(
+            [word.replace("--node-rank=0", f"--node-rank={rank}") for word in words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in (0, 1)
+    ]
+    errors = [node.communicate(timeout=200)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    run(recipe, tmp_path / "one")
+    assert_close(tmp_path / "one", out)
 
 
 @pytest.mark.slow

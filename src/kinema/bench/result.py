@@ -1,7 +1,6 @@
 """The file of a measurement: rows, how they were measured, and on what machine."""
 
 import json
-import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.machine import run_facts
+from kinema.writing import told_of, whole_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Measurement:
 
 def write_measurement(document: dict[str, Any], path: Path) -> None:
     """Writes the document as JSON; an older file is replaced only when the new one is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with told_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

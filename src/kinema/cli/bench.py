@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, notes, print_json, results
+from kinema.cli.console import FastOption, JsonOption, notes, print_json, results
+from kinema.errors import KinemaError
 
 if TYPE_CHECKING:
     from kinema.bench.result import Measurement
@@ -179,6 +180,80 @@ def stream(
         batches=cameras or (1, 8),
         frames=frames,
         size=size,
+        rounds=rounds,
+        progress=notes().print,
+    )
+    _finish(measurement, out, as_json=as_json)
+
+
+@app.command()
+def serve(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, folders of videos.")],
+    network: NetworkOption = "tsm_resnet50",
+    clients: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 16,
+    seconds: Annotated[float, typer.Option(help="Time under load.", min=1)] = 60.0,
+    workers: Annotated[int, typer.Option(help="Decoding processes.", min=1)] = 2,
+    batch: BatchOption = 16,
+    frames: FramesOption = 8,
+    size: SizeOption = 224,
+    fast: FastOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="End with exit code 1 where a limit is missed.")
+    ] = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time `kinema serve` under the load of many clients, against the same network offline.
+
+    Starts a server of its own on the loopback address. The clients upload the videos in turns.
+
+    Example: kinema bench serve clips/ --network tsm_resnet50 --check
+    """
+    from kinema.bench.serve import ServeLoad, measure_serve, missed
+    from kinema.types import Preprocessing
+
+    measurement = measure_serve(
+        videos,
+        network=network,
+        preprocessing=Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size),
+        load=ServeLoad(clients, seconds, workers, batch, fast),
+        progress=notes().print,
+    )
+    _finish(measurement, out, as_json=as_json)
+    wrong = missed(measurement)
+    if check and wrong:
+        raise KinemaError(f"The service missed its limits: {'; '.join(wrong)}.")
+
+
+@app.command()
+def label(
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of videos; by default rendered ones.")
+    ] = None,
+    network: NetworkOption = "tsm_resnet50",
+    videos: Annotated[int, typer.Option(help="Videos to label.", min=2)] = 1000,
+    workers: Annotated[int, typer.Option(help="Processes that run the network.", min=1)] = 2,
+    decoders: Annotated[int, typer.Option(help="Processes that decode.", min=1)] = 1,
+    frames: FramesOption = 8,
+    size: SizeOption = 224,
+    rounds: RoundsOption = 3,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time `kinema label` on this machine's CPU, against one process that does nothing else.
+
+    Example: kinema bench label --network tsm_resnet18 --videos 400
+    """
+    from kinema.bench.label import measure_label
+    from kinema.label.settings import ClusterSettings
+    from kinema.types import Preprocessing
+
+    measurement = measure_label(
+        source,
+        network=network,
+        videos=videos,
+        preprocessing=Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size),
+        cluster=ClusterSettings(workers=workers, decoders=decoders, device="cpu"),
         rounds=rounds,
         progress=notes().print,
     )

@@ -17,6 +17,7 @@ from kinema.cli import (
     export,
     figures,
     import_checkpoint,
+    label,
     models,
     papers,
     predict,
@@ -92,6 +93,7 @@ app.command("protocols")(protocols.protocols)
 app.command("ensemble")(ensemble.ensemble)
 app.command("average")(average.average)
 app.command("predict")(predict.predict)
+app.command("label")(label.label)
 app.command("timeline")(timeline.timeline)
 app.command("stream")(stream.stream)
 app.command("export")(export.export)

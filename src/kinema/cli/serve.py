@@ -113,6 +113,7 @@ def serve(
         if api_key is None and not is_loopback(listening):
             notes().print("Everyone who reaches this machine may use it; see --api-key.")
         parent.start()  # while this process imports PyTorch, too, and loads the networks
+        from kinema.memory import keep_freed_memory
         from kinema.predict import Recognizer
         from kinema.serve.batcher import BatchSettings
         from kinema.serve.jobs import JobSettings
@@ -123,6 +124,9 @@ def serve(
             name: Recognizer.load(folder, device=device, fast=fast)
             for name, folder in folders.items()
         }
+        if any(model.device.type == "cpu" for model in models.values()):
+            # Clearing new pages takes up to half of a large batch's time.
+            keep_freed_memory(in_threads=True)
         service = Service(
             models,
             limits=limits,

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -34,6 +34,7 @@ class Container(Closing):
     Args:
         path: The file.
         threads: Frames that are decoded at a time.
+        options: For FFmpeg whenever it opens the file, such as a `format_whitelist`.
 
     Attributes:
         facts: Size and times of the file.
@@ -42,10 +43,13 @@ class Container(Closing):
         UnreadableVideoError: there is no such file, or nothing in it.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, options: Mapping[str, str] | None = None
+    ) -> None:
         self.path = path
         self.facts = _file_facts(path)
         self._threads = threads
+        self._options = dict(options or {})
         self._opened: tuple[InputContainer, VideoStream] | None = None
 
     @property
@@ -78,7 +82,7 @@ class Container(Closing):
             UnreadableVideoError: it is not a video.
         """
         self.close()
-        self._opened = self._open(_KNOWN_ALREADY if known else {})
+        self._opened = self._open({**self._options, **(_KNOWN_ALREADY if known else {})})
 
     def close(self) -> None:
         """Gives the file back."""
@@ -122,7 +126,7 @@ class Container(Closing):
             except UnicodeDecodeError:  # a title or comment that is not UTF-8
                 container = av.open(name, options=options, metadata_errors="replace")
         except av.FFmpegError as error:
-            raise self.unreadable(reason_of(error)) from error
+            raise self.unreadable(reason_of(error, self._options)) from error
         form = container.format.name
         moving = [
             stream
@@ -145,8 +149,20 @@ class Container(Closing):
         raise self.unreadable(f"it has no video stream (only {kinds} streams)")
 
 
-def reason_of(error: Any) -> str:
-    """The words of FFmpeg or the system for what went wrong, without the path."""
+def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
+    """The words of FFmpeg or the system for what went wrong, without the path.
+
+    Args:
+        error: What was raised.
+        options: Those that the file was opened with.
+    """
+    allowed = (options or {}).get("format_whitelist")
+    if allowed and isinstance(error, av.ArgumentError):  # FFmpeg's word for one not in the list
+        names = allowed.split(",")
+        return (
+            f"it is not in one of the accepted containers ({', '.join(names[:8])}"
+            f"{' ...' if len(names) > 8 else ''}); playlists and lists of other files are refused"
+        )
     text = str(getattr(error, "strerror", "") or error)
     if "Invalid data" in text:
         return "it is damaged or not a video"

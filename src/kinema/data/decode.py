@@ -9,7 +9,7 @@ are decoded. Other files are decoded from the start up to the last wanted frame.
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -58,7 +58,11 @@ def is_video_path(path: str | Path) -> bool:
 
 
 def open_source(
-    path: str | Path, *, index_cache: IndexCache | None = None, threads: int = 1
+    path: str | Path,
+    *,
+    index_cache: IndexCache | None = None,
+    threads: int = 1,
+    options: Mapping[str, str] | None = None,
 ) -> FrameSource:
     """Opens a video file or a folder of frames.
 
@@ -66,13 +70,14 @@ def open_source(
         path: The file or folder.
         index_cache: Remembers what opening a file finds out.
         threads: See `VideoFile`.
+        options: See `VideoFile`.
 
     Raises:
         UnreadableVideoError: it does not exist or cannot be read; the message says why.
     """
     if os.path.isdir(path):
         return FrameFolder(path)
-    return VideoFile(path, index_cache=index_cache, threads=threads)
+    return VideoFile(path, index_cache=index_cache, threads=threads, options=options)
 
 
 class VideoFile(Closing):
@@ -85,16 +90,23 @@ class VideoFile(Closing):
         index_cache: Where the index is looked up and kept.
         threads: Frames that are decoded at a time. One costs the least CPU time and is right where
             every core has a process of its own; more answer sooner where one video is waited for.
+        options: For FFmpeg whenever it opens the file. Of files from strangers, a
+            `format_whitelist` and a `protocol_whitelist` keep it from opening other ones.
 
     Raises:
         UnreadableVideoError: empty, truncated, no video in it, or not decodable.
     """
 
     def __init__(
-        self, path: str | Path, *, index_cache: IndexCache | None = None, threads: int = 1
+        self,
+        path: str | Path,
+        *,
+        index_cache: IndexCache | None = None,
+        threads: int = 1,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._container = Container(self.path, threads=threads)
+        self._container = Container(self.path, threads=threads, options=options)
         self._cache = index_cache
         self._to_rgb = VideoReformatter()  # keeps its tables from frame to frame
         known = None if index_cache is None else index_cache.get(self.path, self._container.facts)

@@ -28,6 +28,7 @@ from kinema.data.dataset import VideoDataset
 from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
 from kinema.types import Annotations, Skipped, VideoInfo
+from kinema.writing import partial_of, told_of, whole_file
 
 SETTINGS_FILE = "prepare.json"
 LAYOUT = 1  # counted up whenever the same settings give other pixels
@@ -41,7 +42,7 @@ ENCODERS: dict[str, dict[str, str]] = {
 _TICKS_HZ = 90_000
 _FOLDER_RATE_HZ = 25.0  # a frame folder does not tell its own
 _SAME_TIME_NS = 2_000_000_000  # some file systems count in steps of two seconds
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HARDLY_FREE_BYTES = 1 << 20
 
 
@@ -152,8 +153,9 @@ def _claim(root: Path, settings: PrepareSettings) -> None:
                 "Choose another folder."
             )
         return
-    root.mkdir(parents=True, exist_ok=True)
-    if any(entry.name != _partial(file).name for entry in root.iterdir()):
+    with told_of(root):
+        root.mkdir(parents=True, exist_ok=True)
+    if any(entry.name != partial_of(file).name for entry in root.iterdir()):
         raise KinemaError(
             f"{root} must be a new or empty folder or one of earlier copies. Choose another folder."
         )
@@ -227,7 +229,7 @@ def _stop_if_full(root: Path, error: Exception) -> None:
 
 def _write_copy(original: Path, target: Path, settings: PrepareSettings) -> None:
     """The copy appears under its name when it is whole."""
-    partial = _partial(target)
+    partial = partial_of(target)
     changed_ns = original.stat().st_mtime_ns if original.exists() else 0
     try:
         with open_source(original) as source:
@@ -293,8 +295,8 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     name = Path(rows.source).stem
     kept = tuple(sample for sample in rows.samples if sample.path in good)
     table = root / f"{name}.csv"
-    write_csv(Annotations(kept, rows.class_names, rows.source), _partial(table))
-    os.replace(_partial(table), table)
+    with whole_file(table) as partial:
+        write_csv(Annotations(kept, rows.class_names, rows.source), partial)
     _replace(root / f"{name}.classes.txt", "\n".join(rows.class_names) + "\n")
 
 
@@ -308,10 +310,6 @@ def _bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
 def _replace(path: Path, text: str) -> None:
-    _partial(path).write_text(text, encoding="utf-8")
-    os.replace(_partial(path), path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -20,6 +20,7 @@ from kinema.errors import CheckpointError, KinemaError
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import fill, read_tensors
 from kinema.types import Preprocessing
+from kinema.writing import told_of
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -59,6 +60,7 @@ def save(
 
     Raises:
         CheckpointError: the folder exists, or labels or preprocessing do not fit the network.
+        OutputError: it cannot be written.
     """
     target = Path(folder)
     preprocessing = preprocessing or Preprocessing(
@@ -70,7 +72,6 @@ def save(
             f"{target} already exists. Choose a new folder"
             + ("; it holds no network to overwrite." if overwrite else ", or pass overwrite=True.")
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
     config = {
         "format": FORMAT,
         "kinema_version": version("kinema"),
@@ -78,14 +79,21 @@ def save(
         "labels": list(labels),
         "preprocessing": preprocessing.to_dict(),
     }
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    building.chmod(0o755)
     tensors = {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}
-    save_file(tensors, building / WEIGHTS_FILE)
-    (building / WEIGHTS_FILE).chmod(0o644)
-    (building / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (building / CARD_FILE).write_text(_card(net, labels, preprocessing, card or {}), "utf-8")
-    _put_in_place(building, target)
+    with told_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            building.chmod(0o755)
+            save_file(tensors, building / WEIGHTS_FILE)
+            (building / WEIGHTS_FILE).chmod(0o644)
+            (building / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+            text = _card(net, labels, preprocessing, card or {})
+            (building / CARD_FILE).write_text(text, "utf-8")
+            _put_in_place(building, target)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
     return target
 
 
@@ -204,8 +212,18 @@ def _put_in_place(building: Path, target: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     os.replace(target, old / target.name)
-    os.replace(building, target)
+    try:
+        os.replace(building, target)
+    finally:
+        put_back(target)
     shutil.rmtree(old)
+
+
+def put_back(target: Path) -> None:
+    """Gives an older network its place again, where replacing it has failed or was killed."""
+    for old in target.parent.glob(f".{target.name}.old.*"):
+        if not target.exists() and (old / target.name).is_dir():
+            os.replace(old / target.name, target)
 
 
 def _card(

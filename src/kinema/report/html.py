@@ -8,6 +8,7 @@ from pathlib import Path
 from kinema.errors import MissingExtraError
 from kinema.report.tables import percent
 from kinema.types import ClassProb
+from kinema.writing import whole_file
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -71,9 +72,8 @@ def write_report(page: QuickstartPage, out: Path) -> Path:
     environment.filters["percent"] = percent
     environment.filters["embedded"] = _embedded
     text = environment.get_template("report.html").render(page=page)
-    partial = out.with_name(f".{out.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    with whole_file(out) as partial:
+        partial.write_text(text, encoding="utf-8")
     return out
 
 

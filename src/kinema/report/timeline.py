@@ -17,6 +17,7 @@ from rich.text import Text
 
 from kinema.errors import MissingExtraError
 from kinema.timeline import Segment, Timeline, smoothed
+from kinema.writing import whole_file
 
 # Curves that can be told apart by colour.
 MOST_CURVES = 6
@@ -139,9 +140,8 @@ def write_timeline_page(timeline: Timeline, out: Path) -> Path:
         curves=curves,
         bars=_bars(timeline, {curve.name: curve.number for curve in curves}),
     )
-    partial = out.with_name(f".{out.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    with whole_file(out) as partial:
+        partial.write_text(text, encoding="utf-8")
     return out
 
 

@@ -247,7 +247,7 @@ def _opened(path: str, limits: VideoLimits) -> FrameSource:
     """
     if os.path.isfile(path) and os.path.getsize(path):
         _check_header(path, limits)
-    source = open_source(path)
+    source = open_source(path, options=ALONE)
     info = source.info
     _check_pixels(info.width, info.height, limits.pixels)
     if info.frames > limits.frames:
@@ -268,13 +268,7 @@ def _check_header(path: str, limits: VideoLimits) -> None:
             if container.duration is not None:
                 _check_duration(path, container.duration / av.time_base, limits)
     except av.FFmpegError as error:
-        reason = reason_of(error)
-        if isinstance(error, av.ArgumentError):  # FFmpeg's word for a format not in the list
-            reason = (
-                f"it is not in one of the accepted containers ({', '.join(CONTAINERS[:8])} ...); "
-                "playlists and lists of other files are refused"
-            )
-        raise UnreadableVideoError(f"{path} cannot be read: {reason}.") from error
+        raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error, ALONE)}.") from error
 
 
 def _check_pixels(width: int, height: int, most: int) -> None:

@@ -53,9 +53,14 @@ class UploadFolder:
         name = shown_name(filename)
         suffix = PurePath(name).suffix.lower() if is_video_path(name) else ""
         descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
-        with os.fdopen(descriptor, "wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-        return Video(Path(path), name)
+        video = Video(Path(path), name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        except BaseException:  # a full disk is not to stay full
+            forget(video)
+            raise
+        return video
 
     async def keep_stream(self, parts: AsyncIterator[bytes], name: str) -> Video:
         """Writes a body into a file, which the caller deletes."""

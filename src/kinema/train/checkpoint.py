@@ -4,7 +4,6 @@ No random state is stored. Every random choice is a function of the seed and the
 (seed, epoch, video) for the data, (seed, epoch, batch) for dropout and mixing.
 """
 
-import os
 import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
+from kinema.writing import whole_file
 
 FORMAT = 1
 
@@ -91,18 +91,13 @@ class Learner:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file that is there completely or not at all, even after a power cut."""
-    building = path.with_name(f".{path.name}.part")
-    with building.open("wb") as file:
+    """Writes a file that is there completely or not at all, even after a power cut.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with whole_file(path) as building, building.open("wb") as file:
         write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(building, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save_state(path: Path, learner: Learner, position: Position) -> None:

@@ -21,6 +21,7 @@ from kinema.train.checkpoint import Position
 from kinema.train.result import EpochResult
 from kinema.train.run_folder import RunFolder
 from kinema.types import Report
+from kinema.writing import told_of
 
 try:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -59,7 +60,9 @@ class Journal:
             transient=True,
         )
         self._task = self._bar.add_task("", note="")
-        self._file = run.metrics.open("a", encoding="utf-8") if enabled else None
+        self._path = run.metrics
+        with told_of(self._path):
+            self._file = run.metrics.open("a", encoding="utf-8") if enabled else None
         self._events: Any = None
         if enabled:
             self._events = SummaryWriter(str(run.events), purge_step=position.steps + 1)
@@ -84,8 +87,9 @@ class Journal:
         if self._file is None:
             return
         line = {"kind": kind, "epoch": epoch, "step": step, **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with told_of(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         self.lines += 1
         for name, value in values.items():
             if isinstance(value, float | int):

@@ -8,6 +8,7 @@ from typing import Any
 
 from kinema.errors import OptionError, RecipeError
 from kinema.machine import run_facts
+from kinema.models.saved import put_back
 from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.types import WeightsReport
@@ -103,6 +104,8 @@ def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
     if not run.recipe.is_file():
         raise OptionError(f"There is no run to resume in {run.path}: it has no {run.recipe.name}.")
     check_same_settings(run, recipe)
+    for network in (run.best, run.last):
+        put_back(network)
     for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
         shutil.rmtree(leftover)
     facts = json.loads(run.facts.read_text(encoding="utf-8")) if run.facts.is_file() else {}

@@ -1,0 +1,124 @@
+"""`kinema label`: labels for an archive."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from kinema.cli.console import (
+    CheckpointArgument,
+    ClipsOption,
+    CropsOption,
+    FastOption,
+    JsonOption,
+    notes,
+    print_json,
+    progress_bar,
+    results,
+    show_log,
+)
+
+if TYPE_CHECKING:
+    from kinema.label.task import LabelReport
+
+
+def label(
+    checkpoint: CheckpointArgument,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Text file with a path per line, folder of videos, or Parquet files.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the Parquet files; an old one goes on.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="What relative paths start from.", show_default="folder of INPUT"),
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of paths in Parquet files.")] = "path",
+    top: Annotated[int, typer.Option(help="Classes to write for each video.", min=1)] = 5,
+    clips: ClipsOption = 1,
+    crops: CropsOption = 1,
+    features: Annotated[
+        bool, typer.Option("--features", help="Write the features before the classifier, too.")
+    ] = False,
+    fast: FastOption = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try videos again that failed earlier.")
+    ] = False,
+    decode_seconds: Annotated[int, typer.Option(help="Time to decode a video.", min=1)] = 60,
+    decode_mb: Annotated[int, typer.Option(help="Memory to decode a video.", min=1)] = 2048,
+    file_rows: Annotated[int, typer.Option(help="Rows of one file.", min=1)] = 5000,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A running Ray cluster, such as auto or 10.0.0.1:6379; else this machine."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that run the network.", min=1)
+    ] = None,
+    decoders: Annotated[int | None, typer.Option(help="Processes that decode.", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of a worker.", min=1)] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; by default GPUs if there are any.")
+    ] = None,
+    store_mb: Annotated[
+        int, typer.Option(help="Memory between decoders and workers on this machine.", min=80)
+    ] = 512,
+    as_json: JsonOption = False,
+) -> None:
+    """Label an archive of videos, on one machine or on a Ray cluster.
+
+    Writes Parquet files with path, top classes and error. A job that was stopped goes on when it is
+    started again. Videos that cannot be read get an error in their row; the exit code stays 0.
+
+    Example: kinema label runs/x/best videos.txt --out labels --fast
+    """
+    from kinema.label.settings import ClusterSettings, LabelSettings
+    from kinema.label.task import label as label_archive
+
+    settings = LabelSettings(
+        clips, crops, top, features, fast, retry_failed, decode_seconds, decode_mb, file_rows
+    )
+    where = ClusterSettings(address, workers, decoders, threads, cast("Any", device), store_mb)
+    show_log()
+    # Ray tells of killed workers on stdout, where only the result belongs.
+    with progress_bar("labelling") as progress, redirect_stdout(sys.stderr):
+        report = label_archive(
+            checkpoint,
+            source,
+            out,
+            settings,
+            cluster=where,
+            root=root,
+            column=column,
+            progress=progress,
+        )
+    if as_json:
+        print_json(_document(report))
+        return
+    results().print(
+        f"{report.videos} videos: {report.ok} labelled, {report.failed} failed; "
+        f"{report.written} in this run, {report.videos_per_s:.1f} per second"
+    )
+    if report.repeated:
+        notes().print(f"{report.repeated} paths stand in the list more than once")
+
+
+def _document(report: "LabelReport") -> dict[str, object]:
+    steady = report.steady_videos_per_s
+    return {
+        "out": str(report.out),
+        "videos": report.videos,
+        "ok": report.ok,
+        "failed": report.failed,
+        "written": report.written,
+        "repeated": report.repeated,
+        "seconds": round(report.seconds, 3),
+        "videos_per_s": round(report.videos_per_s, 3),
+        "steady_videos_per_s": None if steady is None else round(steady, 3),
+    }

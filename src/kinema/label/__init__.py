@@ -1,0 +1,1 @@
+"""Labels and features for archives of videos, on Ray Data."""

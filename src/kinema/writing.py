@@ -1,0 +1,83 @@
+"""Files that are there whole or not at all, and errors that name them when writing fails."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kinema.errors import KinemaError, OutputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives the path to write to, which takes the name of the file at the end of the block.
+
+    An older file stays until then, even in a power cut; nothing half-written is left behind,
+    except by a process that is killed, and that is overwritten by the next one.
+
+    Raises:
+        OutputError: it cannot be written; the message names it, the reason and what to do.
+    """
+    partial = partial_of(path)
+    with told_of(path):
+        try:
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file lies until it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Turns a failure to write into an error that names the file, the reason and what to do.
+
+    Raises:
+        OutputError: the system refused, also where a library calls it by another name.
+    """
+    try:
+        yield
+    except KinemaError:
+        raise
+    except Exception as error:
+        cause = _refusal(error)
+        if cause is None:
+            raise
+        raise OutputError(
+            f"{path} cannot be written: {cause}. What was there before is kept. Make room or "
+            "choose a place that can be written, then start again."
+        ) from error
+
+
+def _refusal(error: BaseException) -> str | None:
+    """The system's words for why it did not write; None if that is not what happened.
+
+    PyTorch raises its own error while the system's is being handled; that of safetensors holds
+    only its words.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError):
+            text = found.strerror or str(found)
+            return text[:1].lower() + text[1:]
+        found = found.__cause__ or found.__context__
+    _, mark, words = str(error).partition("I/O error: ")
+    if not mark:
+        return None
+    return words[:1].lower() + words[1:].split(" (os error")[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

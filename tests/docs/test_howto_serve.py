@@ -1,0 +1,138 @@
+"""The how-to "serve networks over HTTP", against the servers that its own commands start."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+from kinema.cli.serve import serve
+
+from ..causal import save_causal
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = (REPOSITORY / "docs/howto/serve.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)).splitlines()
+STARTS = [line for line in SHELL if "kinema serve" in line]
+PLACE = "127.0.0.1:8000"
+KEY = "choose-a-long-one"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, colour_set) -> Path:
+    """The network and the videos that the page names."""
+    folder = tmp_path_factory.mktemp("workplace")
+    save_causal(folder / "runs/live/best")
+    for name in ("video.mp4", "long.mp4"):
+        (folder / name).symlink_to(colour_set / "red" / "0.mp4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def started(workplace) -> Iterator[Callable[[str], str]]:
+    """Runs a command of the page on a free port; the answer is where it listens."""
+    running: dict[str, tuple[subprocess.Popen[str], str]] = {}
+
+    def start(line: str) -> str:
+        if line not in running:
+            command = line.replace(
+                "kinema serve", f"exec {shlex.quote(sys.executable)} -m kinema serve"
+            )
+            process = subprocess.Popen(
+                ["bash", "-c", f"{command} --port 0 --json --device cpu"],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=workplace,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            running[line] = process, ""
+            running[line] = process, json.loads(process.stdout.readline())["url"]
+        return running[line][1].removeprefix("http://")
+
+    yield start
+    for process, _ in running.values():
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_commands_run(started, workplace):
+    place, ran = "", 0
+    for line in SHELL:
+        if line in STARTS:
+            place = started(line)
+        elif line.startswith("curl"):
+            # The last commands of the page are meant for a server without a key.
+            open_again = "metrics" in line and KEY not in line
+            here = started(STARTS[0]) if open_again else place
+            answer = subprocess.run(
+                [*shlex.split(line.replace(PLACE, here)), "--silent"],
+                capture_output=True,
+                text=True,
+                cwd=workplace,
+                check=False,
+            )
+            assert answer.returncode == 0, (line, answer.stdout, answer.stderr)
+            ran += 1
+    assert (len(STARTS), ran) == (2, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(3))
+def test_the_programs_run(started, workplace, number):
+    program = PYTHON[number].replace(PLACE, started(STARTS[0]))
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=workplace, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    lines = {0: 3, 1: 12}.get(number)  # classes; frames
+    assert lines is None or len(answer.stdout.splitlines()) == lines
+
+
+@pytest.mark.slow
+def test_a_page_behind_a_proxy_is_no_other_site(started):
+    """What the proxy of the page passes on, and what it does not."""
+    place = started(STARTS[0])
+    for host, status in (("video.example", 422), ("127.0.0.1", 403)):
+        command = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-F", "top=1"]
+        headers = ["-H", f"Host: {host}", "-H", "Origin: https://video.example"]
+        answer = subprocess.run(
+            [*command, *headers, f"http://{place}/v1/predict"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert answer.stdout == str(status), host  # 422: let in, but there is no video
+
+
+@pytest.mark.slow
+def test_the_metrics_of_the_page_exist(started):
+    url = f"http://{started(STARTS[0])}/metrics"
+    text = subprocess.run(["curl", "-s", url], capture_output=True, text=True, check=True).stdout
+    names = set(re.findall(r"`(kinema_\w+)`", PAGE))
+    assert len(names) == 8
+    for name in names:
+        assert f"# TYPE {name.removesuffix('_total')}" in text, name
+
+
+def test_the_limits_of_the_page_are_those_of_the_program():
+    rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d.]+) \|", PAGE, flags=re.MULTILINE)
+    defaults = {name: p.default for name, p in signature(serve).parameters.items()}
+    assert {name: float(value) for name, value in rows} == {
+        name: float(defaults[name.replace("-", "_")]) for name, _ in rows
+    }
+    limits = {n for n in defaults if n.startswith(("max_", "worker"))} | {"timeout"}
+    assert {name.replace("-", "_") for name, _ in rows} == limits
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", PAGE):
+        assert (REPOSITORY / "docs/howto" / link).exists(), link

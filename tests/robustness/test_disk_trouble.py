@@ -1,0 +1,237 @@
+"""A disk that is full or read-only: the error names the file, and what was there stays."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kinema
+from kinema.bench.result import write_measurement
+from kinema.data.annotations import read_annotations
+from kinema.data.dataset import VideoDataset
+from kinema.data.decode import VideoFile
+from kinema.data.packet_index import IndexCache
+from kinema.data.prepare import PrepareSettings, prepare_dataset
+from kinema.errors import KinemaError, OutputError
+from kinema.evaluate import report_scores, save_scores
+from kinema.models.saved import load_saved
+from kinema.models.zoo import create_model
+from kinema.serve.uploads import UploadFolder
+from kinema.train.checkpoint import Learner, Position, load_state, save_state
+from kinema.train.optim import build_optimizer, build_schedule
+from kinema.train.settings import AdamWSettings, CosineSettings
+from kinema.types import Preprocessing, Views
+
+LABELS = ("a", "b", "c")
+TROUBLES = ("full", "read_only")
+REASONS = r"(no space left on device|file too large|read-only file system|permission denied)"
+
+
+def network():
+    return create_model("tsm_test_resnet", classes=3, frames=4)
+
+
+def learner() -> Learner:
+    net = network()
+    optimizer = build_optimizer(net, AdamWSettings(), batch_size=2)
+    return Learner(
+        net,
+        optimizer,
+        build_schedule(optimizer, CosineSettings(), epochs=1, steps_per_epoch=1, lr=1),
+    )
+
+
+def write_state(folder: Path) -> Path:
+    save_state(folder / "state.pt", learner(), Position(steps=7))
+    return folder / "state.pt"
+
+
+def write_network(folder: Path) -> Path:
+    how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
+    kinema.save(network(), folder / "net", labels=LABELS, preprocessing=how, overwrite=True)
+    return folder / "net"
+
+
+def write_result(folder: Path) -> Path:
+    write_measurement({"rows": [{"x": "y" * 100}] * 1000}, folder / "result.json")
+    return folder / "result.json"
+
+
+def write_scores(folder: Path) -> Path:
+    scores = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    report = report_scores(
+        scores=scores,
+        labels=np.zeros(len(scores), np.int64),
+        paths=tuple(map(str, range(len(scores)))),
+        class_names=LABELS,
+        views=Views(),
+    )
+    return save_scores(report, folder / "scores.npz")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "filler"
+    }
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("write", [write_state, write_network, write_result])
+def test_what_was_written_before_stays(disk, write: Callable[[Path], Path], trouble):
+    path = write(disk.folder)
+    before = contents(disk.folder)
+    with getattr(disk, trouble)():
+        with pytest.raises(OutputError, match=f"{path} cannot be written: {REASONS}.*start again"):
+            write(disk.folder)
+        assert contents(disk.folder) == before  # and nothing half-written
+    write(disk.folder)
+
+
+def test_the_state_and_the_network_can_be_read_after_the_trouble(disk):
+    state, saved = write_state(disk.folder), write_network(disk.folder)
+    with disk.full():
+        for write in (write_state, write_network):
+            with pytest.raises(OutputError):
+                write(disk.folder)
+        assert load_state(state, learner()).steps == 7
+        assert load_saved(saved).labels == LABELS
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_scores_appear_whole_or_not_at_all(disk, trouble):
+    with getattr(disk, trouble)():
+        with pytest.raises(OutputError, match=f"scores.npz cannot be written: {REASONS}"):
+            write_scores(disk.folder)
+        assert not contents(disk.folder)
+    assert write_scores(disk.folder).is_file()
+
+
+def test_faults_of_a_program_are_not_called_trouble_with_the_disk(tmp_path):
+    net = learner()
+    net.net.state_dict = lambda: {"weight": lambda: 0}  # cannot be pickled
+    with pytest.raises(Exception, match="pickle") as raised:
+        save_state(tmp_path / "state.pt", net, Position())
+    assert not isinstance(raised.value, KinemaError)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_videos_are_read_without_their_cache(disk, colour_set, trouble):
+    cache, video = IndexCache(disk.folder / "index"), colour_set / "red" / "0.mp4"
+    VideoFile(video, index_cache=cache).close()
+    known = cache.get(video, os.stat(video))
+    assert known is not None
+    with getattr(disk, trouble)():
+        for other in sorted(colour_set.rglob("*.mp4")):
+            with VideoFile(other, index_cache=cache) as opened:
+                assert opened.read([0]).shape == (1, 3, 48, 64)
+        assert cache.get(video, os.stat(video)) == known
+    assert cache.get(video, os.stat(video)) == known
+    assert not list(disk.folder.glob("*.damaged"))
+
+
+def dataset(colour_set: Path) -> VideoDataset:
+    return VideoDataset(read_annotations(colour_set / "val.csv"), colour_set)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_prepared_copies_are_kept_and_the_run_goes_on_later(disk, colour_set, trouble):
+    out, settings = disk.folder / "small", PrepareSettings(short_side_px=32)
+    prepare_dataset(dataset(colour_set), out, settings=settings, workers=0)
+    before = contents(out)
+    lost = sorted(name for name in before if name.endswith(".mp4"))[0]
+    (out / lost).unlink()
+    words = "is full .*Finished copies are kept|cannot be written: .*start again"
+    with getattr(disk, trouble)(left=1024) if trouble == "full" else disk.read_only():
+        with pytest.raises(KinemaError, match=words):
+            prepare_dataset(dataset(colour_set), out, settings=settings, workers=0)
+        kept = contents(out)
+        assert all(kept[name] == before[name] for name in before if name != lost)
+        assert lost not in kept
+    report = prepare_dataset(dataset(colour_set), out, settings=settings, workers=0)
+    assert (report.ok, report.bad) == (6, ())
+    assert contents(out).keys() == before.keys()
+
+
+def test_an_upload_that_does_not_fit_is_deleted(disk, monkeypatch, tmp_path):
+    (tmp_path / "long.mp4").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr("tempfile.tempdir", str(disk.folder))
+    uploads = UploadFolder()
+    try:
+        with disk.full(), (tmp_path / "long.mp4").open("rb") as source:
+            with pytest.raises(OSError, match="(?i)no space left|file too large"):
+                uploads.keep(source, "long.mp4")
+            assert not list(uploads.folder.iterdir())
+    finally:
+        uploads.close()
+
+
+RECIPE = """
+[model]
+backbone = "test_resnet"
+temporal = "tsm"
+frames = 2
+[data]
+train = "{set}/val.csv"
+val = "{set}/val.csv"
+root = "{set}"
+workers = 0
+index_cache = ""
+[preprocessing]
+short_side_px = 32
+crop_px = 32
+[optimizer]
+name = "adamw"
+lr = 0.01
+[schedule]
+name = "constant"
+[train]
+epochs = 2
+batch_size = 2
+checkpoint_every_steps = 1
+log_every_steps = 1
+"""
+
+
+def kinema_program(*words: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "kinema.cli.main", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_training_stops_with_one_line_and_goes_on_later(disk, colour_set, tmp_path, trouble):
+    recipe, run = tmp_path / "recipe.toml", disk.folder / "run"
+    recipe.write_text(RECIPE.format(set=colour_set), encoding="utf-8")
+    first = kinema_program("train", recipe, "train.epochs=1", "--out", run)
+    assert first.returncode == 0, first.stderr
+    good = torch.load(run / "state.pt", weights_only=True)["position"]
+    # Room for the log, and for no training state.
+    with disk.full(left=200_000) if trouble == "full" else disk.read_only():
+        stopped = kinema_program("train", recipe, "--resume", run)
+    assert stopped.returncode == 1
+    assert "Traceback" not in stopped.stderr
+    assert str(run) in stopped.stderr
+    assert "start again" in stopped.stderr
+    assert torch.load(run / "state.pt", weights_only=True)["position"] == good
+    assert load_saved(run / "best").net.classes == 3
+    again = kinema_program("train", recipe, "--resume", run, "--json")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_preparing_on_a_full_disk_is_one_line(disk, colour_set):
+    words = ("data", "prepare", colour_set / "val.csv", "--root", colour_set, "--workers", 0)
+    with disk.full():
+        answer = kinema_program(*words, "--out", disk.folder / "small")
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert str(disk.folder) in answer.stderr
+    assert "start again" in answer.stderr
