@@ -184,6 +184,3 @@ def _reader(frames: NDArray[np.uint8] | torch.Tensor) -> ReadFrames:
         return picked.permute(0, 3, 1, 2) if shape[3] == 3 else picked
 
     return read
-
-
-Recognizer = ClipRecognizer

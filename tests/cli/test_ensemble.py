@@ -9,10 +9,10 @@ from kinema.evaluate import load_scores
 @pytest.fixture(scope="module")
 def score(checkpoint, colour_set, tmp_path_factory):
     """Writes score files of the colour set, or of some of its videos, by other views."""
+    from kinema import Recognizer
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluate import evaluate, save_scores
-    from kinema.predict import Recognizer
     from kinema.types import Annotations, Views
 
     recogniser = Recognizer.load(checkpoint)

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from kinema.predict import Recognizer
+from kinema import Recognizer
 
 
 @pytest.fixture

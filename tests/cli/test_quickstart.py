@@ -2,7 +2,7 @@
 
 import pytest
 
-from kinema.predict import Recognizer
+from kinema import Recognizer
 
 SMALL = ("--train", 2, "--val", 1, "train.epochs=1", "schedule.warmup_epochs=0", "data.workers=0")
 

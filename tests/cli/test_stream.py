@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kinema import Recognizer
 from kinema.data.decode import VideoFile
-from kinema.predict import Recognizer
 from kinema.stream import LiveRecognition
 
 from ..causal import save_causal

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinema.predict import Recognizer
+from kinema import Recognizer
 from kinema.timeline import TimelineSettings, timeline
 
 WORDS = ("--window", 0.5, "--enter", 0.34, "--leave", 0.2)

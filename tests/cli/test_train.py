@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kinema.predict import Recognizer
+from kinema import Recognizer
 
 RECIPE = """
 [model]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kinema.predict import Recognizer
+from kinema import Recognizer
 from kinema.serve.access import Access
 from kinema.serve.batcher import BatchSettings
 from kinema.serve.decoder_pool import DecoderSettings

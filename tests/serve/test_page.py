@@ -14,9 +14,9 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from kinema import Recognizer
 from kinema.data.decode import VideoFile
 from kinema.data.transforms import ViewTransform, normalise
-from kinema.predict import Recognizer
 from kinema.serve.service import Service
 from kinema.types import Preprocessing, Views
 

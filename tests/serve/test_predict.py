@@ -91,7 +91,7 @@ def test_clips_of_different_requests_share_a_batch(server, colour_set):
 @pytest.mark.slow
 @pytest.mark.data
 def test_real_clips_are_predicted_as_by_the_recogniser(program, causal, data_dir):
-    from kinema.predict import Recognizer
+    from kinema import Recognizer
 
     recogniser, started = Recognizer.load(causal, device="cpu"), program()
     clips = sorted(

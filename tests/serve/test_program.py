@@ -178,7 +178,7 @@ def test_decoders_do_not_know_the_key(program, monkeypatch):
 
 def test_fast(program, colour_set, causal):
     started = program("--fast", "--max-batch", 4)
-    from kinema.predict import Recognizer
+    from kinema import Recognizer
 
     expected = Recognizer.load(causal, device="cpu").predict(colour_set / "red" / "0.mp4")
     top = predicted(started, colour_set / "red" / "0.mp4").json()["top"]

@@ -9,11 +9,11 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from torch import nn
 
+from kinema import Recognizer
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import VideoDataset
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.evaluate import evaluate, load_scores, save_scores
-from kinema.predict import Recognizer
 from kinema.types import Annotations, Preprocessing, Sample, Views
 
 HOW = Preprocessing(frames=2, short_side_px=40, crop_px=32)

@@ -7,9 +7,9 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 import kinema
+from kinema import Recognizer
 from kinema.data.decode import open_source
 from kinema.errors import CheckpointError, InputShapeError, OptionError, UnreadableVideoError
-from kinema.predict import Recognizer
 
 
 @pytest.fixture(scope="module")

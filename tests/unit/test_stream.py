@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from kinema import Recognizer
 from kinema.data.decode import VideoFile
 from kinema.data.live import RawFormat, open_live
 from kinema.data.live_source import LiveFrame
@@ -18,7 +19,6 @@ from kinema.data.remote import Connection
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import MissingExtraError, OptionError
 from kinema.models.smoothing import EveryFrame, Hysteresis, WindowMean
-from kinema.predict import Recognizer
 from kinema.stream import (
     FrameRecognizer,
     LiveRecognition,

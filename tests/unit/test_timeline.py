@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 import kinema
+from kinema import Recognizer
 from kinema.data.decode import VideoFile, open_source
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import OptionError, UnknownNameError, UnreadableVideoError
-from kinema.predict import Recognizer
 from kinema.timeline import (
     Segment,
     SegmentRule,

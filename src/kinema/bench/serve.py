@@ -30,7 +30,7 @@ from kinema.evaluate import score_views
 from kinema.memory import keep_freed_memory
 from kinema.models.saved import save
 from kinema.models.zoo import create_model
-from kinema.predict import Recognizer
+from kinema.recognizer import Recognizer
 from kinema.types import Annotations, Preprocessing, Sample, Views
 
 CLASSES = 400

@@ -10,7 +10,7 @@ import torch
 from kinema.bench.result import Measurement
 from kinema.bench.timing import alternate
 from kinema.models.zoo import create_model
-from kinema.predict import Recognizer
+from kinema.recognizer import Recognizer
 from kinema.types import Preprocessing
 
 NOTES = (

@@ -85,7 +85,7 @@ def evaluate(
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluate import evaluate as run_protocol
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
 
     chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
     write_tables = _table_writer(out)

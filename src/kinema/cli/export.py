@@ -64,7 +64,7 @@ def export(
     from kinema.data.listing import list_videos, read_clips
     from kinema.export import FORMATS, Facts, export_stream
     from kinema.export import export as export_clips
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
 
     recogniser = Recognizer.load(checkpoint, device="cpu")
     net, how = recogniser.net, recogniser.preprocessing

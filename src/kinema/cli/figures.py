@@ -17,7 +17,7 @@ from kinema.cli.console import (
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.report.shown_clip import ShownClip
 
 app = typer.Typer(
@@ -318,7 +318,7 @@ def _load(
 ) -> tuple["Recognizer", list["ShownClip"]]:
     """The network and all clips, so that an unreadable one stops before anything is drawn."""
     from kinema.data.listing import list_videos
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.report.shown_clip import read_shown_clip
 
     recogniser = Recognizer.load(checkpoint, device=device)

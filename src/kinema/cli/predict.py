@@ -52,7 +52,7 @@ def predict(
     Example: kinema predict runs/x/best clip.mp4 more_clips/
     """
     from kinema.data.listing import list_videos
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.types import Views
 
     Views(clips=clips, crops=crops)  # refuses wrong numbers before the network is loaded

@@ -12,7 +12,7 @@ from kinema.cli.console import JsonOption, notes, print_json, progress_bar, resu
 from kinema.errors import KinemaError
 
 if TYPE_CHECKING:
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.types import Prediction, Report
 
 NETWORKS = {
@@ -104,7 +104,7 @@ def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str])
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluate import evaluate
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.report.figures import draw_confusion, draw_curves
     from kinema.train.loop import train
     from kinema.train.recipe import load_recipe

@@ -114,7 +114,7 @@ def serve(
             notes().print("Everyone who reaches this machine may use it; see --api-key.")
         parent.start()  # while this process imports PyTorch, too, and loads the networks
         from kinema.memory import keep_freed_memory
-        from kinema.predict import Recognizer
+        from kinema.recognizer import Recognizer
         from kinema.serve.batcher import BatchSettings
         from kinema.serve.jobs import JobSettings
         from kinema.serve.server import run

@@ -143,7 +143,7 @@ def stream(
     from kinema.data.live import open_live
     from kinema.data.remote import Connection
     from kinema.models.smoothing import Hysteresis
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.stream import LiveRecognition, StreamSettings, labels_named
 
     form = _raw(raw)

@@ -70,7 +70,7 @@ def timeline(
     """
     if scores is not None and scores.suffix != ".npz":
         raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
-    from kinema.predict import Recognizer
+    from kinema.recognizer import Recognizer
     from kinema.timeline import SegmentRule, TimelineSettings
     from kinema.timeline import timeline as follow
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from kinema.data.transforms import normalise
-from kinema.predict import Recognizer
+from kinema.recognizer import Recognizer
 from kinema.serve.metrics import Metrics
 
 

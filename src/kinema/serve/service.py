@@ -21,7 +21,7 @@ from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import OptionError, did_you_mean
 from kinema.models.online import StreamingNetwork
-from kinema.predict import Recognizer
+from kinema.recognizer import Recognizer
 from kinema.serve.access import Access
 from kinema.serve.batcher import Batcher, BatchSettings
 from kinema.serve.decoder_job import ClipsJob, Job, PictureJob
