@@ -4,7 +4,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 
-.PHONY: help setup quickstart test test-slow test-all fuzz check audit secrets format clean
+.PHONY: help setup system-packages quickstart test test-slow test-all fuzz check audit secrets format clean
 
 help:  ## Lists the targets
 	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,10 @@ help:  ## Lists the targets
 	@touch $@ .venv/installed-train
 
 setup: .venv/installed-dev  ## Creates the environment with everything for development
+
+system-packages:  ## Installs Debian's chromium and FFmpeg, which some tests use
+	command -v chromium >/dev/null && command -v ffmpeg >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium ffmpeg; }
 
 quickstart: .venv/installed-train  ## Installs, then renders, trains, evaluates and predicts
 	$(BIN)/kinema quickstart
