@@ -1,20 +1,17 @@
 """The how-to "import a published checkpoint" on files with the authors' tensor names."""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 import timm
 import torch
-from typer.testing import CliRunner
 
-from kinema.cli.main import app
 from kinema.data.synthetic import MotionSettings, render_motion_set
 from kinema.models.zoo import create_model
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-TEXT = (REPOSITORY / "docs/howto/import_a_checkpoint.md").read_text(encoding="utf-8")
+from .pages import Page, run_kinema
+
+PAGE = Page("docs/howto/import_a_checkpoint.md")
 
 
 @pytest.fixture
@@ -37,15 +34,13 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("workplace")
 def test_the_page_runs(capsys):
-    (block,) = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
-    for command in block.replace("\\\n", " ").splitlines():
-        result = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert result.exit_code == 0, (command, result.output, result.exception)
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    exec(compile(block, "how-to", "exec"), {})
+    assert len(PAGE.commands) == 2
+    for command in PAGE.commands:
+        run_kinema(command)
+    PAGE.run_python(0)
     assert capsys.readouterr().out == "tsm_resnet50 267\n"
 
 
 def test_every_network_of_the_table_exists():
-    for name in re.findall(r"`((?:tsm|tea|tam|gst)_\w+)`", TEXT):
+    for name in re.findall(r"`((?:tsm|tea|tam|gst)_\w+)`", PAGE.text):
         create_model(name, classes=2)

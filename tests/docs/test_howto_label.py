@@ -1,27 +1,21 @@
 """The how-to "label an archive": its commands on real videos, its queries on what they wrote."""
 
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/howto/label_an_archive.md").read_text("utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-SHELL = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
-    for line in block.splitlines()
-]
+from .pages import Page
+
+PAGE = Page("docs/howto/label_an_archive.md")
 
 
 def test_the_commands_of_a_cluster_are_those_of_one_machine():
     """tests/cli/test_label.py runs a cluster; here it is enough that the words are the same."""
-    one, cluster = (line.split("#")[0] for line in SHELL if line.startswith("kinema"))
-    assert cluster.strip() == one.replace("--features", "").strip() + " --address auto"
+    one, cluster = PAGE.commands
+    assert cluster == one.replace(" --features", "") + " --address auto"
 
 
 @pytest.mark.slow
@@ -31,14 +25,14 @@ def test_the_page_runs_from_list_to_queries(tmp_path, monkeypatch, checkpoint, c
     (tmp_path / "videos" / "bad.mp4").write_text("no video")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))
-    find, label = SHELL[:2]
+    find, label = PAGE.lines[:2]
     subprocess.run(find, shell=True, check=True)
     words = [sys.executable, "-m", *shlex.split(label)]
     subprocess.run(words, check=True, timeout=240)
     assert "7 videos: 6 labelled, 1 failed" in capfd.readouterr().out
     names: dict[str, object] = {}
-    for block in PYTHON:
-        exec(compile(block, "how-to", "exec"), names)
+    for number in range(len(PAGE.blocks("python"))):
+        PAGE.run_python(number, names)
     shown = capfd.readouterr().out
     assert "mean_prob" in shown
     assert "bad.mp4" in shown

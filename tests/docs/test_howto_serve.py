@@ -15,12 +15,10 @@ import pytest
 from kinema.cli.serve import serve
 
 from ..causal import save_causal
+from .pages import Page
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PAGE = (REPOSITORY / "docs/howto/serve.md").read_text("utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)).splitlines()
-STARTS = [line for line in SHELL if "kinema serve" in line]
+PAGE = Page("docs/howto/serve.md")
+STARTS = [line for line in PAGE.lines if "kinema serve" in line]
 PLACE = "127.0.0.1:8000"
 KEY = "choose-a-long-one"
 
@@ -66,7 +64,7 @@ def started(workplace) -> Iterator[Callable[[str], str]]:
 @pytest.mark.slow
 def test_the_commands_run(started, workplace):
     place, ran = "", 0
-    for line in SHELL:
+    for line in PAGE.lines:
         if line in STARTS:
             place = started(line)
         elif line.startswith("curl"):
@@ -88,7 +86,7 @@ def test_the_commands_run(started, workplace):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_the_programs_run(started, workplace, number):
-    program = PYTHON[number].replace(PLACE, started(STARTS[0]))
+    program = PAGE.blocks("python")[number].replace(PLACE, started(STARTS[0]))
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=workplace, check=False
     )
@@ -117,14 +115,14 @@ def test_a_page_behind_a_proxy_is_no_other_site(started):
 def test_the_metrics_of_the_page_exist(started):
     url = f"http://{started(STARTS[0])}/metrics"
     text = subprocess.run(["curl", "-s", url], capture_output=True, text=True, check=True).stdout
-    names = set(re.findall(r"`(kinema_\w+)`", PAGE))
+    names = set(re.findall(r"`(kinema_\w+)`", PAGE.text))
     assert len(names) == 8
     for name in names:
         assert f"# TYPE {name.removesuffix('_total')}" in text, name
 
 
 def test_the_limits_of_the_page_are_those_of_the_program():
-    rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d.]+) \|", PAGE, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d.]+) \|", PAGE.text, flags=re.MULTILINE)
     defaults = {name: p.default for name, p in signature(serve).parameters.items()}
     assert {name: float(value) for name, value in rows} == {
         name: float(defaults[name.replace("-", "_")]) for name, _ in rows
@@ -134,5 +132,4 @@ def test_the_limits_of_the_page_are_those_of_the_program():
 
 
 def test_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http|#)([^)#]+)", PAGE):
-        assert (REPOSITORY / "docs/howto" / link).exists(), link
+    assert PAGE.broken_links() == []

@@ -1,25 +1,20 @@
 """The how-tos "run faster" and "export a network", and the page of benchmarks."""
 
-import re
 import runpy
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from kinema.cli.main import app
+from .pages import REPOSITORY, Page, run_kinema
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-FASTER = (REPOSITORY / "docs/howto/run_faster.md").read_text(encoding="utf-8")
-EXPORT = (REPOSITORY / "docs/howto/export_a_network.md").read_text(encoding="utf-8")
+FASTER = Page("docs/howto/run_faster.md")
+EXPORT = Page("docs/howto/export_a_network.md")
 # The pages name networks and rounds for a patient reader.
-SMALL = {"tsn_resnet50": "tsn_test_resnet", "tsm_resnet50": "tsm_test_resnet"}
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+SMALL = (
+    ("tsn_resnet50", "tsn_test_resnet"),
+    ("tsm_resnet50", "tsm_test_resnet"),
+)
 
 
 @pytest.fixture
@@ -38,34 +33,21 @@ def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> Path:
     return tmp_path
 
 
-def run(command: str) -> None:
-    words = [SMALL.get(word, word) for word in shlex.split(command)[1:]]
-    if words[0] == "bench":
-        words += ["--rounds", "1"]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == 0, (command, result.output, result.exception)
-
-
-def commands(text: str) -> list[str]:
-    lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("kinema")]
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize(
     "command",
-    [line for text in (FASTER, EXPORT) for line in commands(text) if "bench operators" not in line],
+    [line for page in (FASTER, EXPORT) for line in page.commands if "bench operators" not in line],
 )
 def test_every_command_runs(command):
-    run(command)
+    rounds = " --rounds 1" if command.startswith("kinema bench") else ""
+    run_kinema(command + rounds, SMALL)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("workplace")
 def test_the_python_block_runs(capsys):
-    (block,) = blocks(FASTER, "python")
-    exec(compile(block, "how-to", "exec"), {})
+    FASTER.run_python(0)
     assert "times as fast as the plain network" in capsys.readouterr().out
 
 

@@ -1,23 +1,19 @@
 """The how-to "recognise frame by frame"."""
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import kinema
-from kinema.cli.main import app
 from kinema.temporal import base as registry
 from kinema.types import Preprocessing
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/howto/stream_a_camera.md").read_text("utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)).splitlines()
+from .pages import Page, run_kinema
+
+PAGE = Page("docs/howto/stream_a_camera.md")
 # No camera and no training of own videos here; these have tests of their own.
-ELSEWHERE = ("rtsp://", " 0 ", "kinema train")
+ELSEWHERE = ("rtsp://", "best 0", "kinema train")
 
 
 @pytest.fixture
@@ -34,26 +30,24 @@ def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> None:
 
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize(
-    "command", [line for line in SHELL if line and not any(w in line for w in ELSEWHERE)]
+    "command", [line for line in PAGE.commands if not any(w in line for w in ELSEWHERE)]
 )
 def test_every_command_runs(command):
-    result = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
-    assert result.exit_code == 0, (command, result.output, result.exception)
+    run_kinema(command)
 
 
 @pytest.mark.usefixtures("workplace")
 def test_the_streams_of_the_page_run(capsys):
-    names = {}
-    exec(compile(PYTHON[0], "how-to", "exec"), {})
+    PAGE.run_python(0)
     assert len(capsys.readouterr().out.splitlines()) == 12
-    exec(compile(PYTHON[1], "how-to", "exec"), names)
+    names = PAGE.run_python(1)
     assert names["scores"].shape == (2, 3)
     assert names["saved"]
 
 
 def test_the_module_of_the_page_streams(monkeypatch):
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    exec(compile(PYTHON[2], "how-to", "exec"), {})
+    PAGE.run_python(2)
     net = kinema.create_model(
         "test_resnet", temporal="past_mean", classes=3, frames=5, causal=True
     ).eval()

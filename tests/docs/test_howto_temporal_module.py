@@ -1,28 +1,20 @@
 """The how-to "add your own temporal module": its file, its commands, its diff."""
 
-import re
-import shlex
 import sys
-from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from kinema.cli.main import app
 from kinema.models import zoo
 from kinema.temporal.base import _REGISTRY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-TEXT = (REPOSITORY / "docs/howto/add_a_temporal_module.md").read_text(encoding="utf-8")
+from .pages import REPOSITORY, Page, run_kinema
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+PAGE = Page("docs/howto/add_a_temporal_module.md")
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    (tmp_path / "temporal_blur.py").write_text(blocks("python")[0], encoding="utf-8")
+    (tmp_path / "temporal_blur.py").write_text(PAGE.blocks("python")[0], encoding="utf-8")
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -36,21 +28,19 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("workplace")
 def test_every_command_knows_the_module():
-    commands = [line for line in "\n".join(blocks("sh")).splitlines() if line.startswith("kinema")]
-    assert len(commands) == 6
-    for command in commands:
-        result = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert result.exit_code == 0, (command, result.output, result.exception)
+    assert len(PAGE.commands) == 6
+    for command in PAGE.commands:
+        run_kinema(command)
 
 
 @pytest.mark.usefixtures("workplace")
 def test_python_knows_the_module_once_imported(capsys):
-    exec(compile(blocks("python")[1], "how-to", "exec"), {})
+    PAGE.run_python(1)
     assert int(capsys.readouterr().out) == sum((64, 64, 64, 128, 128, 256, 256, 512))
 
 
 def test_the_diff_adds_a_network(monkeypatch):
-    added = [line[1:] for line in blocks("diff")[0].splitlines() if line.startswith("+")]
+    added = [line[1:] for line in PAGE.blocks("diff")[0].splitlines() if line.startswith("+")]
     rows = eval("{" + "\n".join(added) + "}", vars(zoo))
     monkeypatch.setattr(zoo, "FAMILIES", {**zoo.FAMILIES, **rows})
     assert "tim5_me_resnet18" in zoo.list_models("tim5_me_*")
@@ -60,7 +50,7 @@ def test_the_diff_adds_a_network(monkeypatch):
 
 def test_the_unchanged_lines_of_the_diff_are_in_the_zoo():
     source = (REPOSITORY / "src/kinema/models/zoo.py").read_text(encoding="utf-8")
-    for line in blocks("diff")[0].splitlines():
+    for line in PAGE.blocks("diff")[0].splitlines():
         if not line.startswith("+"):
             assert line[1:] in source
 

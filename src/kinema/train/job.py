@@ -21,6 +21,7 @@ from kinema.models.zoo import create_model
 from kinema.train.checkpoint import Learner, Position, load_state
 from kinema.train.devices import Fabric, part_size, start_fabric
 from kinema.train.ema import build_ema
+from kinema.train.loss import ClipLoss, build_loss
 from kinema.train.mixing import Mixing, build_mixing
 from kinema.train.optim import build_optimizer, build_schedule, effective_lr, frozen_norm_layers
 from kinema.train.recipe import Recipe
@@ -48,6 +49,7 @@ class Job:
         loader: Training batches of this process.
         val: Validation videos.
         mixing: Mixup or CutMix, if any.
+        loss: Mean loss of a batch.
         frozen: Norm layers that stay in eval mode.
         position: How far the run has come.
     """
@@ -61,6 +63,7 @@ class Job:
     loader: TrainLoader
     val: VideoDataset
     mixing: Mixing | None
+    loss: ClipLoss
     frozen: list[nn.Module]
     position: Position
 
@@ -145,6 +148,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
         loader=loader,
         val=val_videos.with_preprocessing(preprocessing),
         mixing=build_mixing(settings, classes=net.classes),
+        loss=build_loss(settings, train_videos.annotations, classes=net.classes),
         frozen=frozen,
         position=position,
     )

@@ -14,7 +14,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from kinema.data.loader import TrainBatch
 from kinema.errors import KinemaError
@@ -126,7 +125,7 @@ def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learnt:
         clips_BTCHW, targets = job.mixing(clips_BTCHW, labels_B)
     with job.fabric.no_backward_sync(job.model, enabled=not sync):
         scores_BK = job.model(clips_BTCHW)
-        loss = F.cross_entropy(scores_BK, targets, label_smoothing=settings.label_smoothing)
+        loss = job.loss(scores_BK, targets)
         job.fabric.backward(loss / settings.accumulate)
     hits = (scores_BK.argmax(dim=1) == labels_B).sum()
     return Learnt(loss.detach(), hits, len(labels_B))

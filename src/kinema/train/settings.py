@@ -224,6 +224,8 @@ class TrainSettings(Section):
         accumulate: A batch is worked off in so many parts, whose gradients add up.
         clip_norm: Largest norm of the gradient; left out: no clipping.
         label_smoothing: Share of the target spread over all classes.
+        class_weights: "balanced" weighs the loss of a video with the inverse of the number of
+            training videos of its class, 1 on average; left out: all videos weigh the same.
         ema_decay: Decay of a moving average of the weights, which is then what is evaluated and
             kept; left out: none.
         mixup_alpha: Parameter of mixup's Beta distribution; left out: no mixup.
@@ -252,6 +254,7 @@ class TrainSettings(Section):
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     label_smoothing: Share = 0.0
+    class_weights: Literal["balanced"] | None = None
     ema_decay: Share | None = None
     mixup_alpha: PositiveFloat | None = None
     cutmix_alpha: PositiveFloat | None = None

@@ -88,6 +88,7 @@ def test_a_whole_run(settings: Tables, tmp_path: Path, caplog: pytest.LogCapture
         ("train.ema_decay=0.9", "train.norm_layers=freeze_all_but_first", "train.keep=best"),
         ("train.precision=bf16", "train.channels_last=false", "train.keep=last"),
         ("train.activation_checkpointing=true", "train.fused_optimizer=false"),
+        ("train.class_weights=balanced", "train.cutmix_alpha=1.0"),
         ("data.workers=1", "optimizer.scale_lr_for_batch=4", "evaluation.crops=3"),
     ],
 )

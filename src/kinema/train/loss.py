@@ -1,0 +1,53 @@
+"""The loss of a clip: cross entropy, on request with weights against unequal classes.
+
+Letters: B clips, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from kinema.train.settings import TrainSettings
+from kinema.types import Annotations
+
+
+def balanced_weights(labels: Sequence[int], *, classes: int) -> torch.Tensor:
+    """Weights (K,) inverse to the number of videos of a class, 1 on average over all videos.
+
+    A class without videos weighs nothing.
+    """
+    counts_K = torch.bincount(torch.tensor(labels), minlength=classes)
+    present = int((counts_K > 0).sum())
+    weights_K = len(labels) / (present * counts_K.clamp(min=1).float())
+    return weights_K * (counts_K > 0)
+
+
+class ClipLoss:
+    """Cross entropy of scores (B, K) to labels (B,) or, of mixed clips, targets (B, K).
+
+    The mean is over the B clips whatever they weigh, so that a batch in parts has the gradient of
+    the whole one (torch would divide by the weights of each part).
+    """
+
+    def __init__(self, settings: TrainSettings, weights_K: torch.Tensor | None = None) -> None:
+        self.smoothing = settings.label_smoothing
+        self.weights_K = weights_K
+
+    def __call__(self, scores_BK: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The mean loss of a batch, a scalar."""
+        if self.weights_K is not None:
+            self.weights_K = self.weights_K.to(scores_BK.device)
+            if targets.ndim == 1:
+                targets = F.one_hot(targets, scores_BK.shape[1]).to(scores_BK.dtype)
+        return F.cross_entropy(
+            scores_BK, targets, weight=self.weights_K, label_smoothing=self.smoothing
+        )
+
+
+def build_loss(settings: TrainSettings, videos: Annotations, *, classes: int) -> ClipLoss:
+    """The loss of a recipe for these training videos."""
+    if settings.class_weights is None:
+        return ClipLoss(settings)
+    labels = [sample.label for sample in videos.samples if sample.label is not None]
+    return ClipLoss(settings, balanced_weights(labels, classes=classes))

@@ -1,0 +1,106 @@
+"""A page of the documentation and the code in it: what the tests of all pages share."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from kinema.cli.main import app
+from kinema.data.synthetic import MotionSettings, render_motion_set
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# (what a page says, what the test takes for it): pages are for real data and patient readers.
+Swaps = Iterable[tuple[str, str]]
+
+# Of recipes/own_videos.toml: it starts from ImageNet weights, on large frames, and takes its time.
+SMALL_RECIPE = (
+    ("weights = ", "# weights = "),
+    ('backbone = "resnet18"', 'backbone = "test_resnet"'),
+    ("short_side_px = 256", "short_side_px = 32"),
+    ("crop_px = 224", "crop_px = 32"),
+    ("epochs = 25", "epochs = 2"),
+    ("workers = 2", "workers = 0"),
+    ("batch_size = 16", "batch_size = 2\n\n[evaluation]\nbatch_views = 2"),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One Markdown file, named from the root of the repository."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        return (REPOSITORY / self.name).read_text(encoding="utf-8")
+
+    def blocks(self, language: str) -> list[str]:
+        """The code blocks of one language, in their order."""
+        found = rf"^```{re.escape(language)}\n(.*?)^```$"
+        return re.findall(found, self.text, flags=re.DOTALL | re.MULTILINE)
+
+    @property
+    def lines(self) -> list[str]:
+        """All shell commands in their order, each in one line, without comments."""
+        text = "\n".join(self.blocks("sh")).replace("\\\n", " ")
+        bare = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.splitlines())
+        return [line for line in bare if line]
+
+    @property
+    def commands(self) -> list[str]:
+        """Those of `kinema`."""
+        return [line for line in self.lines if line.startswith("kinema ")]
+
+    def run_python(self, number: int, names: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Runs the Python block of this number; gives the names it leaves behind."""
+        names = {} if names is None else names
+        exec(compile(self.blocks("python")[number], self.name, "exec"), names)
+        return names
+
+    def broken_links(self) -> list[str]:
+        """Relative links to files that do not exist."""
+        folder = (REPOSITORY / self.name).parent
+        links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", self.text)
+        return [link for link in links if not (folder / link).exists()]
+
+
+def run_kinema(command: str, swaps: Swaps = ()) -> str:
+    """Runs one line `kinema ...` in this process; what it prints on stdout. It has to end well."""
+    for said, taken in swaps:
+        command = command.replace(said, taken)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, (command, result.output, result.exception)
+    return result.stdout
+
+
+def swapped(text: str, swaps: Swaps) -> str:
+    """The text with all swaps made; each has to find something."""
+    for said, taken in swaps:
+        assert said in text, f"{said!r} is not in the text any more"
+        text = text.replace(said, taken)
+    return text
+
+
+def small_recipe(folder: Path) -> None:
+    """recipes/own_videos.toml below the folder, made small."""
+    text = (REPOSITORY / "recipes/own_videos.toml").read_text(encoding="utf-8")
+    target = folder / "recipes/own_videos.toml"
+    target.parent.mkdir()
+    target.write_text(swapped(text, SMALL_RECIPE), encoding="utf-8")
+
+
+def videos_in_class_folders(folder: Path, *, classes: int = 2) -> None:
+    """videos/train/CLASS/ and videos/val/CLASS/ below the folder, two and one video of each."""
+    settings = MotionSettings(train_per_class=2, val_per_class=1, size_px=32)
+    motion = render_motion_set(folder / "motion", settings=settings, workers=0)
+    for split in ("train", "val"):
+        for source in sorted((motion / "videos").iterdir())[:classes]:
+            target = folder / "videos" / split / source.name
+            target.mkdir(parents=True)
+            for video in source.glob(f"{split}_*.mp4"):
+                video.rename(target / video.name)
