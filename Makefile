@@ -58,8 +58,8 @@ fuzz: .venv/installed-dev  ## Feeds 5,000 damaged videos and 20,000 other damage
 		--target index_caches --count 1500
 
 check: .venv/installed-dev  ## Checks format, lint, types and import layers
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests examples scripts
+	$(BIN)/ruff check src tests examples scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -73,8 +73,8 @@ secrets: .venv/installed-dev  ## Looks for keys and passwords in the files of th
 		xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
 format: .venv/installed-dev  ## Formats the code and mends what the linter can mend
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests examples scripts
+	$(BIN)/ruff check --fix src tests examples scripts
 
 clean:  ## Removes the environment and caches, keeps runs/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist

@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_measurement_is_printed_and_kept(kinema, tmp_path):
     out = tmp_path / "results" / "model.json"
     sizes = ("--batch", 1, "--frames", 2, "--size", 32, "--rounds", 1)

@@ -25,7 +25,8 @@ SMALL_RECIPE = (
     ("crop_px = 224", "crop_px = 32"),
     ("epochs = 25", "epochs = 2"),
     ("workers = 2", "workers = 0"),
-    ("batch_size = 16", "batch_size = 2\n\n[evaluation]\nbatch_views = 2"),
+    ("batch_size = 16", "batch_size = 2"),
+    ("clip_norm = 20.0", "clip_norm = 20.0\n\n[evaluation]\nbatch_views = 2"),
 )
 
 

@@ -14,6 +14,7 @@ from kinema.errors import OptionError
 SLOW = ("compiled", "aoti", "onnx", "openvino")
 
 
+@pytest.mark.slow
 def test_every_network_is_compared_with_the_plain_one():
     measurement = measure_models(
         ["tsn_resnet18", "tsm_resnet18"],

@@ -102,6 +102,7 @@ def test_int8_is_a_quarter_of_the_size_and_near(name, suffix, tmp_path):
     assert report.verification.max_rel_diff < 0.2
 
 
+@pytest.mark.slow
 def test_class_names_and_preprocessing_are_in_the_file(net, tmp_path):
     how = kinema.Preprocessing(frames=4, short_side_px=40, crop_px=SIZE)
     facts = Facts(("a", "b", "c", "d", "e"), how)
@@ -130,6 +131,7 @@ def test_a_file_runs_without_this_package(checkpoint, colour_set, tmp_path, suff
         assert said[wanted.name] == pytest.approx(100 * wanted.prob, abs=2)
 
 
+@pytest.mark.slow
 def test_an_older_file_stays_unless_it_may_be_replaced(net, tmp_path, monkeypatch):
     path = tmp_path / "net.pt2"
     path.write_text("older")

@@ -1,0 +1,34 @@
+"""Cuts every stretch of a long video in which one class happens into a file of its own.
+
+    python cut_highlights.py runs/first/best match.mp4 goal highlights/
+
+Needs the program ffmpeg, which copies the pictures as they are, from key picture to key picture.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import kinema
+
+
+def main(checkpoint: str, video: str, wanted: str, folder: str) -> None:
+    """Writes folder/0.mp4, folder/1.mp4, ... and prints where they come from."""
+    recogniser = kinema.Recognizer.load(checkpoint)
+    if wanted not in recogniser.labels:
+        sys.exit(f"There is no class {wanted!r}, only {', '.join(recogniser.labels)}.")
+    segments = [s for s in recogniser.timeline(video).segments if s.name == wanted]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for number, segment in enumerate(segments):
+        target = Path(folder) / f"{number}.mp4"
+        times = ["-ss", str(segment.start_s), "-to", str(segment.end_s)]
+        subprocess.run(
+            ["ffmpeg", "-v", "error", "-n", *times, "-i", video, "-c", "copy", str(target)],
+            check=True,
+        )
+        print(f"{target}: {segment.start_s:.2f} s to {segment.end_s:.2f} s, {segment.prob:.0%}")
+    print(f"{len(segments)} stretches of {wanted}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

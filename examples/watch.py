@@ -1,0 +1,25 @@
+"""Says when something begins and ends in front of a camera.
+
+    python watch.py runs/live/best rtsp://camera/1
+
+The network must not look ahead: train it with model.causal=true. The source may also be a video
+file or the number of a camera.
+"""
+
+import sys
+
+import kinema
+
+
+def main(checkpoint: str, source: str) -> None:
+    """Prints a line whenever another class, or none, is shown."""
+    recogniser = kinema.Recognizer.load(checkpoint)
+    with recogniser.stream(source) as live:
+        for result in live:
+            if result.changed:
+                print(f"{result.time_s:8.2f} s  {result.shown.name if result.shown else '-'}")
+    print(live.summary)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

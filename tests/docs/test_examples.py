@@ -1,0 +1,84 @@
+"""The programs and the notebook in examples/ run; tests/unit/export runs run_exported.py."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kinema
+
+from ..causal import save_causal
+from .pages import REPOSITORY, small_recipe, videos_in_class_folders
+
+EXAMPLES = REPOSITORY / "examples"
+
+
+def run(name: str, *words: str) -> str:
+    """What the example prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.slow
+def test_train_and_ask(tmp_path):
+    small_recipe(tmp_path)
+    videos_in_class_folders(tmp_path)
+    video = next((tmp_path / "videos" / "val").rglob("*.mp4"))
+    out = run("train_and_ask.py", "runs/first", str(video), "train.epochs=1")
+    assert "% of the validation videos are right" in out
+    assert Path("runs/first/best/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_compare_modules():
+    out = run("compare_modules.py")
+    assert "tsm         23.86 M parameters   32.70 G" in out
+    assert out.count("\n") == 8
+
+
+@pytest.mark.slow
+def test_watch(tmp_path, colour_set):
+    live = save_causal(tmp_path / "live")
+    assert "frames" in run("watch.py", str(live), str(colour_set / "red" / "0.mp4"))
+
+
+@pytest.mark.slow
+def test_cut_highlights(checkpoint, colour_set):
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed: apt-get install ffmpeg")
+    video = colour_set / "red" / "0.mp4"
+    name = kinema.Recognizer.load(checkpoint).timeline(video).segments[0].name
+    assert "highlights/0.mp4: 0.00 s to" in run(
+        "cut_highlights.py", str(checkpoint), str(video), name, "highlights"
+    )
+    assert Path("highlights/0.mp4").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.read(EXAMPLES / "motion.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    nbclient.NotebookClient(
+        notebook, timeout=120, resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    printed = "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ())
+    )
+    assert "tsn_resnet18: backwards the scores change by 0.00%" in printed
+    assert "14 videos" in printed
