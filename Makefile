@@ -56,6 +56,8 @@ fuzz: .venv/installed-dev  ## Feeds 5,000 damaged videos and 20,000 other damage
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target annotations --target recipes --count 8000
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target checkpoints --target imports \
 		--target index_caches --count 1500
+	for target in annotations recipes; do \
+		$(THREADS) $(BIN)/python tests/fuzz/guided.py $$target --seconds 300 || exit 1; done
 
 check: .venv/installed-dev  ## Checks format, lint, types and import layers
 	$(BIN)/ruff format --check src tests examples scripts

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).with_name("run.py")
+GUIDED = Path(__file__).with_name("guided.py")
 
 
 def fuzz(*words: object) -> subprocess.CompletedProcess[str]:
@@ -41,6 +42,17 @@ def test_damaged_videos_end_in_labels_or_a_typed_error(data_dir, target, count):
     done = fuzz(*words, "--data", data_dir)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert sum(json.loads(done.stdout)["kinds"].values()) == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["annotations", "recipes"])
+def test_a_search_guided_by_coverage_finds_nothing(tmp_path, target):
+    pytest.importorskip("atheris", reason="atheris has no build for this system")
+    command = [sys.executable, str(GUIDED), target, "--seconds", "8", "--kept", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done " in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

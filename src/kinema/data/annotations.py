@@ -101,8 +101,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _whole(text: str, place: str, what: str) -> int:
-    if not re.fullmatch(r"\d+", text):
-        raise AnnotationError(f"{place}: {what} must be a whole number, got {text!r}.")
+    if not re.fullmatch(r"\d{1,15}", text):
+        raise AnnotationError(f"{place}: {what} must be a whole number, got {text[:30]!r}.")
     return int(text)
 
 
@@ -130,7 +130,7 @@ def _csv(request: _Request) -> Annotations:
         if not row.get("path") or None in row.values():
             raise AnnotationError(f"{place}: expected {len(header)} fields, as in the header.")
     labels = {str(row.get("label") or "").strip() for _, row in rows}
-    classes = ClassList.given_or_found(request.class_names, labels - {""})
+    classes = ClassList.given_or_found(request.class_names, labels - {""}, request.path)
     samples = [_csv_sample(place, row, classes) for place, row in rows]
     return _finish(request, classes, samples)
 
@@ -155,7 +155,9 @@ def _folders(request: _Request) -> Annotations:
         for video in sorted(folder.iterdir())
         if is_video_path(video) or _is_frame_folder(video)
     ]
-    classes = ClassList.given_or_found(request.class_names, {name for name, _ in found})
+    classes = ClassList.given_or_found(
+        request.class_names, {name for name, _ in found}, request.path
+    )
     samples = [
         Sample(path, classes.label_of(name, f"{request.path / name}")) for name, path in found
     ]
@@ -183,7 +185,7 @@ def _rawframe_list(request: _Request) -> Annotations:
     classes = ClassList.given_or_counted(request.class_names)
     samples = []
     for place, line in _lines(request.path):
-        match = re.fullmatch(r"(.+?)\s+(?:(\d+)\s+)?(\d+)\s+(\d+)", line)
+        match = re.fullmatch(r"(.+?)\s+(?:(\d{1,15})\s+)?(\d{1,15})\s+(\d+)", line)
         if match is None:
             raise AnnotationError(
                 f"{place}: expected 'folder frames label' or 'folder offset frames label', "
@@ -207,7 +209,7 @@ def _kinetics(request: _Request) -> Annotations:
         if None in row or None in row.values():
             raise AnnotationError(f"{place}: expected {len(header)} fields, as in the header.")
     labels = {row["label"] for _, row in rows if row.get("label")}
-    classes = ClassList.given_or_found(request.class_names, labels)
+    classes = ClassList.given_or_found(request.class_names, labels, request.path)
     samples = []
     for place, row in rows:
         start = _whole(row["time_start"], place, "time_start")
@@ -311,7 +313,7 @@ def _hmdb51(request: _Request) -> Annotations:
             f"{request.path}: expected a folder with files that end in {ending} (splits 1 to 3)."
         )
     names = {file.name.removesuffix(ending) for file in files}
-    classes = ClassList.given_or_found(request.class_names, names)
+    classes = ClassList.given_or_found(request.class_names, names, request.path)
     samples = []
     for file in files:
         name = file.name.removesuffix(ending)

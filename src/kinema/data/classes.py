@@ -13,6 +13,9 @@ from kinema.errors import AnnotationError, did_you_mean
 # The class lists that come with the package, in the order of the data sets' own label files.
 _SHIPPED = resources.files("kinema.data") / "class_lists"
 SORTED = ":sorted"
+# Numbers without names become as many classes as the largest says; a typing error must not fill
+# the memory with them.
+MOST_NUMBERED = 100_000
 
 
 def list_class_lists() -> list[str]:
@@ -56,7 +59,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         names = _from_json(file)
     else:
         names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-        numbered = [re.fullmatch(r"(\d+)\s+(.+)", name) for name in names]
+        numbered = [re.fullmatch(r"(\d{1,9})\s+(.+)", name) for name in names]
         rows = [match.groups() for match in numbered if match]
         if len(rows) == len(names) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
             names = [name for _, name in rows]
@@ -120,13 +123,15 @@ class ClassList:
     open: bool = False
 
     @classmethod
-    def given_or_found(cls, given: tuple[str, ...] | None, found: Iterable[str]) -> "ClassList":
-        """The user's names, or the sorted labels of the file."""
+    def given_or_found(
+        cls, given: tuple[str, ...] | None, found: Iterable[str], source: Path
+    ) -> "ClassList":
+        """The user's names, or the sorted labels of the file `source`."""
         labels = set(found)
         if given is not None:
             return cls(given)
         if labels and all(re.fullmatch(r"\d+", label) for label in labels):
-            return cls(tuple(str(n) for n in range(max(map(int, labels)) + 1)))
+            return cls(_numbered(max(_number(label, str(source)) for label in labels) + 1))
         return cls(tuple(sorted(labels)))
 
     @classmethod
@@ -152,9 +157,9 @@ class ClassList:
         if text in self.names:
             return self.names.index(text)
         if re.fullmatch(r"\d+", text):
-            label = int(text)
-            if self.open:
-                self.names = tuple(str(n) for n in range(max(label + 1, len(self.names))))
+            label = _number(text, place)
+            if self.open and label >= len(self.names):
+                self.names = _numbered(label + 1)
             if label < len(self.names):
                 return label
             raise AnnotationError(
@@ -168,3 +173,17 @@ class ClassList:
     def closed(self) -> "ClassList":
         """The list as it stands after all labels were read."""
         return ClassList(self.names)
+
+
+def _number(text: str, place: str) -> int:
+    """A label in digits."""
+    if len(text) > len(str(MOST_NUMBERED)) or int(text) >= MOST_NUMBERED:
+        raise AnnotationError(
+            f"{place}: label {text[:20]} is too large; the largest that kinema takes is "
+            f"{MOST_NUMBERED - 1}. Is it a label at all?"
+        )
+    return int(text)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))

@@ -128,6 +128,10 @@ def test_kinetics_files_are_found_in_the_usual_layouts(tmp_path):
             ("jump", "run"),
             "line 2: 'jmp' is not in the class list. Did you mean 'jump'",
         ),
+        ("csv", "path,label\nx.mp4,123456789\n", None, "label 123456789 is too large"),
+        ("video_list", "x.mp4 1555555555555\n", None, "line 1: label 1555555555555 is too large"),
+        ("video_list", "x.mp4 " + 5000 * "1" + "\n", None, "line 1: label 1{20} is too large"),
+        ("rawframe_list", "x " + 5000 * "1" + " 0\n", None, "expected 'folder frames label'"),
         (
             "csv",
             "path,label\nx.mp4,2\n",
