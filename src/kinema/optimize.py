@@ -130,7 +130,7 @@ def optimize(
         if chunk < len(example)
     ]
     rivals = _Rivals(net, example)
-    memory = _Memory(net, example, forms) if remember else None
+    memory = ChoiceMemory(net, example, forms) if remember else None
     known = memory.recall() if memory is not None else None
     if known is not None and rivals.admit(known.form):
         difference, agreement = rivals.differences[known.form]
@@ -186,7 +186,7 @@ class _Rivals:
         if form in self.runs:
             return True
         run = build_run(self.net, form, self.example)
-        difference, agreement = _compare(run(self.example), self.expected)
+        difference, agreement = compare(run(self.example), self.expected)
         self.differences[form] = difference, agreement
         # A NaN is not within any tolerance.
         if not difference <= TOLERANCE[form.precision]:
@@ -217,7 +217,7 @@ class _Rivals:
         return Choice(best, speedup, *self.differences[best], remembered=False)
 
 
-def _compare(got_BK: torch.Tensor, wanted_BK: torch.Tensor) -> tuple[float, float]:
+def compare(got_BK: torch.Tensor, wanted_BK: torch.Tensor) -> tuple[float, float]:
     """The largest difference relative to the largest score, and the share of equal best classes."""
     difference = (got_BK - wanted_BK).abs().max() / wanted_BK.abs().max().clamp_min(1e-12)
     same = (got_BK.argmax(1) == wanted_BK.argmax(1)).float().mean()
@@ -233,8 +233,8 @@ def _seconds(run: Run, example: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-class _Memory:
-    """What was measured for a network, size and set of forms on this machine."""
+class ChoiceMemory:
+    """What was measured for a network, size of its input and set of forms on this machine."""
 
     def __init__(self, net: VideoNetwork, example: torch.Tensor, forms: list[Form]) -> None:
         device = example.device

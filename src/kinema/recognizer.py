@@ -36,7 +36,8 @@ class Recognizer(ClipRecognizer):
             source: A video file, the number of a camera, an rtsp:// or http:// address, or an
                 opened source.
             settings: Spacing of frames, smoothing, what happens when the network is too slow.
-            fast: Runs a copy with folded norms and, on a CPU, fused convolutions, in float32.
+            fast: Runs the fastest form on this machine, measured once; see
+                `kinema.optimize_stream`.
 
         Returns:
             An iterator over a result for each frame that the network gets, and its `summary`.

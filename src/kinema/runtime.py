@@ -4,20 +4,22 @@ Letters: B clips, T frames, H, W, K classes.
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.export.graph import clip_graph
+from kinema.errors import InputShapeError, OptionError, did_you_mean
+from kinema.export.graph import clip_graph, stream_graph
 from kinema.export.openvino_file import compile_openvino, openvino_model
-from kinema.memory import keep_freed_memory
 from kinema.models.fold import fold_batch_norms
 from kinema.models.fuse import can_fuse, fuse_convolutions
 from kinema.models.network import Run, VideoNetwork
+from kinema.models.online import StreamingNetwork
 from kinema.temporal.kernels.native import cache_folder
+from kinema.temporal.streaming import State
 
 Precision = Literal["32", "bf16"]
 RuntimeName = Literal["eager", "fused", "compiled", "openvino"]
@@ -95,20 +97,74 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
     return _in_chunks(run, dtype, form.chunk)
 
 
-def streaming_copy(net: VideoNetwork, precision: Precision, example: torch.Tensor) -> VideoNetwork:
-    """A copy to be streamed faster: norms folded and, on a CPU that can, convolutions fused.
+class Step(Protocol):
+    """One step of B streams; what they remember goes in and comes out, nothing is kept."""
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        """Frames (B, 3, H, W) and the state after the frame before -> scores (B, K) and the state.
+
+        An empty state starts the streams.
+        """
+        ...
+
+
+def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
+    """One step of streams that runs a copy of the network in this form.
 
     Args:
         net: A causal network in eval mode.
-        precision: Of weights, activations, frames and state.
-        example: Frames (B, 3, H, W) of one step of B streams, on the device.
+        form: How to run it: "eager", "fused" or "openvino", in whole batches.
+        example: Frames (B, 3, H, W) of one step, float, on the device.
+
+    Raises:
+        OptionError: the form does not exist for streams or on this device, or the network looks
+            ahead.
     """
-    dtype = _DTYPES[precision]
+    if form.runtime == "openvino":
+        return _OpenVinoStep(net, form.precision, example)
+    if form.runtime == "compiled":
+        raise OptionError("Streams run as eager, fused or openvino, not compiled.")
+    dtype = _DTYPES[form.precision]
     copy = fold_batch_norms(net).to(dtype).lay_out_weights()
-    frames_BTCHW = example.to(dtype).unsqueeze(1)
-    if example.device.type == "cpu":
-        keep_freed_memory()
-    return fuse_convolutions(copy, frames_BTCHW) if can_fuse(frames_BTCHW) else copy
+    if form.runtime == "fused":
+        copy = fuse_convolutions(copy, example.to(dtype).unsqueeze(1))
+    return _TorchStep(copy.streaming(len(example)), dtype)
+
+
+@dataclass(frozen=True)
+class _TorchStep:
+    """Computes in another type; scores are float32, the state is in that type."""
+
+    step: StreamingNetwork
+    dtype: torch.dtype
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        with torch.no_grad():
+            scores, state = self.step.advance(frames.to(self.dtype), state)
+        return scores.float(), state
+
+
+class _OpenVinoStep:
+    """The exported graph of a step; frames and state are float32 on the CPU."""
+
+    def __init__(self, net: VideoNetwork, precision: Precision, example: torch.Tensor) -> None:
+        side = _square_side(example)
+        graph = stream_graph(net, size=side, streams=len(example), facts={})
+        frames_shape, *state_shapes = [tuple(map(int, shape)) for shape in graph.shapes]
+        self._start = tuple(torch.zeros(shape) for shape in state_shapes)
+        self._frames_shape = frames_shape
+        self._call = compile_openvino(openvino_model(graph), precision=precision)
+        self._lock = threading.Lock()  # there is one place for inputs and outputs
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        if tuple(frames.shape) != self._frames_shape:
+            raise InputShapeError(
+                f"This step was made for frames of shape {self._frames_shape}, got "
+                f"{tuple(frames.shape)}."
+            )
+        with self._lock:
+            scores, *after = self._call(frames, *(state or self._start))
+        return scores, tuple(after)
 
 
 def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
@@ -124,14 +180,19 @@ def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
 
 
 def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
+    model = openvino_model(clip_graph(net, size=_square_side(example), facts={}))
+    call = compile_openvino(model, precision=form.precision)
+    return lambda clips_BTCHW: call(clips_BTCHW)[0]
+
+
+def _square_side(example: torch.Tensor) -> int:
+    """The side of frames that OpenVINO is asked to take."""
     if example.device.type != "cpu":
         raise OptionError(f"The runtime openvino runs on the CPU, not on {example.device.type}.")
     height, width = example.shape[-2:]
     if height != width:
         raise OptionError(f"The runtime openvino wants square frames, got {height} x {width}.")
-    model = openvino_model(clip_graph(net, size=height, facts={}))
-    call = compile_openvino(model, precision=form.precision)
-    return lambda clips_BTCHW: call(clips_BTCHW)[0]
+    return int(height)
 
 
 def _compiled(net: VideoNetwork, device: torch.device) -> Run:

@@ -19,10 +19,10 @@ from kinema.data.live import open_live
 from kinema.data.live_source import LiveFrame, LiveSource
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import OptionError, did_you_mean
-from kinema.models.online import StreamingNetwork
 from kinema.models.smoothing import NOTHING, Hysteresis, Smoothing, WindowMean
+from kinema.optimize_stream import optimize_stream
 from kinema.predict import ClipRecognizer
-from kinema.runtime import streaming_copy
+from kinema.runtime import Step
 from kinema.temporal.streaming import State
 from kinema.types import ClassProb, Preprocessing, Views
 
@@ -135,7 +135,7 @@ class FrameRecognizer:
     Args:
         recogniser: The network, causal, with its labels and preprocessing.
         settings: See `StreamSettings`.
-        fast: Runs a copy with folded norms and, on a CPU, fused convolutions, in float32.
+        fast: Runs the fastest form on this machine; see `kinema.optimize_stream`.
         step: What `streaming_form` made before; several streams may share it, as the past of this
             one is kept here.
 
@@ -149,7 +149,7 @@ class FrameRecognizer:
         settings: StreamSettings,
         *,
         fast: bool = False,
-        step: StreamingNetwork | None = None,
+        step: Step | None = None,
     ) -> None:
         for label in settings.hysteresis.background:
             if not 0 <= label < recogniser.net.classes:
@@ -291,12 +291,12 @@ class LiveRecognition(Closing):
         self._ended = time.monotonic()
 
 
-def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> StreamingNetwork:
+def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> Step:
     """The recogniser's network frame by frame.
 
     Args:
         recogniser: With a causal network.
-        fast: Whether a copy runs with folded norms and, on a CPU, fused convolutions.
+        fast: Whether the fastest form on this machine runs instead; see `kinema.optimize_stream`.
 
     Raises:
         OptionError: the network looks ahead; the message says how to get one that does not.
@@ -315,7 +315,7 @@ def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> Streami
         return step
     side = recogniser.preprocessing.crop_px
     example = next(net.parameters()).new_zeros((1, 3, side, side))
-    return streaming_copy(net, "32", example).streaming()
+    return optimize_stream(net, example=example).step
 
 
 def training_spacing(preprocessing: Preprocessing) -> int:

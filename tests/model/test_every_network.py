@@ -1,7 +1,9 @@
 """One tester over every network of the zoo on every backbone that fits the time."""
 
+import copy
 import hashlib
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -35,10 +37,7 @@ def _is_quick(name: str) -> bool:
 
 
 NAMES = [name for name in list_models() if _split(name)[1] != "resnet101"]
-networks = pytest.mark.parametrize(
-    "name",
-    [n if _is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
-)
+PARAMS = [n if _is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 
 
 def made(name: str, **options) -> tuple[torch.nn.Module, torch.Tensor]:
@@ -76,84 +75,98 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max() / a.abs().max())
 
 
-@networks
-def test_forward_and_backward_reach_every_parameter(name):
-    net, x = made(name)
-    net.train()(x).square().sum().backward()
-    for key, parameter in net.named_parameters():
+@dataclass(frozen=True)
+class Prepared:
+    """A network of the zoo and a batch for it."""
+
+    name: str
+    net: torch.nn.Module
+    x: torch.Tensor
+
+    @property
+    def family(self) -> str:
+        return _split(self.name)[0]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
+def prepared(request: pytest.FixtureRequest) -> Prepared:
+    """Built once for all tests of a network, which pytest runs one after the other."""
+    return Prepared(request.param, *made(request.param))
+
+
+@pytest.fixture
+def network(prepared: Prepared) -> Prepared:
+    """A copy that a test may change."""
+    return replace(prepared, net=copy.deepcopy(prepared.net))
+
+
+def test_forward_and_backward_reach_every_parameter(network):
+    network.net.train()(network.x).square().sum().backward()
+    for key, parameter in network.net.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-    for _, module in net.temporal_modules():
+    for _, module in network.net.temporal_modules():
         for key, parameter in module.named_parameters():
             # The four units of TIN's offset net may all be at rest.
             assert parameter.grad.any() or key.startswith("offset"), key
 
 
-@networks
-def test_a_clip_does_not_depend_on_the_others_of_its_batch(name):
-    net, x = made(name)
+def test_a_clip_does_not_depend_on_the_others_of_its_batch(network):
     with torch.inference_mode():
-        together, alone = net.eval()(x), net(x[:1])
+        together, alone = network.net.eval()(network.x), network.net(network.x[:1])
     assert difference(together[:1], alone) < 2e-3
 
 
-@networks
-def test_the_order_of_the_frames_matters_where_it_should(name):
-    net, x = made(name)
+def test_the_order_of_the_frames_matters_where_it_should(network):
     with torch.inference_mode():
-        ordered, mixed = net.eval()(x), net(x[:, [2, 0, 3, 1]])
-    if _split(name)[0] in ORDER_BLIND:
+        ordered, mixed = network.net.eval()(network.x), network.net(network.x[:, [2, 0, 3, 1]])
+    if network.family in ORDER_BLIND:
         assert difference(ordered, mixed) < 2e-3
     else:
         assert difference(ordered, mixed) > 5e-3
 
 
-@networks
-def test_memory_layout_does_not_change_the_scores(name):
-    net, x = made(name)
+def test_memory_layout_does_not_change_the_scores(network):
     with torch.inference_mode():
-        fast = net.eval()(x)
-        net.channels_last = False
-        assert difference(net(x), fast) < 2e-3
+        fast = network.net.eval()(network.x)
+        network.net.channels_last = False
+        assert difference(network.net(network.x), fast) < 2e-3
 
 
-@networks
-def test_saved_and_loaded_it_is_the_same(name, tmp_path):
-    net, x = made(name)
+def test_saved_and_loaded_it_is_the_same(network, tmp_path):
+    net = network.net
     loaded = load_saved(save(net, tmp_path / "model", labels=["a", "b", "c"])).net
     assert list(loaded.state_dict()) == list(net.state_dict())
     with torch.inference_mode():
-        assert torch.equal(loaded(x), net.eval()(x))
+        assert torch.equal(loaded(network.x), net.eval()(network.x))
 
 
-@networks
-def test_taking_the_modules_out_leaves_the_plain_backbone(name):
-    family, backbone = _split(name)
-    net, _ = made(name)
-    if family == "tsn":
+def test_taking_the_modules_out_leaves_the_plain_backbone(network):
+    if network.family == "tsn":
         with pytest.raises(SiteError, match="has no temporal module"):
-            net.remove()
+            network.net.remove()
         return
+    _, backbone = _split(network.name)
     plain = create_model(f"tsn_{backbone}", classes=CLASSES, frames=FRAMES)
-    removed, expected = net.remove().state_dict(), plain.state_dict()
+    removed, expected = network.net.remove().state_dict(), plain.state_dict()
     # A module that took a convolution's place has taken over its weights, not its numbers.
     assert list(removed) == list(expected)
     assert [t.shape for t in removed.values()] == [t.shape for t in expected.values()]
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(net: torch.nn.Module) -> str:
     """A short hash of the names and shapes of all tensors."""
-    state = create_model(name, classes=CLASSES, frames=FRAMES).state_dict()
-    text = "".join(f"{key}{tuple(value.shape)}\n" for key, value in sorted(state.items()))
+    state = sorted(net.state_dict().items())
+    text = "".join(f"{key}{tuple(value.shape)}\n" for key, value in state)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@networks
-def test_checkpoints_of_today_can_be_loaded_tomorrow(name):
+def test_checkpoints_of_today_can_be_loaded_tomorrow(prepared):
     known = json.loads(KEYS.read_text())
-    assert fingerprint(name) == known.get(name), (
-        f"The tensors of {name} have other names or shapes than before, so older checkpoints no "
-        f"longer load. If that is intended, run `python {Path(__file__).name}` in tests/model."
+    assert fingerprint(prepared.net) == known.get(prepared.name), (
+        f"The tensors of {prepared.name} have other names or shapes than before, so older "
+        f"checkpoints no longer load. If that is intended, run `python {Path(__file__).name}` in "
+        "tests/model."
     )
 
 
@@ -186,4 +199,5 @@ def test_a_causal_network_never_looks_ahead(name):
 
 
 if __name__ == "__main__":
-    KEYS.write_text(json.dumps({name: fingerprint(name) for name in NAMES}, indent=1) + "\n")
+    PRINTS = {n: fingerprint(create_model(n, classes=CLASSES, frames=FRAMES)) for n in NAMES}
+    KEYS.write_text(json.dumps(PRINTS, indent=1) + "\n")

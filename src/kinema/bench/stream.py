@@ -12,22 +12,31 @@ import torch
 
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
+from kinema.errors import OptionError, did_you_mean
+from kinema.memory import keep_freed_memory
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
-from kinema.runtime import Form, Precision, build_run, streaming_copy
+from kinema.runtime import Form, Step, build_run, build_step
+from kinema.temporal.streaming import State
 
 FAMILIES = ("tsn", "tsm", "tim", "tei", "tam")
 BACKBONES = ("mobilenetv2_100", "resnet50")
 PLAIN, BASE = "plain", "tsn"
-PRECISIONS: dict[str, Precision] = {"optimised fp32": "32", "optimised bf16": "bf16"}
+FORMS = {
+    "fused-32": Form("fused", "32"),
+    "fused-bf16": Form("fused", "bf16"),
+    "openvino-32": Form("openvino", "32"),
+    "openvino-bf16": Form("openvino", "bf16"),
+}
 # A sliding clip takes so many times as long as a step, so it is timed less often.
 SLIDING_SHARE = 8
 
 NOTES = (
     "A step takes one new frame of each camera and gives its scores; frames_per_s counts all "
     "cameras.",
-    "plain: the network as it is, eager, float32, channels_last. optimised: norms folded, "
-    "convolutions fused with what follows them, the same for the plain backbone.",
+    "plain: the network as it is, eager, float32, channels_last. fused: norms folded, convolutions "
+    "fused with what follows them, PyTorch alone. openvino: the exported step. `kinema stream "
+    "--fast` takes the fastest of them.",
     "ratio: time of a step over that of the plain 2D backbone (tsn) in the same form.",
     "sliding: time of scoring the newest clip of T frames anew for every frame, as an offline "
     "network must, in the same form; gain: that time over the time of a step.",
@@ -51,6 +60,7 @@ def measure_streams(
     batches: Sequence[int] = (1, 8),
     frames: int = 8,
     size: int = 224,
+    forms: Sequence[str] = tuple(FORMS),
     rounds: int = 100,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
@@ -62,9 +72,13 @@ def measure_streams(
         batches: Numbers of cameras.
         frames: T of the clip that would otherwise slide along.
         size: Side of the frames in pixels.
+        forms: Which of `FORMS` to compare with the plain one.
         rounds: Timed steps of one camera; fewer are timed of several.
         progress: Called with what is done next.
     """
+    for form in forms:
+        if form not in FORMS:
+            raise OptionError(f"Unknown form {form!r}. " + did_you_mean(form, FORMS))
     torch.manual_seed(0)
     rows = []
     for backbone in backbones:
@@ -75,14 +89,16 @@ def measure_streams(
         for batch in batches:
             progress(f"{backbone}, {batch} cameras")
             few = max(3, rounds // batch)
-            rows += _rows(nets, Streams(batch, frames, size), few)
+            rows += _rows(nets, forms, Streams(batch, frames, size), few)
     settings = {"batches": list(batches), "frames": frames, "size": size, "rounds": rounds}
     return Measurement("stream", settings, rows, NOTES)
 
 
-def _rows(nets: Sequence[VideoNetwork], streams: Streams, rounds: int) -> list[dict[str, Any]]:
+def _rows(
+    nets: Sequence[VideoNetwork], forms: Sequence[str], streams: Streams, rounds: int
+) -> list[dict[str, Any]]:
     rows = []
-    for form in (PLAIN, *PRECISIONS):
+    for form in (PLAIN, *forms):
         steps = alternate(
             {net.name: _step(net, form, streams) for net in nets}, rounds=rounds, warmup=3
         )
@@ -124,19 +140,27 @@ def _row(
 
 def _step(net: VideoNetwork, form: str, streams: Streams) -> Callable[[], Any]:
     frames = torch.randn(streams.batch, 3, streams.size, streams.size)
+    step: Step
     if form == PLAIN:
-        return partial(net.lay_out_weights().streaming(streams.batch), frames)
-    precision = PRECISIONS[form]
-    step = streaming_copy(net, precision, frames).streaming(streams.batch)
-    if precision == "bf16":
-        return lambda: step(frames.bfloat16()).float()
-    return partial(step, frames)
+        step = net.lay_out_weights().streaming(streams.batch)
+    else:
+        keep_freed_memory()
+        step = build_step(net, FORMS[form], frames)
+    state: State = ()
+
+    @torch.inference_mode()
+    def run() -> torch.Tensor:
+        nonlocal state
+        scores, state = step.advance(frames, state)
+        return scores
+
+    return run
 
 
 def _sliding(net: VideoNetwork, form: str, streams: Streams) -> Callable[[], Any]:
     clips = torch.randn(streams.batch, streams.frames, 3, streams.size, streams.size)
     if form != PLAIN:
-        return partial(build_run(net, Form("fused", PRECISIONS[form]), clips), clips)
+        return partial(build_run(net, FORMS[form], clips), clips)
 
     @torch.inference_mode()
     def score() -> torch.Tensor:

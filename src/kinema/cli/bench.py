@@ -162,6 +162,9 @@ def stream(
     cameras: Annotated[
         list[int] | None, typer.Option(help="Cameras of one step (repeatable); 1 and 8 by default.")
     ] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(help="Form (repeatable), as openvino-bf16; default: all.")
+    ] = None,
     frames: FramesOption = 8,
     size: SizeOption = 224,
     rounds: RoundsOption = 100,
@@ -172,12 +175,13 @@ def stream(
 
     Example: kinema bench stream --backbone mobilenetv2_100 --family tsm --cameras 1
     """
-    from kinema.bench.stream import BACKBONES, FAMILIES, measure_streams
+    from kinema.bench.stream import BACKBONES, FAMILIES, FORMS, measure_streams
 
     measurement = measure_streams(
         backbone or BACKBONES,
         families=family or FAMILIES,
         batches=cameras or (1, 8),
+        forms=form or tuple(FORMS),
         frames=frames,
         size=size,
         rounds=rounds,

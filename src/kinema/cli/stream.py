@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import DeviceOption, notes, show_log
+from kinema.cli.console import DeviceOption, FastOption, notes, show_log
 
 if TYPE_CHECKING:
     from kinema.data.live import RawFormat
@@ -125,9 +125,7 @@ def stream(
             help="After a lost source: restart with an empty memory, or continue with the old."
         ),
     ] = OnReconnect.restart,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Run with folded norms and fused convolutions.")
-    ] = False,
+    fast: FastOption = False,
     device: DeviceOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines, as without this option.")

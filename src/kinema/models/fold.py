@@ -1,8 +1,9 @@
-"""Batch norms folded into the convolutions in front of them, for inference."""
+"""Batch norms folded into the convolutions and linear layers in front of them, for inference."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from kinema.errors import OptionError
 from kinema.models.network import VideoNetwork
 from kinema.temporal import Inflated
 
-Foldable = nn.Conv2d | Inflated
+Foldable = nn.Conv2d | nn.Conv1d | nn.Linear | Inflated
 
 # Large enough for every backbone; which module feeds which does not depend on the size.
 PROBE_PX = 96
@@ -33,7 +34,7 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
         raise OptionError("Norms can be folded in eval mode only: call net.eval() first.")
     with torch.inference_mode(False):
         fast = copy.deepcopy(net)
-    calls = watch(fast, sources=(nn.Conv2d, Inflated), takers=(_BatchNorm,), size=PROBE_PX)
+    calls = watch(fast, sources=get_args(Foldable), takers=(_BatchNorm,), size=PROBE_PX)
     for norm_name, convs in calls.takes.items():
         if len(convs) != 1 or convs[0] is None or not calls.only_one(convs[0]):
             continue
@@ -133,5 +134,5 @@ def _fold(conv: Foldable, norm: _BatchNorm) -> None:
 
 
 def _format(conv: Foldable) -> torch.memory_format:
-    flat = isinstance(conv, nn.Conv2d)
-    return torch.channels_last if flat else torch.channels_last_3d
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return formats.get(conv.weight.ndim, torch.contiguous_format)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import OptionError, did_you_mean
-from kinema.models.online import StreamingNetwork
 from kinema.recognizer import Recognizer
+from kinema.runtime import Step
 from kinema.serve.access import Access
 from kinema.serve.batcher import Batcher, BatchSettings
 from kinema.serve.decoder_job import ClipsJob, Job, PictureJob
@@ -57,7 +57,7 @@ class ServedModel:
     name: str
     recogniser: Recognizer
     batcher: Batcher
-    step: StreamingNetwork | None
+    step: Step | None
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def refusal_of(error: DecodingError, video: Video) -> RefusedError:
     return RefusedError(status, error.reason, message, file=video.name, headers=headers)
 
 
-def _step(recogniser: Recognizer, *, fast: bool) -> StreamingNetwork | None:
+def _step(recogniser: Recognizer, *, fast: bool) -> Step | None:
     try:
         return streaming_form(recogniser, fast=fast)
     except OptionError:

@@ -104,7 +104,7 @@ class TIM(TemporalModule):
     and -Shift (`part_shift`) of TEA's supplement.
 
     Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming (causal): kernel-1
-    weighted sums of past frames; otherwise it looks kernel//2 frames ahead.
+    past frames; otherwise it looks kernel//2 frames ahead.
 
     Args:
         channels: C.

@@ -5,7 +5,7 @@ import torch
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.shift import shift
-from kinema.temporal.streaming import Memory
+from kinema.temporal.streaming import Memory, shift_step
 
 
 @register("tsm", at="before_conv1")
@@ -55,9 +55,7 @@ class TSM(TemporalModule):
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Shifts the newest frames; only the shifted channels are remembered."""
-        share = self.from_previous
-        shifted_NCHW = memory.delay(x_NCHW[:, :share].clone())
-        return torch.cat([shifted_NCHW, x_NCHW[:, share:]], 1)
+        return shift_step(x_NCHW, self.from_previous, memory)
 
     def extra_repr(self) -> str:
         """Shown in the printed network."""

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from kinema.errors import InputShapeError
+from kinema.temporal.kernels import native
+from kinema.temporal.kernels.engine import like_the_authors
+from kinema.temporal.kernels.gate import gate_reference
+from kinema.temporal.kernels.rows import in_memory, rows_like
 
 # What streams remember: tensors with the stream axis first, zero for a stream that starts now.
 State = tuple[torch.Tensor, ...]
@@ -33,6 +37,7 @@ class Memory:
         self._new: list[torch.Tensor] = []
         self._frames = frames
         self._started_N1: torch.Tensor | None = None
+        self._all_started = False
 
     def delay(self, x_N: torch.Tensor) -> torch.Tensor:
         """(N, ...) -> (N, ...): the value of the frame before, zeros at a stream's first frame."""
@@ -57,11 +62,25 @@ class Memory:
         windows = [all_BT[:, t : t + frames] for t in range(self._frames)]
         return torch.stack(windows, 1).flatten(0, 1)
 
+    def is_native(self, x_NCHW: torch.Tensor, taps: int = 1) -> bool:
+        """Whether one new frame of each stream can go through the operators of native.c."""
+        return (
+            self._frames == 1
+            and not torch.is_grad_enabled()
+            and native.takes(x_NCHW, taps)
+            and not like_the_authors()
+        )
+
     def where_started(self, x_N: torch.Tensor, otherwise: float = 0) -> torch.Tensor:
         """x at frames that have one before them, another value at a stream's first frame."""
         if self._started_N1 is None:  # one flag serves the whole network
             ones_N1 = torch.ones_like(x_N.flatten(1)[:, :1])
             self._started_N1 = self.delay(ones_N1) > 0
+            # Asking a GPU would make it wait, and a graph has to hold for all states.
+            asked = x_N.device.type == "cpu" and in_memory(x_N)
+            self._all_started = asked and bool(self._started_N1.all())
+        if self._all_started:
+            return x_N
         started_N = self._started_N1.reshape(-1, *(1,) * (x_N.ndim - 1))
         return torch.where(started_N, x_N, torch.full_like(x_N, otherwise))
 
@@ -108,15 +127,8 @@ def _channels_first(x_NC: torch.Tensor) -> torch.Tensor:
 
 
 def depthwise_step(x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, memory: Memory) -> torch.Tensor:
-    """A causal depth-wise convolution along time; see `kernels.depthwise`.
-
-    Every frame is multiplied by all taps at once, and the sums wait for the frames to come.
-    """
-    taps_KC11 = weight_C1K1.to(x_NCHW.dtype).permute(2, 0, 1, 3)
-    out_NCHW = x_NCHW * taps_KC11[0]
-    for tap_C11 in taps_KC11[1:]:
-        out_NCHW = torch.addcmul(memory.delay(out_NCHW), x_NCHW, tap_C11)
-    return out_NCHW
+    """A causal depth-wise convolution along time; see `kernels.depthwise`."""
+    return dynamic_step(x_NCHW, weight_C1K1[:, 0, :, 0].unsqueeze(0), memory)
 
 
 def conv_step(  # as many arguments as the convolution
@@ -141,11 +153,48 @@ def conv_step(  # as many arguments as the convolution
     return out_NOHW
 
 
-def dynamic_step(x_NCHW: torch.Tensor, kernels_NCK: torch.Tensor, memory: Memory) -> torch.Tensor:
-    """A causal convolution along time with kernels of each frame; see `kernels.dynamic`."""
-    taps = kernels_NCK.to(x_NCHW.dtype)[..., None, None].unbind(2)
-    out_NCHW, past_NCHW = x_NCHW * taps[-1], x_NCHW.clone()
-    for kernel_NC11 in taps[-2::-1]:
+def dynamic_step(
+    x_NCHW: torch.Tensor,
+    kernels_NCK: torch.Tensor,
+    memory: Memory,
+    gate_NC: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A causal convolution along time with kernels of each frame; see `kernels.dynamic`.
+
+    Args:
+        x_NCHW: The newest frames.
+        kernels_NCK: (N, C, K), or (1, C, K) for all frames.
+        memory: What the streams remember: K-1 past frames.
+        gate_NC: Factors that scale the channels of the newest frames before.
+    """
+    taps = kernels_NCK.shape[2]
+    if memory.is_native(x_NCHW, taps):
+        kept_NCHW = rows_like(x_NCHW)
+        past = [memory.delay(kept_NCHW)]  # the newest first
+        while len(past) < taps - 1:
+            past.append(memory.delay(past[-1]))
+        oldest_first = [_in_rows(past_NCHW) for past_NCHW in past[::-1]]
+        weights_NKC = kernels_NCK.transpose(1, 2)
+        return native.convolve_step(x_NCHW, oldest_first, weights_NKC, kept_NCHW, gate_NC)
+    taps_NC11 = kernels_NCK.to(x_NCHW.dtype)[..., None, None].unbind(2)
+    past_NCHW = x_NCHW.clone() if gate_NC is None else gate_reference(x_NCHW, gate_NC)
+    out_NCHW = past_NCHW * taps_NC11[-1]
+    for kernel_NC11 in taps_NC11[-2::-1]:
         past_NCHW = memory.delay(past_NCHW)
         out_NCHW = torch.addcmul(out_NCHW, past_NCHW, kernel_NC11)
     return out_NCHW
+
+
+def shift_step(x_NCHW: torch.Tensor, share: int, memory: Memory) -> torch.Tensor:
+    """The first `share` channels come from the frame before; see `kernels.shift`."""
+    if memory.is_native(x_NCHW):
+        batch, _, height, width = x_NCHW.shape
+        kept_NCHW = rows_like(x_NCHW.new_empty((batch, share, height, width)))
+        return native.shift_step(x_NCHW, _in_rows(memory.delay(kept_NCHW)), kept_NCHW)
+    shifted_NCHW = memory.delay(x_NCHW[:, :share].clone())
+    return torch.cat([shifted_NCHW, x_NCHW[:, share:]], 1)
+
+
+def _in_rows(past_NCHW: torch.Tensor) -> torch.Tensor:
+    """A part of the state that a caller may have laid out otherwise."""
+    return past_NCHW.contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ from torch import nn
 from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import reach
+from kinema.temporal.kernels import native
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.layout import time_padding
@@ -109,25 +110,50 @@ class TAM(TemporalModule):
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """The same for the newest frames, from the means of the frames that they depend on."""
-        assert self.look_back is not None
-        means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
-        pooled_NCT = memory.window(means_NC, self.look_back + 1).transpose(1, 2)
-        # The gate is part of every tap, or multiplies the result.
-        taps = 1 if self.reverse or self.global_branch is None else self.kernel
-        gate_NCK: torch.Tensor | None = None
+        means_NC = spatial_mean(x_NCHW)
+        gate_NC: torch.Tensor | None = None
         if self.local_branch is not None:
-            gate_NCK = self.local_branch(pooled_NCT[:, :, -(taps + 2) :])
+            gate_NC = self._newest_gate(memory.window(means_NC, 3).to(x_NCHW.dtype))
         if self.frame_branch is not None:
-            gate_NCT = self.frame_branch(pooled_NCT.transpose(1, 2)).transpose(1, 2)
-            gate_NCK, pooled_NCT = gate_NCT[:, :, -taps:], gate_NCT * pooled_NCT
+            gate_NC = self.frame_branch(means_NC.to(x_NCHW.dtype))
+            means_NC = gate_NC * means_NC
         if self.global_branch is None:
-            assert gate_NCK is not None
-            return gate(x_NCHW, gate_NCK[:, :, 0])
-        rows = pooled_NCT[:, :, -self.window :].flatten(0, 1)
-        kernels_NCK = torch.unflatten(self.global_branch(rows), 0, pooled_NCT.shape[:2])
-        if gate_NCK is not None:
-            kernels_NCK = kernels_NCK * gate_NCK
-        return dynamic_step(x_NCHW, kernels_NCK, memory)
+            assert gate_NC is not None
+            return gate(x_NCHW, gate_NC)
+        native_form = memory.is_native(x_NCHW, self.kernel)
+        kernels_NCK = self._newest_kernels(memory.window(means_NC, self.window), native_form)
+        if gate_NC is not None and self.reverse:
+            kernels_NCK, gate_NC = kernels_NCK * gate_NC.unsqueeze(2), None
+        return dynamic_step(x_NCHW, kernels_NCK, memory, gate_NC)
+
+    def _newest_gate(self, pooled_N3C: torch.Tensor) -> torch.Tensor:
+        """The local branch for the last of three frames, (N, C), as two matrix products.
+
+        A convolution along so few values costs many times as much.
+        """
+        assert self.local_branch is not None
+        first, norm, activation, last, sigmoid = self.local_branch
+        assert isinstance(first, nn.Conv1d)
+        assert isinstance(last, nn.Conv1d)
+        rows = pooled_N3C.transpose(1, 2).flatten(1)
+        hidden_ND = F.linear(rows, first.weight.flatten(1), first.bias)
+        out: torch.Tensor = sigmoid(F.linear(activation(norm(hidden_ND)), last.weight[:, :, 0]))
+        return out
+
+    def _newest_kernels(self, pooled_NWC: torch.Tensor, native_form: bool) -> torch.Tensor:
+        """The global branch for windows of pooled frames: (N, C, K)."""
+        assert self.global_branch is not None
+        first, norm, _, last, _ = self.global_branch
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        if native_form and isinstance(norm, nn.Identity):  # folded into the layer before it
+            kernels_NKC = native.adaptive_kernels(
+                pooled_NWC.float(), first.weight, first.bias, last.weight
+            )
+            return kernels_NKC.transpose(1, 2)
+        rows_NCW = pooled_NWC.transpose(1, 2).to(first.weight.dtype)
+        kernels = self.global_branch(rows_NCW.flatten(0, 1))
+        return torch.unflatten(kernels, 0, rows_NCW.shape[:2])
 
     def weights(self, pooled_BCT: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The gates V (B, C, T) and kernels (B, C, T or 1, K) of clips; None without the branch.

@@ -89,8 +89,10 @@ def test_further_networks_in_further_formats(name, suffix, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tsm_resnet18", "tsi_resnet18"])
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("tsm_resnet18", ".onnx"), ("tsm_resnet18", ".xml"), ("tsi_test_resnet", ".xml")],
+)
 def test_int8_is_a_quarter_of_the_size_and_near(name, suffix, tmp_path):
     net = trained_like(name)
     calibration = [clips_of(net) for _ in range(4)]

@@ -20,6 +20,12 @@ typedef uint16_t bf16;
 #define MAX_TAPS 16
 /* Channels whose weights are used for many pixels before the next ones. */
 #define PART 512
+/* Values that one core has done before a second one has begun. */
+#define SMALL 32768
+/* Channels that are worked on at once. */
+#define LANES 16
+/* Frames that all cores together share. */
+#define FEW_FRAMES 8
 
 static inline float widen(bf16 v) {
     uint32_t bits = (uint32_t)v << 16;
@@ -66,6 +72,36 @@ static inline void store16_b16(bf16 *p, __m512 v, int stream) {
     if (stream) _mm256_stream_si256((__m256i *)p, half);
     else _mm256_storeu_si256((__m256i *)p, half);
 }
+/* What is left of a row after whole vectors. */
+#ifdef __AVX512VL__
+static inline __m512 load_some_f32(const float *p, __mmask16 m) {
+    return _mm512_maskz_loadu_ps(m, p);
+}
+static inline void store_some_f32(float *p, __m512 v, __mmask16 m) {
+    _mm512_mask_storeu_ps(p, m, v);
+}
+static inline __m512 load_some_b16(const bf16 *p, __mmask16 m) {
+    __m256i half = _mm256_maskz_loadu_epi16(m, p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline void store_some_b16(bf16 *p, __m512 v, __mmask16 m) {
+    bf16 whole[16];
+    store16_b16(whole, v, 0);
+    _mm256_mask_storeu_epi16(p, m, _mm256_loadu_si256((const __m256i *)whole));
+}
+#define TAIL16(SUFFIX)                                                                           \
+    if (c < C) {                                                                                 \
+        __mmask16 m = (__mmask16)((1u << (C - c)) - 1);                                          \
+        __m512 sum = _mm512_mul_ps(load_some_f32(w[0] + c, m), load_some_##SUFFIX(x[0] + c, m)); \
+        for (int k = 1; k < n; k++)                                                              \
+            sum = _mm512_fmadd_ps(load_some_f32(w[k] + c, m), load_some_##SUFFIX(x[k] + c, m),   \
+                                  sum);                                                          \
+        store_some_##SUFFIX(o + c, sum, m);                                                      \
+        c = C;                                                                                   \
+    }
+#else
+#define TAIL16(SUFFIX)
+#endif
 #define ROW16(TYPE, SUFFIX)                                                                      \
     static inline long row16_##SUFFIX(TYPE *o, const TYPE *const *x, const float *const *w,      \
                                       int n, long C, int stream) {                               \
@@ -76,6 +112,7 @@ static inline void store16_b16(bf16 *p, __m512 v, int stream) {
                 sum = _mm512_fmadd_ps(_mm512_loadu_ps(w[k] + c), load16_##SUFFIX(x[k] + c), sum);\
             store16_##SUFFIX(o + c, sum, stream);                                                \
         }                                                                                        \
+        TAIL16(SUFFIX)                                                                           \
         return c;                                                                                \
     }
 ROW16(float, f32)
@@ -207,17 +244,45 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
                             into[c] += load_##SUFFIX(gr + c) * load_##SUFFIX(xr + c);            \
                 }                                                                                \
     }                                                                                            \
-    /* mean[n,c] = mean over s of x[n,s,c]. */                                                   \
+    /* mean[n,c] = mean over s of x[n,s,c]. Few frames are shared out by their channels. */        \
     void NAME##_mean(const TYPE *x, long ld, float *mean, long N, long S, long C) {              \
-        _Pragma("omp parallel for schedule(static)")                                             \
-        for (long n = 0; n < N; n++) {                                                           \
-            float *restrict into = mean + n * C;                                                 \
-            memset(into, 0, C * sizeof(float));                                                  \
-            const TYPE *row = x + n * S * ld;                                                    \
-            for (long s = 0; s < S; s++, row += ld)                                              \
-                for (long c = 0; c < C; c++) into[c] += load_##SUFFIX(row + c);                  \
-            for (long c = 0; c < C; c++) into[c] /= (float)S;                                    \
-        }                                                                                        \
+        long part = N < FEW_FRAMES && C > PART / 4 ? PART / 4 : C, parts = (C + part - 1) / part;\
+        _Pragma("omp parallel for collapse(2) schedule(static) if (N * S * C > SMALL)")          \
+        for (long n = 0; n < N; n++)                                                             \
+            for (long i = 0; i < parts; i++) {                                                   \
+                long start = i * part, width = C - start < part ? C - start : part;              \
+                float *restrict into = mean + n * C + start;                                     \
+                memset(into, 0, width * sizeof(float));                                          \
+                const TYPE *row = x + n * S * ld + start;                                        \
+                for (long s = 0; s < S; s++, row += ld)                                          \
+                    for (long c = 0; c < width; c++) into[c] += load_##SUFFIX(row + c);          \
+                for (long c = 0; c < width; c++) into[c] /= (float)S;                            \
+            }                                                                                    \
+    }                                                                                            \
+    /* The newest frame x of B streams, whose K-1 past ones (oldest first) and `kept` are dense: \
+     * kept = g x (g is 1 when null), out = sum over k<K-1 of w[b,k,c] past[k] + w[b,K-1,c] kept.\
+     * wb is the stride of the weights along B, 0 when shared. */                                \
+    void NAME##_step(const TYPE *x, long ld, const TYPE *const *past, TYPE *kept, TYPE *out,     \
+                     const float *w, long wb, const float *g, long B, long S, long C, long K) {  \
+        long block = block_of(C), blocks = (S + block - 1) / block;                              \
+        _Pragma("omp parallel for collapse(2) schedule(static) if (B * S * C > SMALL)")          \
+        for (long b = 0; b < B; b++)                                                             \
+            for (long i = 0; i < blocks; i++) {                                                  \
+                long start = i * block, stop = start + block < S ? start + block : S;            \
+                const TYPE *rows[MAX_TAPS];                                                      \
+                const float *taps[MAX_TAPS], *factor = g ? g + b * C : 0;                        \
+                for (long k = 0; k < K; k++) taps[k] = w + b * wb + k * C;                       \
+                for (long s = start; s < stop; s++) {                                            \
+                    long at = (b * S + s) * C;                                                   \
+                    const TYPE *here = x + (b * S + s) * ld;                                     \
+                    if (factor) NAME##_row(kept + at, &here, &factor, 1, C, 0);                  \
+                    else memcpy(kept + at, here, C * sizeof(TYPE));                              \
+                    for (long k = 0; k < K - 1; k++) rows[k] = past[k] + at;                     \
+                    rows[K - 1] = kept + at;                                                     \
+                    if (K == 3) NAME##_row(out + at, rows, taps, 3, C, 0);                       \
+                    else NAME##_row(out + at, rows, taps, K, C, 0);                              \
+                }                                                                                \
+            }                                                                                    \
     }
 
 DEFINE_MIX(mix_f32, float, f32)
@@ -275,6 +340,54 @@ void shift(const char *x, long ld, char *out, long size, long B, long T, long S,
                               is_last ? here - turn * frame : 0, here, a, p, width, stream);
             }
             fence(stream);
+        }
+}
+
+/* The newest frame of B streams: its first `share` channels go to `kept` (dense) and those of the
+ * frame before, `past`, take their place. */
+void shift_step(const char *x, long ld, const char *past, char *kept, char *out, long size, long B,
+                long S, long C, long share) {
+    long moved = share * size, width = C * size, step = ld * size;
+#pragma omp parallel for schedule(static) if (B * S * C > SMALL)
+    for (long s = 0; s < B * S; s++) {
+        memcpy(out + s * width, past + s * moved, moved);
+        memcpy(out + s * width + moved, x + s * step + moved, width - moved);
+        memcpy(kept + s * moved, x + s * step, moved);
+    }
+}
+
+/* TAM's kernels: softmax(f2 relu(f1 p + b1)) of the pooled windows p (B,W,C), oldest frame first,
+ * for every channel; f1 (H,W), f2 (K,H), out (B,K,C). */
+void adaptive_kernels(const float *p, long B, long W, long C, const float *f1, const float *b1,
+                      long H, const float *f2, long K, float *out) {
+    for (long b = 0; b < B; b++)
+        for (long start = 0; start < C; start += LANES) {
+            long width = C - start < LANES ? C - start : LANES;
+            float logit[MAX_TAPS][LANES] = {{0}}, total[LANES] = {0}, top[LANES];
+            for (long h = 0; h < H; h++) {
+                float hidden[LANES] = {0};
+                for (long t = 0; t < W; t++) {
+                    const float *row = p + (b * W + t) * C + start;
+                    for (long c = 0; c < width; c++) hidden[c] += f1[h * W + t] * row[c];
+                }
+                for (long c = 0; c < LANES; c++) {
+                    hidden[c] += b1[h];
+                    hidden[c] = hidden[c] > 0 ? hidden[c] : 0;
+                }
+                for (long k = 0; k < K; k++)
+                    for (long c = 0; c < LANES; c++) logit[k][c] += f2[k * H + h] * hidden[c];
+            }
+            memcpy(top, logit[0], sizeof(top));
+            for (long k = 1; k < K; k++)
+                for (long c = 0; c < LANES; c++) top[c] = logit[k][c] > top[c] ? logit[k][c] : top[c];
+            for (long k = 0; k < K; k++)
+                for (long c = 0; c < LANES; c++) {
+                    logit[k][c] = expf(logit[k][c] - top[c]);
+                    total[c] += logit[k][c];
+                }
+            for (long k = 0; k < K; k++)
+                for (long c = 0; c < width; c++)
+                    out[(b * K + k) * C + start + c] = logit[k][c] / total[c];
         }
 }
 

@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -164,16 +165,105 @@ def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
     return mean_NC
 
 
+def convolve_step(
+    x_NCHW: torch.Tensor,
+    past_NCHW: Sequence[torch.Tensor],
+    weights_BKC: torch.Tensor,
+    kept_NCHW: torch.Tensor,
+    gate_NC: torch.Tensor | None,
+) -> torch.Tensor:
+    """The newest frames of streams, convolved with those before them; see native.c.
+
+    Args:
+        x_NCHW: One frame of each stream.
+        past_NCHW: K-1 earlier ones, oldest first, dense channels_last.
+        weights_BKC: Taps, B = N or 1.
+        kept_NCHW: Is filled with the frame, times the gate.
+        gate_NC: Factors of the frame before the convolution.
+    """
+    total, pixels, channels = _sizes(x_NCHW, 1)
+    weights = weights_BKC.float().contiguous()
+    gate = None if gate_NC is None else gate_NC.float().contiguous()
+    out = rows_like(x_NCHW)
+    _call(
+        f"mix_{_SUFFIXES[x_NCHW.dtype]}_step",
+        x_NCHW,
+        row_stride_of(x_NCHW),
+        (ctypes.c_void_p * len(past_NCHW))(*[past.data_ptr() for past in past_NCHW]),
+        kept_NCHW,
+        out,
+        weights,
+        0 if weights.shape[0] == 1 else weights.stride(0),
+        gate,
+        total,
+        pixels,
+        channels,
+        weights.shape[1],
+    )
+    return out
+
+
+def adaptive_kernels(
+    pooled_NWC: torch.Tensor,
+    first_HW: torch.Tensor,
+    bias_H: torch.Tensor,
+    last_KH: torch.Tensor,
+) -> torch.Tensor:
+    """(N, W, C) float32 means of W frames -> (N, K, C) float32 kernels of TAM; see native.c."""
+    batch, window, channels = pooled_NWC.shape
+    taps, hidden = last_KH.shape
+    kernels_NKC = pooled_NWC.new_empty((batch, taps, channels))
+    _call(
+        "adaptive_kernels",
+        pooled_NWC.contiguous(),
+        batch,
+        window,
+        channels,
+        first_HW.float().contiguous(),
+        bias_H.float(),
+        hidden,
+        last_KH.float().contiguous(),
+        taps,
+        kernels_NKC,
+    )
+    return kernels_NKC
+
+
+def shift_step(
+    x_NCHW: torch.Tensor, past_NCHW: torch.Tensor, kept_NCHW: torch.Tensor
+) -> torch.Tensor:
+    """x with its first channels exchanged for those of `past`; they go to `kept`; see native.c."""
+    total, pixels, channels = _sizes(x_NCHW, 1)
+    out = rows_like(x_NCHW)
+    _call(
+        "shift_step",
+        x_NCHW,
+        row_stride_of(x_NCHW),
+        past_NCHW,
+        kept_NCHW,
+        out,
+        x_NCHW.element_size(),
+        total,
+        pixels,
+        channels,
+        kept_NCHW.shape[1],
+    )
+    return out
+
+
 def _sizes(x_NCHW: torch.Tensor, frames: int) -> tuple[int, int, int]:
     """Clips, pixels of a frame, channels."""
     total, channels, height, width = x_NCHW.shape
     return total // frames, height * width, channels
 
 
-def _call(name: str, *arguments: torch.Tensor | float) -> None:
+def _call(
+    name: str, *arguments: torch.Tensor | ctypes.Array[ctypes.c_void_p] | float | None
+) -> None:
     native = library()
     assert native is not None
-    getattr(native, name)(*[a if isinstance(a, int | float) else a.data_ptr() for a in arguments])
+    passed = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
+    getattr(native, name)(*passed)
 
 
 def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
@@ -188,6 +278,12 @@ def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
         operator = getattr(native, f"mix_{suffix}_weight_grad")
         operator.argtypes = (address, address, number, address, *(number,) * 6)
         getattr(native, f"mix_{suffix}_mean").argtypes = mean
+        operator = getattr(native, f"mix_{suffix}_step")
+        operator.argtypes = (address, number, *(address,) * 4, number, address, *(number,) * 4)
+    native.adaptive_kernels.argtypes = (
+        address, *(number,) * 3, address, address, number, address, number, address
+    )  # fmt: skip
+    native.shift_step.argtypes = (address, number, *(address,) * 3, *(number,) * 5)
     return native
 
 
