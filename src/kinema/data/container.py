@@ -121,10 +121,8 @@ class Container(Closing):
     def _open(self, options: dict[str, str]) -> tuple[InputContainer, VideoStream]:
         name = str(self.path.absolute())  # "a:b.mp4" alone would be taken for a URL
         try:
-            try:
-                container = av.open(name, mode="r", options=options)
-            except UnicodeDecodeError:  # a title or comment that is not UTF-8
-                container = av.open(name, options=options, metadata_errors="replace")
+            # A title or comment may not be UTF-8.
+            container = av.open(name, mode="r", options=options, metadata_errors="replace")
         except av.FFmpegError as error:
             raise self.unreadable(reason_of(error, self._options)) from error
         form = container.format.name

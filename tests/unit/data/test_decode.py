@@ -404,8 +404,10 @@ def test_a_title_that_is_not_utf8_does_no_harm(make_video, suffix):
     path = make_video(f"title.{suffix}", title="QQQQ", codec="mpeg4", bframes=0)
     assert b"QQQQ" in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(b"QQQQ", b"\xe9t\xe9!"))
+    files = len(os.listdir("/proc/self/fd"))
     with VideoFile(path) as source:
         assert source.info.frames == 30
+    assert len(os.listdir("/proc/self/fd")) == files  # none waits for the garbage collector
 
 
 def test_a_name_may_look_like_an_address(make_video, monkeypatch):
