@@ -4,7 +4,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 
-.PHONY: help setup system-packages quickstart test test-slow test-all fuzz check audit secrets format clean
+.PHONY: help setup system-packages quickstart test test-slow test-all fuzz check docs audit secrets format clean
 
 help:  ## Lists the targets
 	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ check: .venv/installed-dev  ## Checks format, lint, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: .venv/installed-dev  ## Builds the documentation site in site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 audit: .venv/installed-dev  ## Looks for known vulnerabilities in the installed packages
 	$(BIN)/python scripts/audit.py
 
@@ -79,4 +82,4 @@ format: .venv/installed-dev  ## Formats the code and mends what the linter can m
 	$(BIN)/ruff check --fix src tests examples scripts
 
 clean:  ## Removes the environment and caches, keeps runs/
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist site

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,3 +106,18 @@ def videos_in_class_folders(folder: Path, *, classes: int = 2) -> None:
             target.mkdir(parents=True)
             for video in source.glob(f"{split}_*.mp4"):
                 video.rename(target / video.name)
+
+
+def trained_on_colours(folder: Path, checkpoint: Path, colours: Path) -> None:
+    """What most pages take for granted below the folder.
+
+    runs/first/best is a network of three classes; videos/, videos/train/ and videos/val/ hold their
+    class folders, and train.csv and video.mp4 are of them.
+    """
+    shutil.copytree(checkpoint, folder / "runs/first/best")
+    for name in ("videos", "videos/val", "videos/train"):
+        shutil.copytree(colours, folder / name, dirs_exist_ok=True)
+    shutil.copy(colours / "val.csv", folder / "train.csv")
+    shutil.copy(colours / "red/0.mp4", folder / "video.mp4")
+    for name in ("train", "val"):
+        (folder / "videos" / name / "val.csv").unlink()

@@ -129,7 +129,3 @@ def test_the_limits_of_the_page_are_those_of_the_program():
     }
     limits = {n for n in defaults if n.startswith(("max_", "worker"))} | {"timeout"}
     assert {name.replace("-", "_") for name, _ in rows} == limits
-
-
-def test_links_lead_somewhere():
-    assert PAGE.broken_links() == []

@@ -1,12 +1,11 @@
 """The how-tos "run faster" and "export a network", and the page of benchmarks."""
 
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
 
-from .pages import REPOSITORY, Page, run_kinema
+from .pages import REPOSITORY, Page, run_kinema, trained_on_colours
 
 FASTER = Page("docs/howto/run_faster.md")
 EXPORT = Page("docs/howto/export_a_network.md")
@@ -19,14 +18,8 @@ SMALL = (
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> Path:
-    """The checkpoint, videos and annotations that the pages name."""
-    shutil.copytree(checkpoint, tmp_path / "runs/first/best")
-    for name in ("videos", "videos/val", "videos/train"):
-        shutil.copytree(colour_set, tmp_path / name, dirs_exist_ok=True)
-    shutil.copy(colour_set / "val.csv", tmp_path / "train.csv")
-    shutil.copy(colour_set / "red/0.mp4", tmp_path / "video.mp4")
-    for folder in ("train", "val"):
-        (tmp_path / "videos" / folder / "val.csv").unlink()
+    """The network, videos, annotations and program that the pages name."""
+    trained_on_colours(tmp_path, checkpoint, colour_set)
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Every code block of the README runs."""
+"""Every code block of the README runs, and those of the home page of the documentation."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ import kinema
 from .pages import REPOSITORY, Page, run_kinema, small_recipe, videos_in_class_folders
 
 PAGE = Page("README.md")
+HOME = Page("docs/index.md")
 
 
 @pytest.fixture
@@ -45,10 +46,20 @@ def test_the_prediction_block_runs(workplace, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_the_make_targets_exist():
+@pytest.mark.parametrize("page", [PAGE, HOME], ids=["readme", "home"])
+def test_the_make_targets_exist(page):
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^make ([a-z-]+)", "\n".join(PAGE.lines), flags=re.MULTILINE):
+    targets = re.findall(r"^make ([a-z-]+)", "\n".join(page.lines), flags=re.MULTILINE)
+    assert targets[:2] == ["quickstart", "test"]
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_both_tell_the_same_numbers():
+    for row in re.findall(
+        r"^\| (?:TSN|TSM).*?((?:\| [\d.]+ % )+)\|$", HOME.text, flags=re.MULTILINE
+    ):
+        assert row in PAGE.text
 
 
 def test_links_lead_somewhere():

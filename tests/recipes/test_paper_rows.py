@@ -18,7 +18,7 @@ TRAINING = [
     (row, name) for row in ROWS if row["kind"] == "train" for name in row["ours"].split(";")
 ]
 TESTING = [row for row in ROWS if row["kind"] == "inference"]
-BACKBONES = {"ResNet-50": "resnet50", "Res2Net50": "res2net50_26w_4s"}
+BACKBONES = {"ResNet-50": "resnet50.tv_in1k", "Res2Net50": "res2net50_26w_4s"}
 
 
 def printed(text: str) -> list[float]:

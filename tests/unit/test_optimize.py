@@ -93,7 +93,8 @@ def test_the_first_clips_decide(net):
 
 
 @pytest.mark.slow
-def test_compiled_kernels_keep_the_scores(net):
+def test_compiled_kernels_keep_the_scores():
+    net = create_model("tsm_test_resnet", classes=5, frames=4).eval()  # compiling takes long
     fast = optimize(net, example=CLIPS, precision="32", runtimes=["compiled"], chunks=(0,))
     assert fast.choice.form.runtime == "compiled"
     with torch.inference_mode():

@@ -72,6 +72,7 @@ class TrainLoader:
     """Iterates over the batches of one epoch after another.
 
     Attributes:
+        videos: Videos of one epoch.
         skipped: Videos that could not be read so far (policy "skip"), each once.
         wait_s: Seconds that the consumer has waited for data since the last `set_epoch`.
     """
@@ -90,6 +91,7 @@ class TrainLoader:
             worker_init_fn=_one_thread,
         )
         self._skipped: dict[str, Skipped] = {}
+        self.videos = len(clips)
         self.wait_s = 0.0
 
     @property

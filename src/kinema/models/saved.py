@@ -17,6 +17,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from kinema.errors import CheckpointError, KinemaError
+from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import fill, read_tensors
 from kinema.types import Preprocessing
@@ -55,7 +56,8 @@ def save(
         folder: A new folder.
         labels: The K class names, in the order of the scores.
         preprocessing: How clips for it are made; the backbone's own when not given.
-        card: Lines for the model card, such as {"Validation top-1": "91.2 %"}.
+        card: Lines for the model card, such as {"Validation top-1": "91.2 %"}; those that its
+            sections know are listed in `kinema.models.card`.
         overwrite: Replaces a network that is already in the folder.
 
     Raises:
@@ -88,7 +90,7 @@ def save(
             save_file(tensors, building / WEIGHTS_FILE)
             (building / WEIGHTS_FILE).chmod(0o644)
             (building / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-            text = _card(net, labels, preprocessing, card or {})
+            text = model_card(net, labels, preprocessing, card or {})
             (building / CARD_FILE).write_text(text, "utf-8")
             _put_in_place(building, target)
         except BaseException:
@@ -224,38 +226,3 @@ def put_back(target: Path) -> None:
     for old in target.parent.glob(f".{target.name}.old.*"):
         if not target.exists() and (old / target.name).is_dir():
             os.replace(old / target.name, target)
-
-
-def _card(
-    net: VideoNetwork, labels: Sequence[str], how: Preprocessing, extra: Mapping[str, str]
-) -> str:
-    """The model card."""
-    window = f" from {how.window_frames} consecutive ones" if how.sampling == "dense" else ""
-    facts = {
-        "Network": f"{net.name} ({sum(p.numel() for p in net.parameters()):,} parameters)",
-        "Input": f"{how.frames} frames ({how.sampling}{window}), short side {how.short_side_px}, "
-        f"crop {how.crop_px} x {how.crop_px}, RGB",
-        "Classes": str(len(labels)),
-        **extra,
-    }
-    lines = [f"- **{key}**: {value}" for key, value in facts.items()]
-    names = ", ".join(labels[:50]) + (", ..." if len(labels) > 50 else "")
-    return "\n".join(
-        [
-            f"# {net.name}",
-            "",
-            "Action recognition in video, made with kinema.",
-            "",
-            *lines,
-            "",
-            "```python",
-            "import kinema",
-            "",
-            'recogniser = kinema.Recognizer.load("this-folder")',
-            'print(recogniser.predict("video.mp4").top)',
-            "```",
-            "",
-            f"Class names: {names}.",
-            "",
-        ]
-    )

@@ -61,7 +61,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     trained = train(cell.recipe, out=run.path, resume=run.recipe.is_file())
     saved = load_saved(run.last)
     data = cell.recipe.data
-    own = TestSet(data.val, data.val_root or data.root or data.val.parent)
+    own = TestSet(data.val, data.val_folder)
     cost = saved.net.cost(size=saved.preprocessing.crop_px)
     result = {
         "variant": cell.variant,

@@ -246,11 +246,10 @@ def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
         split=settings.split,
         subset="train",
     )
-    val_root = settings.val_root or settings.root
     val = read_annotations(
         settings.val,
         format=settings.format,
-        root=val_root,
+        root=settings.val_root or settings.root,
         classes=train.class_names,
         split=settings.split,
         subset="test",
@@ -262,13 +261,9 @@ def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
         return VideoDataset(rows, folder, Preprocessing(), index_cache=settings.index_cache)
 
     return (
-        videos(train, settings.root or _folder_of(settings.train)),
-        videos(val, val_root or _folder_of(settings.val)),
+        videos(train, settings.train_folder),
+        videos(val, settings.val_folder),
     )
-
-
-def _folder_of(annotations: Path) -> Path:
-    return annotations if annotations.is_dir() else annotations.parent
 
 
 def _check_labels(rows: Annotations) -> None:

@@ -19,6 +19,7 @@ from kinema.data.loader import TrainBatch
 from kinema.errors import KinemaError
 from kinema.evaluate import evaluate
 from kinema.models.saved import save
+from kinema.train.card import card_lines
 from kinema.train.checkpoint import Sums, save_state
 from kinema.train.device_batches import DeviceBatches, network_input
 from kinema.train.job import Job, build_job
@@ -223,12 +224,7 @@ def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResu
 def keep_networks(job: Job, result: EpochResult, *, is_best: bool) -> None:
     """Writes the network of this epoch to the folders of the best and the last one."""
     keep = job.recipe.train.keep
-    card = {"Trained": f"{result.epoch} of {job.recipe.train.epochs} epochs"}
-    if result.val_top1 is not None:
-        views = job.recipe.evaluation.views
-        card["Validation top-1"] = (
-            f"{100 * result.val_top1:.2f} % (clips {views.clips}, crops {views.crops})"
-        )
+    card = card_lines(job, result)
     for folder, wanted in (
         (job.run.best, is_best and keep != "last"),
         (job.run.last, keep != "best"),

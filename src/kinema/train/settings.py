@@ -32,6 +32,9 @@ class ModelSettings(Section):
     Either `name` ("tsm_resnet50") or `backbone` with, optionally, `temporal`.
 
     Attributes:
+        name: Named network, such as "tsm_resnet50".
+        backbone: 2D network, such as "resnet50", for any temporal module.
+        temporal: Temporal module or family to put into it; left out: none.
         frames: T, frames of one clip.
         weights: "imagenet", the path of a backbone's weight file, or the folder (or
             model.safetensors) of the same network trained on other classes, of which all but the
@@ -97,6 +100,16 @@ class DataSettings(Section):
     workers: Count = 2
     index_cache: str | None = None
 
+    @property
+    def train_folder(self) -> Path:
+        """Folder that the paths of the training videos are relative to."""
+        return self.root or _folder_of(self.train)
+
+    @property
+    def val_folder(self) -> Path:
+        """The same of the validation videos."""
+        return self.val_root or self.root or _folder_of(self.val)
+
     @model_validator(mode="after")
     def _known_format(self) -> Self:
         if self.format not in FORMATS:
@@ -106,10 +119,22 @@ class DataSettings(Section):
         return self
 
 
-class PreprocessingSettings(Section):
-    """[preprocessing]: how a video becomes a clip, see `kinema.types.Preprocessing`.
+def _folder_of(annotations: Path) -> Path:
+    return annotations if annotations.is_dir() else annotations.parent
 
-    `mean` and `std` left out are those the backbone was pretrained with.
+
+class PreprocessingSettings(Section):
+    """[preprocessing]: how a video becomes a clip; it is kept in every checkpoint.
+
+    Attributes:
+        sampling: "segments" takes a frame from each of T equal parts of the video, "dense" T frames
+            evenly from a window of consecutive ones, "shuffled_segments" segments in random order
+            (a control that tells whether order matters).
+        window_frames: Length of the dense window.
+        short_side_px: Frames are resized so that the short side has this length.
+        crop_px: Side of the square crop.
+        mean: Per RGB channel, for values in 0..1; left out: that of the backbone's pretraining.
+        std: The same for the standard deviation.
     """
 
     sampling: SamplingName = "segments"
@@ -154,7 +179,12 @@ class OptimizerBase(Section):
 
 
 class SGDSettings(OptimizerBase):
-    """[optimizer] name = "sgd"."""
+    """[optimizer] name = "sgd".
+
+    Attributes:
+        momentum: Share of the step before that is taken again.
+        nesterov: Nesterov's form of momentum.
+    """
 
     name: Literal["sgd"] = "sgd"
     lr: PositiveFloat = 0.01
@@ -170,7 +200,11 @@ class SGDSettings(OptimizerBase):
 
 
 class AdamWSettings(OptimizerBase):
-    """[optimizer] name = "adamw"."""
+    """[optimizer] name = "adamw".
+
+    Attributes:
+        betas: Decays of the running means of the gradient and of its square.
+    """
 
     name: Literal["adamw"] = "adamw"
     lr: PositiveFloat = 1e-3
@@ -179,13 +213,22 @@ class AdamWSettings(OptimizerBase):
 
 
 class ScheduleBase(Section):
-    """What all schedules share: the rate rises linearly, step by step, for `warmup_epochs`."""
+    """What all schedules share.
+
+    Attributes:
+        warmup_epochs: The rate rises linearly, step by step, for so many epochs.
+    """
 
     warmup_epochs: NotNegative = 0.0
 
 
 class MultistepSettings(ScheduleBase):
-    """[schedule] name = "multistep": the rate is multiplied by `gamma` at each milestone epoch."""
+    """[schedule] name = "multistep": the rate falls at each milestone.
+
+    Attributes:
+        milestones: Epochs after which it falls, rising.
+        gamma: What it is multiplied by.
+    """
 
     name: Literal["multistep"] = "multistep"
     milestones: tuple[NotNegative, ...]
@@ -199,7 +242,11 @@ class MultistepSettings(ScheduleBase):
 
 
 class CosineSettings(ScheduleBase):
-    """[schedule] name = "cosine": half a cosine from `lr` to `min_lr` over the epochs."""
+    """[schedule] name = "cosine": half a cosine over the epochs.
+
+    Attributes:
+        min_lr: The rate at its end.
+    """
 
     name: Literal["cosine"] = "cosine"
     min_lr: NotNegative = 0.0
@@ -283,7 +330,16 @@ class TrainSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """[evaluation]: the validation during training. The last epoch is always evaluated."""
+    """[evaluation]: the validation during training. The last epoch is always evaluated.
+
+    Attributes:
+        clips: Clips over each video.
+        crops: Crops of each clip: center, three along the long side, or ten (corners and center,
+            each with its mirror image).
+        full_resolution: Crops take the whole short side instead of `crop_px`.
+        batch_views: Views of one forward pass; it bounds memory and changes no number.
+        every_epochs: Epochs from one validation to the next.
+    """
 
     clips: PositiveInt = 1
     crops: Literal[1, 3, 10] = 1

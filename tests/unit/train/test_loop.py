@@ -78,6 +78,10 @@ def test_a_whole_run(settings: Tables, tmp_path: Path, caplog: pytest.LogCapture
         assert saved.labels == ("blue", "red")
         assert saved.preprocessing.crop_px == 32
         assert saved.net.frames == 2
+    card = (run / "last" / "README.md").read_text()
+    assert "- **Training videos**: 8, train.csv\n- **Validation videos**: 8, val.csv" in card
+    assert "- **Trained**: 3 of 3 epochs" in card
+    assert f"- **Validation top-1**: {100 * last['val_top1']:.2f} % (clips 1, crops 1)" in card
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,162 @@
+"""Writes the tables of docs/explain/modules.md and docs/explain/cost.md.
+
+What is counted comes from the networks, what is measured from benchmarks/results/. Run it after
+adding a network or a measurement: `python scripts/module_tables.py`. A test compares the pages with
+what this makes.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kinema.models.zoo import FAMILIES, create_model
+from kinema.temporal import TemporalModule
+from kinema.types import Cost
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "docs/explain/modules.md", ROOT / "docs/explain/cost.md")
+RESULTS = ROOT / "benchmarks" / "results"
+
+RESNET, RES2NET = "resnet50", "res2net50_26w_4s"
+ON_RES2NET = ("mta", "tea")
+# C2D-TConv is r2plus1d_conv under another name, and TANet-R costs what TANet does.
+LEFT_OUT = ("c2d_tconv", "tam_reverse")
+CLASSES, FRAMES, SIZE_PX = 174, 8, 224
+
+FORMS = ("authors", "eager-32", "fused-32", "fused-bf16")
+ALIASES = {"tanet_resnet50": "tam_resnet50"}
+
+
+def filled(text: str) -> str:
+    """The page with its tables made anew."""
+    place = r"(<!-- module_tables.py: (\w+) -->\n).*?(<!-- end -->)"
+    return re.sub(place, lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text, flags=re.DOTALL)
+
+
+def modules() -> str:
+    """Position, cost and reach of every family."""
+    lines = [
+        "| family | place | parameters (more) | GMACs (more) | sees | causal |",
+        "| --- | --- | ---: | ---: | --- | --- |",
+    ]
+    for family in _families():
+        cost, plain = _counted(family)
+        lines.append(
+            f"| `{family}` | {_places(family)} "
+            f"| {cost.params:,} ({cost.params - plain.params:+,}) "
+            f"| {cost.macs / 1e9:.2f} ({(cost.macs - plain.macs) / 1e9:+.2f}) "
+            f"| {_reach(family, causal=False)} | {_reach(family, causal=True)} |"
+        )
+    return "\n".join(lines)
+
+
+def cost() -> str:
+    """What modules add, beside the measured times over the plain backbone's."""
+    ratios = measured_ratios()
+    measured = {name for name, _ in ratios}
+    lines = [
+        "| family | adds | " + " | ".join(FORMS) + " |",
+        "| --- | --- |" + " ---: |" * len(FORMS),
+    ]
+    for family in (family for family in _families() if _model(family) in measured):
+        cost, plain = _counted(family)
+        params, macs = (cost.params - plain.params) / 1e6, (cost.macs - plain.macs) / 1e9
+        times = (_two_digits(ratios.get((_model(family), form))) for form in FORMS)
+        lines.append(f"| `{family}` | {params:+.2f} M, {macs:+.2f} G | {' | '.join(times)} |")
+    return "\n".join(lines)
+
+
+def operators() -> str:
+    """Smallest and largest ratio of each operator over the sizes of a ResNet-50."""
+    rows = json.loads((RESULTS / "operators_cpu.json").read_text(encoding="utf-8"))["rows"]
+    lines = [
+        "| operator | float32 | float32, authors | bfloat16 | bfloat16, authors |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for operator in dict.fromkeys(row["operator"] for row in rows):
+        cells = []
+        for precision in ("32", "bf16"):
+            same = [r for r in rows if (r["operator"], r["precision"]) == (operator, precision)]
+            cells += [_span([row[key] for row in same]) for key in ("ratio", "authors")]
+        lines.append(f"| {operator} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"modules": modules, "cost": cost, "operators": operators}
+
+
+def measured_ratios() -> dict[tuple[str, str], float]:
+    """Time over that of the plain backbone by network and form, on the CPU."""
+    found: dict[tuple[str, str], float] = {}
+    for path in sorted(RESULTS.glob("model*_cpu.json"), reverse=True):
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            found[ALIASES.get(row["model"], row["model"]), row["form"]] = row["ratio"]
+    return found
+
+
+def _counted(family: str) -> tuple[Cost, Cost]:
+    """What a family's network and its plain backbone cost for one clip."""
+    return _cost(_model(family)), _cost(f"tsn_{_backbone(family)}")
+
+
+@cache
+def _cost(name: str) -> Cost:
+    return create_model(name, classes=CLASSES, frames=FRAMES).cost(SIZE_PX)
+
+
+def _families() -> Iterator[str]:
+    return (family for family in FAMILIES if family not in LEFT_OUT)
+
+
+def _backbone(family: str) -> str:
+    return RES2NET if family in ON_RES2NET else RESNET
+
+
+def _model(family: str) -> str:
+    return f"{family}_{_backbone(family)}"
+
+
+def _places(family: str) -> str:
+    parts = (site.place.split() for site in _counted(family)[0].sites)
+    positions = dict.fromkeys(place[1] for place in parts)
+    return ", ".join(positions) or "none"
+
+
+def _reach(family: str, *, causal: bool) -> str:
+    """What the modules of a family see: for each kind the largest, such as "0, 1; 1, 1"."""
+    try:
+        net: Any = create_model(_model(family), classes=2, frames=FRAMES, causal=causal)
+    except ValueError:
+        return "no form"
+    kinds: dict[str, list[TemporalModule]] = {}
+    for _, module in net.temporal_modules():
+        kinds.setdefault(type(module).__name__, []).append(module)
+    if not kinds:
+        return "0" if causal else "0, 0"
+    return "; ".join(_seen(group, causal=causal) for group in kinds.values())
+
+
+def _seen(group: list[TemporalModule], *, causal: bool) -> str:
+    back = _largest([module.look_back for module in group])
+    return back if causal else f"{back}, {_largest([module.look_ahead for module in group])}"
+
+
+def _largest(numbers: list[int | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    return "all" if len(known) < len(numbers) else str(max(known))
+
+
+def _two_digits(number: float | None) -> str:
+    return "" if number is None else f"{number:.2f}"
+
+
+def _span(numbers: list[float]) -> str:
+    return f"{min(numbers):.2g} to {max(numbers):.2g}"
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,123 @@
+"""Diagrams of the modules that compare a frame with the next one: MEM, ME, SME and STM."""
+
+from diagram_parts import CELL, Canvas, Node
+
+UPPER, LOWER = 0.95, 2.2  # heights of the two frames
+
+
+def compared(canvas: Canvas) -> tuple[Node, Node]:
+    """The two frames that motion modules compare."""
+    return (
+        canvas.column(0.5, UPPER, 2, title="x[t]"),
+        canvas.column(0.5, LOWER, 3, title="x[t+1]"),
+    )
+
+
+def finished(canvas: Canvas, gate: Node, text: str, *, frame: Node) -> None:
+    """The gate acts on the frame, which goes around everything above."""
+    end = canvas.box(7.75, UPPER, text)
+    canvas.arrow(gate, end)
+    canvas.line([(frame.x + CELL / 2, UPPER - 0.2), (1.0, UPPER - 0.2), (1.0, 0.25)], head=False)
+    canvas.line([(1.0, 0.25), (end.x, 0.25), end.at("top")])
+    after = canvas.column(8.8, UPPER, 2, title="y[t]")
+    canvas.arrow(end, after)
+
+
+def mem() -> Canvas:
+    """MEM: the difference of two pooled frames becomes a gate."""
+    canvas = Canvas(2.75)
+    now, following = compared(canvas)
+    difference = canvas.sign(4.3, UPPER, "-")
+    for frame, y, layer in ((now, UPPER, "W1: C to C/8"), (following, LOWER, "W2: C to C/8")):
+        mean = canvas.box(1.65, y, "mean")
+        narrow = canvas.box(3.05, y, layer, weights=True)
+        canvas.arrow(frame, mean)
+        canvas.arrow(mean, narrow)
+        canvas.arrow(narrow, difference, enter="left" if y == UPPER else "bottom")
+    gate = canvas.box(5.75, UPPER, "W3: C/8 to C\nsigmoid", weights=True)
+    canvas.arrow(difference, gate)
+    finished(canvas, gate, "g * x", frame=now)
+    canvas.note(5.75, UPPER + 0.42, "g, a number for every channel")
+    return canvas
+
+
+def me() -> Canvas:
+    """ME: the difference of two maps becomes a gate."""
+    canvas = Canvas(2.75)
+    now, following = compared(canvas)
+    difference = canvas.sign(3.75, UPPER, "-")
+    upper = canvas.box(1.75, UPPER, "1 x 1, BN", weights=True)
+    lower = canvas.box(1.75, LOWER, "1 x 1, BN", weights=True)
+    moved = canvas.box(3.0, LOWER, "3 x 3 for\neach channel", weights=True)
+    canvas.arrow(now, upper)
+    canvas.arrow(upper, difference)
+    canvas.arrow(following, lower)
+    canvas.arrow(lower, moved)
+    canvas.arrow(moved, difference, enter="bottom")
+    mean = canvas.box(4.6, UPPER, "mean")
+    gate = canvas.box(6.05, UPPER, "1 x 1, BN\nsigmoid - 1/2", weights=True)
+    canvas.arrow(difference, mean)
+    canvas.arrow(mean, gate)
+    finished(canvas, gate, "x + a * x", frame=now)
+    canvas.note(1.75, (UPPER + LOWER) / 2, "same layer, C to C/16")
+    canvas.note(6.05, UPPER + 0.42, "a, C/16 to C")
+    return canvas
+
+
+def sme() -> Canvas:
+    """SME: alignment, pyramid, gate."""
+    canvas = Canvas(2.75)
+    now, following = compared(canvas)
+    upper = canvas.box(1.75, UPPER, "1 x 1, BN", weights=True)
+    lower = canvas.box(1.75, LOWER, "1 x 1, BN", weights=True)
+    alike = canvas.box(2.95, (UPPER + LOWER) / 2, "attention")
+    aligned = canvas.sign(3.75, LOWER, "x")
+    levels = canvas.box(4.75, LOWER, "F0 to F4\n3 x 3 chain", weights=True)
+    difference = canvas.sign(4.75, UPPER, "-")
+    canvas.arrow(now, upper)
+    canvas.arrow(following, lower)
+    canvas.arrow(upper, difference)
+    canvas.arrow(upper, alike, enter="top")
+    canvas.arrow(lower, alike, enter="bottom")
+    canvas.arrow(lower, aligned)
+    canvas.arrow(alike, aligned, enter="top")
+    canvas.arrow(aligned, levels)
+    canvas.arrow(levels, difference, leave="top", enter="bottom")
+    mean = canvas.box(5.45, UPPER, "mean")
+    gate = canvas.box(6.55, UPPER, "1 x 1, BN\nsigmoid", weights=True)
+    canvas.arrow(difference, mean)
+    canvas.arrow(mean, gate)
+    finished(canvas, gate, "x + g * x", frame=now)
+    canvas.note(3.15, LOWER + 0.28, "what resembles x[t]")
+    canvas.note(6.55, UPPER + 0.42, "g, C/16 to C")
+    return canvas
+
+
+def stm() -> Canvas:
+    """STM: two paths, added."""
+    canvas = Canvas(3.0)
+    now = canvas.column(0.5, 0.75, 2, title="x[t]")
+    following = canvas.column(0.5, 2.3, 3, title="x[t+1]")
+    taps = canvas.box(2.3, 0.75, "taps along time", weights=True)
+    spatial = canvas.box(5.9, 0.75, "conv2: 3 x 3", weights=True)
+    canvas.arrow(now, taps)
+    canvas.arrow(taps, spatial)
+    canvas.note(4.1, 0.63, "appearance over time")
+    upper = canvas.box(2.3, 1.5, "1 x 1, BN", weights=True)
+    lower = canvas.box(2.3, 2.3, "1 x 1, BN", weights=True)
+    moved = canvas.box(3.7, 2.3, "3 x 3 for\neach channel", weights=True)
+    difference = canvas.sign(4.6, 1.5, "-")
+    wide = canvas.box(5.9, 1.5, "1 x 1", weights=True)
+    canvas.line([(0.5 + CELL / 2, 1.05), (1.1, 1.05), (1.1, 1.5), upper.at("left")])
+    canvas.arrow(following, lower)
+    canvas.arrow(lower, moved)
+    canvas.arrow(upper, difference)
+    canvas.arrow(moved, difference, enter="bottom")
+    canvas.arrow(difference, wide)
+    canvas.note(3.45, 1.38, "motion")
+    total = canvas.sign(7.4, 0.75, "+")
+    canvas.arrow(spatial, total)
+    canvas.arrow(wide, total, enter="bottom")
+    after = canvas.column(8.5, 0.75, 2, title="y[t]")
+    canvas.arrow(total, after)
+    return canvas

@@ -1,0 +1,98 @@
+"""The explanations: figures and tables are those of the scripts, protocols those there are."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from kinema.protocols import PROTOCOLS
+from kinema.temporal import list_temporal
+
+from .pages import REPOSITORY, Page
+
+MODULES = Page("docs/explain/modules.md")
+PROTOCOL_PAGE = Page("docs/explain/protocols.md")
+FIGURES = REPOSITORY / "docs/figures"
+SMALL_BYTES = 100_000
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """What the script draws today."""
+    folder = tmp_path_factory.mktemp("figures")
+    script = str(REPOSITORY / "scripts/module_diagrams.py")
+    subprocess.run([sys.executable, script, "--out", str(folder)], check=True, timeout=120)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_figures_are_of_today(drawn):
+    made = f"Matplotlib v{matplotlib.__version__},"
+    for figure in drawn.iterdir():
+        committed = (FIGURES / figure.name).read_text(encoding="utf-8")
+        assert len(committed) < SMALL_BYTES, figure.name
+        if made in committed:  # other versions draw other outlines
+            assert committed == figure.read_text(encoding="utf-8"), (
+                "run python scripts/module_diagrams.py"
+            )
+
+
+@pytest.mark.slow
+def test_the_page_shows_every_figure_once(drawn):
+    shown = re.findall(r"!\[[^\]]+\]\(\.\./figures/(module_\w+\.svg)\)", MODULES.text)
+    assert sorted(shown) == sorted(path.name for path in drawn.iterdir())
+    assert sorted(shown) == sorted(path.name for path in FIGURES.glob("module_*"))
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict:
+    return runpy.run_path(str(REPOSITORY / "scripts/module_tables.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["docs/explain/modules.md", "docs/explain/cost.md"])
+def test_the_tables_are_of_today(name, tables):
+    assert "<!-- module_tables.py: " in Page(name).text
+    assert tables["filled"](Page(name).text) == Page(name).text, (
+        "run python scripts/module_tables.py"
+    )
+
+
+def test_every_module_is_explained():
+    named = set(re.findall(r"`(\w+)`", MODULES.text))
+    assert set(list_temporal()) <= named
+
+
+def test_the_protocols_are_those_of_the_program():
+    rows = re.findall(r"^\| `([^`]+)` \| (\d+) x (\d+) \| ([^|]+) \|", PROTOCOL_PAGE.text, re.M)
+    assert [row[0] for row in rows] == list(PROTOCOLS)
+    for name, clips, crops, size in rows:
+        protocol = PROTOCOLS[name]
+        assert (protocol.views.clips, protocol.views.crops) == (int(clips), int(crops))
+        side = protocol.short_side_px if protocol.views.full_resolution else protocol.crop_px
+        resized = protocol.views.resize_px
+        assert size == (f"{side}, resized to {resized}" if resized else str(side))
+
+
+def test_the_drawing_of_segments_is_right():
+    from kinema.data.sampling import SegmentSampling
+
+    (block,) = [b for b in PROTOCOL_PAGE.blocks("text") if "24 frames" in b]
+    lines = [line.split("clip")[1].lstrip("s").split() for line in block.splitlines()[2:]]
+    one, three = ([mark for mark in line if mark != "|"] for line in lines)
+    found = [
+        [n for n, mark in enumerate(marks) if mark == name]
+        for marks, name in (
+            (one, "X"),
+            (three, "A"),
+            (three, "B"),
+            (three, "C"),
+        )
+    ]
+    sampling = SegmentSampling(4)
+    wanted = [*sampling.test(24, 1).tolist(), *sampling.test(24, 3).tolist()]
+    assert found == wanted
