@@ -8,6 +8,7 @@ file that ends in neither a result nor a typed error with the file's name, and k
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ import atheris
 
 READERS = ["kinema.data", "kinema.train", "kinema.sweep", "kinema.types", "tomllib"]
 LONGEST = 4096  # bytes
+MEMORY_MB = 1024  # beyond what the process has after its imports
 
 with atheris.instrument_imports(include=READERS):
     from targets import ANNOTATIONS, REPOSITORY
@@ -87,7 +89,14 @@ def main() -> None:
             if "damaged" not in str(error):
                 raise AssertionError(f"The message does not name the file: {error}") from error
 
-    options = [f"-max_total_time={words.seconds}", f"-max_len={LONGEST}", "-timeout=20"]
+    # The peak of the process that started this one counts as its own.
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    options = [
+        f"-max_total_time={words.seconds}",
+        f"-max_len={LONGEST}",
+        f"-rss_limit_mb={peak_mb + MEMORY_MB}",
+        "-timeout=20",
+    ]
     prefix = f"-artifact_prefix={kept}{os.sep}"
     atheris.Setup([sys.argv[0], *options, prefix, str(corpus)], read_one)
     atheris.Fuzz()
