@@ -84,7 +84,7 @@ def test_every_network_becomes_an_onnx_file_with_a_free_batch(family, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tanet_resnet18", "tsi_resnet18", "tsm_mobilenetv2_100"])
+@pytest.mark.parametrize("name", ["tanet_test_resnet", "tsi_test_resnet", "tsm_mobilenetv2_100"])
 @pytest.mark.parametrize("suffix", [".xml", ".aoti.pt2"])
 def test_further_networks_in_further_formats(name, suffix, tmp_path):
     net = trained_like(name)
