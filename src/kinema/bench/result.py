@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +22,14 @@ class Measurement:
         settings: What was measured: sizes, batch, rounds.
         rows: One dict per form; `ratio` is its time over that of the form named in `against`.
         notes: What a reader of the rows must know.
+        command: The words of the command line.
     """
 
     kind: str
     settings: dict[str, Any]
     rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
-    command: str = field(default_factory=lambda: shlex.join(["kinema", *sys.argv[1:]]))
+    command: str = field(default_factory=lambda: command_of(sys.argv[1:]))
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON, with versions, commit and machine."""
@@ -40,6 +42,11 @@ class Measurement:
             "notes": list(self.notes),
             **run_facts(),
         }
+
+
+def command_of(words: Sequence[str]) -> str:
+    """The command as others can use it: a path from the root of this machine loses its folders."""
+    return shlex.join(["kinema", *(Path(w).name if Path(w).is_absolute() else w for w in words)])
 
 
 def write_measurement(document: dict[str, Any], path: Path) -> None:
