@@ -34,6 +34,19 @@ def keep_freed_memory(*, in_threads: bool = False) -> bool:
     )
 
 
+def bound_memory(more_bytes: int) -> None:
+    """Refuses this process addresses beyond those that it has and so many more; no core files.
+
+    For processes on Linux that decode what strangers send, and die of it alone.
+    """
+    import resource  # other systems have no such module, and no process calls this there
+
+    with open("/proc/self/statm", encoding="ascii") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + more_bytes, size + more_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def give_back_freed_memory() -> bool:
     """Undoes `keep_freed_memory` and gives all free memory back, as in a process just started."""
     if platform.libc_ver()[0] != "glibc":

@@ -25,7 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -47,7 +47,7 @@ def told_of(path: Path) -> Iterator[None]:
         yield
     except KinemaError:
         raise
-    except Exception as error:
+    except Exception as error:  # libraries have errors of their own for a full disk; others pass
         cause = _refusal(error)
         if cause is None:
             raise
@@ -75,7 +75,8 @@ def _refusal(error: BaseException) -> str | None:
     return words[:1].lower() + words[1:].split(" (os error")[0]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the renaming of files in a folder last through a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,7 +10,6 @@ crashes or hangs is a finding and is replaced.
 import argparse
 import json
 import os
-import resource
 import select
 import shutil
 import subprocess
@@ -35,6 +34,7 @@ def child(target: str, data: Path, kept: Path) -> None:
     from targets import TARGETS, Originals
 
     from kinema.errors import KinemaError
+    from kinema.memory import bound_memory
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -42,7 +42,7 @@ def child(target: str, data: Path, kept: Path) -> None:
     originals = Originals(data, kept, work)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
-    _bound_memory()
+    bound_memory(MEMORY_MB * 2**20)
     answers.write("{}\n")
     for line in sys.stdin:
         number, outcome = int(line), {"kind": "result", "what": ""}
@@ -69,12 +69,6 @@ def _described(error: BaseException) -> str:
         if "kinema" in frame.filename
     ]
     return f"{own[-1] if own else '?'}: {error!r}"[:300]
-
-
-def _bound_memory() -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY_MB * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 class Child:

@@ -10,6 +10,7 @@ from kinema.errors import KinemaError
 
 if TYPE_CHECKING:
     from kinema.bench.result import Measurement
+    from kinema.types import Preprocessing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -214,12 +215,11 @@ def serve(
     Example: kinema bench serve clips/ --network tsm_resnet50 --check
     """
     from kinema.bench.serve import ServeLoad, measure_serve, missed
-    from kinema.types import Preprocessing
 
     measurement = measure_serve(
         videos,
         network=network,
-        preprocessing=Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size),
+        preprocessing=_preprocessing(frames, size),
         load=ServeLoad(clients, seconds, workers, batch, fast),
         progress=notes().print,
     )
@@ -250,13 +250,12 @@ def label(
     """
     from kinema.bench.label import measure_label
     from kinema.label.settings import ClusterSettings
-    from kinema.types import Preprocessing
 
     measurement = measure_label(
         source,
         network=network,
         videos=videos,
-        preprocessing=Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size),
+        preprocessing=_preprocessing(frames, size),
         cluster=ClusterSettings(workers=workers, decoders=decoders, device="cpu"),
         rounds=rounds,
         progress=notes().print,
@@ -280,3 +279,10 @@ def _finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> N
         results().print(f"{key}: {value}")
     for note in measurement.notes:
         results().print(note)
+
+
+def _preprocessing(frames: int, size: int) -> "Preprocessing":
+    """Frames of the usual kind: a crop of seven eighths of the short side."""
+    from kinema.types import Preprocessing
+
+    return Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size)

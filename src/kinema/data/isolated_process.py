@@ -12,7 +12,6 @@ Letters: V views, T frames, H, W.
 import json
 import mmap
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +26,7 @@ from kinema.data.isolated import READY, DecodeOrder
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import KinemaError
+from kinema.memory import bound_memory
 from kinema.types import Views
 
 
@@ -76,11 +76,7 @@ def _decode(order: DecodeOrder, shared: int, answers: int) -> None:
 
 def _confine(order: DecodeOrder) -> None:
     """Limits memory and leaves no core files; SIGALRM is to end the process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
-    most = size + order.memory_mb * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory(order.memory_mb * 2**20)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from kinema.errors import OptionError
 from kinema.label.arrow import pa, pc, pq
+from kinema.writing import sync_folder
 
 FACTS_FILE = "_label.json"  # readers of whole folders skip such names
 _LOCK_FILE = ".lock"
@@ -85,7 +86,7 @@ class OutputFolder:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, target)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
 
 @contextmanager
@@ -201,13 +202,4 @@ def _write_facts(place: Path, facts: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, place / FACTS_FILE)
-    _sync_folder(place)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renaming last through a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(place)

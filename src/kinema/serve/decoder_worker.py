@@ -26,6 +26,7 @@ from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import KinemaError, UnreadableVideoError
+from kinema.memory import bound_memory
 from kinema.serve import wire
 from kinema.serve.decoder_job import (
     ClipsJob,
@@ -124,11 +125,7 @@ def _decoder(channel: socket.socket, caps: DecoderCaps) -> None:
 
 def _confine(caps: DecoderCaps) -> None:
     """Limits on memory, files and what may be written; that on time is set for each message."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
-    most = size + caps.memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory(caps.memory_bytes)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (caps.open_files, caps.open_files))
 
