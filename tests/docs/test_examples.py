@@ -58,6 +58,7 @@ def test_watch(tmp_path, colour_set):
 
 @pytest.mark.slow
 def test_cut_highlights(checkpoint, colour_set):
+    # The example cuts with this program; kinema itself does not need it. CI installs it.
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed: apt-get install ffmpeg")
     video = colour_set / "red" / "0.mp4"

@@ -73,6 +73,7 @@ def teach(recogniser: Recognizer, video: Path) -> None:
 def browser(tmp_path_factory, clip) -> Iterator[Browser]:
     """Chromium with a camera that shows the clip."""
     program = shutil.which("chromium")
+    # A system package that pip cannot install; `make system-packages`, which CI calls, does.
     if program is None:
         pytest.skip("no chromium is installed: apt-get install chromium")
     film = camera_film(clip, tmp_path_factory.mktemp("camera") / "film.y4m")

@@ -11,10 +11,10 @@ from kinema.data.isolated import DecodeOrder, IsolatedDecoder
 from kinema.errors import UnreadableVideoError
 from kinema.label.arrow import pa
 
-# Videos that travel between processes: their place in the job, which never reaches the output.
-TODO_SCHEMA = pa.schema([("number", pa.int64()), ("path", pa.string())])
+# Videos on their way to a decoder: their place in the job, which never reaches the output.
+PENDING_SCHEMA = pa.schema([("number", pa.int64()), ("path", pa.string())])
 _VIEWS_SCHEMA = pa.schema(
-    [*TODO_SCHEMA, ("views", pa.large_binary()), ("error", pa.string())],
+    [*PENDING_SCHEMA, ("views", pa.large_binary()), ("error", pa.string())],
 )
 
 

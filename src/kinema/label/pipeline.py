@@ -11,7 +11,7 @@ import numpy as np
 from kinema.errors import ClusterError, OptionError
 from kinema.label.arrow import pa
 from kinema.label.cluster import Pools
-from kinema.label.decode_stage import TODO_SCHEMA, DecodeStage
+from kinema.label.decode_stage import PENDING_SCHEMA, DecodeStage
 from kinema.label.label_stage import BESIDE, LabelStage, Work, fastest_form
 from kinema.runtime import Form
 
@@ -120,7 +120,7 @@ class Pipeline:
         return [
             pa.table(
                 [np.arange(number * videos, number * videos + len(part)), part], ["number", "path"]
-            ).cast(TODO_SCHEMA)
+            ).cast(PENDING_SCHEMA)
             for number, part in enumerate(parts)
         ]
 

@@ -99,7 +99,7 @@ class Admission:
 
         try:
             await self._app(scope, body.receive, unless_refused)
-        except Exception:
+        except Exception:  # whatever the application made of a body that was cut off: see below
             if body.refusal is None:
                 raise
         if body.refusal is not None:
