@@ -24,6 +24,12 @@ _KNOWN_ALREADY = {"probesize": "32", "analyzeduration": "0", "skip_frame": "all"
 # What FFmpeg also opens: text as a drawing, and single images with names such as "png_pipe".
 _NO_VIDEO = ("image2", "tty", "_pipe")
 
+# A title or comment may not be UTF-8. From 19 on PyAV always reads it; those before, which Python
+# 3.11 gets, must be told.
+_ANY_TITLE: dict[str, Any] = {}
+if int(av.__version__.split(".")[0]) < 19:
+    _ANY_TITLE["metadata_errors"] = "replace"
+
 _Item = TypeVar("_Item")
 CodedPacket: TypeAlias = "AvPacket[VideoStream]"
 
@@ -121,8 +127,7 @@ class Container(Closing):
     def _open(self, options: dict[str, str]) -> tuple[InputContainer, VideoStream]:
         name = str(self.path.absolute())  # "a:b.mp4" alone would be taken for a URL
         try:
-            # A title or comment may not be UTF-8.
-            container = av.open(name, mode="r", options=options, metadata_errors="replace")
+            container = open_container(name, options=options)
         except av.FFmpegError as error:
             raise self.unreadable(reason_of(error, self._options)) from error
         form = container.format.name
@@ -145,6 +150,31 @@ class Container(Closing):
         if moving:
             raise self.unreadable(f"it is an image or text ({form}), not a video")
         raise self.unreadable(f"it has no video stream (only {kinds} streams)")
+
+
+def open_container(
+    address: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    form: str | None = None,
+    timeout_s: float | None = None,
+) -> InputContainer:
+    """Opens a file or an address for reading; closing it is left to the caller.
+
+    Args:
+        address: What FFmpeg shall open.
+        options: For FFmpeg, such as a `format_whitelist`.
+        form: FFmpeg's name of the format; left out: FFmpeg finds out.
+        timeout_s: What opening, and later each reading, may take; left out: any time.
+
+    Raises:
+        av.FFmpegError: it cannot be opened.
+    """
+    timeout = None if timeout_s is None else (timeout_s, timeout_s)
+    container: InputContainer = av.open(
+        address, mode="r", format=form, options=dict(options or {}), timeout=timeout, **_ANY_TITLE
+    )
+    return container
 
 
 def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:

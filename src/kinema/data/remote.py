@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from kinema.data.container import open_container
 from kinema.data.live_source import Frames, LiveFrame, Stopped, sleep_until
 from kinema.errors import OptionError, UnreadableVideoError, did_you_mean
 
@@ -168,13 +169,8 @@ class LiveStream:
     def _open(self) -> InputContainer:
         wait_s = self._how.timeout_s
         try:
-            container = av.open(
-                self._address,
-                mode="r",
-                format=self._form,
-                options=self._options,
-                timeout=(wait_s, wait_s),
-                metadata_errors="replace",
+            container = open_container(
+                self._address, options=self._options, form=self._form, timeout_s=wait_s
             )
         except av.FFmpegError as error:
             reason = _reason(error, f"no answer for {wait_s:g} s")

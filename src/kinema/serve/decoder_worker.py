@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kinema.data.container import reason_of
+from kinema.data.container import open_container, reason_of
 from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
@@ -259,7 +259,7 @@ def _opened(path: str, limits: VideoLimits) -> FrameSource:
 def _check_header(path: str, limits: VideoLimits) -> None:
     """Raises UnreadableVideoError for containers that may name other files."""
     try:
-        with av.open(path, options=dict(ALONE), metadata_errors="replace") as container:
+        with open_container(path, options=ALONE) as container:
             for stream in container.streams.video:
                 _check_pixels(stream.width, stream.height, limits.pixels)
             if container.duration is not None:
