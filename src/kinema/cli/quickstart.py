@@ -1,7 +1,6 @@
 """`kinema quickstart`: the main job, end to end, on videos rendered on the spot."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,9 +107,10 @@ def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str])
     from kinema.report.figures import draw_confusion, draw_curves
     from kinema.train.loop import train
     from kinema.train.recipe import load_recipe
+    from kinema.train.recipe_files import SHIPPED
 
     recipe = load_recipe(
-        Path(str(files("kinema") / "recipes" / "quickstart.toml")),
+        SHIPPED / "quickstart.toml",
         [
             f"model.temporal={name}",
             f"data.train={videos / 'train.csv'}",

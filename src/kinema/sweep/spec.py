@@ -28,6 +28,7 @@ from kinema.data.synthetic import MotionSettings
 from kinema.errors import OptionError, RecipeError
 from kinema.train.recipe import Recipe, load_recipe
 from kinema.train.recipe_errors import Origin, explain
+from kinema.train.recipe_files import find_recipe
 from kinema.train.settings import Section
 
 MAIN_TEST = "val"  # the validation set of the recipe
@@ -147,7 +148,7 @@ def load_sweep(
     """Reads a sweep and builds the recipe of every cell, so that mistakes show before any training.
 
     Args:
-        path: Sweep file (TOML).
+        path: Sweep file (TOML); recipes/sweeps/NAME.toml may be one that comes with kinema.
         out: Folder of the sweep.
         overrides: Settings for all variants, such as `train.epochs=2`; a variant's own come later.
         recipe: Another recipe to vary, with its own videos; the file's [motion] and [tests] are
@@ -159,8 +160,9 @@ def load_sweep(
         OptionError: settings of a motion set that are out of range.
     """
     path, out = Path(path), Path(out)
-    spec = _read(path)
-    base = path.parent / spec.recipe
+    file = find_recipe(path, "sweep")
+    spec = _read(file)
+    base = file.parent / spec.recipe
     if recipe is not None:
         base, spec = Path(recipe), spec.model_copy(update={"motion": None, "tests": {}})
     sets = _motion_sets(spec, path, out)

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from kinema.data.transforms import Augmentation
-from kinema.errors import RecipeError, did_you_mean
+from kinema.errors import RecipeError
 from kinema.train.recipe_errors import Origin, explain
+from kinema.train.recipe_files import find_recipe
 from kinema.train.settings import (
     ConstantSettings,
     DataSettings,
@@ -69,7 +70,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file.
 
     Args:
-        path: TOML file.
+        path: TOML file; recipes/NAME.toml may be one that comes with kinema.
         overrides: Words `section.key=value`; a value that is not TOML is taken as text, and
             `none` unsets the key.
 
@@ -80,7 +81,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Example:
         >>> load_recipe("recipes/tsm.toml", ["train.epochs=10"])  # doctest: +SKIP
     """
-    path = Path(path)
+    path = find_recipe(path)
     text = _read(path)
     try:
         data = tomllib.loads(text)
@@ -107,10 +108,6 @@ def changed_keys(old: Recipe, new: Recipe) -> list[str]:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        folder = path if path.is_dir() else path.parent
-        near = did_you_mean(path.name, [p.name for p in folder.glob("*.toml")])
-        raise RecipeError(f"There is no recipe file {path}. {near}") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not a text file in UTF-8: {error.reason}.") from error
 

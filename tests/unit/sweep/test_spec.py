@@ -94,7 +94,7 @@ def test_mistakes_in_motion_sets_are_named(tmp_path: Path, line: str, message: s
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="nowhere.toml cannot be read"):
+    with pytest.raises(RecipeError, match="no sweep file .*nowhere.toml. Valid are: recipes/sw"):
         load_sweep(tmp_path / "nowhere.toml", out=tmp_path)
 
 
@@ -103,3 +103,11 @@ def test_the_sweeps_that_come_with_the_recipes_load(tmp_path: Path) -> None:
     assert files
     for file in files:
         assert load_sweep(file, out=tmp_path).cells
+
+
+def test_sweeps_of_the_package_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = load_sweep("recipes/sweeps/tei_parts.toml", out="out")
+    assert {cell.recipe.model.backbone for cell in sweep.cells} == {"resnet18"}

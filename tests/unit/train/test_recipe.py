@@ -235,6 +235,37 @@ def test_missing_file_names_a_near_one(file: Path) -> None:
     )
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_recipes_of_the_package_are_found_from_any_folder(elsewhere: Path) -> None:
+    assert load_recipe("recipes/motion.toml").model.backbone == "resnet18"
+
+
+def test_a_recipe_of_the_user_goes_before_one_of_the_package(elsewhere: Path, file: Path) -> None:
+    (elsewhere / "recipes").mkdir()
+    file.rename(elsewhere / "recipes" / "motion.toml")
+    assert load_recipe("recipes/motion.toml").model.options == {"init": "identity"}
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("recipes/motoin.toml", "Did you mean 'motion.toml'?"),
+        ("recipes/papers/tea_kinetics.toml", "Did you mean 'tea_kinetics400.toml'?"),
+        ("own_videos.toml", "Did you mean 'recipes/own_videos.toml'?"),
+        ("no/such/folder.toml", "Valid are: recipes/motion.toml, recipes/own_videos.toml, "),
+    ],
+)
+def test_missing_file_names_one_of_the_package(elsewhere: Path, path: str, meant: str) -> None:
+    assert f"There is no recipe file {path}. {meant}" in refused(Path(path))
+
+
 def test_broken_toml_names_the_line(file: Path) -> None:
     message = refused(edited(file, "lr = 1", "lr = = 1"))
     assert f"{file} is not valid TOML" in message
