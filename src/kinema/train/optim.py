@@ -1,10 +1,11 @@
 """Parameter groups, optimizers and learning-rate schedules.
 
-Groups are made by kind of parameter: classifier or not, weight or (norm weight, bias, scalar).
+Groups are made by the part of the network, and by weight or (norm weight, bias, scalar).
 """
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,8 @@ from kinema.train.settings import (
     SGDSettings,
 )
 
+_PARTS = ("body", "temporal", "classifier")
+
 
 def effective_lr(settings: OptimizerSettings, *, batch_size: int) -> float:
     """The learning rate for this batch size (linear scaling; Goyal et al. 2017)."""
@@ -33,25 +36,29 @@ def effective_lr(settings: OptimizerSettings, *, batch_size: int) -> float:
 def parameter_groups(
     net: VideoNetwork, settings: OptimizerSettings, *, lr: float
 ) -> list[dict[str, Any]]:
-    """All parameters that learn, in at most four groups with their rate and decay.
+    """All parameters that learn, in at most six groups with their rate and decay.
 
-    The classifier is `net.head`. A parameter of at most one dimension is a bias, the weight of a
-    normalisation layer or a scale.
+    The classifier is `net.head`. The temporal modules are a part of their own only where their rate
+    is another one. A parameter of at most one dimension is a bias, the weight of a normalisation
+    layer or a scale.
     """
-    classifier = {id(p) for p in net.head.parameters()}
-    members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    part_of = {id(p): "classifier" for p in net.head.parameters()}
+    if settings.temporal_lr_mult != 1:
+        part_of |= {id(p): "temporal" for p in _new_in_temporal_modules(net)}
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for parameter in net.parameters():
         if parameter.requires_grad:
-            kind = (id(parameter) in classifier, parameter.ndim <= 1)
-            members.setdefault(kind, []).append(parameter)
+            part = _PARTS.index(part_of.get(id(parameter), "body"))
+            members.setdefault((part, parameter.ndim <= 1), []).append(parameter)
+    rates = (1.0, settings.temporal_lr_mult, settings.classifier_lr_mult)
     return [
         {
             "params": parameters,
-            "name": _group_name(is_classifier, is_vector),
-            "lr": lr * (settings.classifier_lr_mult if is_classifier else 1.0),
-            "weight_decay": _decay(settings, is_classifier, is_vector),
+            "name": _group_name(_PARTS[part], is_vector),
+            "lr": lr * rates[part],
+            "weight_decay": _decay(settings, _PARTS[part] == "classifier", is_vector),
         }
-        for (is_classifier, is_vector), parameters in sorted(members.items(), key=lambda m: m[0])
+        for (part, is_vector), parameters in sorted(members.items(), key=lambda m: m[0])
     ]
 
 
@@ -160,6 +167,13 @@ def _decay(settings: OptimizerSettings, is_classifier: bool, is_vector: bool) ->
     return settings.weight_decay * (settings.classifier_decay_mult if is_classifier else 1.0)
 
 
-def _group_name(is_classifier: bool, is_vector: bool) -> str:
-    part = "classifier" if is_classifier else "body"
+def _new_in_temporal_modules(net: VideoNetwork) -> Iterator[nn.Parameter]:
+    """Their parameters, less those that they took over from the backbone."""
+    for _, module in net.temporal_modules():
+        for name, parameter in module.named_parameters():
+            if not name.startswith(module.inherited):
+                yield parameter
+
+
+def _group_name(part: str, is_vector: bool) -> str:
     return f"{part}_{'norm_and_bias' if is_vector else 'weights'}"

@@ -165,6 +165,8 @@ class OptimizerBase(Section):
         weight_decay: L2 penalty (SGD) or decoupled decay (AdamW).
         scale_lr_for_batch: The batch size that `lr` is stated for: the rate in use is
             lr * train.batch_size / scale_lr_for_batch. Left out: `lr` as it is.
+        temporal_lr_mult: Factor on the rate of what temporal modules add to the backbone, which
+            starts from scratch where the backbone does not.
         classifier_lr_mult: Factor on the rate of the classifier (5 in TSM and TEA).
         classifier_decay_mult: Factor on the weight decay of the classifier.
         decay_norm_and_bias: Whether biases and normalisation weights decay too.
@@ -173,6 +175,7 @@ class OptimizerBase(Section):
     lr: PositiveFloat
     weight_decay: NotNegative
     scale_lr_for_batch: PositiveInt | None = None
+    temporal_lr_mult: PositiveFloat = 1.0
     classifier_lr_mult: PositiveFloat = 1.0
     classifier_decay_mult: NotNegative = 1.0
     decay_norm_and_bias: bool = True

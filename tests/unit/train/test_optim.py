@@ -69,6 +69,24 @@ def test_temporal_convolution_counts_as_a_weight(net: VideoNetwork) -> None:
         assert all(id(p) in weights for p in module.parameters() if p.ndim > 1)
 
 
+def test_temporal_modules_can_have_their_own_rate(net: VideoNetwork) -> None:
+    groups = parameter_groups(net, SGDSettings(temporal_lr_mult=5.0), lr=0.1)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    temporal = {id(p) for _, module in net.temporal_modules() for p in module.parameters()}
+    assert temporal
+    assert {rates[key] for key in temporal} == {0.5}
+    assert {rate for key, rate in rates.items() if key not in temporal} == {0.1}
+
+
+def test_what_a_module_took_over_from_the_backbone_keeps_its_rate() -> None:
+    net = create_model("gte_test_resnet", classes=3, frames=4)
+    groups = parameter_groups(net, SGDSettings(temporal_lr_mult=5.0), lr=0.1)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for _, module in net.temporal_modules():
+        for name, parameter in module.named_parameters():
+            assert rates[id(parameter)] == (0.1 if name.startswith(("spatial", "conv2d")) else 0.5)
+
+
 def test_rate_scales_linearly_with_the_batch() -> None:
     assert effective_lr(SGDSettings(lr=0.01), batch_size=256) == 0.01
     scaled = SGDSettings(lr=0.01, scale_lr_for_batch=64)
