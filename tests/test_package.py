@@ -95,7 +95,8 @@ def test_it_runs_from_an_environment_that_holds_the_wheel_alone(
         "--val", "1", "--size", "32", cwd=tmp_path,
     )  # fmt: skip
     said(
-        environment / "bin" / "kinema", "train", "recipes/quickstart.toml", "train.epochs=1", "schedule.warmup_epochs=0",
+        environment / "bin" / "kinema", "train", "recipes/quickstart.toml", "train.epochs=1",
+        "schedule.warmup_epochs=0",
         "data.train=motion/train.csv", "data.val=motion/val.csv", "data.root=motion/videos",
         "data.classes=motion/classes.txt", "data.workers=0", "--out", "run", cwd=tmp_path,
     )  # fmt: skip

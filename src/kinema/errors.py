@@ -66,10 +66,15 @@ class MissingExtraError(KinemaError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 
 
+_SHOWN = 40  # a longer list of names is a wall
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Ends an error message: the nearest valid name, or all of them when none is near."""
+    """Ends an error message: the nearest valid name, or all (of many, some) when none is near."""
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if near:
         return f"Did you mean {near[0]!r}?"
+    if len(names) > _SHOWN:
+        return f"There are {len(names)}, such as {', '.join(names[:: len(names) // 5][:5])}."
     return f"Valid are: {', '.join(names)}." if names else "There is none to choose from."

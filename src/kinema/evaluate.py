@@ -17,11 +17,12 @@ from kinema.data.dataset import VideoDataset
 from kinema.data.loader import Unreadable, ViewLoader, view_batches
 from kinema.data.transforms import normalise
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
+from kinema.machine import find_device
 from kinema.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from kinema.models.network import Run, VideoNetwork
 from kinema.optimize import optimized_at_first
 from kinema.types import ClassResult, Preprocessing, Report, Skipped, Views
-from kinema.writing import told_of, whole_file
+from kinema.writing import whole_file
 
 Precision = Literal["auto", "32", "bf16"]
 
@@ -72,7 +73,7 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     loader = view_batches(
         dataset, views, batch_views=batch_views, workers=workers, unreadable=unreadable
     )
-    place = next(net.parameters()).device if device is None else torch.device(device)
+    place = next(net.parameters()).device if device is None else find_device(device)
     net.to(place)
     how, videos = dataset.preprocessing, len(dataset)
     sums = np.zeros((videos, net.classes), np.float64)
@@ -180,8 +181,6 @@ def save_scores(report: Report, path: str | Path) -> Path:
         raise OptionError(f"A score file ends in .npz, got {target}.")
     if target.exists():
         raise OptionError(f"{target} already exists. Choose a new name.")
-    with told_of(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(target) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,

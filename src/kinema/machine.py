@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from kinema.errors import OptionError
+
 PACKAGES = (
     "kinema",
     "torch",
@@ -24,6 +26,26 @@ PACKAGES = (
     "nncf",
     "decord",
 )
+
+
+def find_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of this name; without one, a GPU if there is one, else the CPU.
+
+    Raises:
+        OptionError: this machine, or PyTorch as it is installed, has no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise OptionError(
+            f"PyTorch cannot compute on {str(name)!r} here. Valid are: {', '.join(here)}."
+        ) from error
+    return device
 
 
 def run_facts() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Letters: V views, T frames, H, W, K classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ from kinema.data.device_file import open_on_device
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import InputShapeError, OptionError
+from kinema.machine import find_device
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.saved import load_saved
 from kinema.optimize import optimized_at_first
@@ -46,9 +47,7 @@ class ClipRecognizer:
         device: torch.device | str | None = None,
         fast: bool = False,
     ) -> None:
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self.net = net.to(self.device).lay_out_weights().eval()
         self.labels = labels
         self.preprocessing = preprocessing
@@ -114,7 +113,7 @@ class ClipRecognizer:
 
     def predict_frames(
         self,
-        frames: NDArray[np.uint8] | torch.Tensor,
+        frames: NDArray[np.uint8] | torch.Tensor | Sequence[NDArray[np.uint8]],
         *,
         clips: int = 1,
         crops: int = 1,
@@ -123,7 +122,7 @@ class ClipRecognizer:
         """Labels a video that is in memory; the answer is that of the same video in a file.
 
         Args:
-            frames: All frames, (n, H, W, 3) or (n, 3, H, W), uint8 RGB.
+            frames: All frames, (n, H, W, 3) or (n, 3, H, W), uint8 RGB, or a list of n frames.
             clips: See `predict`.
             crops: See `predict`.
             top: See `predict`.
@@ -133,6 +132,8 @@ class ClipRecognizer:
             InputShapeError: the frames have another shape or type, or there are none.
         """
         views = _checked(clips, crops, top)
+        if not isinstance(frames, np.ndarray | torch.Tensor):
+            frames = _one_array(frames)
         scores = self._mean_scores(_reader(frames), len(frames), views)
         return self.prediction_of(scores, path="frames in memory", top=top)
 
@@ -164,6 +165,15 @@ def _checked(clips: int, crops: int, top: int) -> Views:
     if top < 1:
         raise OptionError(f"top must be at least 1, got {top}.")
     return Views(clips=clips, crops=crops)
+
+
+def _one_array(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    try:
+        return np.stack([np.asarray(frame) for frame in frames])
+    except (TypeError, ValueError) as error:
+        raise InputShapeError(
+            f"predict_frames wants an array, a tensor or a list of frames of one size: {error}."
+        ) from error
 
 
 def _reader(frames: NDArray[np.uint8] | torch.Tensor) -> ReadFrames:

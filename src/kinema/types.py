@@ -93,7 +93,7 @@ class Preprocessing:
                 f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}. "
                 + did_you_mean(str(self.sampling), SAMPLINGS)
             )
-        if self.window_frames < self.frames:
+        if self.sampling == "dense" and self.window_frames < self.frames:
             raise OptionError(
                 f"window_frames ({self.window_frames}) must hold at least frames ({self.frames})."
             )

@@ -12,6 +12,7 @@ from kinema.errors import KinemaError, OutputError
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives the path to write to, which takes the name of the file at the end of the block.
 
+    Its folder is made where there is none.
     An older file stays until then, even in a power cut; nothing half-written is left behind,
     except by a process that is killed, and that is overwritten by the next one.
 
@@ -20,6 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = partial_of(path)
     with told_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
             with partial.open("rb") as file:

@@ -107,3 +107,13 @@ def test_synth_refuses_wrong_numbers(kinema, tmp_path):
     assert answer.code == 1
     assert "size_px must be even and at least 32, got 33" in answer.err
     assert not (tmp_path / "motion").exists()
+
+
+def test_check_counts_the_videos_of_each_class(kinema, colour_set):
+    words = ("data", "check", colour_set / "val.csv", "--root", colour_set)
+    rows = [line.split("│") for line in kinema(*words).out.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row[1:3]] for row in rows] == [
+        ["blue", "2"],
+        ["green", "2"],
+        ["red", "2"],
+    ]

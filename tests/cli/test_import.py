@@ -75,3 +75,20 @@ def test_wrong_use_is_named(kinema, image_weights, tmp_path):
     assert (answer.code, "Lists that come with kinema: diving48" in answer.err) == (1, True)
     answer = kinema(*words, "--labels", "jester")
     assert (answer.code, "has 10 classes, but 27 class names" in answer.err) == (1, True)
+
+
+def test_a_network_of_kinema_is_not_made_another_one(kinema, checkpoint, tmp_path):
+    answer = kinema("import", checkpoint, "--causal", "--out", tmp_path / "causal")
+    assert answer.code == 2
+    assert "train it with model.causal=true" in " ".join(answer.err.split())
+    assert not (tmp_path / "causal").exists()
+
+
+def test_plain_weights_of_a_network_of_kinema_come_back(kinema, checkpoint, tmp_path):
+    trained = load_saved(checkpoint).net
+    torch.save(trained.state_dict(), tmp_path / "plain.pth")
+    words = ("import", tmp_path / "plain.pth", "--model", trained.name, "--out", tmp_path / "net")
+    assert kinema(*words, "--frames", trained.frames).code == 0
+    back = load_saved(tmp_path / "net").net
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(tensor, back.state_dict()[name]), name

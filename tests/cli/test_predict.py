@@ -80,7 +80,8 @@ def test_broken_videos_get_their_reason_and_the_others_go_on(kinema, checkpoint,
     assert answer.err == "2 of 3 videos could not be read\n"
     table = kinema(*words)
     assert table.code == 1
-    assert "does not exist" in table.out
+    assert table.out.count("cannot be read") == 2
+    assert "gone.mp4 does not exist" in table.err
     assert table.out.count("%") == 3
 
 
@@ -96,6 +97,9 @@ def test_wrong_options_and_checkpoints(kinema, checkpoint, colour_set, tmp_path)
     answer = kinema("predict", checkpoint, video, "--crops", 2)
     assert (answer.code, answer.out) == (1, "")
     assert "crops must be 1, 3 or 10, got 2" in answer.err
+    answer = kinema("predict", checkpoint, video, "--device", "gpu")
+    assert (answer.code, answer.out) == (1, "")
+    assert "PyTorch cannot compute on 'gpu' here. Valid are: cpu" in answer.err
     answer = kinema("predict", tmp_path, video)
     assert answer.code == 1
     assert "is not a kinema checkpoint" in answer.err

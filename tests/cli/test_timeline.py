@@ -64,6 +64,12 @@ def test_every_file_holds_the_segments(kinema, checkpoint, video, tmp_path):
     assert scores["class_names"].tolist() == ["red", "green", "blue"]
 
 
+def test_the_folder_of_a_file_is_made(kinema, checkpoint, video, tmp_path):
+    out = tmp_path / "new" / "page.html"
+    assert kinema("timeline", checkpoint, video, "--html", out).code == 0
+    assert out.exists()
+
+
 def test_nothing_clear_is_said(kinema, checkpoint, video):
     answer = kinema("timeline", checkpoint, video, "--enter", 1, "--leave", 1)
     assert (answer.code, answer.out) == (0, "")

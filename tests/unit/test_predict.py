@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 import kinema
@@ -73,6 +73,16 @@ def test_views_of_arrays_are_read_as_they_are(recogniser, frames):
 
 def test_one_frame_is_enough(recogniser, frames):
     assert len(recogniser.predict_frames(frames[:1]).top) == 3
+
+
+def test_a_list_of_frames_is_a_video(recogniser):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), np.uint8)
+    assert_array_equal(
+        recogniser.predict_frames(list(frames)).scores, recogniser.predict_frames(frames).scores
+    )
+    for wrong in ([frames[0], frames[1, :40]], "video.mp4", 3):
+        with pytest.raises(InputShapeError, match="wants (an array, a tensor|uint8 RGB frames)"):
+            recogniser.predict_frames(wrong)
 
 
 @pytest.mark.parametrize(

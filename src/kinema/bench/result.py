@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.machine import run_facts
-from kinema.writing import told_of, whole_file
+from kinema.writing import whole_file
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,5 @@ def command_of(words: Sequence[str]) -> str:
 
 def write_measurement(document: dict[str, Any], path: Path) -> None:
     """Writes the document as JSON; an older file is replaced only when the new one is whole."""
-    with told_of(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

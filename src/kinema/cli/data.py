@@ -9,6 +9,7 @@ from kinema.cli.console import JsonOption, notes, print_json, progress_bar, resu
 
 if TYPE_CHECKING:
     from kinema.data.check import CheckReport
+    from kinema.data.dataset import VideoDataset
     from kinema.data.prepare import PrepareReport
 
 app = typer.Typer(no_args_is_help=True, help="Render, check, convert and prepare data sets.")
@@ -30,6 +31,9 @@ RootOption = Annotated[
 ]
 SplitOption = Annotated[int, typer.Option(help="Split of hmdb51: 1, 2 or 3.")]
 SubsetOption = Annotated[str, typer.Option(help="Part of hmdb51: train or test.")]
+
+
+_MANY_CLASSES = 60
 
 
 @app.command("synth")
@@ -111,8 +115,12 @@ def check(
         splits[str(file)] = VideoDataset(rows, folder)
     with progress_bar("checking") as progress:
         report = check_dataset(splits, min_frames=min_frames, strict=strict, progress=progress)
+    if not as_json:
+        _print_classes(splits)
     _print_check(report, as_json=as_json)
     if report.bad:
+        folders = sorted({str(videos.root) for videos in splits.values()})
+        notes().print(f"Relative paths start from {' and '.join(folders)}, see --root")
         raise typer.Exit(1)
 
 
@@ -146,6 +154,8 @@ def convert(
         print_json(document)
     else:
         results().print(f"{len(rows.samples)} videos of {len(rows.class_names)} classes in {out}")
+        if annotations.is_dir():
+            notes().print(f"Its paths start from {annotations}: read it with --root {annotations}")
 
 
 @app.command("prepare")
@@ -206,6 +216,28 @@ def _print_prepared(report: "PrepareReport", out: Path, *, as_json: bool) -> Non
     results().print(
         f"{report.ok} of {report.videos} videos are in {out}: {before:.1f} MB became {after:.1f} MB"
     )
+
+
+def _print_classes(splits: dict[str, "VideoDataset"]) -> None:
+    """How many videos each class has in each split."""
+    from collections import Counter
+
+    from rich.table import Table
+
+    counts = [Counter(s.label for s in videos.annotations.samples) for videos in splits.values()]
+    *_, last = splits.values()
+    names = last.annotations.class_names
+    if len(names) > _MANY_CLASSES:
+        for split, count in zip(splits, counts, strict=True):
+            each = [count[label] for label in range(len(names))]
+            results().print(f"{split}: {len(names)} classes of {min(each)} to {max(each)} videos")
+        return
+    table = Table("class", *splits)
+    for label, name in enumerate(names):
+        table.add_row(name, *(str(count[label]) for count in counts))
+    if any(None in count for count in counts):
+        table.add_row("(no label)", *(str(count[None]) for count in counts))
+    results().print(table)
 
 
 def _print_check(report: "CheckReport", *, as_json: bool) -> None:

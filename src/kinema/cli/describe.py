@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,10 +15,21 @@ if TYPE_CHECKING:
 
 
 def describe(
-    model: Annotated[str, typer.Argument(help="Name of a network, such as tsm_resnet50.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a network, such as tsm_resnet50, or folder of a trained one, which says "
+            "all but the size itself."
+        ),
+    ],
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 400,
     frames: Annotated[int, typer.Option(help="Frames of a clip.", min=1)] = 8,
-    size: Annotated[int, typer.Option(help="Side of the frames in pixels.", min=16)] = 224,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the frames in pixels.", min=16, show_default="224, or as it was trained"
+        ),
+    ] = None,
     at: Annotated[
         str | None,
         typer.Option(help="Position in the blocks: a (before conv1), b, c, d (before addition)."),
@@ -44,19 +56,24 @@ def describe(
 
     Example: kinema describe tim_resnet50 --classes 174 --stages 4,5
     """
+    from kinema.models.saved import CONFIG_FILE, load_saved
     from kinema.models.zoo import create_model
 
-    net = create_model(
-        model,
-        classes=classes,
-        frames=frames,
-        at=at,
-        stages=_stages(stages),
-        blocks=_blocks(blocks),
-        causal=causal,
-        **_options(option or []),
-    )
-    cost = net.cost(size)
+    if (Path(model) / CONFIG_FILE).is_file():
+        saved = load_saved(model)
+        net, size = saved.net, size or saved.preprocessing.crop_px
+    else:
+        net = create_model(
+            model,
+            classes=classes,
+            frames=frames,
+            at=at,
+            stages=_stages(stages),
+            blocks=_blocks(blocks),
+            causal=causal,
+            **_options(option or []),
+        )
+    cost = net.cost(size or 224)
     if as_json:
         print_json(_document(net, cost))
     else:

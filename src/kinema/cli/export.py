@@ -119,7 +119,7 @@ def _clips(videos: list[Path] | None, how: "Preprocessing") -> "torch.Tensor | N
     from kinema.data.listing import list_videos, read_clips
 
     if not videos:
-        notes().print("Verified with noise. Name real videos with --videos for a telling check.")
+        notes().print("Noise will be used to verify it; real videos (--videos) tell more.")
         return None
     chosen = list(list_videos(videos))[:ENOUGH]
     return torch.cat(list(read_clips(chosen, how, batch=BATCH)))

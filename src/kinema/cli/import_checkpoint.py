@@ -57,6 +57,11 @@ def import_checkpoint(
 
     names = read_class_names(labels) if labels is not None else None
     if (file / CONFIG_FILE).is_file():
+        if model or dense or causal or classes:
+            raise typer.BadParameter(
+                f"{file} is a network of kinema, which says all but --frames and --labels itself. "
+                "It is not made causal afterwards: train it with model.causal=true."
+            )
         net, preprocessing, own_names, document = _ours(file, frames)
         names = names or own_names
     else:

@@ -67,7 +67,8 @@ def kinema(
     """Action recognition in video: train, evaluate and predict.
 
     Start with [bold]kinema quickstart[/bold]. Results go to stdout, messages to stderr. Exit codes:
-    0 done, 1 something failed, 2 wrong use. KINEMA_DEBUG=1 shows where an error arose.
+    0 done, 1 something failed, 2 unknown or missing options. KINEMA_DEBUG=1 shows where an error
+    arose.
     """
     if plugin:
         from kinema.temporal.plugin import load_plugin

@@ -18,6 +18,7 @@ from kinema.cli.console import (
     print_json,
     progress_bar,
     results,
+    say_error,
     show_log,
 )
 from kinema.errors import UnreadableVideoError
@@ -71,6 +72,9 @@ def predict(
         print_json([_row(path, outcome) for path, outcome in outcomes])
     else:
         _print(outcomes)
+        for _, outcome in outcomes:
+            if isinstance(outcome, str):
+                say_error(outcome)
     if failed:
         notes().print(f"{len(failed)} of {len(outcomes)} videos could not be read")
         raise typer.Exit(1)

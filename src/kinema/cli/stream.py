@@ -149,6 +149,11 @@ def stream(
     limit_frames, limit_s = _limit(limit)
     show_log()
     recogniser = Recognizer.load(checkpoint, device=device)
+    if every is None and fps is None and recogniser.preprocessing.sampling != "dense":
+        notes().print(
+            "Every frame of the stream is taken. The network learned on frames spread over whole "
+            "videos: --fps or --every sets as wide a spacing."
+        )
     labels = labels_named(tuple(background or ()), recogniser.labels)
     settings = StreamSettings(
         every=every,

@@ -119,4 +119,8 @@ def _print(found: "Timeline", top: int | None) -> None:
     elif found.segments:
         results().print(segment_table(found))
     else:
-        notes().print("No class is clear enough anywhere: see --enter and --json.")
+        best = float(found.probs.max()) if found.scores.size else 0.0
+        notes().print(
+            f"No class is clear enough anywhere: the highest probability is {100 * best:.0f} %, "
+            "which --enter may be too high for."
+        )

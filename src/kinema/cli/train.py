@@ -1,5 +1,6 @@
 """`kinema train`: a recipe becomes a run folder."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -64,4 +65,4 @@ def train(
         f"Best validation top-1 {100 * result.best.top1:.2f} % in epoch {result.best.epoch} "
         f"of {result.epochs}; {result.run}/best holds that network"
     )
-    notes().print(f"Ask it: kinema predict {result.run}/best VIDEO")
+    notes().print(f"Ask it: kinema predict {shlex.quote(f'{result.run}/best')} VIDEO")

@@ -5,6 +5,7 @@ Readers know the layout that the data set's own files have; paths come out relat
 """
 
 import csv
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from kinema.data.decode import is_video_path
 from kinema.data.folder import FRAME_SUFFIXES
 from kinema.errors import AnnotationError, UnknownNameError, did_you_mean
 from kinema.types import Annotations, Sample
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,25 @@ def read_annotations(
         raise UnknownNameError(f"Unknown annotation format {format!r}. " + _near(format))
     source = Path(path)
     if not source.exists():
-        raise AnnotationError(f"Annotation file {source} does not exist.")
+        here = "" if source.is_absolute() else f" in {Path.cwd()}"
+        raise AnnotationError(f"Annotation file {source} does not exist{here}.")
     names: tuple[str, ...] | None = None
     if isinstance(classes, str | Path):
         names = read_class_names(classes)
     elif classes is not None:
         names = tuple(classes)
+    if source.is_dir() and format not in _OF_FOLDERS:
+        raise AnnotationError(
+            f"{source} is a folder, and the format {format!r} is a file. One folder per class with "
+            "its videos in it is the format 'folders'."
+        )
     request = _Request(source, Path(root) if root is not None else None, names, split, subset)
     try:
         found = _READERS[format](request)
     except csv.Error as error:
         raise AnnotationError(f"{source} is not a valid CSV file: {error}.") from error
     if not found.samples:
-        raise AnnotationError(f"{source} holds no videos ({format}).")
+        raise AnnotationError(f"{source} holds no videos ({format}).{_one_level_too_high(source)}")
     return found
 
 
@@ -86,6 +95,14 @@ def write_csv(annotations: Annotations, path: str | Path) -> None:
             name = "" if sample.label is None else annotations.class_names[sample.label]
             length = "" if sample.frames is None else sample.frames
             writer.writerow([sample.path, name, sample.start_frame, length])
+
+
+def _one_level_too_high(source: Path) -> str:
+    """A hint for those who name the folder of train/ and val/ and not one of these."""
+    if not source.is_dir():
+        return ""
+    lower = [p for p in sorted(source.iterdir()) if p.is_dir() and _class_folders(p)]
+    return f" {lower[0]} does: give that folder." if lower else ""
 
 
 def _near(format: str) -> str:
@@ -151,10 +168,12 @@ def _folders(request: _Request) -> Annotations:
         raise AnnotationError(f"{request.path} is not a folder of class folders.")
     found = [
         (folder.name, video.relative_to(request.path).as_posix())
-        for folder in sorted(p for p in request.path.iterdir() if p.is_dir())
-        for video in sorted(folder.iterdir())
-        if is_video_path(video) or _is_frame_folder(video)
+        for folder, videos in _class_folders(request.path).items()
+        for video in videos
     ]
+    empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - {n for n, _ in found})
+    if found and empty:
+        _log.warning("%s: no videos in %s, so no class.", request.path, ", ".join(empty))
     classes = ClassList.given_or_found(
         request.class_names, {name for name, _ in found}, request.path
     )
@@ -162,6 +181,20 @@ def _folders(request: _Request) -> Annotations:
         Sample(path, classes.label_of(name, f"{request.path / name}")) for name, path in found
     ]
     return _finish(request, classes, samples)
+
+
+def _class_folders(path: Path) -> dict[Path, list[Path]]:
+    """The folders in a folder that hold videos, with these."""
+    videos = {
+        folder: [v for v in sorted(folder.iterdir()) if is_video_path(v) or _is_frame_folder(v)]
+        for folder in sorted(path.iterdir())
+        if folder.is_dir()
+    }
+    return {folder: inside for folder, inside in videos.items() if inside}
+
+
+def _is_shown(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _is_frame_folder(path: Path) -> bool:
@@ -341,3 +374,4 @@ _READERS: dict[str, Callable[[_Request], Annotations]] = {
 }
 
 FORMATS: tuple[str, ...] = tuple(_READERS)
+_OF_FOLDERS = ("folders", "hmdb51")

@@ -53,8 +53,9 @@ class FrameSource(Closing, Protocol):
 
 
 def is_video_path(path: str | Path) -> bool:
-    """Whether a file name ends like a video's."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+    """Whether a file name ends like a video's; hidden files (macOS's ._x.mp4) do not count."""
+    path = Path(path)
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
 def open_source(

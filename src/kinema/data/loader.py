@@ -3,6 +3,7 @@
 Letters: B clips, V views, T frames, H, W.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader, Sampler
 from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewItem
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.types import Skipped, Views
+
+_log = logging.getLogger(__name__)
 
 Unreadable = Literal["error", "skip"]
 
@@ -120,6 +123,8 @@ class TrainLoader:
         for item in items:
             if isinstance(item, Skipped):
                 _apply_policy(item, self._unreadable)
+                if item.path not in self._skipped:
+                    _log.warning("%s It is left out.", item.reason)
                 self._skipped[item.path] = item
         return [item for item in items if isinstance(item, ClipItem)]
 

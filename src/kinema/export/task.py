@@ -200,7 +200,9 @@ class _Place:
         if int8 and FORMATS[kind].write_int8 is None:
             raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
         if target.exists() and not overwrite:
-            raise OptionError(f"{target} exists. Choose another name, or overwrite it explicitly.")
+            raise OptionError(
+                f"{target} exists. Choose another name, or overwrite it (--overwrite)."
+            )
         return cls(target, kind)
 
     def fill(

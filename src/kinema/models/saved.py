@@ -71,8 +71,9 @@ def save(
     _check_fits(net, labels, preprocessing)
     if target.exists() and not (overwrite and (target / CONFIG_FILE).is_file()):
         raise CheckpointError(
-            f"{target} already exists. Choose a new folder"
-            + ("; it holds no network to overwrite." if overwrite else ", or pass overwrite=True.")
+            f"{target} already exists"
+            + (" and holds no network to overwrite." if overwrite else "; nothing is overwritten.")
+            + " Choose a new folder."
         )
     config = {
         "format": FORMAT,

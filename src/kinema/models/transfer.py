@@ -89,9 +89,12 @@ def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
 def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path) -> None:
     ours = json.loads(json.dumps(net.spec.to_dict()))
     if any(theirs[key] != ours[key] for key in ("backbone", "insertions")):
+        alone = ""
+        if theirs["backbone"] == ours["backbone"]:
+            alone = f", or give {folder / WEIGHTS_FILE} to take over the weights alone"
         raise CheckpointError(
             f"{folder} holds {_described(theirs)}; built here is {_described(ours)}. Build the "
-            f"same network, or give {folder / WEIGHTS_FILE} to take over the weights alone."
+            f"same network{alone}."
         )
     if theirs["frames"] != net.frames and net.reach.frames_in_weights:
         raise CheckpointError(

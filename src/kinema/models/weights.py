@@ -134,7 +134,7 @@ def _mismatch(
         lines.append(f"In the file without a place in the network: {_some(unused)}.")
     lines.append(
         "Choose the file of the same backbone (`kinema import` turns published checkpoints of "
-        "video networks into a folder to start from), or weights=None."
+        "video networks into a folder to start from), or none."
     )
     return " ".join(lines)
 
@@ -167,7 +167,7 @@ def _published(backbone: str) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"The ImageNet weights of {backbone} could not be fetched "
             f"({str(error).splitlines()[0][:200]}). Connect to the internet once, or give "
-            "weights= the path of a weight file."
+            "the path of a weight file instead (model.weights in a recipe)."
         ) from error
 
 

@@ -250,7 +250,8 @@ def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]
         if name[cut] == "_" and is_backbone(name[cut + 1 :]) and _known(name[:cut]):
             family, rows = _mix(name[:cut])
             return family, name[cut + 1 :], rows
-    raise UnknownNameError(f"Unknown network {name!r}. " + did_you_mean(name, list_models()))
+    near = did_you_mean(name, list_models())
+    raise UnknownNameError(f"Unknown network {name!r}. {near} `kinema models` lists all.")
 
 
 def _known(mix: str) -> bool:

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from kinema.types import Prediction, Report
 
+TOP = 5  # of so many classes or fewer, every video has its own among the best
+
 
 def summary_table(report: Report) -> Table:
     """The headline numbers of an evaluation."""
@@ -20,7 +22,7 @@ def summary_table(report: Report) -> Table:
         str(report.videos),
         f"{report.views.clips} x {report.views.crops}",
         percent(report.top1),
-        percent(report.top5),
+        percent(report.top5) if len(report.class_names) > TOP else "-",
         percent(report.mean_class),
         str(len(report.skipped)),
     )
@@ -40,7 +42,7 @@ def per_class_table(report: Report) -> Table:
 
 
 def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
-    """The best classes of each video, or in their place why it cannot be read.
+    """The best classes of each video; the reasons of those that cannot be read are not in it.
 
     Args:
         outcomes: Path, and prediction or reason.
@@ -49,7 +51,7 @@ def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
     table.add_column("probability", justify="right")
     for path, outcome in outcomes:
         if isinstance(outcome, str):
-            table.add_row(Text(path), Text(outcome, style="red"), "")
+            table.add_row(Text(path), Text("cannot be read", style="red"), "")
         else:
             names = "\n".join(c.name for c in outcome.top)
             probs = "\n".join(f"{100 * c.prob:.1f} %" for c in outcome.top)

@@ -3,6 +3,7 @@
 import os
 
 from kinema.errors import MissingExtraError, OptionError
+from kinema.machine import find_device
 from kinema.memory import keep_freed_memory
 from kinema.train.settings import TrainSettings
 
@@ -27,6 +28,10 @@ def start_fabric(settings: TrainSettings) -> Fabric:
         OptionError: the batch cannot be divided among processes and parts, or there is no such
             device.
     """
+    try:
+        find_device(None if settings.accelerator == "auto" else settings.accelerator)
+    except OptionError as error:
+        raise OptionError(f"train.accelerator = {settings.accelerator!r}: {error}") from error
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     try:
         fabric = Fabric(

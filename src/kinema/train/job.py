@@ -233,7 +233,16 @@ def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> Trai
             f"{dataset.annotations.source} has {len(dataset)} videos, which is less than one "
             f"train.batch_size of {settings.batch_size}. Lower it, or train.accumulate."
         )
+    _tell_what_is_left_out(len(dataset), settings.batch_size)
     return loader
+
+
+def _tell_what_is_left_out(videos: int, batch: int) -> None:
+    if videos < batch:
+        log.info("%d videos do not fill a batch of %d: some are in it twice.", videos, batch)
+    elif videos % batch:
+        said = "Each epoch leaves out %d of %d videos, always others, for whole batches of %d."
+        log.info(said, videos % batch, videos, batch)
 
 
 def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:

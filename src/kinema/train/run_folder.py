@@ -18,6 +18,7 @@ from kinema.types import WeightsReport
 FREE_ON_RESUME = frozenset(
     {
         "data.workers",
+        "data.unreadable",
         "train.accelerator",
         "train.activation_checkpointing",
         "train.compile",

@@ -278,3 +278,30 @@ def test_a_class_list_with_other_numbers_is_refused(tmp_path):
     (tmp_path / "labels.json").write_text('{"run": "one"}')
     with pytest.raises(AnnotationError, match="labels must count from 0 to 0"):
         read_class_names(tmp_path / "labels.json")
+
+
+def test_a_folder_in_place_of_a_file_names_the_format(tmp_path):
+    with pytest.raises(AnnotationError, match="is a folder, .* is the format 'folders'"):
+        read_annotations(tmp_path, format="csv")
+
+
+@pytest.fixture
+def class_folders(tmp_path):
+    for name in ("train/run/a.mp4", "train/run/._a.mp4", "train/jump/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_the_folder_above_the_right_one_names_it(class_folders):
+    with pytest.raises(AnnotationError, match=r"holds no videos \(folders\)\. .*train does: give"):
+        read_annotations(class_folders, format="folders")
+
+
+def test_an_empty_class_folder_is_told_and_hidden_files_are_none(class_folders, caplog):
+    (class_folders / "train" / "sit").mkdir()
+    (class_folders / "train" / ".cache").mkdir()
+    rows = read_annotations(class_folders / "train", format="folders")
+    assert [sample.path for sample in rows.samples] == ["jump/b.mp4", "run/a.mp4"]
+    assert rows.class_names == ("jump", "run")
+    assert caplog.messages == [f"{class_folders / 'train'}: no videos in sit, so no class."]

@@ -117,12 +117,14 @@ def test_an_unreadable_video_stops_with_its_name(with_a_bad_one):
         one_epoch(with_a_bad_one)
 
 
-def test_an_unreadable_video_is_skipped_and_counted_once(with_a_bad_one):
+def test_an_unreadable_video_is_skipped_counted_and_named_once(with_a_bad_one, caplog):
     loader = train_batches(clips_of(with_a_bad_one), batch_size=6, seed=0, unreadable="skip")
     for epoch in range(2):
         loader.set_epoch(epoch)
         assert [len(batch.labels_B) for batch in loader] == [5]
     assert [skipped.path for skipped in loader.skipped] == ["left/1.mp4"]
+    (told,) = caplog.messages
+    assert "1.mp4 is empty" in told
 
 
 def test_a_batch_without_readable_videos_is_empty(with_a_bad_one):

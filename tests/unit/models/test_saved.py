@@ -35,7 +35,7 @@ def test_a_saved_network_gives_the_same_scores(net, tmp_path):
 
 def test_nothing_is_overwritten_unasked(net, tmp_path):
     save(net, tmp_path / "model", labels=LABELS)
-    with pytest.raises(CheckpointError, match="already exists. .*overwrite=True"):
+    with pytest.raises(CheckpointError, match="already exists; nothing is overwritten"):
         save(net, tmp_path / "model", labels=LABELS)
     save(net, tmp_path / "model", labels=("x", "y", "z"), overwrite=True)
     assert load_saved(tmp_path / "model").labels == ("x", "y", "z")

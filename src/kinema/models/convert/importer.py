@@ -13,6 +13,7 @@ from kinema.models.weights import read_tensors
 from kinema.models.zoo import create_model
 
 COUNTER = "num_batches_tracked"
+OWN_CLASSIFIER = "head.classifier.weight"
 # Names that an error message shows of each list; the error object holds all.
 SHOWN = 8
 
@@ -31,8 +32,9 @@ def import_checkpoint(
     """Builds the network `model` and fills it from a published checkpoint.
 
     Known are the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
-    form), TEA, TAM and GST, of mmaction2's TSN, TSM and TANet, and of torchvision and timm for
-    networks without temporal weights. The number of classes is read from the file.
+    form), TEA, TAM and GST, of mmaction2's TSN, TSM and TANet, of torchvision and timm for networks
+    without temporal weights, and what `torch.save(net.state_dict(), FILE)` writes of a network of
+    kinema. The number of classes is read from the file.
 
     Args:
         file: A torch or safetensors file; code in it is not run.
@@ -48,7 +50,8 @@ def import_checkpoint(
         CheckpointError: the file cannot be read, or a shape differs.
     """
     tensors = read_tensors(file)
-    renamed = common_names(tensors)
+    ours_alone = OWN_CLASSIFIER in tensors  # torch.save(net.state_dict()) of a network of kinema
+    renamed = {n: common_name(n) for n in tensors} if ours_alone else common_names(tensors)
     by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
     own_frames = _frames_in(tensors, renamed)
     if _lacks_bias(by_common):
@@ -84,8 +87,8 @@ def _classes_in(
             return int(tensors[by_common[common]].shape[0])
     raise CheckpointError(
         f"{file} holds no classifier (new_fc, fc, classifier or cls_head.fc_cls), so it is no "
-        "checkpoint of a recognition network. To start a new network from a backbone's weights, "
-        "use create_model(..., weights=FILE)."
+        "checkpoint of a recognition network. A new network can start from a backbone's weights: "
+        "kinema import FILE --classes K, or model.weights = FILE in a recipe."
     )
 
 
