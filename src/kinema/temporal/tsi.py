@@ -48,6 +48,8 @@ class SME(TemporalModule):
         pyramid: K, the highest level of the pyramid.
         alignment: Whether saliency alignment is done (SA).
         channel_attention: Whether the motion becomes a gate (CA).
+        keep_features: The last norm starts at 0, so the gate as a constant, and the backbone's
+            features pass at first: for fine-tuning on few videos.
         causal: Nothing looks ahead.
     """
 
@@ -60,6 +62,7 @@ class SME(TemporalModule):
         pyramid: int = 4,
         alignment: bool = True,
         channel_attention: bool = True,
+        keep_features: bool = False,
         causal: bool = False,
     ) -> None:
         super().__init__(
@@ -72,7 +75,10 @@ class SME(TemporalModule):
         self.channel_attention = channel_attention
         self.reduce = nn.Sequential(conv1x1(channels, width), nn.BatchNorm2d(width))
         self.pyramid = nn.ModuleList(depthwise3x3(width) for _ in range(pyramid + 1))
-        self.expand = nn.Sequential(conv1x1(width, channels), nn.BatchNorm2d(channels))
+        norm = nn.BatchNorm2d(channels)
+        if keep_features:
+            nn.init.zeros_(norm.weight)
+        self.expand = nn.Sequential(conv1x1(width, channels), norm)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Excites salient motion: (N, C, H, W) -> (N, C, H, W)."""
@@ -149,11 +155,20 @@ class CTI(TemporalModule):
         channels: C.
         frames: T.
         groups: G, the number of groups; it must divide C.
+        keep_features: Every group starts with 0.98 of itself and 0.02 of the group before it, not
+            with half of each, so the backbone's features pass at first: for fine-tuning on few
+            videos.
         causal: Every temporal kernel ends with its own frame.
     """
 
     def __init__(
-        self, channels: int, *, frames: int, groups: int = 4, causal: bool = False
+        self,
+        channels: int,
+        *,
+        frames: int,
+        groups: int = 4,
+        keep_features: bool = False,
+        causal: bool = False,
     ) -> None:
         depth = groups - 1
         super().__init__(
@@ -168,7 +183,7 @@ class CTI(TemporalModule):
             )
         width = channels // groups
         self.width = width
-        self.weigh = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
+        self.weigh = nn.ModuleList(_weigh(width, keep_features) for _ in range(depth))
         self.shifts = nn.ModuleList(DepthwiseTime(width, causal=causal) for _ in range(depth))
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -192,6 +207,14 @@ class CTI(TemporalModule):
         return torch.cat(outputs, 1)
 
 
+def _weigh(width: int, keep_features: bool) -> nn.Linear:
+    """Two logits for each channel, of the group itself and of the one before it."""
+    layer = nn.Linear(width, 2 * width)
+    if keep_features:
+        nn.init.constant_(layer.bias[:width], 4.0)
+    return layer
+
+
 @register("tsi", at="after_conv2", at_basic="after_conv1")
 class TSI(TemporalModule):
     """Temporal saliency integration: SME and CTI (TSI: Su et al., arXiv 2106.01088, table 7).
@@ -212,6 +235,7 @@ class TSI(TemporalModule):
         alignment: See SME.
         channel_attention: See SME.
         groups: See CTI.
+        keep_features: See SME and CTI.
         causal: Nothing looks ahead.
     """
 
@@ -228,6 +252,7 @@ class TSI(TemporalModule):
         alignment: bool = True,
         channel_attention: bool = True,
         groups: int = 4,
+        keep_features: bool = False,
         causal: bool = False,
     ) -> None:
         if fusion not in FUSIONS:
@@ -239,9 +264,12 @@ class TSI(TemporalModule):
             pyramid=pyramid,
             alignment=alignment,
             channel_attention=channel_attention,
+            keep_features=keep_features,
             causal=causal,
         )
-        cti = CTI(channels, frames=frames, groups=groups, causal=causal)
+        cti = CTI(
+            channels, frames=frames, groups=groups, keep_features=keep_features, causal=causal
+        )
         combine = sum if fusion == "cascade" else max
         super().__init__(
             frames=frames,

@@ -1,5 +1,6 @@
 """What must hold for the temporal modules whatever their weights are."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -159,6 +160,28 @@ def test_the_gate_of_mes_last_frame_is_a_constant_but_not_zero():
     ratio = (run(module, x := clips(2, 4)) / x)[:, 3]
     torch.testing.assert_close(ratio, ratio[:1, :, :1, :1].expand_as(ratio), rtol=1e-4, atol=1e-4)
     assert (ratio - 1).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_sme_that_keeps_features_starts_as_a_constant_gate(frames):
+    module = temporal.SME(CHANNELS, frames=frames, keep_features=True)
+    x = clips(2, frames)
+    torch.testing.assert_close(run(module, x), 1.5 * x)
+
+
+def test_cti_that_keeps_features_starts_near_separate_groups():
+    torch.manual_seed(0)
+    near = temporal.CTI(CHANNELS, frames=4, keep_features=True)
+    x = clips(2, 4)
+    separate = copy.deepcopy(near)
+    for layer in separate.weigh:
+        nn.init.constant_(layer.bias[: near.width], 1e4)
+    half = copy.deepcopy(near)
+    for layer in half.weigh:
+        nn.init.constant_(layer.bias[: near.width], 0.0)
+    wanted = run(separate, x)
+    assert (run(near, x) - wanted).norm() < 0.1 * wanted.norm()
+    assert (run(half, x) - wanted).norm() > 0.3 * wanted.norm()
 
 
 @pytest.mark.parametrize("causal", [False, True])
