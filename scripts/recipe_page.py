@@ -27,9 +27,9 @@ Made by `python scripts/recipe_page.py` from the settings themselves. A recipe i
 no code. An unknown key or a wrong type is an error that names file and line. What a recipe leaves
 out has the default below; `kinema train RECIPE section.key=value` changes a setting for one run,
 and `section.key=none` takes an optional one out. Every run writes all of its settings to
-`recipe.toml` in its folder, which is a recipe again. `recipes/own_videos.toml` is one to start from,
-`recipes/papers/` holds those of the papers. A path that begins with `recipes/` means the file below
-the folder you stand in or, where there is none, the one that comes with kinema.
+`recipe.toml` in its folder, which is a recipe again. `recipes/own_videos.toml` is one to start
+from, `recipes/papers/` holds those of the papers. A path that begins with `recipes/` means the file
+below the folder you stand in or, where there is none, the one that comes with kinema.
 """
 
 
