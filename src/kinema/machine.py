@@ -36,6 +36,8 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # RuntimeError: an unknown name, no driver or no such card. AssertionError: PyTorch was built
+    # without CUDA. NotImplementedError: it was built without that backend.
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

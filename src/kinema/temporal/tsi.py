@@ -211,7 +211,7 @@ def _weigh(width: int, keep_features: bool) -> nn.Linear:
     """Two logits for each channel, of the group itself and of the one before it."""
     layer = nn.Linear(width, 2 * width)
     if keep_features:
-        nn.init.constant_(layer.bias[:width], 4.0)
+        nn.init.constant_(layer.bias[:width], 4.0)  # sigmoid(4) = 0.98
     return layer
 
 

@@ -28,10 +28,11 @@ def start_fabric(settings: TrainSettings) -> Fabric:
         OptionError: the batch cannot be divided among processes and parts, or there is no such
             device.
     """
-    try:
-        find_device(None if settings.accelerator == "auto" else settings.accelerator)
-    except OptionError as error:
-        raise OptionError(f"train.accelerator = {settings.accelerator!r}: {error}") from error
+    if settings.accelerator != "auto":
+        try:
+            find_device(settings.accelerator)
+        except OptionError as error:
+            raise OptionError(f"train.accelerator = {settings.accelerator!r}: {error}") from error
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     try:
         fabric = Fabric(
