@@ -134,7 +134,7 @@ def test_a_bad_frame_costs_itself(server, frames):
         ({"model": "ahead"}, "not_causal", "looks ahead"),
         ({"model": "x"}, "no_such_model", "Unknown model 'x'"),
         ({"format": "rgb24"}, "no_start", "need width and height"),
-        ({"topp": 3}, "no_start", "topp: Extra inputs"),
+        ({"topp": 3}, "no_start", "no field 'topp'. Did you mean 'top'?"),
         ({"enter": 0.2, "leave": 0.4}, "option", "leave <= enter"),
     ],
 )

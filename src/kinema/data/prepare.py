@@ -27,6 +27,7 @@ from kinema.data.annotations import write_csv
 from kinema.data.dataset import VideoDataset
 from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
+from kinema.machine import usable_cores
 from kinema.types import Annotations, Skipped, VideoInfo
 from kinema.writing import partial_of, told_of, whole_file
 
@@ -174,7 +175,7 @@ def _prepared(
     paths: list[str], source: Path, root: Path, settings: PrepareSettings, workers: int | None
 ) -> Iterator[_Outcome]:
     """Makes all copies and tells of each in the order of the paths."""
-    count = (os.cpu_count() or 1) if workers is None else workers
+    count = usable_cores() if workers is None else workers
     if count == 0:
         for path in paths:
             yield _prepare(path, source, root, settings)

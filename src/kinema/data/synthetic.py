@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kinema.data.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.data.scene import draw_camera, draw_look, render
 from kinema.errors import KinemaError, OptionError
+from kinema.machine import usable_cores
 
 SETTINGS_FILE = "settings.json"
 RENDERER = 2  # counted up whenever the same settings give other pixels
@@ -244,7 +245,7 @@ def _written(
     jobs: list[_Job], root: Path, settings: MotionSettings, workers: int | None
 ) -> Iterator[None]:
     """Writes all videos, one event for each."""
-    count = (os.cpu_count() or 1) if workers is None else workers
+    count = usable_cores() if workers is None else workers
     if count == 0:
         for job in jobs:
             _write_video(job, root, settings)

@@ -33,6 +33,7 @@ from kinema.serve.schema import (
     PredictAnswer,
     PredictForm,
     TimelineForm,
+    what_is_wrong,
 )
 from kinema.serve.seen import seen_frames
 from kinema.serve.service import Decoded, ServedModel, Service
@@ -365,8 +366,8 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     """The first field that is wrong."""
     assert isinstance(error, RequestValidationError), "registered for this class"
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return answer_to(RefusedError(422, "invalid", f"{field}: {first['msg']}."))
+    fields = first["loc"][1:] or first["loc"]
+    return answer_to(RefusedError(422, "invalid", what_is_wrong(first, fields)))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

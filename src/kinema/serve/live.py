@@ -18,7 +18,7 @@ from kinema.errors import KinemaError
 from kinema.models.smoothing import Hysteresis, WindowMean
 from kinema.serve.access import key_of
 from kinema.serve.limits import RefusedError
-from kinema.serve.schema import StreamResult, StreamStart
+from kinema.serve.schema import StreamResult, StreamStart, what_is_wrong
 from kinema.serve.service import ServedModel, Service
 from kinema.stream import FrameRecognizer, FrameResult, StreamSettings
 
@@ -149,8 +149,7 @@ def _started(message: str | bytes) -> StreamStart:
         start = StreamStart.model_validate_json(message)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the first message"
-        raise RefusedError(422, "no_start", f"{where}: {first['msg']}.") from error
+        raise RefusedError(422, "no_start", what_is_wrong(first, first["loc"])) from error
     if start.format == "rgb24" and not (start.width and start.height):
         raise RefusedError(422, "no_start", "Frames of the format rgb24 need width and height.")
     return start

@@ -1,9 +1,13 @@
 """What requests and answers look like; the OpenAPI document is made from it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kinema.errors import did_you_mean
 
 _TOP = [
     {"label": 2, "name": "shaking hands", "prob": 0.81},
@@ -19,6 +23,38 @@ def _example(**values: Any) -> ConfigDict:
 def _number(text: Any) -> Any:
     """Forms hold text, and a choice of numbers takes numbers only."""
     return int(text) if isinstance(text, str) and text.isdecimal() else text
+
+
+class _Asked(BaseModel):
+    """What a client sends; a field that does not exist is an error, not left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_known(cls, given: Any) -> Any:
+        for name in given if isinstance(given, Mapping) else ():
+            if name not in cls.model_fields:
+                hint = did_you_mean(name, cls.model_fields)
+                raise PydanticCustomError(
+                    "unknown_field",
+                    "There is no field {name}. {hint}",
+                    {"name": repr(name), "hint": hint},
+                )
+        return given
+
+
+def what_is_wrong(finding: Mapping[str, Any], fields: tuple[str | int, ...]) -> str:
+    """A sentence about the first finding of a request.
+
+    Args:
+        finding: One of pydantic's errors.
+        fields: Where it is, without the part of the request.
+    """
+    if finding["type"] == "unknown_field":
+        return str(finding["msg"])
+    where = ".".join(map(str, fields)) or "the request"
+    return f"{where}: {finding['msg']}."
 
 
 class ErrorAnswer(BaseModel):
@@ -63,10 +99,8 @@ class ModelsAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
-class Options(BaseModel):
+class Options(_Asked):
     """How a video is predicted."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(
         default=None, description="A name of `/v1/models`; the first by default."
@@ -81,7 +115,7 @@ class Options(BaseModel):
     )
 
 
-class _Source(BaseModel):
+class _Source(_Asked):
     file: UploadFile | None = Field(default=None, description="The video.")
     path: str | None = Field(
         None,
@@ -147,8 +181,6 @@ class PredictAnswer(BaseModel):
 
 class TimelineForm(_Source):
     """A long video: either `file` or `path`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(
         default=None, description="A name of `/v1/models`; the first by default."
@@ -227,10 +259,8 @@ class JobAnswer(BaseModel):
     error: ErrorAnswer | None = None
 
 
-class StreamStart(BaseModel):
+class StreamStart(_Asked):
     """The first message of a live stream, as JSON text; every other one is one frame, as bytes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str | None = None
     format: Literal["image", "rgb24"] = "image"

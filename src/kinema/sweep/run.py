@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from kinema.data.synthetic import render_motion_set
 from kinema.errors import KinemaError, OptionError
+from kinema.machine import usable_cores
 from kinema.sweep.cell import read_result, run_cell
 from kinema.sweep.spec import Cell, Sweep
 
@@ -113,7 +114,7 @@ def _start(cell: Cell, slot: int, jobs: int) -> BaseProcess:
     gpus = torch.cuda.device_count()
     process = multiprocessing.get_context("spawn").Process(
         target=_run_alone,
-        args=(cell, str(slot % gpus) if gpus else None, max(1, (os.cpu_count() or 1) // jobs)),
+        args=(cell, str(slot % gpus) if gpus else None, max(1, usable_cores() // jobs)),
     )
     process.start()
     return process
