@@ -1,6 +1,7 @@
 """A video file as FFmpeg opens it: its packets, its frames, and what is wrong in plain words."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -204,7 +205,9 @@ def _file_facts(path: Path) -> os.stat_result:
     try:
         facts = path.stat()
     except FileNotFoundError:
-        raise UnreadableVideoError(f"{path} does not exist.") from None
+        is_address = re.match(r"(https?|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
+        fix = " It is an address: download it, or follow it with `kinema stream`."
+        raise UnreadableVideoError(f"{path} does not exist.{fix if is_address else ''}") from None
     except OSError as error:
         raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error)}.") from error
     if not stat.S_ISREG(facts.st_mode):

@@ -4,6 +4,7 @@ Files are opened so that no code in them can run: safetensors, or torch files wi
 `weights_only=True`.
 """
 
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import nn
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
 from kinema.types import WeightsReport
+
+_log = logging.getLogger(__name__)
 
 TensorMap = Mapping[str, torch.Tensor]
 # What torch.load may raise on files that are damaged or would run code.
@@ -159,6 +162,7 @@ def _published(backbone: str) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: they are neither in the local cache nor can they be downloaded.
     """
+    _log.info("Fetching the ImageNet weights of %s, unless they were fetched before", backbone)
     try:
         if timm.is_model(backbone):
             return dict(timm.create_model(backbone, pretrained=True).state_dict())
