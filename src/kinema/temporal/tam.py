@@ -52,6 +52,9 @@ class TAM(TemporalModule):
             frame in place of the local branch, in front of the global one.
         reverse: Gate after instead of before the convolution (TANet-R).
         reduction: Of the squeeze-and-excitation; the paper prints none, 8 gives its parameters.
+        opposed: The kernels start as shifts, one way for channels with a mean above average, the
+            other way for those below, instead of as nearly the same blur for all: for fine-tuning
+            on few videos. Neither the paper nor the code has it.
         causal: Nothing looks ahead.
         window: Frames that the causal global branch sees, the frame itself included; T when not
             given.
@@ -68,10 +71,11 @@ class TAM(TemporalModule):
         branches: Branches = "both",
         reverse: bool = False,
         reduction: int = 8,
+        opposed: bool = False,
         causal: bool = False,
         window: int | None = None,
     ) -> None:
-        _check(alpha=alpha, kernel=kernel, branches=branches)
+        _check(alpha=alpha, kernel=kernel, branches=branches, opposed=opposed)
         if window is not None and not causal:
             raise OptionError("TAM window is for causal=True; otherwise it sees the whole clip.")
         if reverse and branches != "both":
@@ -93,6 +97,8 @@ class TAM(TemporalModule):
         self.kernel = kernel
         self.reverse = reverse
         self.global_branch = _global_branch(seen, alpha, kernel) if whole else None
+        if opposed and self.global_branch is not None:
+            _oppose(self.global_branch)
         self.local_branch = _local_branch(channels, beta) if branches in ("both", "local") else None
         self.frame_branch = _frame_branch(channels, reduction) if branches == "global_se" else None
 
@@ -241,6 +247,29 @@ def _global_branch(frames: int, alpha: int, kernel: int) -> nn.Sequential:
     )
 
 
+def _oppose(global_branch: nn.Sequential) -> None:
+    """Taps before the middle start with logit 8z, those after it with -8z, the middle with 2.
+
+    z is the mean of a channel as the norm standardises it: half of the units start as 1+z, the
+    others as 1-z. A rest of the random start keeps them from staying the same.
+    """
+    first, norm, _, last, _ = global_branch
+    assert isinstance(first, nn.Linear)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(last, nn.Linear)
+    sign = torch.ones(first.out_features)
+    sign[first.out_features // 2 :] = -1
+    share = torch.where(sign > 0, 1 / (sign > 0).sum(), 1 / (sign < 0).sum())
+    taps = last.out_features
+    side = torch.sign(taps // 2 - torch.arange(taps))
+    with torch.no_grad():
+        first.weight.mul_(0.3).add_(sign.unsqueeze(1) / first.in_features**0.5)
+        nn.init.ones_(norm.bias)
+        last.weight.mul_(0.3).add_(
+            share * (4.0 * side.unsqueeze(1) * sign + (side == 0).unsqueeze(1))
+        )
+
+
 def _local_branch(channels: int, beta: int) -> nn.Sequential:
     width = reduced(channels, beta)
     return nn.Sequential(
@@ -262,10 +291,12 @@ def _frame_branch(channels: int, reduction: int) -> nn.Sequential:
     )
 
 
-def _check(*, alpha: int, kernel: int, branches: str) -> None:
+def _check(*, alpha: int, kernel: int, branches: str, opposed: bool) -> None:
     if branches not in BRANCHES:
         raise OptionError(f"Unknown TAM branches {branches!r}. " + did_you_mean(branches, BRANCHES))
     if kernel < 3 or kernel % 2 == 0:
         raise OptionError(f"TAM kernel must be odd and at least 3, got {kernel}.")
     if alpha < 1:
         raise OptionError(f"TAM alpha must be at least 1, got {alpha}.")
+    if opposed and branches == "local":
+        raise OptionError("TAM opposed needs the global branch, which branches='local' leaves out.")

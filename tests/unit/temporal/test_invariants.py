@@ -184,6 +184,20 @@ def test_cti_that_keeps_features_starts_near_separate_groups():
     assert (run(half, x) - wanted).norm() > 0.3 * wanted.norm()
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("frames", [2, 4, 5])
+def test_opposed_kernels_of_tam_start_as_shifts_both_ways(frames, kernel):
+    torch.manual_seed(0)
+    module = temporal.TAM(CHANNELS, frames=frames, kernel=kernel, alpha=1, opposed=True)
+    means_BC = torch.linspace(-2, 2, CHANNELS).expand(3, CHANNELS)
+    _, kernels_BCTK = module.train().weights(means_BC.unsqueeze(2).expand(-1, -1, frames))
+    middle, side = kernel // 2, kernel // 2 + 1
+    back, ahead = kernels_BCTK[0, -1, 0], kernels_BCTK[0, 0, 0]
+    assert back[:middle].sum() > 0.9
+    assert ahead[side:].sum() > 0.9
+    assert kernels_BCTK[0, CHANNELS // 2, 0].argmax() == middle
+
+
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("branches", ["both", "global", "global_se"])
 def test_tams_kernels_weigh_and_its_gates_are_open_in_part(branches, causal):
