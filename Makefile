@@ -29,10 +29,10 @@ quickstart: .venv/installed-train  ## Installs, then renders, trains, evaluates 
 	$(BIN)/kinema quickstart
 
 test: .venv/installed-dev  ## Runs the tests that take under three minutes
-	$(PYTEST) -m "not slow" -n 2
+	$(PYTEST) -m "not slow" -n 2 --dist worksteal
 
 test-slow: .venv/installed-dev  ## Runs the slow tests: full-size networks, real processes
-	$(PYTEST) -m slow -n 2
+	$(PYTEST) -m slow -n 2 --dist worksteal
 
 test-all: test test-slow  ## Runs all tests
 
