@@ -8,6 +8,7 @@ preprocessing are inside the file.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 
@@ -42,7 +43,8 @@ def load(network: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
 
         model = openvino.Core().read_model(network)
         facts = model.get_rt_info([FACTS]).astype(str)
-        compiled = openvino.compile_model(model, "CPU")
+        exact = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the processor has it
+        compiled = openvino.compile_model(model, "CPU", exact)
         return lambda clips: compiled({"clips": clips})["scores"], json.loads(facts)
     import torch
 
@@ -88,4 +90,10 @@ def prepare(picture: Image.Image, how: dict) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    files = sys.argv[1:]
+    if len(files) != 2 or not all(map(os.path.isfile, files)):
+        sys.exit("Usage: python run_exported.py NETWORK VIDEO, both files that are there")
+    try:
+        main(*files)
+    except av.FFmpegError as error:
+        sys.exit(f"{files[1]} cannot be read: {error}")

@@ -308,8 +308,8 @@ def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> Step:
         if net.reach.look_ahead == 0:
             raise
         raise OptionError(
-            f"{net.name} cannot be streamed: {error} A recipe trains such a network with "
-            "causal = true under [model]."
+            f"{net.name} cannot be streamed: {error} From a run folder: kinema train "
+            "RUN/recipe.toml model.causal=true --out runs/live."
         ) from None
     if not fast:
         return step

@@ -11,6 +11,9 @@ from PIL import Image
 
 from .running import wait_until, write_video
 
+# What `curl --data-binary` says of any body.
+CURL = {"content-type": "application/x-www-form-urlencoded"}
+
 
 def post(server, data: bytes | Path, name: str = "clip.mp4", url: str = "/v1/predict", **fields):
     body = data if isinstance(data, bytes) else data.read_bytes()
@@ -171,6 +174,8 @@ def test_paths_outside_of_the_allowed_folder(server, colour_set, tmp_path):
                 check(answer, 403, "path_not_allowed", "not below the allowed folder")
             answer = http.post("/v1/predict", files={"path": (None, "red/9.mp4")})
             check(answer, 404, "no_such_file", "red/9.mp4 does not exist")
+            answer = http.post("/v1/predict", content=b"\0\0 ftyp", headers=CURL)
+            check(answer, 422, "invalid", "curl -F file=@video.mp4")
             answer = http.post("/v1/predict", files={"x": (None, "y")})
             check(answer, 422, "invalid", "There is no field 'x'. Valid are: ")
             answer = http.post("/v1/predict", files={"path": (None, "a\0b")})

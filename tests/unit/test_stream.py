@@ -201,7 +201,9 @@ def test_limits_and_stopping(recogniser):
 
 def test_a_network_that_looks_ahead_says_how_to_get_one_that_does_not(video, tmp_path):
     recogniser = Recognizer.load(save_causal(tmp_path / "net", causal=False), device="cpu")
-    with pytest.raises(OptionError, match=r"causal=True.*import --causal.*causal = true under"):
+    with pytest.raises(
+        OptionError, match=r"causal=True.*import --causal.*RUN/recipe.toml model.causal=true"
+    ):
         LiveRecognition(recogniser, video)
 
 

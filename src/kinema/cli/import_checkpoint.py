@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinema.cli.console import JsonOption, notes, print_json, results
-from kinema.errors import TensorMismatchError
+from kinema.errors import CheckpointError, TensorMismatchError
 
 if TYPE_CHECKING:
     from kinema.models.network import VideoNetwork
@@ -57,10 +57,12 @@ def import_checkpoint(
 
     names = read_class_names(labels) if labels is not None else None
     if (file / CONFIG_FILE).is_file():
-        if model or dense or causal or classes:
+        words = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
+        if given := [name for name, value in words.items() if value]:
+            fix = " It is not made causal afterwards: train it with model.causal=true."
             raise typer.BadParameter(
-                f"{file} is a network of kinema, which says all but --frames and --labels itself. "
-                "It is not made causal afterwards: train it with model.causal=true."
+                f"{file} is a network of kinema, which says all but --frames and --labels itself: "
+                f"leave out {' and '.join(given)}.{fix if causal else ''}"
             )
         net, preprocessing, own_names, document = _ours(file, frames)
         names = names or own_names
@@ -84,7 +86,15 @@ def import_checkpoint(
     if names is None:
         names = tuple(str(label) for label in range(net.classes))
         notes().print("The classes are named by their numbers; --labels gives them names.")
-    save(net, out, labels=names, preprocessing=preprocessing, card={"Imported from": file.name})
+    if len(names) != net.classes:
+        raise CheckpointError(
+            f"{file} has {net.classes} classes, but {len(names)} class names were given. "
+            f"For a new, untrained classifier give --classes {len(names)}."
+        )
+    card = {"Imported from": file.name}
+    if document["missing"]:
+        card["Not trained"] = "its answers mean nothing before it is trained on videos"
+    save(net, out, labels=names, preprocessing=preprocessing, card=card)
     document = {"model": net.name, "out": str(out), "frames": net.frames, **document}
     if as_json:
         print_json(document)
@@ -140,3 +150,8 @@ def _print(document: dict[str, object], net: "VideoNetwork", how: "Preprocessing
         if isinstance(found, list) and found:
             shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             out.print(f"{len(found)} tensors {meaning}: {shown}")
+    if document.get("missing"):
+        notes().print(
+            "Its answers mean nothing until it is trained: "
+            f"kinema train RECIPE model.weights={document['out']}"
+        )

@@ -105,6 +105,8 @@ def label(
         f"{report.videos} videos: {report.ok} labelled, {report.failed} failed; "
         f"{report.written} in this run, {report.videos_per_s:.1f} per second"
     )
+    if report.failed:
+        notes().print("The column `error` says why a video failed; --retry-failed tries again.")
     if report.repeated:
         notes().print(f"{report.repeated} paths stand in the list more than once")
 

@@ -144,16 +144,13 @@ def stream(
     from kinema.recognizer import Recognizer
     from kinema.stream import LiveRecognition, StreamSettings, labels_named
 
+    if every is not None and fps is not None:
+        raise typer.BadParameter("--every and --fps are two ways to say one thing: give one")
     form = _raw(raw)
     smoothing = _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)
     show_log()
     recogniser = Recognizer.load(checkpoint, device=device)
-    if every is None and fps is None and recogniser.preprocessing.sampling != "dense":
-        notes().print(
-            "Every frame of the stream is taken. The network learned on frames spread over whole "
-            "videos: --fps or --every sets as wide a spacing."
-        )
     labels = labels_named(tuple(background or ()), recogniser.labels)
     settings = StreamSettings(
         every=every,
@@ -170,6 +167,11 @@ def stream(
     how = Connection(retries, back_off, timeout, transport.value)
     opened = open_live(source, connection=how, raw=form)
     live = LiveRecognition(recogniser, opened, settings=settings, fast=fast)
+    if every is None and fps is None and recogniser.preprocessing.sampling != "dense":
+        notes().print(
+            "Every frame of the stream is taken. The network learned on frames spread over whole "
+            "videos: --fps or --every sets as wide a spacing."
+        )
     _run(live, _canvases(write, show=show, title=source))
 
 

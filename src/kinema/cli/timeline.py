@@ -64,7 +64,8 @@ def timeline(
 ) -> None:
     """Say what happens when in a long video.
 
-    Of a damaged video everything before the damage is kept, and the exit code is 1.
+    Of a damaged video everything before the damage is kept, and the exit code is 1. An MP4 that is
+    cut off at its end has lost its index and cannot be read at all.
 
     Example: kinema timeline runs/x/best match.mp4 --html match.html
     """
@@ -73,12 +74,18 @@ def timeline(
     from kinema.recognizer import Recognizer
     from kinema.timeline import SegmentRule, TimelineSettings
     from kinema.timeline import timeline as follow
+    from kinema.timeline.grid import WINDOW_S
 
     settings = TimelineSettings(window, stride, stream, batch, chunk)
     rule = SegmentRule(smooth, enter, leave, tuple(background or ()), min_length)
     if fast:
         show_log()  # says what was chosen
     recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
+    if window is None and not stream and recogniser.preprocessing.sampling != "dense":
+        notes().print(
+            f"Windows of {WINDOW_S} s. The network learned on whole videos: set --window to their "
+            "length. Actions that are shorter than two windows need --smooth 1."
+        )
     with progress_bar("windows") as progress:
         found = follow(recogniser, video, settings, rule=rule, progress=progress)
     _write(found, csv=csv, srt=srt, html=html, scores=scores)

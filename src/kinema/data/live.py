@@ -54,8 +54,8 @@ def open_live(
     """
     if (source == STDIN) != (raw is not None):
         raise OptionError(
-            f"Raw frames come from stdin ({STDIN!r}) and need their size, got the source "
-            f"{source!r} and {'no size' if raw is None else 'a size'}."
+            f"Raw frames come from stdin ({STDIN!r}) and need their size and rate, such as "
+            f"--raw 640x480@25; got the source {source!r} and {'none' if raw is None else 'both'}."
         )
     how = connection or Connection()
     if raw is not None:

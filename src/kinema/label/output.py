@@ -181,7 +181,9 @@ def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
     try:
         known = json.loads((place / FACTS_FILE).read_text(encoding="utf-8"))
         other = [
-            f"{key} {known[key]} (wanted: {facts[key]})"
+            "another network"
+            if key == "checkpoint"
+            else f"{key} {known[key]} (wanted: {facts[key]})"
             for key in facts
             if known[key] != facts[key]
         ]
@@ -189,8 +191,8 @@ def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
         raise OptionError(f"{place / FACTS_FILE} is damaged: {error}.") from error
     if other:
         raise OptionError(
-            f"{place} holds labels with {'; '.join(other)}. Choose another folder, or the same "
-            "checkpoint and settings to go on."
+            f"{place} holds labels made with {'; '.join(other)}. Choose another folder, or the "
+            "same network and settings to go on."
         )
     return dict(known)
 

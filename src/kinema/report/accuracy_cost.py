@@ -11,7 +11,16 @@ from kinema.report.figures import DPI, Figure, save_png
 from kinema.report.sweeps import COLOURS, result_of
 
 # Settings of a variant that its network's name tells, or that change no time.
-_IN_THE_NAME = ("model.temporal", "model.backbone", "model.dropout")
+_IN_THE_NAME = (
+    "model.temporal",
+    "model.backbone",
+    "model.dropout",
+    "model.options.keep_features",
+    "model.options.opposed",
+)
+# Size of a panel's axes and height of a label, in points (1/72 inch), to keep labels apart.
+_AXES_PT = (330, 240)
+_LABEL_PT = 9
 
 
 @dataclass(frozen=True)
@@ -185,18 +194,44 @@ def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
             color=COLOURS[number % len(COLOURS)],
             label=sweep,
         )
-        for place, point in mine:
-            plot.annotate(
-                point.variant,
-                (place, 100 * point.top1),
-                xytext=(6, 4),
-                textcoords="offset points",
-                fontsize=8,
-                parse_math=False,
-            )
+    for (place, point), lift_pt in zip(placed, _lifts(placed), strict=True):
+        plot.annotate(
+            point.variant,
+            (place, 100 * point.top1),
+            xytext=(7, lift_pt),
+            textcoords="offset points",
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey", "shrinkB": 3},
+            parse_math=False,
+        )
     plot.margins(x=0.15, y=0.12)
     plot.grid(alpha=0.25)
     plot.spines[["top", "right"]].set_visible(False)
+
+
+def _lifts(placed: Sequence[tuple[float, CostPoint]]) -> list[float]:
+    """How far each label is moved up or down so that it lies on no other one, in points."""
+    at_pt = [
+        _scaled([place for place, _ in placed], _AXES_PT[0]),
+        _scaled([point.top1 for _, point in placed], _AXES_PT[1]),
+    ]
+    widths_pt = [8 + 4.5 * len(point.variant) for _, point in placed]
+    lifts = [4.0] * len(placed)
+    done: list[int] = []
+    for index in sorted(range(len(placed)), key=lambda i: -at_pt[1][i]):
+        for other in done:  # from the highest down
+            apart = at_pt[0][index] - at_pt[0][other]
+            if -widths_pt[index] < apart < widths_pt[other]:
+                below = at_pt[1][other] + lifts[other] - _LABEL_PT - at_pt[1][index]
+                lifts[index] = min(lifts[index], below)
+        done.append(index)
+    return lifts
+
+
+def _scaled(values: Sequence[float], length: float) -> list[float]:
+    low, high = min(values), max(values)
+    return [length * (value - low) / ((high - low) or 1.0) for value in values]
 
 
 def _is_plain(words: Iterable[str]) -> bool:

@@ -34,6 +34,11 @@ class _Asked(BaseModel):
     @classmethod
     def _all_known(cls, given: Any) -> Any:
         for name in given if isinstance(given, Mapping) else ():
+            if not name.isprintable():
+                raise PydanticCustomError(
+                    "unknown_field",
+                    "The body is a file, not a form with a file in it: curl -F file=@video.mp4",
+                )
             if name not in cls.model_fields:
                 hint = did_you_mean(name, cls.model_fields)
                 raise PydanticCustomError(

@@ -63,6 +63,8 @@ def read_summary(path: Path) -> dict[str, Any]:
     Raises:
         KinemaError: it is none.
     """
+    if path.is_dir():
+        raise KinemaError(f"{path} is a folder: give the file results.json of a sweep.")
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         document["rows"], document["cells"]

@@ -135,10 +135,10 @@ class TemporalModule(nn.Module, ABC):
         if self.look_ahead != 0:
             seen = "the whole clip" if self.look_ahead is None else f"frames: {self.look_ahead}"
             raise OptionError(
-                f"{name} looks ahead ({seen}), so it cannot work frame by frame. Train a "
-                "causal network (model.causal=true in a recipe, causal=True in create_model), or "
-                "import a published one with `kinema import --causal`. nl and tin have no causal "
-                "form: leave them out."
+                f"{name} looks ahead ({seen}), so it cannot work frame by frame, and this does not "
+                "change afterwards. Train a causal network (model.causal=true in a recipe, "
+                "causal=True in create_model; nl and tin have no causal form), or import a "
+                "published online one (`kinema import --causal`)."
             )
         own = type(self).step is not TemporalModule.step
         if not own and (self.look_back is None or self.frames_in_weights):

@@ -68,7 +68,7 @@ def test_labels_of_two_kinds_are_not_mixed(tmp_path):
     with open_output(tmp_path, FACTS) as output:
         assert output.facts["form"] == "fused"
     with (
-        pytest.raises(OptionError, match=r"holds labels with clips 1 \(wanted: 10\)"),
+        pytest.raises(OptionError, match=r"holds labels made with clips 1 \(wanted: 10\)"),
         open_output(tmp_path, {**FACTS, "clips": 10}),
     ):
         pass
