@@ -50,13 +50,6 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
     return device
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may use: in a container often not all of them."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run_facts() -> dict[str, Any]:
     """Versions, git commit and machine, as plain data for JSON."""
     return {

@@ -23,11 +23,11 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from kinema.cores import usable_cores
 from kinema.data.annotations import write_csv
 from kinema.data.dataset import VideoDataset
 from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
-from kinema.machine import usable_cores
 from kinema.types import Annotations, Skipped, VideoInfo
 from kinema.writing import partial_of, told_of, whole_file
 

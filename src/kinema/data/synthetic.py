@@ -22,10 +22,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from kinema.cores import usable_cores
 from kinema.data.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.data.scene import draw_camera, draw_look, render
 from kinema.errors import KinemaError, OptionError
-from kinema.machine import usable_cores
 
 SETTINGS_FILE = "settings.json"
 RENDERER = 2  # counted up whenever the same settings give other pixels

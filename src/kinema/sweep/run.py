@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 import torch
 from filelock import FileLock, Timeout
 
+from kinema.cores import usable_cores
 from kinema.data.synthetic import render_motion_set
 from kinema.errors import KinemaError, OptionError
-from kinema.machine import usable_cores
 from kinema.sweep.cell import read_result, run_cell
 from kinema.sweep.spec import Cell, Sweep
 
