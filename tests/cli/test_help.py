@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from kinema.cli import console
+
 COMMANDS = (
     ("quickstart",),
     ("models",),
@@ -130,3 +132,11 @@ def test_the_installed_program_runs():
     command = [sys.executable, "-m", "kinema.cli.main", "models", "tsn_resnet18", "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout) == (0, '[\n  "tsn_resnet18"\n]\n'), answer.stderr
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    with console.progress_bar("labelling") as tell:
+        tell(1, 10)  # not a minute yet
+        monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
+        tell(3, 10)
+    assert capsys.readouterr() == ("", "labelling: 3 of 10\n")

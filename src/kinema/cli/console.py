@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ DeviceOption = Annotated[
 
 # Columns where stdout or stderr is no terminal: nothing is wrapped or cut in a file or pipe.
 FILE_COLUMNS = 1000
+# Seconds between two lines about progress there.
+LINE_EVERY_S = 60.0
 
 
 def results() -> Console:
@@ -78,7 +81,10 @@ def show_log() -> None:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, on a terminal only; call it with (done, total)."""
+    """A bar on stderr, or without a terminal a line each minute; call it with (done, total)."""
+    if not sys.stderr.isatty():
+        yield _line_each_minute(title)
+        return
     bar = Progress(
         TextColumn(title),
         BarColumn(),
@@ -86,11 +92,22 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
         console=notes(),
         transient=True,
-        disable=not sys.stderr.isatty(),
     )
     task = bar.add_task(title, total=None)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _line_each_minute(title: str) -> Callable[[int, int], None]:
+    told_s = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s >= LINE_EVERY_S:
+            told_s = time.monotonic()
+            notes().print(f"{title}: {done} of {total}")
+
+    return tell
 
 
 def _console(stream: TextIO) -> Console:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.data.decode import VideoFile, open_source
+from kinema.data.decode import VideoFile
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.predict import ClipRecognizer
 from kinema.timeline.grid import Grid, lay_grid
@@ -114,9 +114,11 @@ def read_here(
         UnreadableVideoError: the video cannot be read; the message says why.
         OptionError: it tells no times.
     """
-    with open_source(path) as source:
-        if not isinstance(source, VideoFile):
-            raise OptionError(f"{path} is a folder of frames, which tells no times: give a video.")
+    if Path(path).is_dir():
+        raise OptionError(
+            f"{path} is a folder: give one video file. (A folder of frames tells no times.)"
+        )
+    with VideoFile(path) as source:
         grid = lay_grid(source, how, window_s=settings.window_s, stride_s=settings.stride_s)
         yield grid, GridFrames(source, grid, how)
 
