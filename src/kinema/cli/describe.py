@@ -14,40 +14,49 @@ if TYPE_CHECKING:
     from kinema.types import Cost
 
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a network, such as tsm_resnet50, or folder of a trained one, which says "
+        "all but the size itself."
+    ),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the frames in pixels.", min=16, show_default="224, or as it was trained"
+    ),
+]
+AtOption = Annotated[
+    str | None,
+    typer.Option(help="Position in the blocks: a (before conv1), b, c, d (before addition)."),
+]
+StagesOption = Annotated[
+    str | None, typer.Option(help="Stages (2 to 5) with temporal modules: 4,5 or efficient.")
+]
+BlocksOption = Annotated[
+    str | None,
+    typer.Option(help="Blocks of a stage: all, first, even, how many, or their numbers 0,1."),
+]
+CausalOption = Annotated[
+    bool, typer.Option("--causal", help="Build the causal form: no frame looks ahead.")
+]
+OptionOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
+]
+
+
 def describe(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Name of a network, such as tsm_resnet50, or folder of a trained one, which says "
-            "all but the size itself."
-        ),
-    ],
+    model: ModelArgument,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 400,
     frames: Annotated[int, typer.Option(help="Frames of a clip.", min=1)] = 8,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the frames in pixels.", min=16, show_default="224, or as it was trained"
-        ),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(help="Position in the blocks: a (before conv1), b, c, d (before addition)."),
-    ] = None,
-    stages: Annotated[
-        str | None, typer.Option(help="Stages (2 to 5) with temporal modules: 4,5 or efficient.")
-    ] = None,
-    blocks: Annotated[
-        str | None,
-        typer.Option(help="Blocks of a stage: all, first, even, how many, or their numbers 0,1."),
-    ] = None,
-    causal: Annotated[
-        bool, typer.Option("--causal", help="Build the causal form: no frame looks ahead.")
-    ] = False,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
-    ] = None,
+    size: SizeOption = None,
+    at: AtOption = None,
+    stages: StagesOption = None,
+    blocks: BlocksOption = None,
+    causal: CausalOption = False,
+    option: OptionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the sites, parameters and multiply-accumulates of a network.

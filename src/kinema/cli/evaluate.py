@@ -35,41 +35,50 @@ if TYPE_CHECKING:
     from kinema.types import Annotations, Preprocessing, Report, Views
 
 
+ProtocolOption = Annotated[
+    str | None, typer.Option(help="Views and sizes of a paper: see `kinema protocols`.")
+]
+ClipsOption = Annotated[
+    int | None,
+    typer.Option(help="Clips over the length of each video.", min=1, show_default="1"),
+]
+CropsOption = Annotated[
+    int | None,
+    typer.Option(help="Crops of each clip: 1 (center), 3 or 10.", show_default="1"),
+]
+FullResolutionOption = Annotated[
+    bool, typer.Option("--full-resolution", help="Crops take the whole short side.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for per_class.csv, confusion.csv and confusion.png."),
+]
+SkipUnreadableOption = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Count unreadable videos, do not stop.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="32 or bf16, or auto with --fast.", show_default=False)
+]
+
+
 def evaluate(
     checkpoint: CheckpointArgument,
     data: Annotated[Path, typer.Option(help="Annotation file.")],
     root: RootOption = None,
     format_: FormatOption = "csv",
     split: SplitOption = 1,
-    protocol: Annotated[
-        str | None, typer.Option(help="Views and sizes of a paper: see `kinema protocols`.")
-    ] = None,
-    clips: Annotated[
-        int | None,
-        typer.Option(help="Clips over the length of each video.", min=1, show_default="1"),
-    ] = None,
-    crops: Annotated[
-        int | None,
-        typer.Option(help="Crops of each clip: 1 (center), 3 or 10.", show_default="1"),
-    ] = None,
-    full_resolution: Annotated[
-        bool, typer.Option("--full-resolution", help="Crops take the whole short side.")
-    ] = False,
+    protocol: ProtocolOption = None,
+    clips: ClipsOption = None,
+    crops: CropsOption = None,
+    full_resolution: FullResolutionOption = False,
     scores: ScoresOption = None,
     submission: SubmissionOption = None,
     form: SubmissionFormOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for per_class.csv, confusion.csv and confusion.png."),
-    ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Count unreadable videos, do not stop.")
-    ] = False,
+    out: OutOption = None,
+    skip_unreadable: SkipUnreadableOption = False,
     batch: Annotated[int, typer.Option(help="Views of one forward pass.", min=1)] = 8,
     workers: Annotated[int, typer.Option(help="Decoding processes.", min=0)] = 2,
-    precision: Annotated[
-        str | None, typer.Option(help="32 or bf16, or auto with --fast.", show_default=False)
-    ] = None,
+    precision: PrecisionOption = None,
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,

@@ -18,40 +18,48 @@ if TYPE_CHECKING:
 BATCH, ENOUGH, FRAMES = 4, 32, 64
 
 
+FormatOption = Annotated[
+    str, typer.Option("--format", help="onnx, openvino, exported (torch.export) or aoti.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="File to write; by default named after the network, here.")
+]
+VideosOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Video or folder to verify with (repeatable, 32 videos at most)."),
+]
+Int8Option = Annotated[
+    bool, typer.Option("--int8", help="Compute in 8-bit integers; needs --calibration.")
+]
+CalibrationOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Video or folder from which --int8 takes the ranges of values (repeatable); "
+        "100 to 300 videos are enough."
+    ),
+]
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--stream", help="Export one step of a causal network: its memory goes in and out."
+    ),
+]
+StreamsOption = Annotated[
+    int, typer.Option(help="Streams that a step serves, with --stream.", min=1)
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+
+
 def export(
     checkpoint: CheckpointArgument,
-    format_: Annotated[
-        str, typer.Option("--format", help="onnx, openvino, exported (torch.export) or aoti.")
-    ] = "onnx",
-    out: Annotated[
-        Path | None, typer.Option(help="File to write; by default named after the network, here.")
-    ] = None,
-    videos: Annotated[
-        list[Path] | None,
-        typer.Option(help="Video or folder to verify with (repeatable, 32 videos at most)."),
-    ] = None,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Compute in 8-bit integers; needs --calibration.")
-    ] = False,
-    calibration: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Video or folder from which --int8 takes the ranges of values (repeatable); "
-            "100 to 300 videos are enough."
-        ),
-    ] = None,
-    stream: Annotated[
-        bool,
-        typer.Option(
-            "--stream", help="Export one step of a causal network: its memory goes in and out."
-        ),
-    ] = False,
-    streams: Annotated[
-        int, typer.Option(help="Streams that a step serves, with --stream.", min=1)
-    ] = 1,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
-    ] = False,
+    format_: FormatOption = "onnx",
+    out: OutOption = None,
+    videos: VideosOption = None,
+    int8: Int8Option = False,
+    calibration: CalibrationOption = None,
+    stream: StreamOption = False,
+    streams: StreamsOption = 1,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a network for another runtime, and verify the file by running it.

@@ -13,35 +13,41 @@ if TYPE_CHECKING:
     from kinema.types import Preprocessing
 
 
+ModelOption = Annotated[
+    str | None, typer.Option(help="The network the file was trained as, such as tsm_resnet50.")
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(help="Class names: a file, or a list such as kinetics400 or jester:sorted."),
+]
+FramesOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Frames of a clip; weights that depend on their number are interpolated.", min=1
+    ),
+]
+DenseOption = Annotated[
+    bool,
+    typer.Option("--dense", help="It was trained on clips of 64 consecutive frames (Kinetics)."),
+]
+CausalOption = Annotated[
+    bool, typer.Option("--causal", help="It is a causal network, such as the online TSM.")
+]
+ClassesOption = Annotated[
+    int | None,
+    typer.Option(help="Classes of a new classifier, for weights of an image network."),
+]
+
+
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="Published weight file, or a kinema checkpoint.")],
     out: Annotated[Path, typer.Option(help="New folder for the kinema checkpoint.")],
-    model: Annotated[
-        str | None, typer.Option(help="The network the file was trained as, such as tsm_resnet50.")
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Class names: a file, or a list such as kinetics400 or jester:sorted."),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            help="Frames of a clip; weights that depend on their number are interpolated.", min=1
-        ),
-    ] = None,
-    dense: Annotated[
-        bool,
-        typer.Option(
-            "--dense", help="It was trained on clips of 64 consecutive frames (Kinetics)."
-        ),
-    ] = False,
-    causal: Annotated[
-        bool, typer.Option("--causal", help="It is a causal network, such as the online TSM.")
-    ] = False,
-    classes: Annotated[
-        int | None,
-        typer.Option(help="Classes of a new classifier, for weights of an image network."),
-    ] = None,
+    model: ModelOption = None,
+    labels: LabelsOption = None,
+    frames: FramesOption = None,
+    dense: DenseOption = False,
+    causal: CausalOption = False,
+    classes: ClassesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Convert a published checkpoint: every tensor finds its place, or it is an error.

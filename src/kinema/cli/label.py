@@ -24,51 +24,57 @@ if TYPE_CHECKING:
     from kinema.label.task import LabelReport
 
 
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="Text file with a path per line, folder of videos, or Parquet files.",
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(help="What relative paths start from.", show_default="folder of INPUT"),
+]
+FeaturesOption = Annotated[
+    bool, typer.Option("--features", help="Write the features before the classifier, too.")
+]
+RetryFailedOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Try videos again that failed earlier.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, such as auto or 10.0.0.1:6379; else this machine."),
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes that run the network.", min=1)]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu or cuda; by default GPUs if there are any.")
+]
+StoreMbOption = Annotated[
+    int, typer.Option(help="Memory between decoders and workers on this machine.", min=80)
+]
+
+
 def label(
     checkpoint: CheckpointArgument,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            help="Text file with a path per line, folder of videos, or Parquet files.",
-        ),
-    ],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files; an old one goes on.")],
-    root: Annotated[
-        Path | None,
-        typer.Option(help="What relative paths start from.", show_default="folder of INPUT"),
-    ] = None,
+    root: RootOption = None,
     column: Annotated[str, typer.Option(help="Column of paths in Parquet files.")] = "path",
     top: Annotated[int, typer.Option(help="Classes to write for each video.", min=1)] = 5,
     clips: ClipsOption = 1,
     crops: CropsOption = 1,
-    features: Annotated[
-        bool, typer.Option("--features", help="Write the features before the classifier, too.")
-    ] = False,
+    features: FeaturesOption = False,
     fast: FastOption = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try videos again that failed earlier.")
-    ] = False,
+    retry_failed: RetryFailedOption = False,
     decode_seconds: Annotated[int, typer.Option(help="Time to decode a video.", min=1)] = 60,
     decode_mb: Annotated[int, typer.Option(help="Memory to decode a video.", min=1)] = 2048,
     file_rows: Annotated[int, typer.Option(help="Rows of one file.", min=1)] = 5000,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="A running Ray cluster, such as auto or 10.0.0.1:6379; else this machine."
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that run the network.", min=1)
-    ] = None,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     decoders: Annotated[int | None, typer.Option(help="Processes that decode.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a worker.", min=1)] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; by default GPUs if there are any.")
-    ] = None,
-    store_mb: Annotated[
-        int, typer.Option(help="Memory between decoders and workers on this machine.", min=80)
-    ] = 512,
+    device: DeviceOption = None,
+    store_mb: StoreMbOption = 512,
     as_json: JsonOption = False,
 ) -> None:
     """Label an archive of videos, on one machine or on a Ray cluster.

@@ -18,31 +18,38 @@ from kinema.errors import MissingExtraError, OptionError
 _PLAIN = ("best", "last")
 
 
+CheckpointsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="CHECKPOINT...", help="Folders of networks; NAME=FOLDER names one."),
+]
+ApiKeyOption = Annotated[
+    str | None, typer.Option(help="Key that requests must show.", envvar="KINEMA_API_KEY")
+]
+CorsOriginOption = Annotated[
+    list[str] | None, typer.Option(help="Web site whose pages may call, such as https://a.b.")
+]
+AllowFolderOption = Annotated[
+    Path | None, typer.Option(help="Requests may name videos below this folder.")
+]
+MaxDelayMsOption = Annotated[float, typer.Option(help="Longest wait of a clip for company.", min=0)]
+WorkerSecondsOption = Annotated[int, typer.Option(help="Time of a decoder for one clip.", min=1)]
+GraceOption = Annotated[
+    float, typer.Option(help="Seconds to finish accepted work after SIGTERM.", min=0)
+]
+
+
 def serve(
-    checkpoints: Annotated[
-        list[str],
-        typer.Argument(metavar="CHECKPOINT...", help="Folders of networks; NAME=FOLDER names one."),
-    ],
+    checkpoints: CheckpointsArgument,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    api_key: Annotated[
-        str | None, typer.Option(help="Key that requests must show.", envvar="KINEMA_API_KEY")
-    ] = None,
-    cors_origin: Annotated[
-        list[str] | None, typer.Option(help="Web site whose pages may call, such as https://a.b.")
-    ] = None,
-    allow_folder: Annotated[
-        Path | None, typer.Option(help="Requests may name videos below this folder.")
-    ] = None,
+    api_key: ApiKeyOption = None,
+    cors_origin: CorsOriginOption = None,
+    allow_folder: AllowFolderOption = None,
     max_batch: Annotated[int, typer.Option(help="Clips of one forward pass.", min=1)] = 16,
-    max_delay_ms: Annotated[
-        float, typer.Option(help="Longest wait of a clip for company.", min=0)
-    ] = 5.0,
+    max_delay_ms: MaxDelayMsOption = 5.0,
     workers: Annotated[int, typer.Option(help="Decoder processes.", min=1)] = 2,
     worker_mb: Annotated[int, typer.Option(help="Memory of one decoder.", min=64)] = 2048,
-    worker_seconds: Annotated[
-        int, typer.Option(help="Time of a decoder for one clip.", min=1)
-    ] = 30,
+    worker_seconds: WorkerSecondsOption = 30,
     max_mb: Annotated[float, typer.Option(help="Size of an upload.")] = 256.0,
     max_seconds: Annotated[float, typer.Option(help="Length of a video.")] = 600.0,
     max_frames: Annotated[int, typer.Option(help="Frames of a video.", min=1)] = 100_000,
@@ -55,9 +62,7 @@ def serve(
     max_streams: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
     max_timelines: Annotated[int, typer.Option(help="Timelines that wait.", min=0)] = 8,
     timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 60.0,
-    grace: Annotated[
-        float, typer.Option(help="Seconds to finish accepted work after SIGTERM.", min=0)
-    ] = 60.0,
+    grace: GraceOption = 60.0,
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kinema.data.overlay import Canvas
     from kinema.models.smoothing import Smoothing
     from kinema.stream import FrameResult, LiveRecognition
+    from kinema.types import Preprocessing
 
 
 class Pace(StrEnum):
@@ -53,83 +54,97 @@ class Transport(StrEnum):
     udp = "udp"
 
 
+CheckpointArgument = Annotated[
+    Path, typer.Argument(help="Folder of a causal network, such as runs/x/best.")
+]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Video file, number of a camera, rtsp:// or http:// address, or - for raw frames."
+    ),
+]
+PaceOption = Annotated[
+    Pace | None,
+    typer.Option(help="source is real time, full is full speed: the default for files."),
+]
+EveryOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Frames from one that the network gets to the next; by default as in training.",
+        min=1,
+    ),
+]
+FpsOption = Annotated[
+    float | None,
+    typer.Option(help="Frames per second that the network gets, instead of --every."),
+]
+SmoothOption = Annotated[
+    str,
+    typer.Option(help="Mean of probabilities: window:FRAMES, exponential:SHARE_OF_NEWEST or none."),
+]
+PatienceOption = Annotated[
+    int, typer.Option(help="Frames in a row it takes until a class is shown.", min=1)
+]
+BackgroundOption = Annotated[
+    list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
+]
+DropOption = Annotated[
+    Drop | None,
+    typer.Option(
+        help="Which frames a slow network misses: the oldest, so that the newest one waits "
+        "(default of pace source), the newest, or never any (default of pace full)."
+    ),
+]
+LimitOption = Annotated[
+    str | None, typer.Option(help="End after so many frames (300) or seconds (20s).")
+]
+RawOption = Annotated[
+    str | None, typer.Option(help="Size and rate of raw RGB frames on stdin: 640x480@25.")
+]
+WriteOption = Annotated[Path | None, typer.Option(help="Write a video with captions to this file.")]
+ShowOption = Annotated[
+    bool,
+    typer.Option("--show", help="Show the frames with captions in a window (needs OpenCV)."),
+]
+BackOffOption = Annotated[
+    float, typer.Option(help="Seconds before the first of these attempts, doubled each time.")
+]
+OnReconnectOption = Annotated[
+    OnReconnect,
+    typer.Option(
+        help="After a lost source: restart with an empty memory, or continue with the old."
+    ),
+]
+AsJsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON lines, as without this option.")
+]
+
+
 def stream(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of a causal network, such as runs/x/best.")
-    ],
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Video file, number of a camera, rtsp:// or http:// address, or - for raw frames."
-        ),
-    ],
-    pace: Annotated[
-        Pace | None,
-        typer.Option(help="source is real time, full is full speed: the default for files."),
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(
-            help="Frames from one that the network gets to the next; by default as in training.",
-            min=1,
-        ),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(help="Frames per second that the network gets, instead of --every."),
-    ] = None,
-    smooth: Annotated[
-        str,
-        typer.Option(
-            help="Mean of probabilities: window:FRAMES, exponential:SHARE_OF_NEWEST or none."
-        ),
-    ] = "window:8",
+    checkpoint: CheckpointArgument,
+    source: SourceArgument,
+    pace: PaceOption = None,
+    every: EveryOption = None,
+    fps: FpsOption = None,
+    smooth: SmoothOption = "window:8",
     enter: Annotated[float, typer.Option(help="Probability at which a class is shown.")] = 0.6,
     leave: Annotated[float, typer.Option(help="Probability below which a shown class goes.")] = 0.4,
-    patience: Annotated[
-        int, typer.Option(help="Frames in a row it takes until a class is shown.", min=1)
-    ] = 1,
-    background: Annotated[
-        list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
-    ] = None,
+    patience: PatienceOption = 1,
+    background: BackgroundOption = None,
     top: Annotated[int, typer.Option(help="Classes to name for each frame.", min=1)] = 3,
-    drop: Annotated[
-        Drop | None,
-        typer.Option(
-            help="Which frames a slow network misses: the oldest, so that the newest one waits "
-            "(default of pace source), the newest, or never any (default of pace full)."
-        ),
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option(help="End after so many frames (300) or seconds (20s).")
-    ] = None,
-    raw: Annotated[
-        str | None, typer.Option(help="Size and rate of raw RGB frames on stdin: 640x480@25.")
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="Write a video with captions to this file.")
-    ] = None,
-    show: Annotated[
-        bool,
-        typer.Option("--show", help="Show the frames with captions in a window (needs OpenCV)."),
-    ] = False,
+    drop: DropOption = None,
+    limit: LimitOption = None,
+    raw: RawOption = None,
+    write: WriteOption = None,
+    show: ShowOption = False,
     retries: Annotated[int, typer.Option(help="Attempts to reach a lost source again.", min=0)] = 5,
-    back_off: Annotated[
-        float, typer.Option(help="Seconds before the first of these attempts, doubled each time.")
-    ] = 0.5,
+    back_off: BackOffOption = 0.5,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer or a frame.")] = 5.0,
     transport: Annotated[Transport, typer.Option(help="Protocol under RTSP.")] = Transport.tcp,
-    on_reconnect: Annotated[
-        OnReconnect,
-        typer.Option(
-            help="After a lost source: restart with an empty memory, or continue with the old."
-        ),
-    ] = OnReconnect.restart,
+    on_reconnect: OnReconnectOption = OnReconnect.restart,
     fast: FastOption = False,
     device: DeviceOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines, as without this option.")
-    ] = False,
+    as_json: AsJsonOption = False,
 ) -> None:
     """Recognise frame by frame; one JSON line for each frame that the network gets.
 
@@ -167,12 +182,17 @@ def stream(
     how = Connection(retries, back_off, timeout, transport.value)
     opened = open_live(source, connection=how, raw=form)
     live = LiveRecognition(recogniser, opened, settings=settings, fast=fast)
-    if every is None and fps is None and recogniser.preprocessing.sampling != "dense":
+    if every is None and fps is None:
+        _note_spacing(recogniser.preprocessing)
+    _run(live, _canvases(write, show=show, title=source))
+
+
+def _note_spacing(how: "Preprocessing") -> None:
+    if how.sampling != "dense":
         notes().print(
             "Every frame of the stream is taken. The network learned on frames spread over whole "
             "videos: --fps or --every sets as wide a spacing."
         )
-    _run(live, _canvases(write, show=show, title=source))
 
 
 def _run(live: "LiveRecognition", canvases: list["Canvas"]) -> None:

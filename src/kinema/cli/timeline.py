@@ -22,40 +22,48 @@ if TYPE_CHECKING:
     from kinema.timeline import Timeline
 
 
+WindowOption = Annotated[
+    float | None,
+    typer.Option(help="Seconds of a window; by default as in training, else 2.5.", min=0),
+]
+StrideOption = Annotated[
+    float | None,
+    typer.Option(help="Seconds from window to window; by default half of one.", min=0),
+]
+StreamOption = Annotated[
+    bool, typer.Option("--stream", help="Run a causal network frame by frame, with its memory.")
+]
+MinLengthOption = Annotated[
+    float, typer.Option(help="Leave out segments of fewer seconds than this.", min=0)
+]
+BackgroundOption = Annotated[
+    list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
+]
+SrtOption = Annotated[
+    Path | None, typer.Option(help="Write the segments as subtitles to this file.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option(help="Write an HTML page with the video, curves and segments.")
+]
+ScoresOption = Annotated[Path | None, typer.Option(help="Write the windows' scores to this .npz.")]
+
+
 def timeline(
     checkpoint: CheckpointArgument,
     video: Annotated[Path, typer.Argument(help="A video file of any length.")],
-    window: Annotated[
-        float | None,
-        typer.Option(help="Seconds of a window; by default as in training, else 2.5.", min=0),
-    ] = None,
-    stride: Annotated[
-        float | None,
-        typer.Option(help="Seconds from window to window; by default half of one.", min=0),
-    ] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Run a causal network frame by frame, with its memory.")
-    ] = False,
+    window: WindowOption = None,
+    stride: StrideOption = None,
+    stream: StreamOption = False,
     smooth: Annotated[int, typer.Option(help="Neighbouring windows to average; odd.", min=1)] = 3,
     enter: Annotated[float, typer.Option(help="Probability at which a segment begins.")] = 0.5,
     leave: Annotated[float, typer.Option(help="Probability below which a segment ends.")] = 0.3,
-    min_length: Annotated[
-        float, typer.Option(help="Leave out segments of fewer seconds than this.", min=0)
-    ] = 0.0,
-    background: Annotated[
-        list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
-    ] = None,
+    min_length: MinLengthOption = 0.0,
+    background: BackgroundOption = None,
     top: Annotated[int, typer.Option(help="Classes of each window in --json.", min=1)] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write the segments to this CSV file.")] = None,
-    srt: Annotated[
-        Path | None, typer.Option(help="Write the segments as subtitles to this file.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write an HTML page with the video, curves and segments.")
-    ] = None,
-    scores: Annotated[
-        Path | None, typer.Option(help="Write the windows' scores to this .npz.")
-    ] = None,
+    srt: SrtOption = None,
+    html: HtmlOption = None,
+    scores: ScoresOption = None,
     batch: Annotated[int, typer.Option(help="Windows of one forward pass.", min=1)] = 4,
     chunk: Annotated[int, typer.Option(help="Windows to decode ahead.", min=1)] = 16,
     fast: FastOption = False,
