@@ -32,7 +32,7 @@ test: .venv/installed-dev  ## Runs the tests that take under three minutes
 	$(PYTEST) -m "not slow" -n 2 --dist worksteal
 
 test-slow: .venv/installed-dev  ## Runs the slow tests: full-size networks, real processes
-	$(PYTEST) -m slow -n 2 --dist worksteal
+	$(PYTEST) -m slow -n 2 --dist worksteal --durations 40
 
 test-all: test test-slow  ## Runs all tests
 
