@@ -64,6 +64,7 @@ def _section(path: Path) -> str:
         f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {hours:.1f} hours of training on {machines}."
         + (f" **Not finished: {missing} of {planned} trainings are missing.**" if missing else ""),
         _table(study),
+        *_settings(study),
         f"By class, mean over the seeds, in %:\n\n{_class_table(study)}",
         f"![top-1 of every network](figures/study_{path.stem}.png)",
     ]
@@ -112,6 +113,21 @@ def _table(study: dict[str, Any]) -> str:
         line += [_quoted(quoted["top1"], row["variant"])] if quoted else []
         lines.append(line)
     return _markdown(lines)
+
+
+def _settings(study: dict[str, Any]) -> list[str]:
+    """What the variants in the table set beside the network's name."""
+    shown = [row["variant"] for row in study["rows"]]
+    words = {
+        variant: [w for w in study["variants"][variant] if w.startswith(("model.at", "model.opt"))]
+        for variant in shown
+    }
+    said = [
+        f"{variant}: {', '.join(f'`{w}`' for w in words[variant])}"
+        for variant in shown
+        if words[variant]
+    ]
+    return [f"Set beside the network: {'; '.join(said)}."] if said else []
 
 
 def _class_table(study: dict[str, Any]) -> str:
