@@ -75,6 +75,7 @@ def test_wrong_use_is_named(kinema, image_weights, tmp_path):
     assert (answer.code, "Lists that come with kinema: diving48" in answer.err) == (1, True)
     answer = kinema(*words, "--labels", "jester")
     assert (answer.code, "has 10 classes, but 27 class names" in answer.err) == (1, True)
+    assert "For a new, untrained classifier give --classes 27." in answer.err
 
 
 def test_a_network_of_kinema_is_not_made_another_one(kinema, checkpoint, tmp_path):

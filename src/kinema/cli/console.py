@@ -27,6 +27,9 @@ CropsOption = Annotated[
     int,
     typer.Option(help="Crops of each clip: 1 (center), 3 (long side) or 10 (corners, mirrored)."),
 ]
+BackgroundOption = Annotated[
+    list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
+]
 FastOption = Annotated[
     bool,
     typer.Option("--fast", help="Run what is fastest on this machine, measured on first use."),

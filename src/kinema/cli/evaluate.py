@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 ProtocolOption = Annotated[
     str | None, typer.Option(help="Views and sizes of a paper: see `kinema protocols`.")
 ]
-ClipsOption = Annotated[
+ProtocolClipsOption = Annotated[
     int | None,
     typer.Option(help="Clips over the length of each video.", min=1, show_default="1"),
 ]
-CropsOption = Annotated[
+ProtocolCropsOption = Annotated[
     int | None,
     typer.Option(help="Crops of each clip: 1 (center), 3 or 10.", show_default="1"),
 ]
@@ -68,8 +68,8 @@ def evaluate(
     format_: FormatOption = "csv",
     split: SplitOption = 1,
     protocol: ProtocolOption = None,
-    clips: ClipsOption = None,
-    crops: CropsOption = None,
+    clips: ProtocolClipsOption = None,
+    crops: ProtocolCropsOption = None,
     full_resolution: FullResolutionOption = False,
     scores: ScoresOption = None,
     submission: SubmissionOption = None,

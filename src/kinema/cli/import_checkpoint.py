@@ -83,6 +83,11 @@ def import_checkpoint(
             if as_json:
                 print_json({"matched": 0, "unused": error.unused, "missing": error.missing})
             raise
+        if names is not None and classes is None and len(names) != net.classes:
+            raise CheckpointError(
+                f"{file} has {net.classes} classes, but {len(names)} class names were given. "
+                f"For a new, untrained classifier give --classes {len(names)}."
+            )
         preprocessing = Preprocessing(
             frames=net.frames,
             sampling="dense" if dense else "segments",
@@ -92,11 +97,6 @@ def import_checkpoint(
     if names is None:
         names = tuple(str(label) for label in range(net.classes))
         notes().print("The classes are named by their numbers; --labels gives them names.")
-    if len(names) != net.classes:
-        raise CheckpointError(
-            f"{file} has {net.classes} classes, but {len(names)} class names were given. "
-            f"For a new, untrained classifier give --classes {len(names)}."
-        )
     card = {"Imported from": file.name}
     if document["missing"]:
         card["Not trained"] = "its answers mean nothing before it is trained on videos"
@@ -156,7 +156,7 @@ def _print(document: dict[str, object], net: "VideoNetwork", how: "Preprocessing
         if isinstance(found, list) and found:
             shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             out.print(f"{len(found)} tensors {meaning}: {shown}")
-    if document.get("missing"):
+    if document["missing"]:
         notes().print(
             "Its answers mean nothing until it is trained: "
             f"kinema train RECIPE model.weights={document['out']}"

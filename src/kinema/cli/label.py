@@ -46,7 +46,7 @@ AddressOption = Annotated[
     typer.Option(help="A running Ray cluster, such as auto or 10.0.0.1:6379; else this machine."),
 ]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes that run the network.", min=1)]
-DeviceOption = Annotated[
+PoolDeviceOption = Annotated[
     str | None, typer.Option(help="cpu or cuda; by default GPUs if there are any.")
 ]
 StoreMbOption = Annotated[
@@ -73,7 +73,7 @@ def label(
     workers: WorkersOption = None,
     decoders: Annotated[int | None, typer.Option(help="Processes that decode.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a worker.", min=1)] = 1,
-    device: DeviceOption = None,
+    device: PoolDeviceOption = None,
     store_mb: StoreMbOption = 512,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import DeviceOption, FastOption, notes, show_log
+from kinema.cli.console import BackgroundOption, DeviceOption, FastOption, notes, show_log
 
 if TYPE_CHECKING:
     from kinema.data.live import RawFormat
@@ -54,7 +54,7 @@ class Transport(StrEnum):
     udp = "udp"
 
 
-CheckpointArgument = Annotated[
+CausalCheckpointArgument = Annotated[
     Path, typer.Argument(help="Folder of a causal network, such as runs/x/best.")
 ]
 SourceArgument = Annotated[
@@ -84,9 +84,6 @@ SmoothOption = Annotated[
 ]
 PatienceOption = Annotated[
     int, typer.Option(help="Frames in a row it takes until a class is shown.", min=1)
-]
-BackgroundOption = Annotated[
-    list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
 ]
 DropOption = Annotated[
     Drop | None,
@@ -121,7 +118,7 @@ AsJsonOption = Annotated[
 
 
 def stream(
-    checkpoint: CheckpointArgument,
+    checkpoint: CausalCheckpointArgument,
     source: SourceArgument,
     pace: PaceOption = None,
     every: EveryOption = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinema.cli.console import (
+    BackgroundOption,
     CheckpointArgument,
     DeviceOption,
     FastOption,
@@ -36,16 +37,15 @@ StreamOption = Annotated[
 MinLengthOption = Annotated[
     float, typer.Option(help="Leave out segments of fewer seconds than this.", min=0)
 ]
-BackgroundOption = Annotated[
-    list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
-]
 SrtOption = Annotated[
     Path | None, typer.Option(help="Write the segments as subtitles to this file.")
 ]
 HtmlOption = Annotated[
     Path | None, typer.Option(help="Write an HTML page with the video, curves and segments.")
 ]
-ScoresOption = Annotated[Path | None, typer.Option(help="Write the windows' scores to this .npz.")]
+WindowScoresOption = Annotated[
+    Path | None, typer.Option(help="Write the windows' scores to this .npz.")
+]
 
 
 def timeline(
@@ -63,7 +63,7 @@ def timeline(
     csv: Annotated[Path | None, typer.Option(help="Write the segments to this CSV file.")] = None,
     srt: SrtOption = None,
     html: HtmlOption = None,
-    scores: ScoresOption = None,
+    scores: WindowScoresOption = None,
     batch: Annotated[int, typer.Option(help="Windows of one forward pass.", min=1)] = 4,
     chunk: Annotated[int, typer.Option(help="Windows to decode ahead.", min=1)] = 16,
     fast: FastOption = False,
