@@ -157,7 +157,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
 def _open_folder(run: RunFolder, recipe: Recipe, net: VideoNetwork, *, resume: bool) -> None:
     """Starts or reopens the run folder, and says what the network starts from."""
     if resume:
-        reopen_folder(run, recipe)
+        reopen_folder(run, recipe, net.weights_report)
     else:
         start_folder(run, recipe, net.weights_report)
     if net.weights_report is not None:

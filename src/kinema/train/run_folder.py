@@ -12,6 +12,7 @@ from kinema.models.saved import put_back
 from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.types import WeightsReport
+from kinema.writing import partial_of
 
 # Settings that may change when a run is resumed: none of them touches what was learnt so far.
 # The number of epochs may change unless the schedule is stretched over them.
@@ -83,10 +84,12 @@ def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None =
     """Makes the folder of a new run, which starts with these weights.
 
     Raises:
-        OptionError: there is something in the folder already.
+        OptionError: there is something in the folder already, other than what a run left that was
+            killed while it wrote its settings.
     """
     path = run.path
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    begun = partial_of(run.recipe)
+    if path.exists() and (not path.is_dir() or any(file != begun for file in path.iterdir())):
         raise OptionError(
             f"The run folder {path} is not empty. Resume the run that is in it, or choose another "
             "folder."
@@ -95,8 +98,8 @@ def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None =
     _write_settings(run, recipe, None if weights is None else asdict(weights))
 
 
-def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
-    """Opens the folder of a run that is to go on.
+def reopen_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:
+    """Opens the folder of a run that is to go on; `weights` if it starts from these once more.
 
     Raises:
         OptionError: no run was started there.
@@ -110,7 +113,7 @@ def reopen_folder(run: RunFolder, recipe: Recipe) -> None:
     for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
         shutil.rmtree(leftover)
     facts = json.loads(run.facts.read_text(encoding="utf-8")) if run.facts.is_file() else {}
-    _write_settings(run, recipe, facts.get("weights"))
+    _write_settings(run, recipe, facts.get("weights") if weights is None else asdict(weights))
 
 
 def check_same_settings(run: RunFolder, recipe: Recipe) -> None:

@@ -191,6 +191,15 @@ def test_a_used_folder_is_refused(settings: Tables, tmp_path: Path) -> None:
         train(recipe(settings), out=tmp_path, resume=True, quiet=True)
 
 
+def test_a_run_killed_while_it_wrote_its_settings_starts_again(
+    settings: Tables, tmp_path: Path
+) -> None:
+    (tmp_path / ".recipe.toml.part").write_text("[mod")
+    train(recipe(settings, "train.epochs=1"), out=tmp_path, quiet=True)
+    assert load_recipe(tmp_path / "recipe.toml").train.epochs == 1
+    assert not list(tmp_path.glob(".*.part"))
+
+
 def test_resume_with_other_settings_names_them(settings: Tables, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe(settings, "train.epochs=1"), out=run, quiet=True)
