@@ -25,7 +25,7 @@ def test_without_videos_it_says_so(kinema, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = kinema("export", checkpoint, "--format", "exported")
     assert answer.code == 0
-    assert "Noise will be used to verify it" in answer.err
+    assert "It was verified with noise" in answer.err
     assert len(list(tmp_path.glob("*.pt2"))) == 1
 
 

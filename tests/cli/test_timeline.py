@@ -104,7 +104,7 @@ def test_a_damaged_video_gives_what_was_read_and_exit_code_1(
         (("--scores", "z.csv"), 2, "expected a name in .npz"),
         (("--window", "-1"), 2, "Invalid value for '--window'"),
         (("--window", "0"), 1, "window_s must be above 0 seconds"),
-        (("--smooth", "2"), 1, "smooth_windows must be odd, got 2"),
+        (("--smooth", "2"), 1, "number must be odd, got 2"),
         (("--background", "reed"), 1, "Did you mean 'red'?"),
         (("--stream",), 1, "causal"),
     ],

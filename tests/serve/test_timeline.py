@@ -124,7 +124,7 @@ def test_a_job_can_be_cancelled_and_forgotten(program, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "code", "part"),
     [
-        ({"smooth": 2}, "option", "smooth_windows must be odd"),
+        ({"smooth": 2}, "option", "number must be odd"),
         ({"enter": 0.1, "leave": 0.3}, "option", "leave <= enter"),
         ({"window": 0}, "invalid", "window: "),
         ({"background": "geen"}, "option", "Did you mean 'green'"),

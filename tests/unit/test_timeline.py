@@ -303,9 +303,9 @@ def test_wrong_options_are_refused(dense, video):
         TimelineSettings(stride_s=math.nan)
     with pytest.raises(OptionError, match="chunk must be at least 1, got 0"):
         TimelineSettings(chunk=0)
-    with pytest.raises(OptionError, match="smooth_windows must be odd, got 2"):
+    with pytest.raises(OptionError, match="number must be odd, got 2"):
         SegmentRule(smooth_windows=2)
-    with pytest.raises(OptionError, match="min_length_s must not be negative, got -1"):
+    with pytest.raises(OptionError, match="shortest length must not be negative, got -1"):
         SegmentRule(min_length_s=-1)
     with pytest.raises(OptionError, match="leave <= enter"):
         SegmentRule(enter=0.2, leave=0.3)

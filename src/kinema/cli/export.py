@@ -108,6 +108,8 @@ def export(
         print_json(_document(report))
     else:
         _print(report)
+    if clips is None:
+        notes().print("It was verified with noise; real videos (--videos) tell more.")
 
 
 def _check_together(*, int8: bool, calibration: bool, stream: bool) -> None:
@@ -127,7 +129,6 @@ def _clips(videos: list[Path] | None, how: "Preprocessing") -> "torch.Tensor | N
     from kinema.data.listing import list_videos, read_clips
 
     if not videos:
-        notes().print("Noise will be used to verify it; real videos (--videos) tell more.")
         return None
     chosen = list(list_videos(videos))[:ENOUGH]
     return torch.cat(list(read_clips(chosen, how, batch=BATCH)))

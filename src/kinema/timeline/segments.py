@@ -34,9 +34,14 @@ class SegmentRule:
 
     def __post_init__(self) -> None:
         if self.smooth_windows < 1 or self.smooth_windows % 2 == 0:
-            raise OptionError(f"smooth_windows must be odd, got {self.smooth_windows}.")
+            raise OptionError(
+                "A mean over windows is centred: their number must be odd, "
+                f"got {self.smooth_windows}."
+            )
         if not self.min_length_s >= 0:
-            raise OptionError(f"min_length_s must not be negative, got {self.min_length_s}.")
+            raise OptionError(
+                f"The shortest length must not be negative, got {self.min_length_s} s."
+            )
         Hysteresis(self.enter, self.leave)
 
     def hysteresis(self, class_names: tuple[str, ...]) -> Hysteresis:
