@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from kinema.cores import usable_cores
 from kinema.errors import ClusterError, MissingExtraError, OptionError
 from kinema.label.settings import ClusterSettings
 
@@ -126,7 +127,7 @@ def _start(ray: Any, settings: ClusterSettings, quiet: dict[str, Any]) -> Cluste
     There are more slots than cores: what waits leaves its core to the others.
     """
     gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     pools = _divided(settings, cpus=cores, gpus=gpus, own_slots=True)
     free = shutil.disk_usage(_SHARED).free if os.path.isdir(_SHARED) else 0
     if free < settings.store_mb * 2**20:
