@@ -99,8 +99,10 @@ def finished(process: subprocess.Popen[str]) -> tuple[Any, str]:
 def run(*words: object, **environment: str) -> Any:
     with started(*words, **environment) as process:
         document, err = finished(process)
-    # Ray itself notes that its actors could not be restarted without the driver.
-    assert [line for line in err.splitlines() if "core_worker.cc" not in line] == []
+    # Ray itself notes that its actors could not be restarted without the driver; and on a slow
+    # machine the job tells its progress after a minute.
+    expected = ("core_worker.cc", "labelling: ")
+    assert [s for s in err.splitlines() if not any(part in s for part in expected)] == []
     return document
 
 
