@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,9 @@ from kinema.data.synthetic import MotionSettings, render_motion_set
 
 from ..decoder_faults import with_faults
 
-VIDEOS = 150
+VIDEOS = 300
 # Many views, so that there is time to kill something.
-WORDS = ("--clips", 10, "--crops", 3, "--workers", 2, "--decoders", 1, "--file-rows", 10, "--json")
+WORDS = ("--clips", 10, "--crops", 3, "--workers", 2, "--decoders", 1, "--file-rows", 20, "--json")
 MOST_S = 240
 # Ray otherwise takes a routable address, even for a cluster inside one machine.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
@@ -56,10 +57,10 @@ def damaged(content: bytes, number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of 150 videos, every tenth of them damaged."""
+    """A list of 300 videos, every tenth of them damaged."""
     root = tmp_path_factory.mktemp("archive")
     settings = MotionSettings(
-        train_per_class=9, val_per_class=2, size_px=48, min_frames=8, max_frames=10
+        train_per_class=18, val_per_class=4, size_px=48, min_frames=8, max_frames=10
     )
     motion = render_motion_set(root / "motion", settings=settings, workers=0)
     videos = sorted(path.relative_to(root) for path in motion.rglob("*.mp4"))[:VIDEOS]
@@ -101,8 +102,8 @@ def run(*words: object, **environment: str) -> Any:
         document, err = finished(process)
     # Ray itself notes that its actors could not be restarted without the driver; and on a slow
     # machine the job tells its progress after a minute.
-    expected = ("core_worker.cc", "labelling: ")
-    assert [s for s in err.splitlines() if not any(part in s for part in expected)] == []
+    expected = re.compile(rf".*core_worker\.cc.*|labelling: \d+ of {document['videos']}")
+    assert [line for line in err.splitlines() if not expected.fullmatch(line)] == []
     return document
 
 
@@ -180,7 +181,7 @@ def test_a_bad_file_is_a_row_with_its_error(labelled, archive):
     assert len(failed) == document["failed"]
     # Where only a part in the middle is overwritten the decoder may still find its frames.
     assert failed <= set(listed[::10])
-    assert len(failed) >= VIDEOS // 10 - VIDEOS // 50
+    assert len(failed) >= VIDEOS // 10 - 6
     assert all(row["top"] is None for row in rows.values() if row["error"])
     assert all(
         row["error"].startswith(str(archive.parent)) for row in rows.values() if row["error"]
@@ -218,11 +219,11 @@ def test_a_killed_job_goes_on_where_it_was(labelled, archive, checkpoint, tmp_pa
     assert document["videos"] == VIDEOS
     assert document["written"] == VIDEOS - before
     assert_same_rows(out, labelled[0])
+    until = time.monotonic() + 100
     again = run(*words)
     assert (again["written"], again["videos"]) == (0, VIDEOS)
 
     # Ray's own agents notice after a time (its default is a minute) that nobody needs them.
-    until = time.monotonic() + 100
     while left := [child for child in everything if is_alive(child)]:
         assert time.monotonic() < until, f"processes of the killed job are left: {left}"
         time.sleep(1)
