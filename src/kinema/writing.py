@@ -38,6 +38,16 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+def is_unused(folder: Path, *, first: Path) -> bool:
+    """Whether a folder is free for something new, whose `first` file is written there first.
+
+    It is not there, or empty, or has only what is left of that file by a process that was killed.
+    """
+    return not folder.exists() or (
+        folder.is_dir() and all(entry == partial_of(first) for entry in folder.iterdir())
+    )
+
+
 @contextmanager
 def told_of(path: Path) -> Iterator[None]:
     """Turns a failure to write into an error that names the file, the reason and what to do.

@@ -29,7 +29,7 @@ from kinema.data.dataset import VideoDataset
 from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
 from kinema.types import Annotations, Skipped, VideoInfo
-from kinema.writing import partial_of, told_of, whole_file
+from kinema.writing import is_unused, partial_of, told_of, whole_file
 
 SETTINGS_FILE = "prepare.json"
 LAYOUT = 1  # counted up whenever the same settings give other pixels
@@ -156,7 +156,7 @@ def _claim(root: Path, settings: PrepareSettings) -> None:
         return
     with told_of(root):
         root.mkdir(parents=True, exist_ok=True)
-    if any(entry.name != partial_of(file).name for entry in root.iterdir()):
+    if not is_unused(root, first=file):
         raise KinemaError(
             f"{root} must be a new or empty folder or one of earlier copies. Choose another folder."
         )

@@ -26,6 +26,7 @@ from kinema.cores import usable_cores
 from kinema.data.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.data.scene import draw_camera, draw_look, render
 from kinema.errors import KinemaError, OptionError
+from kinema.writing import is_unused, whole_file
 
 SETTINGS_FILE = "settings.json"
 RENDERER = 2  # counted up whenever the same settings give other pixels
@@ -192,7 +193,7 @@ def _is_complete(root: Path, settings: MotionSettings) -> bool:
     """
     file = root / SETTINGS_FILE
     if not file.exists():
-        if root.exists() and not _is_empty(root):
+        if not is_unused(root, first=file):
             raise KinemaError(
                 f"{root} must be a new or empty folder or hold a motion set, and is neither. "
                 "Choose another folder."
@@ -209,11 +210,6 @@ def _is_complete(root: Path, settings: MotionSettings) -> bool:
             "Choose another folder."
         )
     return complete
-
-
-def _is_empty(root: Path) -> bool:
-    """Whether it is a folder with nothing in it, or only what a kill in the first write leaves."""
-    return root.is_dir() and all(p.name == SETTINGS_FILE + ".part" for p in root.iterdir())
 
 
 def _wanted(settings: MotionSettings) -> dict[str, Any]:
@@ -236,9 +232,8 @@ def _write_settings(root: Path, settings: MotionSettings, *, complete: bool) -> 
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8", newline="")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
 
 
 def _written(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from kinema.errors import MissingExtraError
 from kinema.types import Report
+from kinema.writing import whole_file
 
 try:
     from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - for sweeps.py
@@ -185,7 +186,6 @@ def save_png(figure: Figure, out: Path | None) -> bytes:
 
 def _kept(png: bytes, out: Path | None) -> bytes:
     if out is not None:
-        partial = out.with_name(f".{out.name}.part")
-        partial.write_bytes(png)
-        partial.replace(out)
+        with whole_file(out) as partial:
+            partial.write_bytes(png)
     return png

@@ -12,7 +12,7 @@ from kinema.models.saved import put_back
 from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.types import WeightsReport
-from kinema.writing import partial_of
+from kinema.writing import is_unused
 
 # Settings that may change when a run is resumed: none of them touches what was learnt so far.
 # The number of epochs may change unless the schedule is stretched over them.
@@ -87,14 +87,12 @@ def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None =
         OptionError: there is something in the folder already, other than what a run left that was
             killed while it wrote its settings.
     """
-    path = run.path
-    begun = partial_of(run.recipe)
-    if path.exists() and (not path.is_dir() or any(file != begun for file in path.iterdir())):
+    if not is_unused(run.path, first=run.recipe):
         raise OptionError(
-            f"The run folder {path} is not empty. Resume the run that is in it, or choose another "
-            "folder."
+            f"The run folder {run.path} is not empty. Resume the run that is in it, or choose "
+            "another folder."
         )
-    path.mkdir(parents=True, exist_ok=True)
+    run.path.mkdir(parents=True, exist_ok=True)
     _write_settings(run, recipe, None if weights is None else asdict(weights))
 
 
