@@ -98,6 +98,16 @@ def test_a_killed_sweep_ends_with_the_numbers_of_one_that_was_not(
     assert "TSN, seed 0" not in answer.err  # finished before the kill
     assert numbers(answer.document) == numbers(document)
 
+    (killed / "part.json").write_text(json.dumps(part.document), encoding="utf-8")
+    elsewhere = ["sweep", file, "--out", tmp_path / "other", "--known", killed / "part.json"]
+    merged = kinema(*elsewhere, "--report-only", "--json")
+    assert merged.document["cells"] == part.document["cells"]
+    answer = kinema(*elsewhere, "--jobs", 2, "--json")
+    assert answer.code == 0, answer.err
+    assert f"{len(part.document['cells'])} of them are finished elsewhere" in answer.err
+    assert not (tmp_path / "other" / "runs" / "TSN" / "seed0").exists()
+    assert numbers(answer.document) == numbers(document)
+
     answer = kinema(*words, "train.epochs=3")
     assert answer.code == 1
     assert "was trained for 2 epochs, not 3" in answer.err

@@ -29,6 +29,13 @@ def sweep(
     jobs: Annotated[
         int, typer.Option(help="Trainings at once, spread over the GPUs or the cores.", min=1)
     ] = 1,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="results.json of the same sweep from another machine: what is finished there is "
+            "not trained again. Can be repeated."
+        ),
+    ] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
     ] = False,
@@ -42,12 +49,16 @@ def sweep(
     Example: kinema sweep recipes/sweeps/motion_networks.toml --jobs 2
     """
     from kinema.report.sweeps import accuracy, draw_sweep, sweep_table
+    from kinema.sweep.known import known_results
     from kinema.sweep.run import finished_results, run_sweep
     from kinema.sweep.spec import MAIN_TEST, Cell, load_sweep
     from kinema.sweep.summary import summarise, write_summary
 
     folder = out or Path("runs") / file.stem
     plan = load_sweep(file, out=folder, overrides=overrides or (), recipe=recipe)
+    elsewhere: dict[tuple[str, int], dict[str, Any]] = {}
+    for other in known or ():
+        elsewhere |= known_results(plan, other)
 
     def say(cell: Cell, result: dict[str, Any] | None) -> None:
         what = "failed"
@@ -57,12 +68,14 @@ def sweep(
         notes().print(f"{cell.name}: {what}")
 
     if report_only:
-        done = finished_results(plan)
+        done = finished_results(plan, known=elsewhere)
         notes().print(f"{len(done)} of {len(plan.cells)} trainings are finished")
     else:
         notes().print(f"{len(plan.cells)} trainings in {folder}; logs lie beside their folders")
+        if elsewhere:
+            notes().print(f"{len(elsewhere)} of them are finished elsewhere")
         with progress_bar("rendering") as rendering:
-            done = run_sweep(plan, jobs=jobs, rendering=rendering, finished=say)
+            done = run_sweep(plan, jobs=jobs, known=elsewhere, rendering=rendering, finished=say)
     document = summarise(plan, done)
     write_summary(document, folder / RESULTS_FILE)
     draw_sweep(document, folder / PLOT_FILE)

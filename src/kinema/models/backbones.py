@@ -36,6 +36,9 @@ _TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "shufflenet_v2_x2_0": torchvision.models.shufflenet_v2_x2_0,
 }
 
+# Networks of timm at another depth: its nearest name, and the blocks of each stage.
+_OTHER_DEPTHS = {"res2net26_26w_4s": ("res2net50_26w_4s", [2, 2, 2, 2])}
+
 Triple = tuple[float, float, float]
 
 
@@ -69,7 +72,7 @@ class Backbone:
 
 def is_backbone(name: str) -> bool:
     """Whether `build_backbone` knows the name."""
-    return name in _TORCHVISION or name == SLOWFAST or timm.is_model(name)
+    return name in {*_TORCHVISION, *_OTHER_DEPTHS, SLOWFAST} or timm.is_model(name)
 
 
 def list_backbones() -> list[str]:
@@ -92,14 +95,16 @@ def build_backbone(name: str, *, frames: int) -> Backbone:
         return _from_torchvision(name)
     if name == SLOWFAST:
         return _slowfast(frames)
-    if timm.is_model(name):
+    if name in _OTHER_DEPTHS or timm.is_model(name):
         return _from_timm(name)
-    known = {*BACKBONES, SLOWFAST, *timm.list_models(), *_TORCHVISION}
+    known = {*BACKBONES, SLOWFAST, *timm.list_models(), *_TORCHVISION, *_OTHER_DEPTHS}
     raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, known))
 
 
 def _from_timm(name: str) -> Backbone:
-    net: Any = timm.create_model(name, num_classes=0)  # timm's attributes are untyped
+    nearest, layers = _OTHER_DEPTHS.get(name, (name, None))
+    depth: dict[str, Any] = {} if layers is None else {"layers": layers}
+    net: Any = timm.create_model(nearest, num_classes=0, **depth)  # timm's attributes are untyped
     config = net.pretrained_cfg
     classifier = config.get("classifier", "fc")
     reductions = {info["module"]: int(info["reduction"]) for info in net.feature_info}

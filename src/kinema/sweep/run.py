@@ -6,11 +6,12 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import torch
@@ -26,6 +27,7 @@ LOG_FILE = "log.txt"
 LOCK_FILE = ".lock"
 ERROR = "Error: "
 
+Known = Mapping[tuple[str, int], dict[str, Any]]
 Finished = Callable[[Cell, dict[str, Any] | None], object]
 
 
@@ -33,6 +35,7 @@ def run_sweep(
     sweep: Sweep,
     *,
     jobs: int = 1,
+    known: Known = MappingProxyType({}),
     rendering: Callable[[int, int], None] | None = None,
     finished: Finished | None = None,
 ) -> list[dict[str, Any]]:
@@ -45,6 +48,7 @@ def run_sweep(
     Args:
         sweep: What to run.
         jobs: Trainings at once. They take turns on the GPUs; without one they share the cores.
+        known: Results that need no training here, by variant and seed (`known_results`).
         rendering: Called with (videos done, videos in all) while motion sets are rendered.
         finished: Called after every cell with its result, or None for one that failed.
 
@@ -61,7 +65,7 @@ def run_sweep(
     with _only_one(sweep.out):
         for folder, settings in sweep.motion.items():
             render_motion_set(folder, settings=settings, progress=rendering)
-        results = {cell.run: read_result(cell) for cell in sweep.cells}
+        results = {cell.run: _finished(cell, known) for cell in sweep.cells}
         for cell in _ended([c for c in sweep.cells if results[c.run] is None], jobs):
             results[cell.run] = read_result(cell)
             if finished is not None:
@@ -76,16 +80,20 @@ def run_sweep(
     return [result for result in results.values() if result is not None]
 
 
-def finished_results(sweep: Sweep) -> list[dict[str, Any]]:
-    """The results of the cells that are finished; trains nothing.
+def finished_results(sweep: Sweep, *, known: Known = MappingProxyType({})) -> list[dict[str, Any]]:
+    """The results of the cells that are finished, here or in `known`; trains nothing.
 
     Raises:
         KinemaError: none is, a result is damaged, or cells were trained with other settings.
     """
-    found = [result for cell in sweep.cells if (result := read_result(cell)) is not None]
+    found = [result for cell in sweep.cells if (result := _finished(cell, known)) is not None]
     if not found:
         raise KinemaError(f"No training of {sweep.source} is finished in {sweep.out}.")
     return found
+
+
+def _finished(cell: Cell, known: Known) -> dict[str, Any] | None:
+    return read_result(cell) or known.get((cell.variant, cell.seed))
 
 
 def _ended(cells: list[Cell], jobs: int) -> Iterator[Cell]:

@@ -23,8 +23,8 @@ def summarise(sweep: Sweep, results: Sequence[dict[str, Any]]) -> dict[str, Any]
     Returns:
         title, seeds; `rows`: one for each variant with its model, parameters, MACs of one clip,
         median seconds of training and `tests`: by name the mean top-1 (0..1), its sample deviation
-        over the seeds (None for one seed) and how many seeds; `recipe`: the settings all variants
-        share; `cells`: every result; `facts`: versions, commits and machines of the cells.
+        over the seeds (None for one seed) and how many seeds; `recipe`: the settings of the first
+        training; `cells`: every result; `facts`: versions, commits and machines of the cells.
     """
     facts: list[dict[str, Any]] = []
     cells = []

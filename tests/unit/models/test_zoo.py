@@ -139,3 +139,16 @@ def test_slowfast_costs_what_its_paper_prints():
     assert cost.params / 1e6 == pytest.approx(34.5, abs=0.05)
     tam = create_model("tam_slowfast_resnet50", classes=400, frames=32).cost(256)
     assert tam.macs < cost.macs
+
+
+def test_a_res2net_of_the_depth_of_resnet26():
+    """The same blocks as the Res2Net-50, two in each stage."""
+    net = small("tea_res2net26_26w_4s")
+    deep = small("tea_res2net50_26w_4s")
+    blocks = {(s.stage, s.block) for s in net.sites() if s.modules}
+    assert blocks == {(stage, block) for stage in (2, 3, 4, 5) for block in (0, 1)}
+    shapes = {name: t.shape for name, t in net.state_dict().items()}
+    of_deep = {name: t.shape for name, t in deep.state_dict().items()}
+    assert shapes.items() < of_deep.items()  # its weights can start this one
+    clip = torch.zeros(1, 4, 3, 32, 32)
+    assert net.eval()(clip).shape == (1, 3)

@@ -1,0 +1,72 @@
+"""Finished trainings of a sweep that another machine, or another folder, has done."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinema.errors import RecipeError
+from kinema.sweep.spec import Sweep
+from kinema.sweep.summary import read_summary
+from kinema.train.recipe import Recipe, changed_keys
+from kinema.train.run_folder import FREE_ON_RESUME
+
+# Where videos and weights lie differs from machine to machine: they are taken to be the same.
+_PLACES = {"data.train", "data.val", "data.root", "data.classes", "data.index_cache"}
+_MAY_DIFFER = FREE_ON_RESUME | _PLACES | {"model.weights", "train.seed"}
+
+
+def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """The results in the results file of the same sweep, or of a part of it, by variant and seed.
+
+    Variants and seeds that the sweep does not have are left out.
+
+    Args:
+        sweep: What is to be run.
+        path: results.json of a sweep.
+
+    Raises:
+        KinemaError: the file is no results file of a sweep.
+        RecipeError: its trainings had other settings, or other motion sets; the message names them.
+    """
+    document = read_summary(path)
+    try:
+        old = Recipe.model_validate_json(json.dumps(document["recipe"]))
+        variants, facts = document["variants"], document["facts"]
+        sets = {"[motion]": document["motion"], "[tests]": document["test_sets"]}
+    except (KeyError, ValidationError) as error:
+        raise RecipeError(f"{path} is of another version of kinema: {error!r}.") from error
+    own = {name: list(words) for name, words in sweep.spec.variants.items()}
+    varied = {
+        word.partition("=")[0] for table in (variants, own) for ws in table.values() for word in ws
+    }
+    differing = [
+        *(
+            key
+            for key in changed_keys(old, sweep.cells[0].recipe)
+            if key not in _MAY_DIFFER | varied
+        ),
+        *(
+            name
+            for name, now in {"[motion]": sweep.spec.motion, "[tests]": sweep.spec.tests}.items()
+            if sets[name] != now
+        ),
+    ]
+    wanted = {(cell.variant, cell.seed): cell.recipe.train.epochs for cell in sweep.cells}
+    known = {}
+    for cell in document["cells"]:
+        name, seed = cell["variant"], cell["seed"]
+        if (name, seed) not in wanted:
+            continue
+        others = [*differing, *(["its settings"] if variants[name] != own[name] else [])]
+        if not others and cell["epochs"] != wanted[name, seed]:
+            others = ["train.epochs"]
+        if others:
+            raise RecipeError(
+                f"{path}: {name}, seed {seed} was trained with other settings than "
+                f"{sweep.source} asks for: {', '.join(others)}. Take its line out of the file's "
+                "cells to train it again."
+            )
+        known[name, seed] = {k: v for k, v in cell.items() if k != "facts"} | facts[cell["facts"]]
+    return known
