@@ -32,6 +32,15 @@ the seeds. **Quoted** numbers are printed in the papers, on other data and large
 their order, not their size.
 """
 
+# What the papers claim of a network, and the two test sets that tell: (question, network, easy
+# set, hard set). TSI's pyramid is that of its cross-scale integration.
+CLAIMS = (
+    ("Does alignment help when the camera moves?", "TSI", "still camera", "moving camera"),
+    ("Do kernels made from the clip help when speeds vary?", "TANet", "one speed", "many speeds"),
+    ("Does a pyramid help when scales vary?", "TSI", "one scale", "many scales"),
+)
+REFERENCE = "TSM"
+
 
 def page() -> str:
     """The whole page."""
@@ -65,6 +74,7 @@ def _section(path: Path) -> str:
         + (f" **Not finished: {missing} of {planned} trainings are missing.**" if missing else ""),
         _table(study),
         *_settings(study),
+        *_claims(study),
         f"By class, mean over the seeds, in %:\n\n{_class_table(study)}",
         f"![top-1 of every network](figures/study_{path.stem}.png)",
     ]
@@ -128,6 +138,44 @@ def _settings(study: dict[str, Any]) -> list[str]:
         if words[variant]
     ]
     return [f"Set beside the network: {'; '.join(said)}."] if said else []
+
+
+def _claims(study: dict[str, Any]) -> list[str]:
+    """What every network loses where the papers say that one loses less; nothing without tests."""
+    said = [line for claim in CLAIMS if (line := _claim(study, *claim))]
+    if not said:
+        return []
+    head = (
+        f"The papers' claims, as points lost from the easier to the harder test set, against "
+        f"{REFERENCE}; a claim shows where the difference is larger than its deviation over the "
+        "seeds and than one point:"
+    )
+    return [head + "\n\n" + "\n".join(f"- {line}" for line in said)]
+
+
+def _claim(study: dict[str, Any], question: str, network: str, easy: str, hard: str) -> str | None:
+    losses = {
+        name: {
+            cell["seed"]: 100 * (cell["tests"][easy]["top1"] - cell["tests"][hard]["top1"])
+            for cell in study["cells"]
+            if cell["variant"] == name and easy in cell["tests"]
+        }
+        for name in (network, REFERENCE)
+    }
+    seeds = losses[network].keys() & losses[REFERENCE].keys()
+    if not seeds:
+        return None
+    own, other = (statistics.fmean(losses[n][s] for s in seeds) for n in (network, REFERENCE))
+    gains = [losses[REFERENCE][seed] - losses[network][seed] for seed in seeds]
+    numbers = f"{network} loses {own:.1f} points, {REFERENCE} {other:.1f}"
+    if len(gains) < 2:
+        return f"{question} {numbers} (one seed)."
+    deviation = statistics.stdev(gains)
+    shows = statistics.fmean(gains) > max(1.0, deviation)
+    return (
+        f"{question} {numbers}: {statistics.fmean(gains):.1f} ± {deviation:.1f} points less. "
+        f"{'It shows' if shows else 'It does not show'}."
+    )
 
 
 def _class_table(study: dict[str, Any]) -> str:

@@ -47,11 +47,19 @@ accelerator = "cpu"
 """
 
 
-@pytest.fixture
-def recipe(motion_set: Path, tmp_path: Path) -> Path:
-    file = tmp_path / "recipe.toml"
+@pytest.fixture(scope="module")
+def recipe(motion_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "recipe.toml"
     file.write_text(RECIPE.format(set=motion_set), encoding="utf-8")
     return file
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    run(recipe, folder)
+    return folder
 
 
 def run(
@@ -88,12 +96,11 @@ def assert_close(a: Path, b: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(recipe: Path, tmp_path: Path) -> None:
-    one, two, more = tmp_path / "one", tmp_path / "two", tmp_path / "more"
-    run(recipe, one)
+def test_two_processes_learn_what_one_does(recipe: Path, alone: Path, tmp_path: Path) -> None:
+    two, more = tmp_path / "two", tmp_path / "more"
     answer = run(recipe, two, "train.devices=2", "train.strategy=ddp")
     assert all(f"rank {rank} finished 2 epochs" in answer.stdout for rank in (0, 1))
-    assert_close(one, two)
+    assert_close(alone, two)
 
     run(recipe, more, "train.devices=2", "train.epochs=1", "train.accumulate=2")
     assert len(losses(more)) == 3
@@ -110,16 +117,15 @@ def test_two_processes_resume(recipe: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_under_torchrun(recipe: Path, tmp_path: Path) -> None:
+def test_under_torchrun(recipe: Path, alone: Path, tmp_path: Path) -> None:
     port = f"--master-port={free_port()}"
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", port)
-    run(recipe, tmp_path / "one")
     run(recipe, tmp_path / "run", launcher=launcher)
-    assert_close(tmp_path / "one", tmp_path / "run")
+    assert_close(alone, tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_two_nodes_train_as_the_how_to_says(recipe: Path, tmp_path: Path) -> None:
+def test_two_nodes_train_as_the_how_to_says(recipe: Path, alone: Path, tmp_path: Path) -> None:
     (block,) = re.findall(r"```sh\n(.*?)```", HOWTO.read_text(encoding="utf-8"), flags=re.DOTALL)
     out = tmp_path / "nodes"
     changed = {
@@ -146,8 +152,7 @@ def test_two_nodes_train_as_the_how_to_says(recipe: Path, tmp_path: Path) -> Non
     ]
     errors = [node.communicate(timeout=200)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], errors
-    run(recipe, tmp_path / "one")
-    assert_close(tmp_path / "one", out)
+    assert_close(alone, out)
 
 
 @pytest.mark.slow

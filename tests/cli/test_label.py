@@ -22,7 +22,7 @@ from ..decoder_faults import with_faults
 
 VIDEOS = 300
 # Many views, so that there is time to kill something.
-WORDS = ("--clips", 10, "--crops", 3, "--workers", 2, "--decoders", 1, "--file-rows", 20, "--json")
+WORDS = ("--clips", 4, "--crops", 3, "--workers", 2, "--decoders", 1, "--file-rows", 20, "--json")
 MOST_S = 240
 # Ray otherwise takes a routable address, even for a cluster inside one machine.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
@@ -263,7 +263,8 @@ def test_decoding_waits_for_the_network(archive, checkpoint, tmp_path):
     """The clips of all videos are twice the store; without back-pressure Ray spills to disk."""
     some = archive.with_name("some.txt")
     some.write_text("\n".join(archive.read_text().splitlines()[:140]) + "\n", encoding="utf-8")
-    words = ("--out", tmp_path, *WORDS, "--crops", 10, "--store-mb", 80, "--workers", 1)
+    many = ("--clips", 10, "--crops", 10)
+    words = ("--out", tmp_path, *WORDS, *many, "--store-mb", 80, "--workers", 1)
     with started(checkpoint, some, *words) as process:
         document, _ = finished(process)
     assert document["videos"] == 140

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinema.cli.console import DeviceOption, FastOption, JsonOption, notes, results, show_log
 from kinema.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from kinema.serve.access import Access
+    from kinema.serve.decoder_pool import DecoderSettings
+    from kinema.serve.limits import Limits
 
 # Names of folders that say nothing about the network in them.
 _PLAIN = ("best", "last")
@@ -79,10 +84,8 @@ def serve(
     from pydantic import SecretStr
 
     from kinema.serve.access import Access
-    from kinema.serve.decoder_parent import DecoderParent
     from kinema.serve.decoder_pool import DecoderSettings
     from kinema.serve.limits import MIB, Limits
-    from kinema.serve.listening import is_loopback, listen
 
     show_log()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -113,9 +116,44 @@ def serve(
         origins=tuple(cors_origin or ()),
         folder=allow_folder,
     )
-    folders = named_folders(checkpoints)
+    _listen_and_serve(
+        named_folders(checkpoints),
+        host,
+        port,
+        limits=limits,
+        access=access,
+        decoding=decoding,
+        max_batch=max_batch,
+        max_delay_ms=max_delay_ms,
+        max_timelines=max_timelines,
+        grace_s=grace,
+        fast=fast,
+        device=device,
+        as_json=as_json,
+    )
+
+
+def _listen_and_serve(
+    folders: dict[str, Path],
+    host: str,
+    port: int,
+    *,
+    limits: "Limits",
+    access: "Access",
+    decoding: "DecoderSettings",
+    max_batch: int,
+    max_delay_ms: float,
+    max_timelines: int,
+    grace_s: float,
+    fast: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    from kinema.serve.decoder_parent import DecoderParent
+    from kinema.serve.listening import is_loopback, listen
+
     with listen(host, port) as listening, DecoderParent() as parent:
-        if api_key is None and not is_loopback(listening):
+        if access.api_key is None and not is_loopback(listening):
             notes().print("Everyone who reaches this machine may use it; see --api-key.")
         parent.start()  # while this process imports PyTorch, too, and loads the networks
         from kinema.memory import keep_freed_memory
@@ -145,7 +183,7 @@ def serve(
             service,
             listening,
             jobs=JobSettings(waiting=max_timelines),
-            grace_s=grace,
+            grace_s=grace_s,
             on_ready=lambda url: _say_ready(url, list(models), as_json=as_json),
         )
 

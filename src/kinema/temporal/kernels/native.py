@@ -1,4 +1,4 @@
-"""The operators of native.c, compiled on first use; where that fails, the plain forms serve.
+"""The operators of native.c and attention.c, compiled on first use, or else the plain forms.
 
 The library is built by the machine's C compiler for the machine's own processor, in a second, and
 kept in the cache folder (`KINEMA_CACHE`, by default `~/.cache/kinema`). Without a compiler, on
@@ -27,6 +27,7 @@ from kinema.temporal.kernels.rows import in_memory, row_stride, row_stride_of, r
 
 _log = logging.getLogger(__name__)
 
+_SOURCES = ("native", "attention")
 # -ffast-math lets sums be reordered; infinities still count. No -fopenmp when linking: the OpenMP
 # functions are then those of the library that PyTorch has loaded, with its threads.
 _COMPILE = (
@@ -328,23 +329,27 @@ def _loaded(compiler: str) -> ctypes.CDLL:
 
 def _built(compiler: str, folder: Path) -> Path:
     """The library for this source, compiler and processor, built when the folder has none."""
-    source = (resources.files("kinema.temporal.kernels") / "native.c").read_text("utf-8")
+    here = resources.files("kinema.temporal.kernels")
+    sources = {name: (here / f"{name}.c").read_text("utf-8") for name in _SOURCES}
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
-    key = "\n".join((source, version, *_COMPILE, *_LINK, processor()))
+    key = "\n".join((*sources.values(), version, *_COMPILE, *_LINK, processor()))
     target = folder / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if _intact(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        file, built = Path(work) / "native.c", Path(work) / "native.so"
-        file.write_text(source, encoding="utf-8")
-        commands = (
-            [compiler, *_COMPILE, str(file), "-o", str(file.with_suffix(".o"))],
-            [compiler, str(file.with_suffix(".o")), *_LINK, "-o", str(built)],
-        )
-        for command in commands:
+        built = Path(work) / "native.so"
+        files = [Path(work) / f"{name}.c" for name in sources]
+        for file, text in zip(files, sources.values(), strict=True):
+            file.write_text(text, encoding="utf-8")
+        objects = [str(file.with_suffix(".o")) for file in files]
+        commands = [
+            [compiler, *_COMPILE, str(file), "-o", name]
+            for file, name in zip(files, objects, strict=True)
+        ]
+        for command in (*commands, [compiler, *objects, *_LINK, "-o", str(built)]):
             subprocess.run(command, capture_output=True, text=True, check=True)
         code = built.read_bytes()
         built.write_bytes(code + hashlib.sha256(code).digest())
