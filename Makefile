@@ -40,7 +40,7 @@ test-all: test test-slow  ## Runs all tests
 DATA ?= ../shared/data
 WEIGHTS ?= $(DATA)/weights/mobilenetv2_100_tf2_in1k_imagenetnorm.pth
 JOBS ?= 2
-# Such as OPTIONS=--report-only.
+# Such as OPTIONS=--report-only, or OPTIONS='--known benchmarks/studies/NAME.json'.
 OPTIONS ?=
 REAL_SETS := handwash12 fight2 cameramotion8
 STUDY = $(BIN)/kinema sweep recipes/sweeps/$*.toml --out runs/$* --jobs $(JOBS) $(OPTIONS)

@@ -15,11 +15,12 @@ from kinema.data.directions import mirror_map
 from kinema.data.motion import MOTION_CLASSES, REVERSED_PAIRS
 from kinema.metrics import group_accuracy
 from kinema.report.sweeps import accuracy, draw_sweep
-from kinema.sweep.spec import MAIN_TEST
+from kinema.sweep.spec import MAIN_TEST, load_sweep
 from kinema.sweep.summary import read_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "benchmarks" / "studies"
+SWEEPS = ROOT / "recipes" / "sweeps"
 TARGET = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "docs" / "figures"
 
@@ -44,7 +45,7 @@ REFERENCE = "TSM"
 
 def page() -> str:
     """The whole page."""
-    return "\n\n".join([HEAD.strip(), *(_section(path) for path in _studies())]) + "\n"
+    return "\n\n".join([HEAD.strip(), _times(), *(_section(path) for path in _studies())]) + "\n"
 
 
 def draw() -> None:
@@ -56,6 +57,31 @@ def draw() -> None:
 
 def _studies() -> list[Path]:
     return sorted(STUDIES.glob("*.json"))
+
+
+def _times() -> str:
+    """How long every study of recipes/sweeps takes, finished or not."""
+    lines = [["study", "trainings", "hours of one core", "from"], ["---", "---:", "---:", "---"]]
+    for file in sorted(SWEEPS.glob("*.toml")):
+        sweep = load_sweep(file, out=ROOT / "runs" / file.stem)
+        measured = STUDIES / f"{file.stem}.json"
+        similar = STUDIES / f"{'motion_networks' if sweep.motion else 'cameramotion8'}.json"
+        source = measured if measured.is_file() else similar
+        one = statistics.fmean(cell["train_s"] for cell in read_summary(source)["cells"]) / 3600
+        lines.append(
+            [
+                f"`make study-{file.stem}`",
+                str(len(sweep.cells)),
+                f"{one * len(sweep.cells):.0f}",
+                "its trainings" if measured.is_file() else f"those of {similar.stem}",
+            ]
+        )
+    return (
+        "Every study is one command, which goes on where it was stopped; `JOBS=2`, its default, "
+        "trains two networks at once. `OPTIONS='--known benchmarks/studies/NAME.json'` trains only "
+        "what that file lacks. The hours are those of the trainings so far, or of similar ones, "
+        f"times their number:\n\n{_markdown(lines)}"
+    )
 
 
 def _section(path: Path) -> str:
