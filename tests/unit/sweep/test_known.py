@@ -12,17 +12,8 @@ from kinema.sweep.run import finished_results
 from kinema.sweep.spec import Sweep, load_sweep
 from kinema.sweep.summary import summarise, write_summary
 
-RECIPE = """\
-[model]
-backbone = "test_resnet"
+from .files import RECIPE
 
-[data]
-train = "train.csv"
-val = "val.csv"
-
-[train]
-epochs = 3
-"""
 SWEEP = """\
 title = "Which one?"
 recipe = "recipe.toml"

@@ -7,17 +7,8 @@ import pytest
 from kinema.errors import OptionError, RecipeError
 from kinema.sweep.spec import load_sweep
 
-RECIPE = """\
-[model]
-backbone = "test_resnet"
+from .files import RECIPE
 
-[data]
-train = "train.csv"
-val = "val.csv"
-
-[train]
-epochs = 3
-"""
 SWEEP = """\
 title = "Which one?"
 recipe = "recipe.toml"
