@@ -133,9 +133,25 @@ def attend(queries_PDHW: torch.Tensor, keys_PDHW: torch.Tensor) -> torch.Tensor:
     if native.takes_attention(queries) and not (queries.requires_grad or keys.requires_grad):
         out_PSD = native.attend(queries, keys, scale=queries.shape[2] ** -0.5)
     else:
-        lines = queries.unsqueeze(1), keys.unsqueeze(1), keys.unsqueeze(1)
-        out_PSD = F.scaled_dot_product_attention(*lines).squeeze(1)
+        out_PSD = _attend_fused(queries.contiguous(), keys.contiguous())
     return torch.unflatten(out_PSD, 1, (height, width)).permute(0, 3, 1, 2)
+
+
+def _attend_fused(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor) -> torch.Tensor:
+    """PyTorch's fused kernel, which needs D closest in memory and otherwise stores S x S scores.
+
+    Training on the CPU takes it in float32: bfloat16 takes 1.4 times as long at 784 positions and
+    three times at 196.
+    """
+    queries, keys = queries_PSD.unsqueeze(1), keys_PSD.unsqueeze(1)
+    if queries.device.type == "cpu" and queries.requires_grad:
+        wide = torch.promote_types(queries.dtype, torch.float32)
+        queries, keys = queries.to(wide), keys.to(wide)
+        with torch.autocast("cpu", enabled=False):
+            out_P1SD = F.scaled_dot_product_attention(queries, keys, keys)
+    else:
+        out_P1SD = F.scaled_dot_product_attention(queries, keys, keys)
+    return out_P1SD.squeeze(1).to(queries_PSD.dtype)
 
 
 @register("cti", at="after_conv2", at_basic="after_conv1")

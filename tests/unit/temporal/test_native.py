@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kinema.temporal.kernels import native
 from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
@@ -309,6 +310,25 @@ def test_attend_has_derivatives():
     lines = [v.flatten(2).mT.unsqueeze(1) for v in (queries, keys, keys)]
     plain = F.scaled_dot_product_attention(*lines).squeeze(1).mT.unflatten(2, (3, 5))
     torch.testing.assert_close(natively, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_training_attends_in_the_fused_kernel(dtype):
+    """Pairs out of a clip lie with their channels far apart, which that kernel does not take."""
+    clip_NDHW = torch.randn(2, 4, 4, 9, 9, requires_grad=True)
+    present, following = clip_NDHW[:, :-1].flatten(0, 1), clip_NDHW[:, 1:].flatten(0, 1)
+    queries, keys = present.to(dtype), following.to(dtype)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # or an error
+        aligned = attend(queries, keys)
+    (grad,) = torch.autograd.grad(aligned.float().square().sum(), clip_NDHW)
+    q, k = (x.float().permute(0, 2, 3, 1).flatten(1, 2) for x in (queries, keys))
+    plain = torch.softmax(q @ k.transpose(1, 2) / 2, 2) @ k
+    (wanted,) = torch.autograd.grad(plain.square().sum(), clip_NDHW)
+    rounding = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(
+        grad, wanted, rtol=rounding, atol=rounding * float(wanted.abs().max())
+    )
+    assert aligned.dtype == dtype
 
 
 def test_attend_carries_what_is_not_a_number():
