@@ -79,8 +79,9 @@ def _times() -> str:
     return (
         "Every study is one command, which goes on where it was stopped; `JOBS=2`, its default, "
         "trains two networks at once. `OPTIONS='--known benchmarks/studies/NAME.json'` trains only "
-        "what that file lacks. The hours are those of the trainings so far, or of similar ones, "
-        f"times their number:\n\n{_markdown(lines)}"
+        "what that file lacks. The hours are the wall time of the trainings so far, or of similar "
+        "ones, times their number; some waited for other work on the machine, so they are high:"
+        f"\n\n{_markdown(lines)}"
     )
 
 

@@ -35,8 +35,12 @@ def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, A
         old = Recipe.model_validate_json(json.dumps(document["recipe"]))
         variants, facts = document["variants"], document["facts"]
         sets = {"[motion]": document["motion"], "[tests]": document["test_sets"]}
-    except (KeyError, ValidationError) as error:
-        raise RecipeError(f"{path} is of another version of kinema: {error!r}.") from error
+        used = {cell["variant"]: variants[cell["variant"]] for cell in document["cells"]}
+        where = [facts[cell["facts"]] for cell in document["cells"]]
+    except (KeyError, IndexError, TypeError, ValidationError) as error:
+        raise RecipeError(
+            f"{path} is of another version of kinema, or damaged: {error!r}."
+        ) from error
     own = {name: list(words) for name, words in sweep.spec.variants.items()}
     varied = {
         word.partition("=")[0] for table in (variants, own) for ws in table.values() for word in ws
@@ -55,11 +59,11 @@ def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, A
     ]
     wanted = {(cell.variant, cell.seed): cell.recipe.train.epochs for cell in sweep.cells}
     known = {}
-    for cell in document["cells"]:
+    for cell, place in zip(document["cells"], where, strict=True):
         name, seed = cell["variant"], cell["seed"]
         if (name, seed) not in wanted:
             continue
-        others = [*differing, *(["its settings"] if variants[name] != own[name] else [])]
+        others = [*differing, *(["its settings"] if used[name] != own[name] else [])]
         if not others and cell["epochs"] != wanted[name, seed]:
             others = ["train.epochs"]
         if others:
@@ -68,5 +72,5 @@ def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, A
                 f"{sweep.source} asks for: {', '.join(others)}. Take its line out of the file's "
                 "cells to train it again."
             )
-        known[name, seed] = {k: v for k, v in cell.items() if k != "facts"} | facts[cell["facts"]]
+        known[name, seed] = {k: v for k, v in cell.items() if k != "facts"} | place
     return known

@@ -93,6 +93,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     here = plan(tmp_path / "here")
     with pytest.raises(KinemaError, match=r"nothing.json is not the results file of a sweep"):
         known_results(here, tmp_path / "nothing.json")
+    damaged = written(tmp_path / "there", [result("TSM", 0)])
+    damaged.write_text(damaged.read_text().replace('"facts": 0', '"facts": 7'))
+    with pytest.raises(RecipeError, match=r"results.json is of another version of kinema, or dam"):
+        known_results(here, damaged)
     file = tmp_path / "old.json"
     file.write_text(json.dumps({"rows": [], "cells": [], "recipe": {"modle": 1}}))
     with pytest.raises(RecipeError, match=r"old.json is of another version of kinema"):
