@@ -52,7 +52,8 @@ def made(name: str, **options) -> tuple[torch.nn.Module, torch.Tensor]:
         for key, parameter in module.named_parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.02)
-            if key.startswith(("theta", "phi")):  # an unscaled softmax amplifies rounding
+            # A softmax or a tanh far out of its slope's range amplifies rounding.
+            if key.startswith(("theta", "phi", "gate_weight")):
                 parameter.data *= 0.1
     size = 96 if "inception" in name else 64
     x = torch.randn(2, FRAMES, 3, size, size)
