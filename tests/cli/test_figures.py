@@ -117,16 +117,18 @@ def test_cam_by_class_and_layer(kinema, checkpoint, colour_set, tmp_path):
     assert answer.document["rows"][0]["name"] == predicted[0]["name"]  # its best class
 
 
-def test_a_network_without_the_module_draws_nothing(kinema, checkpoint, colour_set, tmp_path):
+def test_a_network_without_the_module_reads_and_draws_nothing(kinema, checkpoint, tmp_path):
+    clip = tmp_path / "broken.mp4"
+    clip.write_bytes(b"no video")
     for figure, part in (
         ("me", "channel attention"),
         ("tam-kernels", "temporal adaptive module"),
         ("tsi-alignment", "saliency alignment"),
     ):
         out = tmp_path / figure
-        answer = kinema("figures", figure, checkpoint, colour_set / "red", "--out", out)
+        answer = kinema("figures", figure, checkpoint, clip, "--out", out)
         assert answer.code == 1
-        assert answer.err.splitlines()[-1].startswith(
+        assert answer.err.startswith(
             f"Error: {checkpoint} (tsm_test_resnet) has no {part}. Its temporal modules: tsm."
         )
         assert not out.exists()

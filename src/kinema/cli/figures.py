@@ -17,6 +17,7 @@ from kinema.cli.console import (
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
+    from kinema.models.insight import Kind
     from kinema.recognizer import Recognizer
     from kinema.report.shown_clip import ShownClip
 
@@ -55,7 +56,7 @@ def me(
     Example: kinema figures me runs/x/best clip.mp4 --out figures
     """
     wanted = None if channels is None else _numbers(channels, "--channels")
-    from kinema.models.insight import channel_attention
+    from kinema.models.insight import ATTENTION, channel_attention
     from kinema.report.attention import (
         attention_summary,
         choose_channels,
@@ -63,7 +64,7 @@ def me(
         write_attention,
     )
 
-    recogniser, shown = _load(checkpoint, clips, device)
+    recogniser, shown = _load(checkpoint, clips, device, needs=ATTENTION)
     files = one_for_each("me", shown, out, overwrite=overwrite)
     rows = []
     for one, (png, npz) in zip(shown, files, strict=True):
@@ -108,12 +109,13 @@ def tam_kernels(
 
     Example: kinema figures tam-kernels runs/tam/best clips/ --out figures
     """
+    from kinema.models.insight import ADAPTIVE
     from kinema.models.saved import load_saved
     from kinema.report import tam_kernels as report
     from kinema.report.tables import write_rows_csv
 
     other = None if against is None else load_saved(against).net
-    recogniser, shown = _load(checkpoint, clips, device)
+    recogniser, shown = _load(checkpoint, clips, device, needs=ADAPTIVE)
     drawings: dict[str, Callable[..., bytes]] = {
         "violins": report.draw_violins,
         "distributions": report.draw_distributions,
@@ -165,7 +167,7 @@ def tsi_alignment(
     Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
     """
     place = None if query is None else _place(query)
-    from kinema.models.insight import align_frames
+    from kinema.models.insight import ALIGNING, align_frames
     from kinema.report.alignment import (
         AlignedPair,
         alignment_summary,
@@ -173,7 +175,7 @@ def tsi_alignment(
         write_alignment,
     )
 
-    recogniser, shown = _load(checkpoint, clips, device)
+    recogniser, shown = _load(checkpoint, clips, device, needs=ALIGNING)
     png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
     check_new([png, npz], overwrite=overwrite)
     pairs = [
@@ -314,14 +316,17 @@ def sweep(
 
 
 def _load(
-    checkpoint: Path, videos: Sequence[Path], device: str | None
+    checkpoint: Path, videos: Sequence[Path], device: str | None, *, needs: "Kind | None" = None
 ) -> tuple["Recognizer", list["ShownClip"]]:
-    """The network and all clips, so that an unreadable one stops before anything is drawn."""
+    """The network, which has the modules, and all clips: errors come before anything is drawn."""
     from kinema.data.listing import list_videos
+    from kinema.models.insight import find_modules
     from kinema.recognizer import Recognizer
     from kinema.report.shown_clip import read_shown_clip
 
     recogniser = Recognizer.load(checkpoint, device=device)
+    if needs is not None:
+        find_modules(recogniser.net, needs, source=str(checkpoint))
     paths = list(list_videos(videos))
     shown = []
     with progress_bar("reading") as progress:
