@@ -1,6 +1,8 @@
 """A run that is killed and resumed ends with exactly the weights of one that was not."""
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -120,3 +122,43 @@ def test_killed_from_outside_at_any_time(recipe: Path, tmp_path: Path) -> None:
         assert finish(process) == -signal.SIGKILL
     assert finish(start(recipe, parts, more, "--resume")) == 0
     assert_same(tmp_path / "whole", parts)
+
+
+@pytest.mark.slow
+def test_signals_lose_no_step_and_the_command_told_goes_on(recipe: Path, tmp_path: Path) -> None:
+    kinema = [sys.executable, "-m", "kinema"]
+    rare = "train.checkpoint_every_steps=1000"
+
+    def interrupted(*words: str, number: signal.Signals, wanted_lines: int) -> tuple[int, str]:
+        process = subprocess.Popen(
+            [*kinema, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < wanted_lines:
+            assert process.poll() is None, "the run ended before it could be interrupted"
+            time.sleep(0.01)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: the loader gets it too
+        else:
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors, errors
+        return process.returncode, errors
+
+    whole, parts = tmp_path / "whole", tmp_path / "two parts"
+    metrics = parts / "metrics.jsonl"
+    subprocess.run([*kinema, "train", recipe, rare, "--out", whole], check=True, timeout=120)
+    words = ("train", str(recipe), rare)
+    code, _ = interrupted(*words, "--out", str(parts), number=signal.SIGTERM, wanted_lines=2)
+    assert code == -signal.SIGTERM
+    steps = torch.load(parts / "state.pt", weights_only=True)["position"]["steps"]
+    assert steps >= 2
+    code, errors = interrupted(
+        *words, "--resume", str(parts), number=signal.SIGINT, wanted_lines=steps + 3
+    )
+    assert code == 130
+    *_, how, last = errors.splitlines()
+    assert last == "Interrupted."
+    name, *words_told = shlex.split(how.removeprefix("To go on: "))
+    assert name == "kinema"
+    subprocess.run([*kinema, *words_told], check=True, timeout=120)
+    assert_same(whole, parts)

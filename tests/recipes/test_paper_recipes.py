@@ -15,6 +15,7 @@ import torch
 import kinema
 from kinema.data.sampling import DenseSampling, SegmentSampling
 from kinema.models.transfer import holds_network
+from kinema.train.held_signals import HeldSignals
 from kinema.train.job import build_job
 from kinema.train.journal import Journal
 from kinema.train.loop import train_epoch
@@ -70,7 +71,7 @@ def two_steps(recipe: Recipe, out: Path):
     job = build_job(recipe, out=out, resume=False)
     before = {name: tensor.clone() for name, tensor in job.learner.net.state_dict().items()}
     with Journal(job.run, job.position, enabled=True, quiet=True) as journal:
-        train_epoch(job, journal)
+        train_epoch(job, journal, HeldSignals())
     assert job.position.steps == 2
     assert np.isfinite(job.position.of_epoch.loss)
     return before, job

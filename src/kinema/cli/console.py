@@ -83,6 +83,16 @@ def show_log() -> None:
 
 
 @contextmanager
+def goes_on(how: str) -> Iterator[None]:
+    """Says on Ctrl-C what makes the work inside go on where it was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        notes().print(f"To go on: {how}")
+        raise
+
+
+@contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, or without a terminal a line each minute; call it with (done, total)."""
     if not sys.stderr.isatty():

@@ -13,6 +13,7 @@ from kinema.cli.console import (
     CropsOption,
     FastOption,
     JsonOption,
+    goes_on,
     notes,
     print_json,
     progress_bar,
@@ -93,7 +94,8 @@ def label(
     where = ClusterSettings(address, workers, decoders, threads, cast("Any", device), store_mb)
     show_log()
     # Ray tells of killed workers on stdout, where only the result belongs.
-    with progress_bar("labelling") as progress, redirect_stdout(sys.stderr):
+    same = goes_on("the same command")
+    with same, progress_bar("labelling") as progress, redirect_stdout(sys.stderr):
         report = label_archive(
             checkpoint,
             source,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results, show_log
+from kinema.cli.console import (
+    JsonOption,
+    goes_on,
+    notes,
+    print_json,
+    progress_bar,
+    results,
+    show_log,
+)
 from kinema.errors import KinemaError
 
 if TYPE_CHECKING:
@@ -61,17 +69,18 @@ def quickstart(
 
     folder = _folder(out)
     show_log()
-    _say(1, f"Rendering videos into {folder / 'motion'}")
-    settings = MotionSettings(train_per_class=train, val_per_class=val)
-    with progress_bar("rendering") as progress:
-        videos = render_motion_set(folder / "motion", settings=settings, progress=progress)
-    trained = []
-    for number, (name, about) in enumerate(NETWORKS.items(), start=2):
-        _say(number, f"Training {name.upper()}, which {about}")
-        trained.append(_train(name, about, videos, folder / name, overrides or []))
-    _say(4, "Predicting one clip and writing the report")
-    prediction, truth = _predict(trained[-1], videos)
-    page = _write_page(folder, trained, prediction, truth, videos)
+    with goes_on("the same command"):
+        _say(1, f"Rendering videos into {folder / 'motion'}")
+        settings = MotionSettings(train_per_class=train, val_per_class=val)
+        with progress_bar("rendering") as progress:
+            videos = render_motion_set(folder / "motion", settings=settings, progress=progress)
+        trained = []
+        for number, (name, about) in enumerate(NETWORKS.items(), start=2):
+            _say(number, f"Training {name.upper()}, which {about}")
+            trained.append(_train(name, about, videos, folder / name, overrides or []))
+        _say(4, "Predicting one clip and writing the report")
+        prediction, truth = _predict(trained[-1], videos)
+        page = _write_page(folder, trained, prediction, truth, videos)
     if as_json:
         print_json(_document(trained, prediction, page))
     else:

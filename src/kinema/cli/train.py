@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, notes, print_json, results, show_log
+from kinema.cli.console import JsonOption, goes_on, notes, print_json, results, show_log
 
 
 def train(
@@ -40,12 +40,14 @@ def train(
     show_log()
     settings = load_recipe(recipe, overrides or ())
     folder = resume or out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    result = run_training(
-        settings,
-        out=folder,
-        resume=resume is not None,
-        on_epoch=lambda run: draw_curves(run / "metrics.jsonl", run / "curves.png"),
-    )
+    quoted = shlex.quote(str(folder))
+    with goes_on(f"kinema train {quoted}/recipe.toml --resume {quoted}"):
+        result = run_training(
+            settings,
+            out=folder,
+            resume=resume is not None,
+            on_epoch=lambda run: draw_curves(run / "metrics.jsonl", run / "curves.png"),
+        )
     if result.rank != 0:
         return
     best = {"top1": result.best.top1, "epoch": result.best.epoch}

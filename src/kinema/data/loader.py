@@ -4,6 +4,7 @@ Letters: B clips, V views, T frames, H, W.
 """
 
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class TrainLoader:
             num_workers=workers,
             collate_fn=_as_list,
             persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
         )
         self._skipped: dict[str, Skipped] = {}
         self.videos = len(clips)
@@ -174,7 +175,7 @@ class ViewLoader:
             views,
             batch_size=None,
             num_workers=workers,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
         )
         self._skipped: dict[str, Skipped] = {}
 
@@ -244,5 +245,8 @@ def _as_list(items: list[ClipItem | Skipped]) -> list[ClipItem | Skipped]:
     return items
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    """One thread; Ctrl-C, which a terminal sends to all processes, is for the first one to obey."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

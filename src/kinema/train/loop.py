@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from kinema.models.saved import save
 from kinema.train.card import card_lines
 from kinema.train.checkpoint import Sums, save_state
 from kinema.train.device_batches import DeviceBatches, network_input
+from kinema.train.held_signals import HeldSignals
 from kinema.train.job import Job, build_job
 from kinema.train.journal import Journal
 from kinema.train.recipe import Recipe
@@ -42,6 +44,10 @@ def train(
 ) -> TrainResult:
     """Trains a network.
 
+    Ctrl-C and SIGTERM are obeyed at the end of a step, after the training state has been saved, or
+    between two batches of a validation; a second one at once. With several processes they act as
+    ever.
+
     Args:
         recipe: All settings.
         out: The run folder: a new one, or with `resume` that of an interrupted run.
@@ -53,23 +59,31 @@ def train(
     Raises:
         KinemaError: a setting does not fit the data, the network or the run folder, a video
             cannot be read, or the loss is no longer finite.
+        KeyboardInterrupt: Ctrl-C. `resume` goes on after the last step.
 
     Example:
         `train(load_recipe("recipes/quickstart.toml"), out="runs/first").best.top1`
     """
     job = build_job(recipe, out=Path(out), resume=resume)
     history: list[EpochResult] = []
-    with Journal(job.run, job.position, enabled=job.is_first, quiet=quiet) as journal:
+    signals = HeldSignals()
+    with ExitStack() as stack:
+        if job.fabric.world_size == 1:  # others would wait for this one
+            stack.enter_context(signals.listening())
+        journal = stack.enter_context(
+            Journal(job.run, job.position, enabled=job.is_first, quiet=quiet)
+        )
         while job.position.epoch < recipe.train.epochs:
-            train_epoch(job, journal)
-            report = evaluate_epoch(job, journal)
+            train_epoch(job, journal, signals)
+            report = evaluate_epoch(job, journal, signals)
             history.append(finish_epoch(job, journal, report))
             if on_epoch is not None and job.is_first:
                 on_epoch(job.run.path)
+            signals.obey()
     return _result(job, history)
 
 
-def train_epoch(job: Job, journal: Journal) -> None:
+def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
     """Works off the batches of the present epoch that have not been yet."""
     position, settings = job.position, job.recipe.train
     job.loader.set_epoch(position.epoch, skip_batches=position.batches)
@@ -96,8 +110,10 @@ def train_epoch(job: Job, journal: Journal) -> None:
         journal.advance(position.batches, loss=done.loss / max(1, done.clips))
         if is_step and position.steps % settings.log_every_steps == 0:
             record_steps(job, journal)
-        if is_step and position.steps % (settings.checkpoint_every_steps or math.inf) == 0:
+        due = position.steps % (settings.checkpoint_every_steps or math.inf) == 0
+        if is_step and (due or signals):
             checkpoint(job, journal)
+            signals.obey()
 
 
 @dataclass(frozen=True)
@@ -168,13 +184,18 @@ def step_seed(job: Job) -> int:
     return int(np.random.SeedSequence((job.recipe.train.seed, *place)).generate_state(1)[0])
 
 
-def evaluate_epoch(job: Job, journal: Journal) -> Report | None:
+def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report | None:
     """Validates in the first process, when the recipe says so and after the last epoch."""
     settings, epoch = job.recipe.evaluation, job.position.epoch + 1
     if epoch % settings.every_epochs and epoch < job.recipe.train.epochs:
         return None
     checkpoint(job, journal)
     report = None
+
+    def advance(done: int, _: int) -> None:
+        journal.advance(done)
+        signals.obey()
+
     if job.is_first:
         started = time.perf_counter()
         journal.begin(f"validation {epoch}/{job.recipe.train.epochs}", total=len(job.val))
@@ -187,7 +208,7 @@ def evaluate_epoch(job: Job, journal: Journal) -> Report | None:
             unreadable=job.recipe.data.unreadable,
             device=job.fabric.device,
             precision=job.recipe.train.precision,
-            progress=lambda done, _: journal.advance(done),
+            progress=advance,
         )
         job.position.train_s += time.perf_counter() - started
     job.fabric.barrier()

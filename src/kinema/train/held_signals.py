@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM wait for the end of a step, so that none of them hits a half-written file."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+class HeldSignals:
+    """The first Ctrl-C or SIGTERM is kept until `obey`; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+
+    def __bool__(self) -> bool:
+        return self._first is not None
+
+    def obey(self) -> None:
+        """Lets the signal that was kept do what it does otherwise; nothing when there is none.
+
+        Raises:
+            KeyboardInterrupt: it was Ctrl-C. SIGTERM ends the process.
+        """
+        if self._first is not None:
+            signal.raise_signal(self._first)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Keeps signals inside; only the main thread can, and elsewhere nothing changes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def keep(number: int, _: FrameType | None) -> None:
+            self._first = number
+            put_back()
+
+        def put_back() -> None:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+        before = {kind: signal.signal(kind, keep) for kind in HELD}
+        try:
+            yield
+        finally:
+            put_back()
