@@ -29,7 +29,11 @@ class HeldSignals:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Keeps signals inside; only the main thread can, and elsewhere nothing changes."""
+        """Keeps signals inside; those that are ignored stay so.
+
+        Only the main thread can, and elsewhere nothing changes. An error that follows a kept signal
+        is taken for its consequence, as a loader that was starting has died of it.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -42,8 +46,14 @@ class HeldSignals:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
 
-        before = {kind: signal.signal(kind, keep) for kind in HELD}
+        before = {kind: signal.getsignal(kind) for kind in HELD}
+        before = {kind: was for kind, was in before.items() if was not in (signal.SIG_IGN, None)}
+        for kind in before:
+            signal.signal(kind, keep)
         try:
             yield
+        except Exception:
+            self.obey()
+            raise
         finally:
             put_back()
