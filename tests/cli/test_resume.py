@@ -50,9 +50,9 @@ log_every_steps = 1
 """
 
 
-@pytest.fixture
-def recipe(motion_set: Path, tmp_path: Path) -> Path:
-    file = tmp_path / "recipe.toml"
+@pytest.fixture(scope="module")
+def recipe(motion_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "recipe.toml"
     file.write_text(RECIPE.format(set=motion_set), encoding="utf-8")
     return file
 
@@ -88,31 +88,36 @@ def assert_same(whole: Path, parts: Path) -> None:
     assert lines(whole) == lines(parts)
 
 
+@pytest.fixture(scope="module")
+def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(recipe, run)) == 0
+    return run
+
+
 @pytest.mark.slow
-def test_killed_in_the_middle_of_an_epoch(recipe: Path, tmp_path: Path) -> None:
-    assert finish(start(recipe, tmp_path / "whole")) == 0
+def test_killed_in_the_middle_of_an_epoch(recipe: Path, whole: Path, tmp_path: Path) -> None:
     # Step 11 lies in the second epoch (7 steps each), two steps after the last saved state; then
     # once more soon after resuming, and before anything was saved.
     parts = tmp_path / "parts"
     assert finish(start(recipe, parts, "--kill-at", "11")) == -signal.SIGKILL
     assert finish(start(recipe, parts, "--resume", "--kill-at", "13")) == -signal.SIGKILL
     assert finish(start(recipe, parts, "--resume")) == 0
-    assert_same(tmp_path / "whole", parts)
+    assert_same(whole, parts)
 
     early = tmp_path / "early"
     assert finish(start(recipe, early, "--kill-at", "1")) == -signal.SIGKILL
     assert not (early / "state.pt").exists()
     assert finish(start(recipe, early, "--resume")) == 0
-    assert_same(tmp_path / "whole", early)
+    assert_same(whole, early)
 
 
 @pytest.mark.slow
-def test_killed_from_outside_at_any_time(recipe: Path, tmp_path: Path) -> None:
-    more = "train.epochs=7"
-    assert finish(start(recipe, tmp_path / "whole", more)) == 0
+def test_killed_from_outside_at_any_time(recipe: Path, whole: Path, tmp_path: Path) -> None:
     parts = tmp_path / "parts"
-    for wanted_lines in (4, 21):
-        words = [recipe, parts, more, *(["--resume"] if parts.exists() else [])]
+    for wanted_lines in (4, 14):  # of 24
+        words = [recipe, parts, *(["--resume"] if parts.exists() else [])]
         process = start(*words)
         metrics = parts / "metrics.jsonl"
         while not metrics.exists() or metrics.read_bytes().count(b"\n") < wanted_lines:
@@ -120,12 +125,15 @@ def test_killed_from_outside_at_any_time(recipe: Path, tmp_path: Path) -> None:
             time.sleep(0.01)
         process.kill()
         assert finish(process) == -signal.SIGKILL
-    assert finish(start(recipe, parts, more, "--resume")) == 0
-    assert_same(tmp_path / "whole", parts)
+    assert finish(start(recipe, parts, "--resume")) == 0
+    assert_same(whole, parts)
 
 
 @pytest.mark.slow
-def test_signals_lose_no_step_and_the_command_told_goes_on(recipe: Path, tmp_path: Path) -> None:
+def test_signals_lose_no_step_and_the_command_told_goes_on(
+    recipe: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the undisturbed run
     kinema = [sys.executable, "-m", "kinema"]
     rare = "train.checkpoint_every_steps=1000"
 
@@ -144,9 +152,8 @@ def test_signals_lose_no_step_and_the_command_told_goes_on(recipe: Path, tmp_pat
         assert "Traceback" not in errors, errors
         return process.returncode, errors
 
-    whole, parts = tmp_path / "whole", tmp_path / "two parts"
+    parts = tmp_path / "two parts"
     metrics = parts / "metrics.jsonl"
-    subprocess.run([*kinema, "train", recipe, rare, "--out", whole], check=True, timeout=120)
     words = ("train", str(recipe), rare)
     code, _ = interrupted(*words, "--out", str(parts), number=signal.SIGTERM, wanted_lines=2)
     assert code == -signal.SIGTERM
