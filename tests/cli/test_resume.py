@@ -96,6 +96,18 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+# Long enough to be stopped from outside on a busy machine.
+LONG = "train.epochs=14"
+
+
+@pytest.fixture(scope="module")
+def long(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with more epochs."""
+    run = tmp_path_factory.mktemp("long") / "run"
+    assert finish(start(recipe, run, LONG)) == 0
+    return run
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch(recipe: Path, whole: Path, tmp_path: Path) -> None:
     # Step 11 lies in the second epoch (7 steps each), two steps after the last saved state; then
@@ -114,10 +126,10 @@ def test_killed_in_the_middle_of_an_epoch(recipe: Path, whole: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_killed_from_outside_at_any_time(recipe: Path, whole: Path, tmp_path: Path) -> None:
+def test_killed_from_outside_at_any_time(recipe: Path, long: Path, tmp_path: Path) -> None:
     parts = tmp_path / "parts"
-    for wanted_lines in (4, 14):  # of 24
-        words = [recipe, parts, *(["--resume"] if parts.exists() else [])]
+    for wanted_lines in (4, 21):
+        words = [recipe, parts, LONG, *(["--resume"] if parts.exists() else [])]
         process = start(*words)
         metrics = parts / "metrics.jsonl"
         while not metrics.exists() or metrics.read_bytes().count(b"\n") < wanted_lines:
@@ -125,13 +137,13 @@ def test_killed_from_outside_at_any_time(recipe: Path, whole: Path, tmp_path: Pa
             time.sleep(0.01)
         process.kill()
         assert finish(process) == -signal.SIGKILL
-    assert finish(start(recipe, parts, "--resume")) == 0
-    assert_same(whole, parts)
+    assert finish(start(recipe, parts, LONG, "--resume")) == 0
+    assert_same(long, parts)
 
 
 @pytest.mark.slow
 def test_signals_lose_no_step_and_the_command_told_goes_on(
-    recipe: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the undisturbed run
     kinema = [sys.executable, "-m", "kinema"]
@@ -154,13 +166,13 @@ def test_signals_lose_no_step_and_the_command_told_goes_on(
 
     parts = tmp_path / "two parts"
     metrics = parts / "metrics.jsonl"
-    words = ("train", str(recipe), rare)
+    words = ("train", str(recipe), LONG, rare)
     code, _ = interrupted(*words, "--out", str(parts), number=signal.SIGTERM, wanted_lines=2)
     assert code == -signal.SIGTERM
     steps = torch.load(parts / "state.pt", weights_only=True)["position"]["steps"]
     assert steps >= 2
     code, errors = interrupted(
-        *words, "--resume", str(parts), number=signal.SIGINT, wanted_lines=steps + 3
+        *words, "--resume", str(parts), number=signal.SIGINT, wanted_lines=steps + 2
     )
     assert code == 130
     *_, how, last = errors.splitlines()
@@ -168,4 +180,4 @@ def test_signals_lose_no_step_and_the_command_told_goes_on(
     name, *words_told = shlex.split(how.removeprefix("To go on: "))
     assert name == "kinema"
     subprocess.run([*kinema, *words_told], check=True, timeout=120)
-    assert_same(whole, parts)
+    assert_same(long, parts)
