@@ -94,8 +94,11 @@ def label(
     where = ClusterSettings(address, workers, decoders, threads, cast("Any", device), store_mb)
     show_log()
     # Ray tells of killed workers on stdout, where only the result belongs.
-    same = goes_on("the same command")
-    with same, progress_bar("labelling") as progress, redirect_stdout(sys.stderr):
+    with (
+        goes_on("the same command"),
+        progress_bar("labelling") as progress,
+        redirect_stdout(sys.stderr),
+    ):
         report = label_archive(
             checkpoint,
             source,

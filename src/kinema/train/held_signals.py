@@ -1,10 +1,13 @@
 """Ctrl-C and SIGTERM wait for the end of a step, so that none of them hits a half-written file."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+log = logging.getLogger(__name__)
 
 HELD = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,15 +27,15 @@ class HeldSignals:
         Raises:
             KeyboardInterrupt: it was Ctrl-C. SIGTERM ends the process.
         """
-        if self._first is not None:
-            signal.raise_signal(self._first)
+        number, self._first = self._first, None
+        if number is not None:
+            signal.raise_signal(number)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Keeps signals inside; those that are ignored stay so.
+        """Keeps signals inside, and obeys at the end; those that are ignored stay so.
 
-        Only the main thread can, and elsewhere nothing changes. An error that follows a kept signal
-        is taken for its consequence, as a loader that was starting has died of it.
+        Only the main thread can, and elsewhere nothing changes.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -52,8 +55,14 @@ class HeldSignals:
             signal.signal(kind, keep)
         try:
             yield
-        except Exception:
-            self.obey()
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # What PyTorch raises when a loader that was starting has died of the same Ctrl-C. It
+            # may be another fault, so it is told.
+            if self:
+                log.warning("After the signal: %s", error)
+                self.obey()
             raise
+        else:
+            self.obey()
         finally:
             put_back()

@@ -191,12 +191,12 @@ def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report |
         return None
     checkpoint(job, journal)
     report = None
-
-    def advance(done: int, _: int) -> None:
-        journal.advance(done)
-        signals.obey()
-
     if job.is_first:
+
+        def advance(done: int, _: int) -> None:
+            journal.advance(done)
+            signals.obey()
+
         started = time.perf_counter()
         journal.begin(f"validation {epoch}/{job.recipe.train.epochs}", total=len(job.val))
         report = evaluate(

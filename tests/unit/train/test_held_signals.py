@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from kinema.errors import OptionError
 from kinema.train.held_signals import HeldSignals
 
 
@@ -22,19 +23,30 @@ def test_control_c_waits_and_a_second_one_does_not():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def fail(*, after: int | None) -> None:
+def fail(error: Exception | None, *, after: int | None) -> None:
     with HeldSignals().listening():
         if after is not None:
             signal.raise_signal(after)
-        raise RuntimeError("a worker died")
+        if error is not None:
+            raise error
 
 
-def test_an_error_after_a_signal_is_its_consequence():
-    with pytest.raises(KeyboardInterrupt) as caught:
-        fail(after=signal.SIGINT)
-    assert isinstance(caught.value.__context__, RuntimeError)
+def test_a_loader_that_died_of_the_signal_is_told_and_no_error(caplog):
+    with pytest.raises(KeyboardInterrupt):
+        fail(RuntimeError("a worker died"), after=signal.SIGINT)
+    assert "After the signal: a worker died" in caplog.text
     with pytest.raises(RuntimeError, match="a worker died"):
-        fail(after=None)
+        fail(RuntimeError("a worker died"), after=None)
+
+
+def test_other_errors_stay_errors():
+    with pytest.raises(OptionError, match="disk"):
+        fail(OptionError("no room on the disk"), after=signal.SIGINT)
+
+
+def test_a_signal_that_nobody_asked_for_is_obeyed_at_the_end():
+    with pytest.raises(KeyboardInterrupt):
+        fail(None, after=signal.SIGINT)
 
 
 def test_an_ignored_signal_stays_ignored():
