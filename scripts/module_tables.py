@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kinema.models.zoo import FAMILIES, create_model
 from kinema.temporal import TemporalModule
 from kinema.types import Cost
@@ -104,7 +106,12 @@ def _counted(family: str) -> tuple[Cost, Cost]:
 
 @cache
 def _cost(name: str) -> Cost:
-    return create_model(name, classes=CLASSES, frames=FRAMES).cost(SIZE_PX)
+    return _network(name).cost(SIZE_PX)
+
+
+def _network(name: str, *, causal: bool = False) -> Any:
+    with torch.device("meta"):  # counting needs no numbers in the weights
+        return create_model(name, classes=CLASSES, frames=FRAMES, causal=causal)
 
 
 def _families() -> Iterator[str]:
@@ -128,7 +135,7 @@ def _places(family: str) -> str:
 def _reach(family: str, *, causal: bool) -> str:
     """What the modules of a family see: for each kind the largest, such as "0, 1; 1, 1"."""
     try:
-        net: Any = create_model(_model(family), classes=2, frames=FRAMES, causal=causal)
+        net = _network(_model(family), causal=causal)
     except ValueError:
         return "no form"
     kinds: dict[str, list[TemporalModule]] = {}

@@ -65,6 +65,8 @@ def describe(
 
     Example: kinema describe tim_resnet50 --classes 174 --stages 4,5
     """
+    import torch
+
     from kinema.models.saved import CONFIG_FILE, load_saved
     from kinema.models.zoo import create_model
 
@@ -72,16 +74,17 @@ def describe(
         saved = load_saved(model)
         net, size = saved.net, size or saved.preprocessing.crop_px
     else:
-        net = create_model(
-            model,
-            classes=classes,
-            frames=frames,
-            at=at,
-            stages=_stages(stages),
-            blocks=_blocks(blocks),
-            causal=causal,
-            **_options(option or []),
-        )
+        with torch.device("meta"):  # counting needs no numbers in the weights
+            net = create_model(
+                model,
+                classes=classes,
+                frames=frames,
+                at=at,
+                stages=_stages(stages),
+                blocks=_blocks(blocks),
+                causal=causal,
+                **_options(option or []),
+            )
     cost = net.cost(size or 224)
     if as_json:
         print_json(_document(net, cost))
