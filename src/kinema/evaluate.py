@@ -4,7 +4,9 @@ Letters: V views, T frames, H, W, K classes.
 """
 
 import contextlib
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +27,12 @@ from kinema.types import ClassResult, Preprocessing, Report, Skipped, Views
 from kinema.writing import whole_file
 
 Precision = Literal["auto", "32", "bf16"]
+
+# What NumPy raises for a damaged score file, and TypeError for a single array (.npy).
+_NO_SCORES = (
+    *(KeyError, TypeError, ValueError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 def evaluate(  # noqa: PLR0913 - the public door to a test protocol
@@ -215,7 +223,7 @@ def load_scores(path: str | Path) -> Report:
                     clips=clips, crops=crops, full_resolution=bool(whole), resize_px=resize_px
                 ),
             )
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _NO_SCORES as error:
         raise CheckpointError(
             f"{source} is not a score file: expected the .npz that `kinema evaluate --scores` "
             f"writes ({error})."

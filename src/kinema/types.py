@@ -24,7 +24,8 @@ class VideoInfo:
     """Facts about one video file or frame folder.
 
     `frames` is the exact number of frames that can be addressed, `width` and `height` are in
-    pixels after `rotation_deg` (counter-clockwise, a multiple of 90) has been applied.
+    pixels after `rotation_deg` (counter-clockwise, a multiple of 90) has been applied. A `mirrored`
+    video is stored with left and right swapped and put right before it is rotated.
     """
 
     path: str
@@ -36,6 +37,7 @@ class VideoInfo:
     rotation_deg: int
     codec: str
     container: str
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,8 @@ def test_slow_loading_runs(capsys):
 
 def test_the_epoch_line_is_that_of_the_program():
     time = EpochTime(wait_s=64, compute_s=36, videos=1820, workers=2)
-    line = EpochResult(
-        epoch=3, lr=0.01, loss=1.204, top1=0.613, val_top1=0.58, skipped=0, time=time
-    )
+    scores = {"loss": 1.204, "top1": 0.613, "val_top1": 0.58}
+    line = EpochResult(epoch=3, lr=0.01, **scores, skipped=0, val_skipped=0, time=time)
     assert f"{line}\n" == SLOW.blocks("text")[0]
     limits = re.findall(r"^\| (?:0|1 or more) \| (\d+) % \|", SLOW.text, flags=re.MULTILINE)
     assert [int(n) / 100 for n in limits] == [LIMIT_WITH_WORKERS, LIMIT_WITHOUT_WORKERS]

@@ -229,3 +229,6 @@ def test_wrong_score_files_are_refused(net, dataset, tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(CheckpointError, match="other.npz is not a score file"):
         load_scores(tmp_path / "other.npz")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(CheckpointError, match="one.npy is not a score file"):
+        load_scores(tmp_path / "one.npy")

@@ -151,7 +151,7 @@ def convert(
         print_json(document)
     else:
         results().print(f"{len(rows.samples)} videos of {len(rows.class_names)} classes in {out}")
-        if annotations.is_dir():
+        if format_ == "folders":
             notes().print(f"Its paths start from {annotations}: read it with --root {annotations}")
 
 

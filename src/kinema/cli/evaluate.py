@@ -28,6 +28,7 @@ from kinema.cli.output import (
     score_files,
 )
 from kinema.errors import OptionError, UnreadableVideoError
+from kinema.writing import told_of
 
 if TYPE_CHECKING:
     from kinema.evaluate import Precision
@@ -120,12 +121,12 @@ def evaluate(
             fast=fast,
             progress=progress,
         )
-    files.write(report)
-    write_tables(report)
     if as_json:
         print_json({**_document(report), "protocol": protocol, "preprocessing": how.to_dict()})
     else:
         _print(report)
+    files.write(report)
+    write_tables(report)
 
 
 def _check_precision(precision: str | None, *, fast: bool) -> None:
@@ -202,11 +203,14 @@ def _table_writer(out: Path | None) -> Callable[["Report"], None]:
     from kinema.report.figures import draw_confusion
     from kinema.report.tables import write_confusion_csv, write_per_class_csv
 
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"{out} is a file, expected a folder", param_hint="--out")
     for name in ("per_class.csv", "confusion.csv", "confusion.png"):
         check_new(out / name, "--out")
 
     def write(report: "Report") -> None:
-        out.mkdir(parents=True, exist_ok=True)
+        with told_of(out):
+            out.mkdir(parents=True, exist_ok=True)
         write_per_class_csv(report, out / "per_class.csv")
         write_confusion_csv(report, out / "confusion.csv")
         draw_confusion(report, out / "confusion.png")

@@ -16,7 +16,7 @@ from kinema.cli.console import (
     results,
     show_log,
 )
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, OptionError
 
 if TYPE_CHECKING:
     from kinema.recognizer import Recognizer
@@ -129,6 +129,8 @@ def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str])
             *overrides,
         ],
     )
+    if recipe.train.keep == "best":
+        raise OptionError('The last network is tested here: set train.keep to "last" or "both".')
     result = train(recipe, out=run, resume=(run / "recipe.toml").exists())
     recogniser = Recognizer.load(run / "last")
     rows = read_annotations(videos / "val.csv", classes=recogniser.labels)

@@ -63,8 +63,10 @@ def train(
             }
         )
         return
+    only_last = settings.train.keep == "last"
+    network = f"{result.run}/{'last' if only_last else 'best'}"
     results().print(
         f"Best validation top-1 {100 * result.best.top1:.2f} % in epoch {result.best.epoch} "
-        f"of {result.epochs}; {result.run}/best holds that network"
+        f"of {result.epochs}; {network} holds {'the last' if only_last else 'that'} network"
     )
-    notes().print(f"Ask it: kinema predict {shlex.quote(f'{result.run}/best')} VIDEO")
+    notes().print(f"Ask it: kinema predict {shlex.quote(network)} VIDEO")

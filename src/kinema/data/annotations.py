@@ -14,11 +14,13 @@ from typing import Any
 
 from kinema.data.classes import ClassList, read_class_names, read_json, read_text
 from kinema.data.decode import is_video_path
-from kinema.data.folder import FRAME_SUFFIXES
+from kinema.data.folder import is_frame
 from kinema.errors import AnnotationError, UnknownNameError, did_you_mean
 from kinema.types import Annotations, Sample
 
 _log = logging.getLogger(__name__)
+
+COPIES_FILE = "prepare.json"  # lies in a folder of prepared copies and says how they were made
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,16 @@ def _csv(request: _Request) -> Annotations:
             f"{request.path}, line 1: expected a header with the columns path and label, "
             f"got {first.strip()!r}."
         )
-    rows = [
-        (f"{request.path}, line {reader.line_num}", {k.strip(): v for k, v in row.items() if k})
-        for row in reader
-    ]
-    for place, row in rows:
+    rows = []
+    for fields in reader:
+        place = f"{request.path}, line {reader.line_num}"
+        row = {name.strip(): text for name, text in fields.items() if name}
+        expected = f"{place}: expected {len(header)} fields, as in the header"
         if not row.get("path") or None in row.values():
-            raise AnnotationError(f"{place}: expected {len(header)} fields, as in the header.")
+            raise AnnotationError(f"{expected}.")
+        if any(fields.get(None) or ()):
+            raise AnnotationError(f"{expected}; one with {delimiter!r} in it needs double quotes.")
+        rows.append((place, row))
     labels = {str(row.get("label") or "").strip() for _, row in rows}
     classes = ClassList.given_or_found(request.class_names, labels - {""}, request.path)
     samples = [_csv_sample(place, row, classes) for place, row in rows]
@@ -184,11 +189,15 @@ def _folders(request: _Request) -> Annotations:
 
 
 def _class_folders(path: Path) -> dict[Path, list[Path]]:
-    """The folders in a folder that hold videos, with these."""
+    """The folders in a folder that hold videos, with these.
+
+    Hidden ones do not count. Prepared copies of frame folders are files that end in nothing.
+    """
+    is_video = _is_copy if (path / COPIES_FILE).is_file() else is_video_path
     videos = {
-        folder: [v for v in sorted(folder.iterdir()) if is_video_path(v) or _is_frame_folder(v)]
+        folder: [v for v in sorted(folder.iterdir()) if is_video(v) or _is_frame_folder(v)]
         for folder in sorted(path.iterdir())
-        if folder.is_dir()
+        if _is_shown(folder)
     }
     return {folder: inside for folder, inside in videos.items() if inside}
 
@@ -198,7 +207,11 @@ def _is_shown(path: Path) -> bool:
 
 
 def _is_frame_folder(path: Path) -> bool:
-    return path.is_dir() and any(f.suffix.lower() in FRAME_SUFFIXES for f in path.iterdir())
+    return _is_shown(path) and any(is_frame(file) for file in path.iterdir())
+
+
+def _is_copy(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
 
 
 def _video_list(request: _Request) -> Annotations:
@@ -356,7 +369,9 @@ def _hmdb51(request: _Request) -> Annotations:
                 raise AnnotationError(f"{place}: expected 'file 0|1|2', got {line!r}.")
             if mark == marks[request.subset]:
                 samples.append(Sample(f"{name}/{video.strip()}", classes.label_of(name, place)))
-    return _finish(request, classes, samples)
+    # One folder holds several lists, and what is written of each takes its name.
+    source = request.path / f"{request.subset}_split{request.split}"
+    return Annotations(tuple(samples), classes.names, str(source))
 
 
 _READERS: dict[str, Callable[[_Request], Annotations]] = {

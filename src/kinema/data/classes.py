@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -58,17 +58,38 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     if file.suffix.lower() == ".json":
         names = _from_json(file)
     else:
-        names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-        numbered = [re.fullmatch(r"(\d{1,9})\s+(.+)", name) for name in names]
-        rows = [match.groups() for match in numbered if match]
-        if len(rows) == len(names) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
-            names = [name for _, name in rows]
+        lines = [line.strip() for line in read_text(file).splitlines()]
+        names = _without_numbers([line for line in lines if line])
     if not names:
         raise AnnotationError(f"Class list {file} is empty.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise AnnotationError(f"Class list {file} names {twice!r} twice.")
     return tuple(names)
+
+
+def class_list_text(names: Sequence[str]) -> str:
+    """The file that `read_class_names` reads as these names, one per line.
+
+    Names that look like UCF101's numbered lines get numbers of their own in front.
+
+    Example:
+        >>> class_list_text(["1 jump", "2 run"])
+        '1 1 jump\\n2 2 run\\n'
+    """
+    lines = list(names)
+    if _without_numbers(lines) != lines:
+        lines = [f"{number} {name}" for number, name in enumerate(names, start=1)]
+    return "\n".join(lines) + "\n"
+
+
+def _without_numbers(lines: list[str]) -> list[str]:
+    """What stands behind the numbers, if all lines have one and they count from 1."""
+    numbered = [re.fullmatch(r"(\d{1,9})\s+(.+)", line) for line in lines]
+    rows = [match.groups() for match in numbered if match]
+    if len(rows) == len(lines) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
+        return [name for _, name in rows]
+    return lines
 
 
 def read_text(file: Path) -> str:

@@ -43,6 +43,10 @@ class VideoDataset:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     index_cache: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.index_cache:  # a wrong place is told here and not by every worker
+            IndexCache.chosen(self.index_cache, self.root)
+
     def __len__(self) -> int:
         return len(self.annotations.samples)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from kinema.data.closing import Closing
 from kinema.data.container import CodedPacket, Container, reason_of
+from kinema.data.display import upright
 from kinema.data.folder import FrameFolder, checked_indices
 from kinema.data.packet_index import IndexCache, IndexedVideo
 from kinema.data.probe import probe
@@ -140,7 +141,7 @@ class VideoFile(Closing):
             frame_indices: Frame numbers from 0, in any order, repeated if wanted.
 
         Returns:
-            (n, 3, H, W) uint8 RGB with the display rotation applied, a view of (n, H, W, 3).
+            (n, 3, H, W) uint8 RGB turned and mirrored as it is to be shown, a view of (n, H, W, 3).
 
         Raises:
             OptionError: a number is outside of the video.
@@ -331,9 +332,8 @@ class VideoFile(Closing):
         return f"only the first {count} frames can ({reason})"
 
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB of one size, rotated upright."""
+        """(H, W, 3) RGB of one size, upright."""
         width, height = self._known.coded_size
         rgb = self._to_rgb.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
         rgb = rgb.astype(np.uint8, copy=False)
-        quarter_turns = self.info.rotation_deg // 90
-        return np.rot90(rgb, quarter_turns) if quarter_turns else rgb
+        return upright(rgb, self.info.rotation_deg // 90, mirrored=self.info.mirrored)

@@ -1,6 +1,7 @@
 """Folders of JPEG or PNG frames, read like a video."""
 
 import re
+import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from kinema.errors import OptionError, UnreadableVideoError
 from kinema.types import VideoInfo
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+# What Pillow raises for damaged files; struct.error comes from their EXIF.
+_BAD_IMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 class FrameFolder(Closing):
@@ -110,18 +113,19 @@ class FrameFolder(Closing):
         try:
             with Image.open(file) as image:
                 return _rgb(ImageOps.exif_transpose(image))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except _BAD_IMAGE as error:
             raise UnreadableVideoError(f"{file} cannot be read as an image: {error}.") from error
+
+
+def is_frame(file: Path) -> bool:
+    """Whether a file name ends like a frame's; hidden files do not count."""
+    return file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".")
 
 
 def _frame_files(folder: Path) -> list[Path]:
     """The frames of a folder in the order of their numbers."""
     try:
-        files = [
-            file
-            for file in folder.iterdir()
-            if file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".")
-        ]
+        files = [file for file in folder.iterdir() if is_frame(file)]
     except FileNotFoundError:
         raise UnreadableVideoError(f"{folder} does not exist.") from None
     except OSError as error:

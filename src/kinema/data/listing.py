@@ -3,6 +3,7 @@
 Letters: B clips, T frames, H, W.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,23 +11,38 @@ from pathlib import Path
 import torch
 
 from kinema.data.decode import is_video_path, open_source
-from kinema.data.folder import FRAME_SUFFIXES
+from kinema.data.folder import is_frame
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.types import Preprocessing, Views
 
 
 def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
-    """Folders become the videos in them, at any depth; a folder of frames is one video."""
+    """Folders become the videos in them, at any depth; a folder of frames is one video.
+
+    Links to folders are followed, hidden folders and files left out.
+    """
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(file for file in path.rglob("*") if is_video_path(file))
+        found = sorted(filter(is_video_path, _files_below(path)))
         if not found:
-            frames = (file for file in path.rglob("*") if file.suffix.lower() in FRAME_SUFFIXES)
-            found = sorted({file.parent for file in frames})
+            found = sorted({file.parent for file in filter(is_frame, _files_below(path))})
         yield from found or [path]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every folder once, by whatever names and links it is reached."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in files)
 
 
 def read_clips(paths: Iterable[Path], how: Preprocessing, *, batch: int) -> Iterator[torch.Tensor]:

@@ -90,7 +90,7 @@ class TrainLoader:
             clips,
             batch_sampler=order,
             num_workers=workers,
-            collate_fn=_as_list,
+            collate_fn=_collated,
             persistent_workers=workers > 0,
             worker_init_fn=_start_worker,
         )
@@ -114,20 +114,15 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[TrainBatch]:
         started = time.perf_counter()
-        for items in self._loader:
-            readable = self._readable(items)
+        for batch, skipped in self._loader:
+            for video in skipped:
+                _apply_policy(video, self._unreadable)
+                if video.path not in self._skipped:
+                    _log.warning("%s It is left out.", video.reason)
+                self._skipped[video.path] = video
             self.wait_s += time.perf_counter() - started
-            yield _stacked(readable)
+            yield batch
             started = time.perf_counter()
-
-    def _readable(self, items: list[ClipItem | Skipped]) -> list[ClipItem]:
-        for item in items:
-            if isinstance(item, Skipped):
-                _apply_policy(item, self._unreadable)
-                if item.path not in self._skipped:
-                    _log.warning("%s It is left out.", item.reason)
-                self._skipped[item.path] = item
-        return [item for item in items if isinstance(item, ClipItem)]
 
 
 def train_batches(
@@ -241,8 +236,10 @@ def _stacked(items: list[ClipItem]) -> TrainBatch:
     return TrainBatch(torch.stack([item.frames_TCHW for item in items]), labels_B)
 
 
-def _as_list(items: list[ClipItem | Skipped]) -> list[ClipItem | Skipped]:
-    return items
+def _collated(items: list[ClipItem | Skipped]) -> tuple[TrainBatch, list[Skipped]]:
+    """Stacked by the worker: a tensor for every clip would cost a file descriptor for each."""
+    readable = [item for item in items if isinstance(item, ClipItem)]
+    return _stacked(readable), [item for item in items if isinstance(item, Skipped)]
 
 
 def _start_worker(_: int) -> None:

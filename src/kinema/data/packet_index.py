@@ -29,7 +29,7 @@ from kinema.types import VideoInfo
 CACHE_NAME = ".kinema_index"
 
 # Counted up when the meaning of an entry changes; another FFmpeg may find other frames.
-_LAYOUT = f"2 av {av.__version__}"
+_LAYOUT = f"3 av {av.__version__}"
 _BUSY_S = 5.0
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS videos "

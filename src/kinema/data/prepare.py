@@ -24,14 +24,14 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from kinema.cores import usable_cores
-from kinema.data.annotations import write_csv
+from kinema.data.annotations import COPIES_FILE, write_csv
+from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
 from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
 from kinema.types import Annotations, Skipped, VideoInfo
 from kinema.writing import is_unused, partial_of, told_of, whole_file
 
-SETTINGS_FILE = "prepare.json"
 LAYOUT = 1  # counted up whenever the same settings give other pixels
 
 # Encoders in order of preference, with what makes them quick to decode. With its macroblock tree
@@ -40,6 +40,7 @@ ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "mbtree": "0"},
     "mpeg4": {"qmin": "2", "qmax": "3", "bf": "0"},  # part of every FFmpeg build
 }
+_ORIGINALS = "originals"  # the key of their folder in COPIES_FILE
 _TICKS_HZ = 90_000
 _FOLDER_RATE_HZ = 25.0  # a frame folder does not tell its own
 _SAME_TIME_NS = 2_000_000_000  # some file systems count in steps of two seconds
@@ -108,7 +109,8 @@ def prepare_dataset(
 
     Args:
         dataset: The originals.
-        out: Folder of the copies: new, empty or that of an earlier run with the same settings.
+        out: Folder of the copies: new, empty or that of an earlier run with the same settings
+            and originals.
         settings: How the copies are made.
         workers: Processes; all cores when not given, 0 works in this process. Processes are
             spawned, so a script that calls this needs the `if __name__ == "__main__"` guard.
@@ -123,7 +125,7 @@ def prepare_dataset(
         raise OptionError(f"workers must be at least 0, got {workers}.")
     if root.resolve() == dataset.root.resolve():
         raise OptionError(f"out must be another folder than that of the originals, {root}.")
-    _claim(root, settings)
+    _claim(root, settings, dataset.root)
     paths = list(dict.fromkeys(sample.path for sample in dataset.annotations.samples))
     outcomes: list[_Outcome] = []
     for outcome in _prepared(paths, dataset.root, root, settings, workers):
@@ -141,12 +143,18 @@ def prepare_dataset(
     )
 
 
-def _claim(root: Path, settings: PrepareSettings) -> None:
-    """Starts a folder, or continues one with the same settings."""
-    file = root / SETTINGS_FILE
-    wanted = {**asdict(settings), "encoder": _encoder(), "layout": LAYOUT}
+def _claim(root: Path, settings: PrepareSettings, originals: Path) -> None:
+    """Starts a folder, or continues one with the same settings and originals."""
+    file, here = root / COPIES_FILE, str(originals.resolve())
+    wanted = {**asdict(settings), "encoder": _encoder(), "layout": LAYOUT, _ORIGINALS: here}
     if file.exists():
-        found = _read_settings(file)
+        found = {_ORIGINALS: here, **_read_settings(file)}
+        if found[_ORIGINALS] != here:
+            raise KinemaError(
+                f"{root} holds copies of the videos in {found[_ORIGINALS]}; those in {here} may "
+                f"have the same names. Choose another folder, or if they were moved change "
+                f"{_ORIGINALS!r} in {file}."
+            )
         if found != wanted:
             keys = sorted(key for key in wanted if found.get(key) != wanted[key])
             raise KinemaError(
@@ -298,7 +306,7 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     table = root / f"{name}.csv"
     with whole_file(table) as partial:
         write_csv(Annotations(kept, rows.class_names, rows.source), partial)
-    _replace(root / f"{name}.classes.txt", "\n".join(rows.class_names) + "\n")
+    _replace(root / f"{name}.classes.txt", class_list_text(rows.class_names))
 
 
 def _encoder() -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from kinema.data.container import Container, reason_of
+from kinema.data.display import display_of
 from kinema.data.packet_index import NO_PTS, FrameIndex, IndexedVideo, Packets, unreferenced_test
 from kinema.types import VideoInfo
 
@@ -130,7 +131,7 @@ def _first_frame(container: Container, index: FrameIndex) -> VideoFrame:
 
 def _described(container: Container, index: FrameIndex, first: VideoFrame) -> IndexedVideo:
     stream = container.stream
-    quarter_turns = round(first.rotation / 90) % 4
+    quarter_turns, mirrored = display_of(first)
     width, height = (first.width, first.height)[:: -1 if quarter_turns % 2 else 1]
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     info = VideoInfo(
@@ -143,6 +144,7 @@ def _described(container: Container, index: FrameIndex, first: VideoFrame) -> In
         rotation_deg=90 * quarter_turns,
         codec=stream.codec_context.name,
         container=container.format,
+        mirrored=mirrored,
     )
     tick_s = float(stream.time_base or 0)
     return IndexedVideo(info, index, (first.width, first.height), tick_s)

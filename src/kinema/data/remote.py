@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from kinema.data.container import open_container
+from kinema.data.display import display_of, upright
 from kinema.data.live_source import Frames, LiveFrame, Stopped, sleep_until
 from kinema.errors import OptionError, UnreadableVideoError, did_you_mean
 
@@ -206,8 +207,8 @@ class LiveStream:
 
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
         rgb = self._to_rgb.reformat(frame, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
-        quarter_turns = round(frame.rotation / 90) % 4
-        return np.rot90(rgb, quarter_turns) if quarter_turns else rgb
+        quarter_turns, mirrored = display_of(frame)
+        return upright(rgb, quarter_turns, mirrored=mirrored)
 
 
 class _Clock:

@@ -13,8 +13,11 @@ from kinema.train.recipe import Recipe, changed_keys
 from kinema.train.run_folder import FREE_ON_RESUME
 
 # Where videos and weights lie differs from machine to machine: they are taken to be the same.
-_PLACES = {"data.train", "data.val", "data.root", "data.classes", "data.index_cache"}
-_MAY_DIFFER = FREE_ON_RESUME | _PLACES | {"model.weights", "train.seed"}
+_PLACES = {
+    *("data.train", "data.val", "data.root", "data.val_root", "data.classes", "data.index_cache"),
+    "model.weights",
+}
+_MAY_DIFFER = FREE_ON_RESUME | _PLACES | {"train.seed"}
 
 
 def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, Any]]:

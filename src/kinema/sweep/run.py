@@ -26,6 +26,7 @@ from kinema.sweep.spec import Cell, Sweep
 LOG_FILE = "log.txt"
 LOCK_FILE = ".lock"
 ERROR = "Error: "
+START = "--- started"  # every attempt writes this line to the log first
 
 Known = Mapping[tuple[str, int], dict[str, Any]]
 Finished = Callable[[Cell, dict[str, Any] | None], object]
@@ -134,6 +135,7 @@ def _run_alone(cell: Cell, gpu: str | None, threads: int) -> None:
     log_file = _log_file(cell)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("a", encoding="utf-8") as log:
+        print(START, file=log, flush=True)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -169,9 +171,10 @@ def _log_file(cell: Cell) -> Path:
 
 
 def _reason(cell: Cell) -> str:
-    """The last error in the log of a cell."""
+    """The last error of the latest attempt in the log of a cell."""
     log_file = _log_file(cell)
-    lines = log_file.read_text(encoding="utf-8").splitlines() if log_file.is_file() else []
+    text = log_file.read_text(encoding="utf-8") if log_file.is_file() else ""
+    lines = text.rpartition(f"{START}\n")[2].splitlines()
     errors = [line for line in lines if line.startswith(ERROR)]
     what = errors[-1].removeprefix(ERROR) if errors else "its process was killed"
     return f"{what} (see {log_file})"

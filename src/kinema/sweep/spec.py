@@ -19,6 +19,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -168,6 +169,7 @@ def load_sweep(
     sets = _motion_sets(spec, path, out)
     data = [] if spec.motion is None else _data_of(out / "videos" / MAIN_TEST)
     tests = {name: _test_set(out / "videos" / name) for name in spec.tests}
+    _check_seeds(path, overrides, spec)
     cells = [
         Cell(
             variant=variant,
@@ -182,11 +184,23 @@ def load_sweep(
     return Sweep(spec, path, out, sets, tuple(cells))
 
 
+def _check_seeds(path: Path, overrides: Sequence[str], spec: SweepFile) -> None:
+    for word in (*overrides, *chain(*spec.variants.values())):
+        if word.partition("=")[0].strip() == "train.seed":
+            raise RecipeError(f"{path}: the seeds of a sweep stand in its `seeds`, not in {word}.")
+
+
 def _recipe(base: Path, words: Sequence[str], path: Path, variant: str) -> Recipe:
     try:
-        return load_recipe(base, words)
+        recipe = load_recipe(base, words)
     except RecipeError as error:
         raise RecipeError(f"{path}, variant {variant!r}: {error}") from error
+    if recipe.train.keep == "best":
+        raise RecipeError(
+            f'{path}, variant {variant!r}: train.keep is "best", but the network of the last epoch '
+            'is tested. Set it to "last" or "both".'
+        )
+    return recipe
 
 
 def _read(path: Path) -> SweepFile:

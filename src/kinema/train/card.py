@@ -15,7 +15,7 @@ def card_lines(job: Job, result: EpochResult) -> dict[str, str]:
     optimizer, train, start = recipe.optimizer, recipe.train, recipe.model.weights
     lines = {
         "Training videos": f"{job.loader.videos}, {_shown(recipe.data.train)}",
-        "Validation videos": f"{len(job.val)}, {_shown(recipe.data.val)}",
+        "Validation videos": f"{len(job.val) - result.val_skipped}, {_shown(recipe.data.val)}",
         "Trained": f"{result.epoch} of {train.epochs} epochs",
         "Settings": f"{optimizer.name}, learning rate {optimizer.lr:g}, {recipe.schedule.name} "
         f"schedule, {train.batch_size} clips a step, seed {train.seed}; all are in "

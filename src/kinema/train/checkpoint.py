@@ -5,8 +5,8 @@ No random state is stored. Every random choice is a function of the seed and the
 """
 
 import pickle
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
 from kinema.writing import whole_file
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -100,11 +100,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         write(file)
 
 
-def save_state(path: Path, learner: Learner, position: Position) -> None:
-    """Writes the training state in place of the one before."""
+def save_state(path: Path, learner: Learner, *positions: Position) -> None:
+    """Writes the training state in place of the one before.
+
+    Args:
+        path: The file.
+        learner: What learns; it is the same in every process.
+        positions: Those of all processes, in their order; they differ in their sums.
+    """
     state = {
         "format": FORMAT,
-        "position": asdict(position),
+        "positions": [asdict(position) for position in positions],
         "net": learner.net.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "schedule": learner.schedule.state_dict(),
@@ -113,8 +119,15 @@ def save_state(path: Path, learner: Learner, position: Position) -> None:
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def load_state(path: Path, learner: Learner) -> Position:
+def load_state(path: Path, learner: Learner, *, rank: int = 0, world: int = 1) -> Position:
     """Puts a training state back into the learner; returns how far it had come.
+
+    Args:
+        path: The file.
+        learner: Takes the state.
+        rank: This process among `world` processes. Where there were as many, each goes on with
+            its own sums; else the first one has them all.
+        world: Number of processes.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another network or optimizer.
@@ -135,11 +148,23 @@ def load_state(path: Path, learner: Learner) -> Position:
         learner.schedule.load_state_dict(state["schedule"])
         if learner.ema is not None:
             learner.ema.load_state_dict(state["ema"])
-        position: dict[str, Any] = dict(state["position"])
-        for name in ("of_epoch", "of_window"):
-            position[name] = Sums(**position[name])
-        return Position(**position)
+        positions = [_position(**fields) for fields in state["positions"]]
+        return _position_of(rank, world, positions)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} belongs to another network or optimizer than the recipe: {error}"
         ) from error
+
+
+def _position(of_epoch: dict[str, Any], of_window: dict[str, Any], **fields: Any) -> Position:
+    return Position(**fields, of_epoch=Sums(**of_epoch), of_window=Sums(**of_window))
+
+
+def _position_of(rank: int, world: int, positions: Sequence[Position]) -> Position:
+    if len(positions) == world:
+        return positions[rank]
+    first, *others = positions
+    for other in others:
+        first.of_epoch.add(other.of_epoch)
+        first.of_window.add(other.of_window)
+    return first if rank == 0 else replace(first, of_epoch=Sums(), of_window=Sums())

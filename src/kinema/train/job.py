@@ -135,7 +135,8 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     if fabric.is_global_zero:
         _open_folder(run, recipe, net, resume=resume)
     fabric.barrier()
-    position = load_state(run.state, learner) if goes_on else Position()
+    rank, world = fabric.global_rank, fabric.world_size
+    position = load_state(run.state, learner, rank=rank, world=world) if goes_on else Position()
     if fabric.is_global_zero:
         cut_metrics(run, lines=position.lines)
     return Job(
@@ -250,7 +251,7 @@ def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
     train = read_annotations(
         settings.train,
         format=settings.format,
-        root=settings.root,
+        root=settings.train_folder,
         classes=settings.classes,
         split=settings.split,
         subset="train",
@@ -258,7 +259,7 @@ def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
     val = read_annotations(
         settings.val,
         format=settings.format,
-        root=settings.val_root or settings.root,
+        root=settings.val_folder,
         classes=train.class_names,
         split=settings.split,
         subset="test",

@@ -103,6 +103,7 @@ class Journal:
                 "val_top1": report.top1,
                 "val_top5": report.top5,
                 "val_mean_class": report.mean_class,
+                "val_skipped": result.val_skipped,
             }
         self.record(
             "epoch",

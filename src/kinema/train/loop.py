@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from kinema.train.timing import EpochTime, total_time
 from kinema.types import Report
 
 log = logging.getLogger(__name__)
+
+_Value = TypeVar("_Value")
 
 
 def train(
@@ -211,6 +213,9 @@ def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report |
             progress=advance,
         )
         job.position.train_s += time.perf_counter() - started
+        if job.position.best_top1 is None:  # they are told once
+            for video in report.skipped:
+                log.warning("%s It is left out.", video.reason)
     job.fabric.barrier()
     return report
 
@@ -226,6 +231,7 @@ def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResu
         top1=sums.correct / max(1, sums.clips),
         val_top1=job.fabric.broadcast(report.top1 if report else None),
         skipped=skipped_videos(job),
+        val_skipped=len(report.skipped) if report else 0,
         time=EpochTime(
             sums.wait_s, sums.compute_s, videos=sums.clips, workers=job.recipe.data.workers
         ),
@@ -264,8 +270,9 @@ def keep_networks(job: Job, result: EpochResult, *, is_best: bool) -> None:
 def checkpoint(job: Job, journal: Journal) -> None:
     """Saves the training state."""
     job.position.lines = journal.lines
+    positions = _gathered(job, job.position)
     if job.is_first:
-        save_state(job.run.state, job.learner, job.position)
+        save_state(job.run.state, job.learner, *positions)
     job.fabric.barrier()
 
 
@@ -299,11 +306,16 @@ def over_processes(job: Job, sums: Sums) -> Sums:
 def skipped_videos(job: Job) -> int:
     """How many videos could not be read so far, over all processes."""
     paths = {skipped.path for skipped in job.loader.skipped}
-    if job.fabric.world_size > 1:
-        gathered: list[set[str]] = [set()] * job.fabric.world_size
-        torch.distributed.all_gather_object(gathered, paths)
-        paths = set().union(*gathered)
-    return len(paths)
+    return len(set().union(*_gathered(job, paths)))
+
+
+def _gathered(job: Job, value: _Value) -> list[_Value]:
+    """What each process has, in their order."""
+    if job.fabric.world_size == 1:
+        return [value]
+    values = [value] * job.fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def _reduce(job: Job, how: str, *values: float) -> list[float]:

@@ -18,8 +18,8 @@ class BestResult:
 class EpochResult:
     """One epoch: mean training loss and accuracy, validation accuracy, and where time went.
 
-    `val_top1` is None in an epoch that was not validated; `skipped` counts the videos that could
-    not be read so far.
+    `val_top1` is None in an epoch that was not validated; `skipped` counts the training videos
+    that could not be read so far, `val_skipped` those of its validation.
     """
 
     epoch: int
@@ -28,6 +28,7 @@ class EpochResult:
     top1: float
     val_top1: float | None
     skipped: int
+    val_skipped: int
     time: EpochTime
 
     def __str__(self) -> str:
@@ -36,6 +37,8 @@ class EpochResult:
             parts.append(f"validation top-1 {100 * self.val_top1:.1f} %")
         if self.skipped:
             parts.append(f"{self.skipped} unreadable videos skipped")
+        if self.val_skipped:
+            parts.append(f"{self.val_skipped} unreadable validation videos skipped")
         return f"epoch {self.epoch}: {', '.join(parts)}; {self.time}"
 
 
@@ -49,7 +52,7 @@ class TrainResult:
         best: Its best validation.
         train_s: Seconds of the whole run, interruptions excluded.
         bound: Whether the loader or the model bounds the speed.
-        skipped: Videos that could not be read (policy "skip").
+        skipped: Training videos that could not be read (policy "skip").
         history: The epochs trained by this call.
         rank: This process among the training processes; only 0 should print.
     """

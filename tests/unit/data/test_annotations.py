@@ -1,11 +1,12 @@
 """Annotation files of every format, made up and real, and what is wrong with bad ones."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from kinema.data.annotations import FORMATS, read_annotations, write_csv
-from kinema.data.classes import read_class_names
+from kinema.data.classes import class_list_text, read_class_names
 from kinema.errors import AnnotationError, UnknownNameError
 from kinema.types import Sample
 
@@ -102,6 +103,8 @@ def test_hmdb51_splits(tmp_path):
     test = read_annotations(tmp_path, **options, subset="test")
     assert [(s.path, s.label) for s in train.samples] == [("jump/a.avi", 0), ("run/a.avi", 1)]
     assert [s.path for s in test.samples] == ["jump/b.avi", "run/b.avi"]
+    # What is written of each list takes its name.
+    assert [Path(rows.source).stem for rows in (train, test)] == ["train_split2", "test_split2"]
     with pytest.raises(AnnotationError, match="files that end in _test_split3.txt"):
         read_annotations(tmp_path, format="hmdb51", split=3)
 
@@ -145,6 +148,7 @@ def test_kinetics_files_are_found_in_the_usual_layouts(tmp_path):
             "line 2: frames must be a whole number, got 'ten'",
         ),
         ("csv", "path,label\nx.mp4\n", None, "line 2: expected 2 fields"),
+        ("csv", "path,label\nx.mp4,Opening, closing\n", None, "2 fields.*',' in it needs double"),
         ("video_list", "x.mp4\n", None, "line 1: expected 'path label', got 'x.mp4'"),
         ("video_list", "x.mp4 run\n", ("jump",), "line 1: 'run' is not in the class list"),
         ("rawframe_list", "x 5\n", None, "line 1: expected 'folder frames label'"),
@@ -185,6 +189,12 @@ def test_a_missing_file_and_an_unknown_format_are_named(tmp_path):
 def test_class_lists(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8", newline="")
     assert read_class_names(tmp_path / name) == ("run", "jump")
+
+
+@pytest.mark.parametrize("names", [("run", "jump"), ("1 run", "2 jump"), ("1", "2"), ("2 a", "b")])
+def test_a_written_class_list_reads_back(tmp_path, names):
+    (tmp_path / "c.txt").write_text(class_list_text(names), encoding="utf-8")
+    assert read_class_names(tmp_path / "c.txt") == names
 
 
 @pytest.mark.parametrize(
@@ -300,7 +310,9 @@ def test_the_folder_above_the_right_one_names_it(class_folders):
 
 def test_an_empty_class_folder_is_told_and_hidden_files_are_none(class_folders, caplog):
     (class_folders / "train" / "sit").mkdir()
-    (class_folders / "train" / ".cache").mkdir()
+    for hidden in (".Trash-1000/c.mp4", "run/.thumbnails/1.jpg"):
+        (class_folders / "train" / hidden).parent.mkdir()
+        (class_folders / "train" / hidden).touch()
     rows = read_annotations(class_folders / "train", format="folders")
     assert [sample.path for sample in rows.samples] == ["jump/b.mp4", "run/a.mp4"]
     assert rows.class_names == ("jump", "run")

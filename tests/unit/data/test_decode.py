@@ -293,6 +293,38 @@ def test_a_rotated_video_comes_out_upright(make_video, tmp_path):
         assert np.array_equal(pictures(rotated, [2])[0], expected)
 
 
+# The first four entries that count of the display matrix, and the same picture made by hand.
+SHOWN = {
+    "as stored": ((1, 0, 0, 1), lambda p: p),
+    "turned left": ((0, -1, 1, 0), lambda p: np.rot90(p, 1)),
+    "upside down": ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+    "turned right": ((0, 1, -1, 0), lambda p: np.rot90(p, 3)),
+    "left and right swapped": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "top and bottom swapped": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "transposed": ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+    "transposed, upside down": ((0, -1, -1, 0), lambda p: np.rot90(p.transpose(1, 0, 2), 2)),
+}
+
+
+@pytest.mark.parametrize("how", SHOWN)
+def test_a_video_is_shown_as_its_display_matrix_says(make_video, tmp_path, how):
+    (a, b, c, d), by_hand = SHOWN[how]
+    plain = make_video(frames=4, bframes=0, size=(64, 48))
+    content = bytearray(plain.read_bytes())
+    at = content.index(b"tkhd") + 44  # ISO/IEC 14496-12, 8.3.2, version 0
+    one = 1 << 16
+    content[at : at + 36] = struct.pack(
+        ">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30
+    )
+    shown = tmp_path / "shown.mp4"
+    shown.write_bytes(content)
+    with VideoFile(plain) as stored, VideoFile(shown) as source:
+        expected = by_hand(pictures(stored, [2])[0])
+        assert (source.info.height, source.info.width) == expected.shape[:2]
+        assert np.array_equal(pictures(source, [2])[0], expected)
+        assert source.info.mirrored == (a * d - b * c < 0)
+
+
 def test_an_index_outside_of_the_video_is_named(make_video):
     with VideoFile(make_video()) as source:
         with pytest.raises(OptionError, match="has frames 0 to 29, asked for 30"):

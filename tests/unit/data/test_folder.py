@@ -57,6 +57,15 @@ def test_an_image_is_turned_as_its_camera_says(tmp_path):
         assert (source.info.width, source.info.height) == (20, 30)
 
 
+def test_an_image_with_damaged_facts_about_it_is_named(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "hello", 6
+    wrong = exif.tobytes().replace(b"\x01\x0e", b"\x01\x20")  # text where a number belongs
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "1.jpg", exif=wrong)
+    with pytest.raises(UnreadableVideoError, match=r"1\.jpg cannot be read as an image"):
+        open_source(tmp_path)
+
+
 def test_optical_flow_and_hidden_files_beside_the_frames_are_left_out(folder):
     for name in ("flow_x_00001.jpg", "flow_y_00001.jpg", "._img_1.jpg"):
         Image.new("L", (8, 8)).save(folder / name)

@@ -93,6 +93,18 @@ def test_a_frame_folder_becomes_a_video(tmp_path, read_number):
     with open_source(tmp_path / "out" / "clip") as source:
         levels = source.read(range(5)).float().mean(dim=(1, 2, 3))
     assert levels.tolist() == pytest.approx([40, 80, 120, 160, 200], abs=3)
+    found = read_annotations(tmp_path / "out" / "train.csv")
+    assert [sample.path for sample in found.samples] == ["clip"]
+
+
+def test_copies_of_class_folders_are_class_folders(tmp_path, make_video):
+    make_video("set/run/a.mp4", frames=4)
+    frames = tmp_path / "set" / "jump" / "b"
+    frames.mkdir(parents=True)
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(frames / "1.png")
+    originals = read_annotations(tmp_path / "set", format="folders")
+    prepare_dataset(VideoDataset(originals, tmp_path / "set"), tmp_path / "out", workers=0)
+    assert read_annotations(tmp_path / "out", format="folders").samples == originals.samples
 
 
 def test_the_rows_fit_with_only_the_root_replaced(dataset, tmp_path):
@@ -226,6 +238,9 @@ def test_folders_that_hold_something_else_are_left_alone(dataset, tmp_path):
     prepare_dataset(dataset, out, settings=SMALL, workers=0)
     with pytest.raises(KinemaError, match=r"other settings \(short_side_px\)"):
         prepare_dataset(dataset, out, settings=PrepareSettings(short_side_px=48), workers=0)
+    other = rows_of(tmp_path / "other")
+    with pytest.raises(KinemaError, match="holds copies of the videos in .*; those in .*other may"):
+        prepare_dataset(other, out, settings=SMALL, workers=0)
     (out / "prepare.json").write_text("no settings")
     with pytest.raises(KinemaError, match="prepare.json is not the settings of copies"):
         prepare_dataset(dataset, out, settings=SMALL, workers=0)

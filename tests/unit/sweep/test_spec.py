@@ -66,6 +66,12 @@ def test_every_seed_trains_every_variant_with_its_settings(tmp_path: Path) -> No
         ("[tests.shaky]", "[tests.val]", "the recipe's own validation set"),
         ("[tests.shaky]", '[quoted]\nsource = "A"\ntop1 = { TSX = 1.0 }\n[tests.a]', "no 'TSX'"),
         ("title", "title title", "not valid TOML"),
+        ("train.epochs=7", "train.seed=7", "stand in its `seeds`, not in train.seed=7"),
+        (
+            "train.epochs=7",
+            "train.keep=best",
+            "variant 'TSM, long': train.keep is .best.",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:

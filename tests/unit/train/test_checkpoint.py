@@ -76,6 +76,25 @@ def test_everything_comes_back_exactly(tmp_path: Path) -> None:
     assert all(torch.equal(expected[key], got[key]) for key in expected)
 
 
+def test_every_process_gets_its_own_sums_back(tmp_path: Path) -> None:
+    positions = [Position(epoch=1), Position(epoch=1)]
+    for number, position in enumerate(positions, start=1):
+        position.add(Sums(loss=number, clips=4))
+    save_state(tmp_path / "state.pt", learner(), *positions)
+
+    def clips_and_losses(world: int) -> list[tuple[int, float]]:
+        loaded = (
+            load_state(tmp_path / "state.pt", learner(), rank=rank, world=world)
+            for rank in range(world)
+        )
+        return [(found.of_epoch.clips, found.of_window.loss) for found in loaded]
+
+    assert clips_and_losses(2) == [(4, 1.0), (4, 2.0)]
+    # With another number of processes the first one goes on with all that was added up.
+    assert clips_and_losses(1) == [(8, 3.0)]
+    assert clips_and_losses(3) == [(8, 3.0), (0, 0.0), (0, 0.0)]
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "state.pt"
     file.write_bytes(b"old")

@@ -233,6 +233,22 @@ def test_unreadable_video_stops_or_is_counted(
     assert lines(tmp_path / "skip")[-1]["skipped"] == 1
 
 
+def test_unreadable_validation_videos_are_told_and_counted(
+    settings: Tables, tiny_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = (tiny_set / "val.csv").read_text()
+    (tmp_path / "val.csv").write_text(rows + "broken.mp4,red\n")
+    (tiny_set / "broken.mp4").write_bytes(b"not a video")
+    settings["data"]["val"] = str(tmp_path / "val.csv")
+    settings["train"]["epochs"] = 2
+    result = train(recipe(settings, "data.unreadable=skip"), out=tmp_path / "run", quiet=True)
+    assert [epoch.val_skipped for epoch in result.history] == [1, 1]
+    assert [line["val_skipped"] for line in lines(tmp_path / "run") if "val_top1" in line] == [1, 1]
+    assert len([text for text in caplog.messages if "broken.mp4" in text]) == 1
+    card = (tmp_path / "run" / "last" / "README.md").read_text()
+    assert f"Validation videos: {len(rows.splitlines()) - 1}," in card.replace("**", "")
+
+
 def test_video_without_a_label_is_named(settings: Tables, tiny_set: Path, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text((tiny_set / "train.csv").read_text() + "other.mp4,\n")
     settings["data"]["train"] = str(tmp_path / "train.csv")
