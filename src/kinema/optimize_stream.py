@@ -80,17 +80,19 @@ def optimize_stream(
     known = memory.recall()
     steps: dict[Form, Step] = {}
     differences: dict[Form, tuple[float, float]] = {}
-    for form in forms if known is None else [known.form]:
+    if known is not None:  # the others follow where it does not suit these weights
+        forms = [known.form, *(form for form in forms if form != known.form)]
+    for form in forms:
         step = build_step(net, form, example)
         differences[form] = compare(_scores(step, frames_TBCHW), expected)
         if differences[form][0] <= TOLERANCE[form.precision]:
             steps[form] = step
         else:
             _log.info("Not taken: %s. Its scores differ by %.1e.", form, differences[form][0])
-    if known is not None and known.form in steps:
-        choice = Choice(known.form, known.speedup, *differences[known.form], remembered=True)
-        _log.info("Streams as %s.", choice)
-        return FastStep(steps[known.form], choice)
+        if known is not None and known.form in steps:
+            choice = Choice(form, known.speedup, *differences[form], remembered=True)
+            _log.info("Streams as %s.", choice)
+            return FastStep(step, choice)
     if not steps:
         refused = "; ".join(f"{form}: {differences[form][0]:.1e}" for form in forms)
         raise OptionError(

@@ -4,7 +4,6 @@ Letters: B clips, T frames, H, W, K classes.
 """
 
 import os
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args
@@ -140,7 +139,7 @@ class _TorchStep:
 
     def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
         with torch.no_grad():
-            scores, state = self.step.advance(frames.to(self.dtype), state)
+            scores, state = self.step.advance(_in_type(frames, self.dtype), state)
         return scores.float(), state
 
 
@@ -154,7 +153,6 @@ class _OpenVinoStep:
         self._start = tuple(torch.zeros(shape) for shape in state_shapes)
         self._frames_shape = frames_shape
         self._call = compile_openvino(openvino_model(graph), precision=precision)
-        self._lock = threading.Lock()  # there is one place for inputs and outputs
 
     def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
         if tuple(frames.shape) != self._frames_shape:
@@ -162,8 +160,8 @@ class _OpenVinoStep:
                 f"This step was made for frames of shape {self._frames_shape}, got "
                 f"{tuple(frames.shape)}."
             )
-        with self._lock:
-            scores, *after = self._call(frames, *(state or self._start))
+        floats = (_in_type(frames, torch.float32), *(part.float() for part in state or self._start))
+        scores, *after = self._call(*floats)
         return scores, tuple(after)
 
 
@@ -173,10 +171,21 @@ def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
     def scores(clips_BTCHW: torch.Tensor) -> torch.Tensor:
         size = chunk or max(len(clips_BTCHW), 1)
         with torch.inference_mode():
-            parts = [run(part.to(dtype)).float() for part in torch.split(clips_BTCHW, size)]
+            split = torch.split(clips_BTCHW, size)
+            parts = [run(_in_type(part, dtype)).float() for part in split]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     return scores
+
+
+def _in_type(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Another floating-point type; bytes would be taken for normalised values after that."""
+    if not pictures.is_floating_point():
+        raise InputShapeError(
+            f"Normalised floating-point pictures are wanted, got {pictures.dtype}. "
+            "kinema.data.transforms.normalise turns uint8 RGB into them."
+        )
+    return pictures.to(dtype)
 
 
 def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from kinema.types import ClassProb, Preprocessing, Views
 
 # The latencies of so many newest frames make the summary: a stream may run for months.
 LATENCIES = 10_000
+
+Pace = Literal["source", "full"]
+OnReconnect = Literal["restart", "continue"]
+_NAMES = {"pace": get_args(Pace), "drop": get_args(DropName), "on_reconnect": get_args(OnReconnect)}
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class StreamSettings:
     smoothing: Smoothing = field(default_factory=lambda: WindowMean(8))
     hysteresis: Hysteresis = field(default_factory=lambda: Hysteresis(enter=0.6, leave=0.4))
     top: int = 3
-    pace: Literal["source", "full"] | None = None
+    pace: Pace | None = None
     drop: DropName | None = None
-    on_reconnect: Literal["restart", "continue"] = "restart"
+    on_reconnect: OnReconnect = "restart"
     limit_frames: int | None = None
     limit_s: float | None = None
 
@@ -69,10 +73,16 @@ class StreamSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise OptionError(f"{name} must be above 0, got {value}.")
+        for name, known in _NAMES.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise OptionError(f"Unknown {name} {value!r}. " + did_you_mean(value, known))
         if self.pace == "full" and self.drop not in (None, "never"):
-            raise OptionError(
-                f"At full speed no frame is dropped, so drop={self.drop!r} needs pace='source'."
-            )
+            raise _nothing_drops(self.drop)
+
+
+def _nothing_drops(drop: str) -> OptionError:
+    return OptionError(f"At full speed no frame is dropped, so drop={drop!r} needs pace='source'.")
 
 
 @dataclass(frozen=True)
@@ -343,6 +353,9 @@ def _queue(source: LiveSource, settings: StreamSettings, how: Preprocessing) -> 
         source.close()
         raise OptionError(f"{source.name} is live: it has only its own pace, pace='source'.")
     at_pace = settings.pace == "source" or source.is_live
+    if not at_pace and settings.drop not in (None, "never"):
+        source.close()
+        raise _nothing_drops(settings.drop)
     return FrameQueue(
         source,
         drop=settings.drop or ("oldest" if at_pace else "never"),

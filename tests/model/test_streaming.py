@@ -227,7 +227,7 @@ def test_a_module_of_ones_own_streams_without_more_code(monkeypatch):
         (lambda: create_model("tin_resnet18", classes=3), "nl and tin have no causal form"),
         (lambda: create_model("nl_resnet18", classes=3), "nl and tin have no causal form"),
         (
-            lambda: create_model("i3d_slowfast_resnet50", classes=3, frames=32, causal=True),
+            lambda: create_model("i3d_slowfast_resnet50", classes=3, frames=32),
             "every 8th frame.*another backbone",
         ),
     ],
@@ -235,6 +235,19 @@ def test_a_module_of_ones_own_streams_without_more_code(monkeypatch):
 def test_networks_that_cannot_stream_say_why(build, message):
     with pytest.raises(OptionError, match=message):
         build().eval().streaming()
+
+
+@pytest.mark.parametrize("name", ["tsm_resnet18", "tim_resnet18", "tam_resnet18"])
+@pytest.mark.parametrize("kept_as", [torch.float64, torch.float16])
+def test_a_state_may_have_been_kept_in_another_type(name, kept_as):
+    step, x = trained_like(name).streaming(), video(1, 3)
+    step(x[:, :2])
+    state = step.state
+    with torch.no_grad():  # so that native.c takes the step
+        wanted, _ = step.advance(x[:, 2], state)
+        got, after = step.advance(x[:, 2], tuple(tensor.to(kept_as) for tensor in state))
+    torch.testing.assert_close(got, wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
+    assert {tensor.dtype for tensor in after} == {torch.float32}
 
 
 def test_misuse_is_named():

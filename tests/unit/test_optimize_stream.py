@@ -9,6 +9,7 @@ import torch
 import kinema
 from kinema.errors import InputShapeError, OptionError
 from kinema.models.network import VideoNetwork
+from kinema.optimize import TOLERANCE
 from kinema.optimize_stream import optimize_stream
 from kinema.runtime import Form, build_step
 
@@ -48,6 +49,17 @@ def test_the_choice_is_measured_once_and_remembered(cache, caplog):
     (file,) = cache.glob("choice-*.json")
     assert json.loads(file.read_text())["form"]["precision"] == "32"
     assert optimize_stream(net, example=example, forms=FUSED).choice.remembered
+
+
+def test_a_remembered_form_that_does_not_suit_these_weights_is_left(cache, monkeypatch):
+    example = torch.zeros(1, 3, 32, 32)
+    forms = (Form("eager", "bf16"), Form("eager", "32"))
+    monkeypatch.setattr("kinema.optimize_stream.GAIN", 1e9)  # the first form wins
+    first = optimize_stream(network("tsm_test_resnet"), example=example, forms=forms)
+    assert first.choice.form == forms[0]
+    monkeypatch.setitem(TOLERANCE, "bf16", 0.0)  # as if it were of other weights
+    other = optimize_stream(network("tsm_test_resnet"), example=example, forms=forms)
+    assert (other.choice.form, other.choice.remembered) == (forms[1], False)
 
 
 @pytest.mark.parametrize("name", ["tsm_resnet18", "tim_resnet18", "tei_resnet18", "tam_resnet18"])

@@ -213,6 +213,8 @@ def test_a_network_that_looks_ahead_says_how_to_get_one_that_does_not(video, tmp
         ({"every": 2, "rate_hz": 5.0}, "not by both"),
         ({"every": 0}, "every must be above 0"),
         ({"pace": "full", "drop": "oldest"}, "At full speed no frame is dropped"),
+        ({"drop": "newset"}, "Unknown drop 'newset'. Did you mean 'newest'"),
+        ({"on_reconnect": "contine"}, "Unknown on_reconnect 'contine'. Did you mean 'continue'"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message):
@@ -223,6 +225,8 @@ def test_settings_that_do_not_fit(settings, message):
 def test_sources_and_settings_that_do_not_fit(recogniser):
     with pytest.raises(OptionError, match="is live: it has only its own pace"):
         LiveRecognition(recogniser, Pictures(2, live=True), settings=StreamSettings(pace="full"))
+    with pytest.raises(OptionError, match="no frame is dropped.*'oldest' needs pace='source'"):
+        LiveRecognition(recogniser, Pictures(2), settings=StreamSettings(drop="oldest"))
     background = StreamSettings(hysteresis=Hysteresis(background=(7,)))
     with pytest.raises(OptionError, match="no class 7"):
         LiveRecognition(recogniser, Pictures(2), settings=background)

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,7 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Call:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     free = model.is_dynamic()
+    lock = threading.Lock()  # a request has one place for its inputs and outputs
 
     @functools.lru_cache(maxsize=4)
     def request_for(shape: tuple[int, ...]) -> Any:
@@ -72,12 +74,13 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Call:
             return core.compile_model(fixed, "CPU", settings).create_infer_request()
 
     def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        request = request_for(tuple(inputs[0].shape))
-        # Memory of our own: that of the request is written again by the next call.
-        outputs = [torch.empty(list(port.shape)) for port in request.model_outputs]
-        for place, tensor in enumerate(outputs):
-            request.set_output_tensor(place, shared(tensor.numpy(), shared_memory=True))
-        request.infer([tensor.numpy() for tensor in inputs], share_inputs=True)
+        with lock:
+            request = request_for(tuple(inputs[0].shape))
+            # Memory of our own: that of the request is written again by the next call.
+            outputs = [torch.empty(list(port.shape)) for port in request.model_outputs]
+            for place, tensor in enumerate(outputs):
+                request.set_output_tensor(place, shared(tensor.numpy(), shared_memory=True))
+            request.infer([tensor.numpy() for tensor in inputs], share_inputs=True)
         return tuple(outputs)
 
     return call

@@ -199,9 +199,10 @@ class _Place:
         kind = _kind(target, format)
         if int8 and FORMATS[kind].write_int8 is None:
             raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
-        if target.exists() and not overwrite:
+        there = [file for file in _files(target, FORMATS[kind]) if file.exists()]
+        if there and not overwrite:
             raise OptionError(
-                f"{target} exists. Choose another name, or overwrite it (--overwrite)."
+                f"{there[0]} exists. Choose another name, or overwrite it (--overwrite)."
             )
         return cls(target, kind)
 

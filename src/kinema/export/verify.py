@@ -3,6 +3,7 @@
 Letters: B clips, T frames, H, W, K classes.
 """
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Verification:
 
 def verify_clips(call: Call, net: VideoNetwork, clips_BTCHW: torch.Tensor) -> Verification:
     """Compares all clips, one by one and as one batch: a file must not depend on the batch."""
+    net, clips_BTCHW = _as_exported(net), clips_BTCHW.cpu().float()
     with torch.inference_mode():
         wanted_BK = net(clips_BTCHW)
         (got_BK,) = call(clips_BTCHW)
@@ -51,6 +53,7 @@ def verify_stream(
     call: Call, net: VideoNetwork, graph: Graph, frames_BTCHW: torch.Tensor
 ) -> Verification:
     """Compares every frame of a video, the state being fed back; counts frames as clips."""
+    net, frames_BTCHW = _as_exported(net), frames_BTCHW.cpu().float()
     shapes = graph.shapes[1:]
     zeros = tuple(torch.zeros([int(side) for side in shape]) for shape in shapes)
     step, state, got, wanted = net.streaming(batch=len(frames_BTCHW)), zeros, [], []
@@ -63,6 +66,13 @@ def verify_stream(
         first_BCHW = frames_BTCHW[:, 0]
         speedup = _speedup(lambda: step(first_BCHW), lambda: call(first_BCHW, *state))
     return _compared(torch.cat(got), torch.cat(wanted), frames_BTCHW.shape[1], speedup)
+
+
+def _as_exported(net: VideoNetwork) -> VideoNetwork:
+    """The network in float32 on the CPU, as it was exported; itself where it is so already."""
+    if all(w.device.type == "cpu" and w.dtype == torch.float32 for w in net.parameters()):
+        return net
+    return copy.deepcopy(net).cpu().float()
 
 
 def _compared(

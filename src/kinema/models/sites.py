@@ -41,6 +41,8 @@ class SiteLayer(nn.Module):
         # network: not counted, not saved.
         self.replaced: tuple[nn.Module, ...] = ()
         self.replaced_by = ""
+        for own in (self, self.before, self.after):  # and not frozen norms inside the layer
+            own.training = layer.training
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Runs the modules in front, the layer, and the modules behind."""
@@ -139,6 +141,8 @@ class SiteMap:
                     f"one: {', '.join(str(s) for s in sorted({s.stage for s in here}))}."
                 )
         wanted = [s for s in here if stages is None or s.stage in stages]
+        if blocks == "all_or_even":
+            blocks = "even" if any(s.block + 1 >= DEEP_STAGE_BLOCKS for s in here) else "all"
         chosen = _choose_blocks(wanted, blocks)
         if not chosen:
             raise SiteError(
@@ -174,7 +178,8 @@ class SiteMap:
     def remove(self, name: str | None = None) -> int:
         """Takes out all modules of this name (all modules for None); returns how many.
 
-        A replaced convolution comes back with the weights it had when it was replaced.
+        A replaced convolution comes back with the weights it had when it was replaced, or with
+        trained ones where its module has gone on using it (STM, MTA).
         """
         removed = 0
         for place in self._places:
@@ -288,7 +293,7 @@ def _build(
 def _put_in(place: _Place, name: str, module: TemporalModule) -> None:
     layer = place.layer
     host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
-    module.train(layer.training)
+    _like(module, layer).train(layer.training)
     if place.side == "instead":
         host.replaced, host.replaced_by = (host.layer,), name
         host.layer = module
@@ -299,10 +304,16 @@ def _put_in(place: _Place, name: str, module: TemporalModule) -> None:
 
 def _take_out(host: SiteLayer, side: Side, name: str) -> None:
     if side == "instead":
-        (host.layer,) = host.replaced
-        host.replaced = ()
+        (layer,) = host.replaced  # not a part of the network, so not moved with it
+        host.layer, host.replaced = _like(layer, host.layer).train(host.training), ()
     else:
         del (host.before if side == "before" else host.after)[name]
+
+
+def _like(module: nn.Module, other: nn.Module) -> nn.Module:
+    """The module on the device and in the type of another's weights."""
+    weight = next((p for p in other.parameters() if p.is_floating_point()), None)
+    return module if weight is None else module.to(weight.device, weight.dtype)
 
 
 def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
@@ -323,9 +334,6 @@ def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
         return [s for s in sites if s.block == first[s.stage]]
     if blocks == "even":
         return [s for s in sites if s.block % 2 == 0]
-    if blocks == "all_or_even":
-        deep = max(s.block for s in sites) + 1 >= DEEP_STAGE_BLOCKS
-        return [s for s in sites if not deep or s.block % 2 == 0]
     raise OptionError(
         f"blocks must be one of {', '.join(BLOCK_WORDS)}, a number of blocks, block numbers, or "
         f"block numbers by stage, got {blocks!r}."

@@ -162,6 +162,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     Raises:
         UnknownNameError: a name or option does not exist; the message has the nearest one.
         SiteError: the placement matches no site of the backbone.
+        OptionError: a module or the backbone has no causal form, or an option a wrong value.
         CheckpointError: the weights do not fit the backbone, or the network.
 
     Example:
@@ -192,6 +193,11 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             stages=stages if stages is not None else row.stages,
             blocks=blocks if blocks is not None else _own_blocks(net, row, stages),
             **{**dict(row.options), **given},
+        )
+    if causal and net.reach.look_ahead != 0:
+        raise OptionError(
+            f"{backbone} itself looks ahead, so {net.name} has no causal form. Choose another "
+            "backbone."
         )
     if trained is not None:
         net.weights_report = load_network(net, trained)

@@ -237,7 +237,8 @@ class TemporalEntry:
         Raises:
             OptionError: the module takes the place of a convolution, or refuses its options.
         """
-        if takes_conv(self.module):
+        special = self.module.positions_for(options) or ()
+        if takes_conv(self.module) or any(place.startswith("replace") for place in special):
             raise OptionError(
                 f"Temporal module {self.name!r} takes the place of a convolution: put it at "
                 f"{' or '.join(p for p in POSITIONS if p.startswith('replace'))}."

@@ -108,7 +108,9 @@ class Memory:
                 f"frames need {tuple(like_B.shape)}: it is the state of another network or of "
                 "frames of another size. An empty state, (), starts the streams anew."
             )
-        return past_B
+        # A caller may have kept it as another type; native.c reads memory as that of the frames.
+        same = past_B.dtype == like_B.dtype and past_B.device == like_B.device
+        return past_B if same else past_B.to(like_B)
 
     def _other_network(self) -> InputShapeError:
         return InputShapeError(

@@ -75,14 +75,17 @@ class TAM(TemporalModule):
         causal: bool = False,
         window: int | None = None,
     ) -> None:
-        _check(alpha=alpha, kernel=kernel, branches=branches, opposed=opposed)
+        seen = frames if window is None else window
+        _check(branches=branches, kernel=kernel, opposed=opposed)
+        for name, value in {"alpha": alpha, "beta": beta, "window": seen}.items():
+            if value < 1:
+                raise OptionError(f"TAM {name} must be at least 1, got {value}.")
         if window is not None and not causal:
             raise OptionError("TAM window is for causal=True; otherwise it sees the whole clip.")
         if reverse and branches != "both":
             raise OptionError("TAM reverse needs branches='both': it changes their order.")
         whole = branches != "local"
         near = reach(kernel if whole else 3, causal=causal)
-        seen = window or frames
         gated_back = near["look_back"] + (2 if branches == "both" else 0)
         super().__init__(
             frames=frames,
@@ -201,7 +204,7 @@ class TAM(TemporalModule):
 
     def interpolate_frames(self, frames: int) -> None:
         """Resamples the global branch linearly along time; sums over frames are kept."""
-        if self.global_branch is None or frames == self.window:
+        if self.global_branch is None or not self.frames_in_weights or frames == self.frames:
             self.set_frames(frames)
             return
         first, norm, _, last, _ = self.global_branch
@@ -220,7 +223,7 @@ class TAM(TemporalModule):
                 "3.weight": resampled(last.weight, (taps, alpha * frames)),
             }
         )
-        self.global_branch = fresh.to(first.weight.device).train(self.training)
+        self.global_branch = fresh.to(first.weight).train(self.training)
         self.frames = self.window = frames
 
 
@@ -291,12 +294,10 @@ def _frame_branch(channels: int, reduction: int) -> nn.Sequential:
     )
 
 
-def _check(*, alpha: int, kernel: int, branches: str, opposed: bool) -> None:
+def _check(*, branches: str, kernel: int, opposed: bool) -> None:
     if branches not in BRANCHES:
         raise OptionError(f"Unknown TAM branches {branches!r}. " + did_you_mean(branches, BRANCHES))
     if kernel < 3 or kernel % 2 == 0:
         raise OptionError(f"TAM kernel must be odd and at least 3, got {kernel}.")
-    if alpha < 1:
-        raise OptionError(f"TAM alpha must be at least 1, got {alpha}.")
     if opposed and branches == "local":
         raise OptionError("TAM opposed needs the global branch, which branches='local' leaves out.")

@@ -89,7 +89,7 @@ class TIN(TemporalModule):
                 "2.bias": last.bias,
             }
         )
-        self.offset_net = fresh.to(first.weight.device).train(self.training)
+        self.offset_net = fresh.to(first.weight).train(self.training)
         self.frames = frames
 
 

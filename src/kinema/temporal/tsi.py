@@ -217,7 +217,7 @@ class CTI(TemporalModule):
             pooled_ND = (spatial_mean(outputs[-1]) + spatial_mean(group)).to(group.dtype)
             keep, take = weigh(pooled_ND).chunk(2, 1)
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
-            mixed = torch.lerp(outputs[-1], group, share)
+            mixed = torch.lerp(outputs[-1].to(group.dtype), group, share)
             assert isinstance(shift, DepthwiseTime)
             outputs.append(over_time(shift, mixed))
         return torch.cat(outputs, 1)

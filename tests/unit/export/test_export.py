@@ -1,5 +1,6 @@
 """Exported files give the network's scores for any number of clips."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -151,6 +152,19 @@ def test_an_older_file_stays_unless_it_may_be_replaced(net, tmp_path, monkeypatc
     monkeypatch.undo()
     kinema.export(net, path, size=SIZE, overwrite=True)
     assert path.stat().st_size > 1e5
+
+
+def test_the_weights_of_another_file_stay(net, tmp_path):
+    (tmp_path / "net.bin").write_text("mine")
+    with pytest.raises(OptionError, match=r"net\.bin exists. Choose another name"):
+        kinema.export(net, tmp_path / "net.xml", size=SIZE)
+    assert (tmp_path / "net.bin").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_network_of_another_type_is_verified_in_float32(net, tmp_path):
+    report = kinema.export(copy.deepcopy(net).double(), tmp_path / "net.pt2", size=SIZE)
+    assert report.verification.max_rel_diff < 1e-4
 
 
 @pytest.mark.parametrize(

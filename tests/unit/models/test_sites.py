@@ -88,6 +88,9 @@ def test_every_second_block_in_a_deep_network():
     blocks = [site.block for site in net.sites() if site.modules]
     assert len(blocks) == 2 + 2 + 12 + 2
     assert all(block % 2 == 0 for block in blocks)
+    # The depth of the network counts, not that of the chosen stages.
+    last = create_model("tsm_resnet101", classes=3, stages=(5,))
+    assert [site.block for site in last.sites() if site.modules] == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +173,21 @@ def test_a_replacement_takes_the_convolution_and_gives_it_back(plain):
     assert plain.backbone.layer1[0].conv2.layer is conv
     plain.remove("tim")
     assert plain.backbone.layer1[0].conv2 is conv
+
+
+@pytest.mark.usefixtures("conv_swap")
+def test_modules_come_in_the_mode_and_type_of_the_network(plain):
+    plain.double().eval()
+    plain.insert("conv_swap").insert("tam").insert("se")
+    assert not any(module.training for module in plain.modules())
+    assert plain(clips().double()).dtype == torch.float64
+    plain.float().remove("conv_swap")
+    assert plain(clips()).dtype == torch.float32
+
+
+def test_a_fusion_by_a_convolution_needs_one(plain):
+    with pytest.raises(OptionError, match="'tsi' takes the place of a convolution: put it at"):
+        plain.insert("tsi", fusion="concat", at="after_conv1")
 
 
 def test_an_insertion_that_fails_leaves_the_network_as_it_was(plain):

@@ -133,6 +133,11 @@ def test_slowfast_is_built_from_two_pathways():
 
 
 @pytest.mark.slow
+def test_slowfast_has_no_causal_form():
+    with pytest.raises(OptionError, match="slowfast_resnet50 itself looks ahead, so i3d_slowfast"):
+        create_model("i3d_slowfast_resnet50", classes=3, frames=16, causal=True)
+
+
 def test_slowfast_costs_what_its_paper_prints():
     cost = create_model("i3d_slowfast_resnet50", classes=400, frames=32).cost(256)
     assert cost.macs / 1e9 == pytest.approx(36.1, abs=0.05)
