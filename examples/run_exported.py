@@ -60,11 +60,22 @@ def read_clip(video: str, how: dict) -> np.ndarray:
     wanted = choose_frames(total, how)
     with av.open(video) as container:
         kept = {
-            number: prepare(frame.to_image(), how)
+            number: prepare(upright(frame), how)
             for number, frame in enumerate(container.decode(video=0))
             if number in wanted
         }
     return np.stack([kept[number] for number in wanted])[None]
+
+
+def upright(frame: av.VideoFrame) -> Image.Image:
+    """The picture as it is to be shown: phones store turned ones, some apps mirrored ones."""
+    picture, turn_deg = frame.to_image(), frame.rotation
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is not None:
+        a, b, _, c, d = np.frombuffer(bytes(stored), np.int32)[:5].tolist()
+        if a * d < b * c:  # the angle is half a turn off then
+            picture, turn_deg = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), turn_deg + 180
+    return picture.rotate(round(turn_deg / 90) * 90 % 360, expand=True)
 
 
 def choose_frames(total: int, how: dict) -> list[int]:

@@ -15,7 +15,7 @@ from kinema.data.decode import open_source
 from kinema.data.device_file import open_on_device
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalise
-from kinema.errors import InputShapeError, OptionError
+from kinema.errors import CheckpointError, InputShapeError, OptionError
 from kinema.machine import find_device
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.saved import load_saved
@@ -152,12 +152,30 @@ class ClipRecognizer:
     def prediction_of(
         self, scores_K: NDArray[np.float32], *, path: str, top: int = 5
     ) -> Prediction:
-        """The `top` most probable classes of scores (K,) before softmax, with their names."""
+        """The `top` most probable classes of scores (K,) before softmax, with their names.
+
+        Raises:
+            CheckpointError: the scores are not finite.
+        """
+        check_finite(scores_K, path)
         probs_K = np.exp(scores_K - scores_K.max())
         probs_K /= probs_K.sum()
         best = np.argsort(-probs_K, kind="stable")[:top]
         named = tuple(ClassProb(int(k), self.labels[k], float(probs_K[k])) for k in best)
         return Prediction(path, named, scores_K)
+
+
+def check_finite(scores: NDArray[np.float32], of: str) -> None:
+    """Refuses scores that mean nothing.
+
+    Raises:
+        CheckpointError: some are infinite or no numbers.
+    """
+    if not np.isfinite(scores).all():
+        raise CheckpointError(
+            f"The network's scores for {of} are not finite: its weights are damaged, or its "
+            "training failed."
+        )
 
 
 def _checked(clips: int, crops: int, top: int) -> Views:

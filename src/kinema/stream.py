@@ -3,6 +3,7 @@
 Letters: K classes, H, W.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from kinema.data.transforms import ViewTransform, normalise
 from kinema.errors import OptionError, did_you_mean
 from kinema.models.smoothing import NOTHING, Hysteresis, Smoothing, WindowMean
 from kinema.optimize_stream import optimize_stream
-from kinema.predict import ClipRecognizer
+from kinema.predict import ClipRecognizer, check_finite
 from kinema.runtime import Step
 from kinema.temporal.streaming import State
 from kinema.types import ClassProb, Preprocessing, Views
@@ -71,8 +72,8 @@ class StreamSettings:
             raise OptionError("Choose frames by every or by rate_hz, not by both.")
         for name in ("every", "rate_hz", "top", "limit_frames", "limit_s"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise OptionError(f"{name} must be above 0, got {value}.")
+            if value is not None and not 0 < value < math.inf:
+                raise OptionError(f"{name} must be above 0 and finite, got {value}.")
         for name, known in _NAMES.items():
             value = getattr(self, name)
             if value is not None and value not in known:
@@ -186,6 +187,7 @@ class FrameRecognizer:
             decoded_at_s: The moment (`time.perf_counter`) from which the latency counts.
         """
         scores_1K = self._scores(frame.picture)
+        check_finite(scores_1K.numpy(), f"frame {frame.number}")
         probs_1K, self._smoothing_state = self._settings.smoothing.advance(
             scores_1K.softmax(1), self._smoothing_state
         )

@@ -108,12 +108,9 @@ def test_brackets_in_a_message_stay(kinema, tmp_path):
     assert f"{recipe} is not valid TOML" in answer.err
 
 
-def test_errors_of_the_system_need_no_traceback(kinema, checkpoint, colour_set, tmp_path):
+def test_errors_of_the_system_need_no_traceback(kinema, colour_set, tmp_path):
     (tmp_path / "file").touch()
-    answer = kinema(
-        *("evaluate", checkpoint, "--data", colour_set / "val.csv", "--workers", 0),
-        *("--out", tmp_path / "file" / "inside"),
-    )
+    answer = kinema("data", "convert", colour_set / "val.csv", tmp_path / "file" / "inside.csv")
     assert answer.code == 1
     assert "Error: [Errno" in answer.err
 

@@ -79,5 +79,14 @@ def test_describe_names_what_it_cannot_read(kinema):
     assert (answer.code, "expected key=value such as ratio=0.5" in answer.err) == (2, True)
     answer = kinema("describe", "tim_resnet18", "--option", "init=partshift")
     assert (answer.code, "Did you mean 'part_shift'" in answer.err) == (1, True)
+    answer = kinema("describe", "tim_resnet18", "--option", "classes=5")
+    assert (answer.code, "classes is no option of a temporal module" in answer.err) == (2, True)
     answer = kinema("describe", "tim_resnet18", "--blocks", "0,x")
     assert (answer.code, "expected numbers such as 4,5" in answer.err) == (2, True)
+
+
+def test_a_trained_network_is_described_as_it_is(kinema, checkpoint):
+    answer = kinema("describe", checkpoint, "--classes", 100)
+    assert (answer.code, answer.out) == (2, "")
+    words = " ".join(answer.err.replace("│", " ").split())
+    assert "is a trained network, which is described as it is" in words

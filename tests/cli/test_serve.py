@@ -18,6 +18,13 @@ def test_networks_are_named_by_their_folders(tmp_path):
     }
 
 
+def test_a_folder_may_have_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("lr=0.1", "best")
+    folder.mkdir(parents=True)
+    assert named_folders([str(folder)]) == {"lr=0.1": folder}
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -38,6 +45,8 @@ def test_names_that_do_not_work(words, part):
         (("nowhere",), 1, "nowhere is not a kinema checkpoint"),
         (("nowhere", "--allow-folder", "none"), 1, "--allow-folder none is not a folder"),
         (("nowhere", "--max-mb", 0), 1, "The limit upload_bytes"),
+        (("nowhere", "--max-mb", "inf"), 2, "Invalid value for '--max-mb'"),
+        (("nowhere", "--api-key", ""), 1, "--api-key is empty"),
         (("nowhere", "--host", "256.1.1.1"), 1, "Cannot listen on 256.1.1.1"),
     ],
 )

@@ -92,6 +92,8 @@ def test_options_reach_the_stream(kinema, causal, colour_set, tmp_path):
         (("a.mp4", "--limit", "5m"), 2, "expected frames such as 300"),
         (("-", "--raw", "64"), 2, "expected a size such as"),
         (("a.mp4", "--background", "geen"), 1, "Did you mean 'green'"),
+        (("a.mp4", "--fps", "inf"), 1, "rate_hz must be above 0 and finite"),
+        (("a.mp4", "--write", __file__), 2, "already exists"),
     ],
 )
 def test_wrong_use(kinema, causal, words, code, part):

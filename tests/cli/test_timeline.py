@@ -98,6 +98,23 @@ def test_a_damaged_video_gives_what_was_read_and_exit_code_1(
     assert f"Error: {video} cannot be read: lost. Reading stopped at 0.75 s" in answer.err
 
 
+@pytest.mark.parametrize("option", ["--csv", "--srt", "--html"])
+def test_existing_files_are_kept(kinema, checkpoint, video, option):
+    before = video.read_bytes()
+    answer = kinema("timeline", checkpoint, video, option, video)
+    assert (answer.code, answer.out) == (2, "")
+    assert "already exists" in answer.err
+    assert video.read_bytes() == before
+
+
+def test_what_cannot_be_written_costs_no_result(kinema, checkpoint, video, tmp_path):
+    (tmp_path / "file").touch()
+    answer = kinema("timeline", checkpoint, video, "--csv", tmp_path / "file" / "x.csv", "--json")
+    assert answer.code == 1
+    assert "x.csv cannot be written: " in answer.err
+    assert len(answer.document["windows"]) > 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [

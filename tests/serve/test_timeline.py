@@ -1,6 +1,7 @@
 """Timelines as jobs: the result is that of the offline timeline."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -119,6 +120,20 @@ def test_a_job_can_be_cancelled_and_forgotten(program, tmp_path):
         http.delete(f"/v1/timeline/{first}")
         assert http.get(f"/v1/timeline/{first}").status_code == 404
         assert not list(tmp_path.glob("kinema-serve-*/*"))
+
+
+@pytest.mark.slow
+def test_uploads_that_end_together_do_not_pass_the_limit(program, tmp_path):
+    long = write_video(tmp_path / "long.mp4", frames=1500, size=(320, 240))
+    with program("--max-timelines", "1").http as http, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: posted(http, long, **FIELDS), range(8)))
+        codes = sorted(answer.status_code for answer in answers)
+        assert codes == [202, 202, 503, 503, 503, 503, 503, 503]
+        for answer in answers:
+            if answer.status_code == 202:
+                http.delete(f"/v1/timeline/{answer.json()['job']}")
+            else:
+                assert answer.json()["error"] == "too_many_timelines"
 
 
 @pytest.mark.parametrize(

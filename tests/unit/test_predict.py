@@ -121,6 +121,11 @@ def test_unreadable_videos_name_file_and_reason(recogniser, colour_set, tmp_path
         recogniser.predict(cut)
 
 
+def test_scores_that_mean_nothing_are_refused(recogniser):
+    with pytest.raises(CheckpointError, match=r"scores for a\.mp4 are not finite"):
+        recogniser.prediction_of(np.float32([0.0, np.nan, 1.0]), path="a.mp4")
+
+
 def test_a_folder_that_is_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="is not a kinema checkpoint: it has no config.json"):
         Recognizer.load(tmp_path)

@@ -277,8 +277,18 @@ def test_a_caption_leaves_the_picture_below_as_it_is():
 
 
 def test_a_video_of_an_unknown_kind(tmp_path):
-    with pytest.raises(OptionError, match="no video container has this suffix, take .mp4"):
+    with pytest.raises(
+        OptionError, match="no video container has this suffix and takes .*, take .mp4"
+    ):
         CaptionedVideo(tmp_path / "out.xyz")
+    with pytest.raises(OptionError, match=r"out\.webm: no video container"):
+        CaptionedVideo(tmp_path / "out.webm")
+
+
+def test_a_video_makes_its_folder(tmp_path):
+    with CaptionedVideo(tmp_path / "new" / "out.mp4") as video:
+        video.add(np.zeros((48, 64, 3), np.uint8), "nothing", time_s=0.0)
+    assert (tmp_path / "new" / "out.mp4").stat().st_size > 0
 
 
 def test_a_window_needs_opencv(monkeypatch):

@@ -18,7 +18,10 @@ app = typer.Typer(
 )
 
 OutOption = Annotated[
-    Path | None, typer.Option(help="Keep the measurement, with machine facts, in this .json file.")
+    Path | None,
+    typer.Option(
+        help="Keep the measurement, with machine facts, in this .json file.", dir_okay=False
+    ),
 ]
 BatchOption = Annotated[int, typer.Option(help="Clips of one forward pass.", min=1)]
 FramesOption = Annotated[int, typer.Option(help="Frames of a clip.", min=1)]

@@ -125,4 +125,4 @@ def _line_each_minute(title: str) -> Callable[[int, int], None]:
 
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() else FILE_COLUMNS
-    return Console(file=stream, highlight=False, markup=False, width=width)
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)

@@ -1,5 +1,6 @@
 """`kinema describe`: what a network is made of and costs."""
 
+import inspect
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,13 @@ SizeOption = Annotated[
         help="Side of the frames in pixels.", min=16, show_default="224, or as it was trained"
     ),
 ]
+CLASSES, FRAMES = 400, 8
+ClassesOption = Annotated[
+    int | None, typer.Option(help="Number of classes.", min=1, show_default=str(CLASSES))
+]
+FramesOption = Annotated[
+    int | None, typer.Option(help="Frames of a clip.", min=1, show_default=str(FRAMES))
+]
 AtOption = Annotated[
     str | None,
     typer.Option(help="Position in the blocks: a (before conv1), b, c, d (before addition)."),
@@ -49,8 +57,8 @@ OptionOption = Annotated[
 
 def describe(
     model: ModelArgument,
-    classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 400,
-    frames: Annotated[int, typer.Option(help="Frames of a clip.", min=1)] = 8,
+    classes: ClassesOption = None,
+    frames: FramesOption = None,
     size: SizeOption = None,
     at: AtOption = None,
     stages: StagesOption = None,
@@ -71,14 +79,17 @@ def describe(
     from kinema.models.zoo import create_model
 
     if (Path(model) / CONFIG_FILE).is_file():
+        own = (classes, frames, at, stages, blocks, option, causal or None)
+        if any(given is not None for given in own):
+            raise typer.BadParameter(f"{model} is a trained network, which is described as it is")
         saved = load_saved(model)
         net, size = saved.net, size or saved.preprocessing.crop_px
     else:
         with torch.device("meta"):  # counting needs no numbers in the weights
             net = create_model(
                 model,
-                classes=classes,
-                frames=frames,
+                classes=classes or CLASSES,
+                frames=frames or FRAMES,
                 at=at,
                 stages=_stages(stages),
                 blocks=_blocks(blocks),
@@ -104,6 +115,8 @@ def _blocks(text: str | None) -> tuple[int, ...] | str | int | None:
 
 def _options(words: list[str]) -> dict[str, Any]:
     """`key=value` words, the values as in TOML; a value that is not TOML is text."""
+    from kinema.models.zoo import create_model
+
     options: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -111,6 +124,8 @@ def _options(words: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(
                 f"expected key=value such as ratio=0.5, got {word!r}", param_hint="--option"
             )
+        if key in inspect.signature(create_model).parameters:
+            raise typer.BadParameter(f"{key} is no option of a temporal module: see --help")
         try:
             options[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

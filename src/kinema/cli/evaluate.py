@@ -95,6 +95,7 @@ def evaluate(
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluate import evaluate as run_protocol
+    from kinema.predict import check_finite
     from kinema.recognizer import Recognizer
 
     chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
@@ -121,6 +122,7 @@ def evaluate(
             fast=fast,
             progress=progress,
         )
+    check_finite(report.scores, str(data))
     if as_json:
         print_json({**_document(report), "protocol": protocol, "preprocessing": how.to_dict()})
     else:

@@ -1,5 +1,6 @@
 """`kinema quickstart`: the main job, end to end, on videos rendered on the spot."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,6 +177,7 @@ def _write_page(
         return SampleStrip(class_name, _strip(videos / "videos" / class_name / "train_0000.mp4"))
 
     best = trained[-1]
+    run, data = shlex.quote(str(best.run)), shlex.quote(str(videos))
     page = QuickstartPage(
         runs=[
             RunSection(
@@ -202,9 +204,9 @@ def _write_page(
         ),
         facts=_facts(),
         commands=[
-            f"kinema predict {best.run}/last {videos}/videos",
-            f"kinema evaluate {best.run}/last --data {videos}/val.csv --root {videos}/videos",
-            f"kinema train {best.run}/recipe.toml train.epochs=40 --out runs/longer",
+            f"kinema predict {run}/last {data}/videos",
+            f"kinema evaluate {run}/last --data {data}/val.csv --root {data}/videos",
+            f"kinema train {run}/recipe.toml train.epochs=40 --out runs/longer",
             "kinema models",
         ],
     )

@@ -55,12 +55,12 @@ def serve(
     workers: Annotated[int, typer.Option(help="Decoder processes.", min=1)] = 2,
     worker_mb: Annotated[int, typer.Option(help="Memory of one decoder.", min=64)] = 2048,
     worker_seconds: WorkerSecondsOption = 30,
-    max_mb: Annotated[float, typer.Option(help="Size of an upload.")] = 256.0,
+    max_mb: Annotated[float, typer.Option(help="Size of an upload.", max=1e9)] = 256.0,
     max_seconds: Annotated[float, typer.Option(help="Length of a video.")] = 600.0,
     max_frames: Annotated[int, typer.Option(help="Frames of a video.", min=1)] = 100_000,
     max_pixels: Annotated[int, typer.Option(help="Pixels of a frame.", min=1)] = 4096 * 2304,
     max_views: Annotated[int, typer.Option(help="Clips times crops.", min=1)] = 60,
-    max_timeline_mb: Annotated[float, typer.Option(help="Size of a long video.")] = 4096.0,
+    max_timeline_mb: Annotated[float, typer.Option(help="Size of a long video.", max=1e9)] = 4096.0,
     max_timeline_seconds: Annotated[float, typer.Option(help="Its length.")] = 21600.0,
     max_requests: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 32,
     max_waiting: Annotated[int, typer.Option(help="Requests that wait for a decoder.", min=0)] = 16,
@@ -109,6 +109,8 @@ def serve(
         cpu_s=worker_seconds,
         silence_s=worker_seconds,
     )
+    if api_key is not None and not api_key.strip():
+        raise OptionError("--api-key is empty, which would let everyone in. Leave it out for that.")
     if allow_folder is not None and not allow_folder.is_dir():
         raise OptionError(f"--allow-folder {allow_folder} is not a folder.")
     access = Access(
@@ -219,7 +221,8 @@ def named_folders(words: list[str]) -> dict[str, Path]:
     """
     folders: dict[str, Path] = {}
     for word in words:
-        name, equals, place = word.partition("=")
+        is_folder = Path(word).is_dir()
+        name, equals, place = (word, "", "") if is_folder else word.partition("=")
         folder = Path(place if equals else word)
         if not equals:
             name = next((p for p in reversed(folder.resolve().parts) if p not in _PLAIN), "model")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinema.cli.console import BackgroundOption, DeviceOption, FastOption, notes, show_log
+from kinema.cli.output import check_new
 
 if TYPE_CHECKING:
     from kinema.data.live import RawFormat
@@ -158,6 +159,7 @@ def stream(
 
     if every is not None and fps is not None:
         raise typer.BadParameter("--every and --fps are two ways to say one thing: give one")
+    check_new(write, "--write")
     form = _raw(raw)
     smoothing = _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)

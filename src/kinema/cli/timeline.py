@@ -18,6 +18,7 @@ from kinema.cli.console import (
     say_error,
     show_log,
 )
+from kinema.cli.output import check_new
 
 if TYPE_CHECKING:
     from kinema.timeline import Timeline
@@ -79,6 +80,8 @@ def timeline(
     """
     if scores is not None and scores.suffix != ".npz":
         raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
+    for option, file in {"--csv": csv, "--srt": srt, "--html": html, "--scores": scores}.items():
+        check_new(file, option)
     from kinema.recognizer import Recognizer
     from kinema.timeline import SegmentRule, TimelineSettings
     from kinema.timeline import timeline as follow
@@ -96,8 +99,8 @@ def timeline(
         )
     with progress_bar("windows") as progress:
         found = follow(recogniser, video, settings, rule=rule, progress=progress)
-    _write(found, csv=csv, srt=srt, html=html, scores=scores)
     _print(found, top if as_json else None)
+    _write(found, csv=csv, srt=srt, html=html, scores=scores)
     if found.error is not None:
         say_error(found.error)
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kinema.data.closing import Closing
 from kinema.errors import MissingExtraError, OptionError
+from kinema.writing import told_of
 
 # Encoders in order of preference; the second is part of every FFmpeg build.
 ENCODERS = ("libx264", "mpeg4")
@@ -50,22 +51,28 @@ class CaptionedVideo(Closing):
         path: The file; its suffix chooses the container.
 
     Raises:
-        OptionError: there is no container of this suffix.
+        OptionError: there is no container of this suffix, or the encoders do not go into it.
+        OutputError: the folder cannot be made.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._stream: VideoStream | None = None
         self._last_tick = -1
+        with told_of(Path(path)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        codec = next(name for name in ENCODERS if name in av.codecs_available)
         try:
             self._file = av.open(str(path), "w")
+            self._stream = cast(VideoStream, self._file.add_stream(codec, rate=30))
         except ValueError as error:
-            raise OptionError(f"{path}: no video container has this suffix, take .mp4.") from error
+            raise OptionError(
+                f"{path}: no video container has this suffix and takes {codec}, take .mp4."
+            ) from error
 
     def add(self, picture: NDArray[np.uint8], caption: str, *, time_s: float) -> bool:
         """See `Canvas`; all pictures get the size of the first."""
         frame = av.VideoFrame.from_ndarray(with_caption(picture, caption), format="rgb24")
-        if self._stream is None:
-            self._stream = self._begun(frame.width, frame.height)
+        if self._last_tick < 0:
+            self._begin(frame.width, frame.height)
         frame = frame.reformat(self._stream.width, self._stream.height)
         self._last_tick = max(self._last_tick + 1, round(time_s / _TICK))
         frame.pts, frame.time_base = self._last_tick, _TICK
@@ -74,17 +81,14 @@ class CaptionedVideo(Closing):
 
     def close(self) -> None:
         """Writes what is left."""
-        if self._stream is not None:
+        if self._last_tick >= 0:
             self._file.mux(self._stream.encode())
         self._file.close()
 
-    def _begun(self, width: int, height: int) -> VideoStream:
-        codec = next(name for name in ENCODERS if name in av.codecs_available)
-        stream = self._file.add_stream(codec, rate=30)
-        assert isinstance(stream, VideoStream)
+    def _begin(self, width: int, height: int) -> None:
+        stream = self._stream
         stream.width, stream.height, stream.pix_fmt = width // 2 * 2, height // 2 * 2, "yuv420p"
         stream.codec_context.time_base = _TICK
-        return stream
 
 
 class Window:

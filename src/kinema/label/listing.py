@@ -104,7 +104,7 @@ def _of_folder(folder: Path) -> tuple[Path, Any]:
 def _lines(file: Path) -> Iterator[str]:
     number = 0
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 path = line.rstrip("\r\n")
                 if "\0" in path:

@@ -87,7 +87,7 @@ def segment_table(timeline: Timeline) -> Table:
 
 def write_segments_csv(timeline: Timeline, out: Path) -> None:
     """One row per segment: start_s, end_s, label, name, prob."""
-    with out.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["start_s", "end_s", "label", "name", "prob"])
         writer.writeheader()
         writer.writerows(_rounded(segment) for segment in timeline.segments)
@@ -100,18 +100,20 @@ def write_subtitles(timeline: Timeline, out: Path) -> None:
         f"{segment.name} ({100 * segment.prob:.0f} %)\n"
         for number, segment in enumerate(timeline.segments, start=1)
     )
-    out.write_text("\n".join(blocks), encoding="utf-8", newline="\n")
+    with whole_file(out) as partial:
+        partial.write_text("\n".join(blocks), encoding="utf-8", newline="\n")
 
 
 def write_scores(timeline: Timeline, out: Path) -> None:
     """All scores as .npz: starts_s (M,), ends_s (M,), scores (M, K), class_names (K,)."""
-    np.savez_compressed(
-        out,
-        starts_s=timeline.starts_s,
-        ends_s=timeline.ends_s,
-        scores=timeline.scores,
-        class_names=np.array(timeline.class_names),
-    )
+    with whole_file(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            starts_s=timeline.starts_s,
+            ends_s=timeline.ends_s,
+            scores=timeline.scores,
+            class_names=np.array(timeline.class_names),
+        )
 
 
 def write_timeline_page(timeline: Timeline, out: Path) -> Path:
@@ -134,7 +136,7 @@ def write_timeline_page(timeline: Timeline, out: Path) -> Path:
     curves = draw_curves(timeline)
     text = environment.get_template("timeline.html").render(
         timeline=timeline,
-        title=Path(timeline.path).name,
+        title=os.fsencode(Path(timeline.path).name).decode("utf-8", "replace"),
         video=_relative(Path(timeline.path), out.parent),
         duration=clock(timeline.duration_s),
         curves=curves,
@@ -212,4 +214,4 @@ def _bars(timeline: Timeline, numbers: dict[str, int]) -> list[Bar]:
 def _relative(video: Path, folder: Path) -> str:
     """The video's address on a page in the folder."""
     path = Path(os.path.relpath(video.resolve(), folder.resolve()))
-    return quote(path.as_posix())
+    return quote(os.fsencode(path))

@@ -310,13 +310,8 @@ async def _video(
 def _raw_views(service: Service, model: ServedModel, video: Video, query: FramesQuery) -> Decoded:
     """The views of a file of raw frames; only the wanted frames are read."""
     pixels, limits = query.width * query.height, service.limits
-    if pixels > limits.pixels:
-        raise RefusedError(
-            413,
-            "too_many_pixels",
-            f"A frame has {query.width} x {query.height} pixels, more than the limit of "
-            f"{limits.pixels}.",
-        )
+    how = model.recogniser.preprocessing
+    limits.check_frame(query.width, query.height, how.short_side_px)
     size = video.path.stat().st_size
     count, rest = divmod(size, 3 * pixels)
     if rest or not count:

@@ -143,8 +143,13 @@ class JobBook:
             )
 
     def add(self, job: Job) -> None:
-        """Takes a job; the upload is the job's from now on."""
+        """Takes a job; the upload is the job's from now on.
+
+        Raises:
+            RefusedError: other jobs have come while this one's video was sent.
+        """
         self._forget_old()
+        self.check_place()
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job), name=f"timeline {job.id}")
 

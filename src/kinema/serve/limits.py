@@ -49,6 +49,21 @@ class Limits(BaseModel):
         """Of a video for a timeline."""
         return VideoLimits(self.timeline_duration_s, self.timeline_frames, self.pixels)
 
+    def check_frame(self, width: int, height: int, short_side_px: int) -> None:
+        """Refuses a frame that has too many pixels, or gets them when its short side is resized.
+
+        Raises:
+            RefusedError: it has.
+        """
+        resized = round(short_side_px**2 * max(width, height) / min(width, height))
+        if max(width * height, resized) > self.pixels:
+            raise RefusedError(
+                413,
+                "too_many_pixels",
+                f"A frame of {width} x {height} has {width * height} pixels, and {resized} with a "
+                f"short side of {short_side_px}; the limit is {self.pixels}.",
+            )
+
 
 STATUS_OF_FAILURE: dict[FailureName, int] = {
     "unreadable": 422,

@@ -109,6 +109,9 @@ class _Stream:
         self._frames += 1
         try:
             picture = await self._picture(data, start, number)
+            height, width, _ = picture.shape
+            how = model.recogniser.preprocessing
+            self._service.limits.check_frame(width, height, how.short_side_px)
         except RefusedError as refusal:  # costs this frame, not the stream
             await _say(self._socket, refusal, frame=number)
             return

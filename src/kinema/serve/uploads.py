@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from starlette.requests import ClientDisconnect
+
 from kinema.data.decode import is_video_path
 from kinema.serve.limits import RefusedError
 
@@ -70,6 +72,9 @@ class UploadFolder:
             with os.fdopen(descriptor, "wb") as file:
                 async for part in parts:
                     file.write(part)
+        except ClientDisconnect as error:
+            forget(video)
+            raise RefusedError(400, "body", "The body ended before its end.") from error
         except BaseException:
             forget(video)
             raise

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kinema.data.decode import VideoFile
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.predict import ClipRecognizer
+from kinema.predict import ClipRecognizer, check_finite
 from kinema.timeline.grid import Grid, lay_grid
 from kinema.timeline.reading import GridFrames, SmallFrames, ahead
 from kinema.timeline.scoring import count_windows, scored
@@ -148,6 +148,7 @@ def timeline(
 
     Raises:
         UnreadableVideoError: no frame can be read; the message says why.
+        CheckpointError: the network's scores are not finite.
         OptionError: an option is outside its range, the network cannot work frame by frame, or
             the video tells no times.
         UnknownNameError: a background class is none of the network's.
@@ -160,6 +161,7 @@ def timeline(
     how = recogniser.preprocessing
     with reading(path, how, settings) as (grid, frames):
         scores_MK = _all_scores(recogniser, frames, grid, settings, progress)
+    check_finite(scores_MK, str(path))
     if not len(scores_MK):
         raise UnreadableVideoError(frames.error or f"{path} gives no frames.")
     starts_s, ends_s = grid.window_times(len(scores_MK), frames.count, how.frames)

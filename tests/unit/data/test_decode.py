@@ -2,8 +2,10 @@
 
 import json
 import os
+import runpy
 import shutil
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,6 +17,7 @@ from kinema.data.decode import VideoFile, is_video_path, open_source
 from kinema.data.packet_index import FrameIndex, IndexCache, IndexedVideo
 from kinema.errors import OptionError, UnreadableVideoError
 
+RUNNER = Path(__file__).parents[3] / "examples" / "run_exported.py"
 OPEN_GOP = {
     "libx264": {"x264-params": "open-gop=1:bframes=3:keyint=12"},
     "libx265": {"x265-params": "open-gop=1:bframes=4:keyint=12:min-keyint=12:log-level=none"},
@@ -323,6 +326,10 @@ def test_a_video_is_shown_as_its_display_matrix_says(make_video, tmp_path, how):
         assert (source.info.height, source.info.width) == expected.shape[:2]
         assert np.array_equal(pictures(source, [2])[0], expected)
         assert source.info.mirrored == (a * d - b * c < 0)
+    alone = runpy.run_path(str(RUNNER))["upright"]  # the same without kinema
+    with av.open(str(shown)) as container:
+        frame = list(container.decode(video=0))[2]
+        assert np.abs(np.asarray(alone(frame), int) - expected).max() <= 2
 
 
 def test_an_index_outside_of_the_video_is_named(make_video):

@@ -13,7 +13,7 @@ from kinema.label.listing import read_listing
 
 def test_a_text_file_holds_a_path_per_line(tmp_path):
     file = tmp_path / "videos.txt"
-    file.write_text("b.mp4\n\ndeep/a name.mp4\r\nb.mp4\n/else/c.mp4", encoding="utf-8")
+    file.write_text("\ufeffb.mp4\n\ndeep/a name.mp4\r\nb.mp4\n/else/c.mp4", encoding="utf-8")
     listing = read_listing(file, root=None)
     assert listing.paths.to_pylist() == ["b.mp4", "deep/a name.mp4", "/else/c.mp4"]
     assert (listing.root, listing.repeated) == (tmp_path, 1)

@@ -29,8 +29,8 @@ export async function ask(address, method = "GET") {
   return document;
 }
 
-// fetch does not tell how much of a body has been sent.
-export function upload(address, fields, onProgress) {
+// fetch does not tell how much of a body has been sent. An aborted signal ends with its reason.
+export function upload(address, fields, onProgress, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) {
     if (value !== null && value !== "") form.append(name, value);
@@ -49,6 +49,10 @@ export function upload(address, fields, onProgress) {
       else reject(new ServerError(request.status, request.response));
     });
     request.addEventListener("error", () => reject(new Error("The server cannot be reached.")));
+    signal?.addEventListener("abort", () => {
+      request.abort();
+      reject(signal.reason);
+    });
     request.send(form);
   });
 }

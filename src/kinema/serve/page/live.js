@@ -5,11 +5,12 @@ import { complain, element, say, showTop } from "./view.js";
 
 const QUALITY = 0.85;
 let session = null;
+let beginning = false;
 
 export function startLive(model, canStream) {
   element("live-start").addEventListener("click", () => {
     if (session) session.stop("Stopped.");
-    else begin(model());
+    else if (!beginning) begin(model());
   });
   showHint(canStream());
 }
@@ -27,6 +28,7 @@ export function stopLive() {
 
 async function begin(model) {
   say("Waits for the camera ...");
+  beginning = true;
   try {
     if (!navigator.mediaDevices) {
       throw new Error("Browsers give the camera to pages of localhost or https only.");
@@ -37,6 +39,8 @@ async function begin(model) {
   } catch (error) {
     if (session) session.stop("");
     complain(error);
+  } finally {
+    beginning = false;
   }
 }
 

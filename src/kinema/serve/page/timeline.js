@@ -5,6 +5,7 @@ import { clock, complain, element, made, onFile, percent, say } from "./view.js"
 
 const POLL_MS = 400;
 let job = null;
+let sending = null;
 let newest = 0;
 let address = null;
 
@@ -22,6 +23,8 @@ async function make(file, model) {
   await cancel();
   const turn = ++newest;
   const progress = element("timeline-progress");
+  sending = new AbortController();
+  const { signal } = sending;
   element("timeline-result").hidden = true;
   element("timeline-running").hidden = false;
   say(`Sends ${file.name} ...`);
@@ -30,7 +33,7 @@ async function make(file, model) {
     const rule = { enter: element("enter").value, leave: element("leave").value };
     const started = await upload("v1/timeline", { ...fields, ...rule }, (share) => {
       progress.value = share / 4; // sending is the smaller part
-    });
+    }, signal);
     job = started.job;
     const ended = await finished(started.job, (share) => (progress.value = 0.25 + 0.75 * share));
     if (turn !== newest) return;
@@ -38,7 +41,9 @@ async function make(file, model) {
     if (ended.state === "cancelled") say("Cancelled.");
     else show(ended.result, file);
   } catch (error) {
-    if (turn === newest) complain(error);
+    if (turn !== newest) return;
+    if (signal.aborted) say("Cancelled.");
+    else complain(error);
   } finally {
     if (turn === newest) {
       job = null;
@@ -58,6 +63,7 @@ async function finished(name, onProgress) {
 }
 
 async function cancel() {
+  sending?.abort();
   if (job) await ask(`v1/timeline/${job}`, "DELETE").catch(() => null);
 }
 
