@@ -119,6 +119,7 @@ def optimize(
         torch.Size([4, 3])
     """
     _check(net, example, precision)
+    chunks = [_whole_chunk(chunk, len(example)) for chunk in chunks]
     if example.device.type == "cpu":
         keep_freed_memory()
     precisions: tuple[Precision, ...] = ("32", "bf16") if precision == "auto" else (precision,)
@@ -126,8 +127,7 @@ def optimize(
         Form(runtime, kind, chunk)
         for runtime in checked_runtimes(runtimes, example)
         for kind in precisions
-        for chunk in chunks
-        if chunk < len(example)
+        for chunk in dict.fromkeys(chunks)
     ]
     rivals = _Rivals(net, example)
     memory = ChoiceMemory(net, example, forms) if remember else None
@@ -141,6 +141,12 @@ def optimize(
             memory.write(choice)
     _log.info("Runs as %s.", choice)
     return FastNetwork(net, choice, rivals.runs[choice.form])
+
+
+def _whole_chunk(chunk: int, clips: int) -> int:
+    if chunk < 0:
+        raise OptionError(f"chunks must be at least 0, got {chunk}.")
+    return chunk if chunk < clips else 0
 
 
 def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:

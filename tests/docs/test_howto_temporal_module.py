@@ -69,3 +69,16 @@ def test_a_plugin_that_adds_nothing_is_an_error(tmp_path, content, message):
     with pytest.raises(OptionError, match=message):
         load_plugin(file)
     sys.modules.pop("kinema_plugin_empty", None)
+
+
+def test_two_plugins_of_one_name_are_an_error(workplace):
+    from kinema.errors import OptionError
+    from kinema.temporal.plugin import load_plugin
+
+    assert load_plugin("temporal_blur.py") == ["blur"]
+    assert load_plugin("temporal_blur.py") == []
+    (workplace / "other").mkdir()
+    other = workplace / "other" / "temporal_blur.py"
+    other.touch()
+    with pytest.raises(OptionError, match=r"has the name of .*temporal_blur.py, which is loaded"):
+        load_plugin(other)

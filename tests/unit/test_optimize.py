@@ -46,6 +46,11 @@ def test_bfloat16_is_within_its_tolerance(net):
     assert fast(CLIPS).dtype == torch.float32
 
 
+def test_a_chunk_of_all_clips_is_the_whole_batch(net):
+    fast = optimize(net, example=CLIPS[:1], precision="32", runtimes=["eager"], chunks=(1,))
+    assert fast.choice.form == Form("eager", "32", 0)
+
+
 def test_the_choice_is_measured_once_and_remembered(net, cache):
     first = optimize(net, example=CLIPS, precision="32").choice
     again = optimize(net, example=CLIPS, precision="32").choice
@@ -106,6 +111,8 @@ def test_wrong_use_is_named(net):
         optimize(net, example=CLIPS, precision="fp16")
     with pytest.raises(OptionError, match="Unknown runtime 'fussed'. Did you mean 'fused'"):
         optimize(net, example=CLIPS, runtimes=["fussed"])
+    with pytest.raises(OptionError, match="chunks must be at least 0, got -1"):
+        optimize(net, example=CLIPS, chunks=(-1,))
     with pytest.raises(OptionError, match="No runtime was named"):
         optimize(net, example=CLIPS, runtimes=[])
     with pytest.raises(InputShapeError, match=r"shape \(B, T, 3, H, W\), got \(4, 3, 64, 64\)"):

@@ -102,8 +102,10 @@ def form_of(module: nn.Module) -> BlockForm | None:
 
 
 def find_blocks(backbone: Backbone) -> Iterator[Block]:
-    """The residual blocks of a backbone from input to output."""
+    """The residual blocks of a backbone from input to output; none where stages have no module."""
     order = {name: i for i, (name, _) in enumerate(backbone.net.named_modules())}
+    if any(end not in order for end, _ in backbone.stage_ends):  # HRNet's run beside each other
+        return
     counts: dict[int, int] = {}
     for path, module in backbone.net.named_modules():
         form = form_of(module)

@@ -15,12 +15,16 @@ def load_plugin(path: str | Path) -> list[str]:
     before is not run again.
 
     Raises:
-        OptionError: there is no such file, or it registers nothing.
+        OptionError: there is no such file, it registers nothing, or another one of its name is
+            loaded.
     """
     file = Path(path).resolve()
     name = f"kinema_plugin_{file.stem}"
     if name in sys.modules:
-        return []
+        loaded = Path(str(sys.modules[name].__file__))
+        if loaded == file:
+            return []
+        raise OptionError(f"Plugin {path} has the name of {loaded}, which is loaded. Rename one.")
     if not file.is_file():
         raise OptionError(f"Plugin {path} does not exist. Name a Python file.")
     spec = importlib.util.spec_from_file_location(name, file)

@@ -223,8 +223,9 @@ def test_a_module_without_a_replacing_form_says_so(plain):
         plain.insert("tim", at="replace_conv1")
 
 
-def test_a_backbone_without_known_blocks_has_no_sites():
-    net = VideoNetwork("plain", "test_vit", classes=3, frames=2)
+@pytest.mark.parametrize("backbone", ["test_vit", "hrnet_w18_small"])
+def test_a_backbone_without_known_blocks_has_no_sites(backbone):
+    net = VideoNetwork("plain", backbone, classes=3, frames=2)
     assert net.sites() == ()
     with pytest.raises(SiteError, match="of a kind that kinema does not know"):
         net.insert("tsm")
