@@ -169,7 +169,7 @@ def test_signals_lose_no_step_and_the_command_told_goes_on(
     words = ("train", str(recipe), LONG, rare)
     code, _ = interrupted(*words, "--out", str(parts), number=signal.SIGTERM, wanted_lines=2)
     assert code == -signal.SIGTERM
-    steps = torch.load(parts / "state.pt", weights_only=True)["position"]["steps"]
+    steps = torch.load(parts / "state.pt", weights_only=True)["positions"][0]["steps"]
     assert steps >= 2
     code, errors = interrupted(
         *words, "--resume", str(parts), number=signal.SIGINT, wanted_lines=steps + 2

@@ -212,7 +212,7 @@ def test_training_stops_with_one_line_and_goes_on_later(disk, colour_set, tmp_pa
     recipe.write_text(RECIPE.format(set=colour_set), encoding="utf-8")
     first = kinema_program("train", recipe, "train.epochs=1", "--out", run)
     assert first.returncode == 0, first.stderr
-    good = torch.load(run / "state.pt", weights_only=True)["position"]
+    good = torch.load(run / "state.pt", weights_only=True)["positions"]
     # Room for the log, and for no training state.
     with disk.full(left=200_000) if trouble == "full" else disk.read_only():
         stopped = kinema_program("train", recipe, "--resume", run)
@@ -220,7 +220,7 @@ def test_training_stops_with_one_line_and_goes_on_later(disk, colour_set, tmp_pa
     assert "Traceback" not in stopped.stderr
     assert str(run) in stopped.stderr
     assert "start again" in stopped.stderr
-    assert torch.load(run / "state.pt", weights_only=True)["position"] == good
+    assert torch.load(run / "state.pt", weights_only=True)["positions"] == good
     assert load_saved(run / "best").net.classes == 3
     again = kinema_program("train", recipe, "--resume", run, "--json")
     assert again.returncode == 0, again.stderr
