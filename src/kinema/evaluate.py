@@ -30,8 +30,13 @@ Precision = Literal["auto", "32", "bf16"]
 
 # What NumPy raises for a damaged score file, and TypeError for a single array (.npy).
 _NO_SCORES = (
-    *(KeyError, TypeError, ValueError, EOFError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    KeyError,
+    TypeError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
 )
 
 

@@ -199,6 +199,16 @@ def test_raw_frames_that_do_not_fit(server):
         check(send(3, width=1), 422, "invalid", "height: Field required")
 
 
+def test_a_client_that_leaves_is_no_fault_of_the_server(server):
+    place = urlsplit(server.url)
+    labels = {"route": "/v1/predict/frames", "status": "400"}
+    before = server.count("requests_total", **labels)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as client:
+        head = "POST /v1/predict/frames?width=10&height=10 HTTP/1.1\r\nHost: x\r\n"
+        client.sendall(f"{head}Content-Length: 300\r\n\r\n".encode() + bytes(100))
+    wait_until(lambda: server.count("requests_total", **labels) == before + 1)
+
+
 def test_unknown_addresses(server):
     with server.http as http:
         check(http.get("/v2"), 404, "not_found", "GET /v2")

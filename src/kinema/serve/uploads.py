@@ -72,11 +72,10 @@ class UploadFolder:
             with os.fdopen(descriptor, "wb") as file:
                 async for part in parts:
                     file.write(part)
-        except ClientDisconnect as error:
+        except BaseException as error:
             forget(video)
-            raise RefusedError(400, "body", "The body ended before its end.") from error
-        except BaseException:
-            forget(video)
+            if isinstance(error, ClientDisconnect):
+                raise RefusedError(400, "body", "The client left before its body ended.") from error
             raise
         return video
 

@@ -14,7 +14,12 @@ from kinema.train.run_folder import FREE_ON_RESUME
 
 # Where videos and weights lie differs from machine to machine: they are taken to be the same.
 _PLACES = {
-    *("data.train", "data.val", "data.root", "data.val_root", "data.classes", "data.index_cache"),
+    "data.train",
+    "data.val",
+    "data.root",
+    "data.val_root",
+    "data.classes",
+    "data.index_cache",
     "model.weights",
 }
 _MAY_DIFFER = FREE_ON_RESUME | _PLACES | {"train.seed"}
