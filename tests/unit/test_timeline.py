@@ -232,6 +232,35 @@ def test_times_are_those_of_the_file(segments, tmp_path):
     assert_allclose(found.scores[1], expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["late.mkv", "late.mp4"])
+def test_pictures_that_begin_after_the_sound_are_timed_as_players_do(dense, video, tmp_path, name):
+    silent, late = timeline(dense, video), tmp_path / name
+    with av.open(str(video)) as source, av.open(str(late), "w") as file:
+        pictures = file.add_stream_from_template(source.streams.video[0])
+        sound = file.add_stream("aac", rate=16000, layout="mono")
+        for number in range(20):
+            tone = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
+            tone.rate, tone.pts = 16000, 1024 * number
+            file.mux(sound.encode(tone))
+        file.mux(sound.encode())
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts += round(0.75 / packet.time_base)
+                packet.dts += round(0.75 / packet.time_base)
+                packet.stream = pictures
+                file.mux(packet)
+    found = timeline(dense, late)
+    assert_array_equal(found.scores, silent.scores)
+    assert found.starts_s[0] == pytest.approx(0.75, abs=1024 / 16000)  # of the coder's first packet
+    assert_allclose(found.starts_s - found.starts_s[0], silent.starts_s, rtol=0, atol=2e-3)
+    later_s = found.duration_s - silent.duration_s
+    assert later_s == pytest.approx(found.starts_s[0], abs=1 / RATE_HZ)  # of the last frame
+    first, other = found.segments[0], silent.segments[0]
+    assert first.start_s - other.start_s == pytest.approx(found.starts_s[0], abs=2e-3)
+
+
 def test_strides_are_rounded_to_the_grid(dense, video):
     found = timeline(dense, video, TimelineSettings(stride_s=0.7))
     assert found.stride_s == pytest.approx(0.75, abs=2e-3)

@@ -79,6 +79,12 @@ class Container(Closing):
         """FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
         return self._now()[0].format.name
 
+    @property
+    def start_s(self) -> float | None:
+        """When its earliest stream begins, from which players count; None if the file is silent."""
+        start = self._now()[0].start_time
+        return None if start is None else start / av.time_base
+
     def restart(self, *, known: bool = False) -> None:
         """Stands at the start of the file again.
 

@@ -174,6 +174,19 @@ class VideoFile(Closing):
             return [number / rate if rate else 0.0 for number in numbers]
         return [(pts[number] - pts[0]) * self._known.tick_s for number in numbers]
 
+    @property
+    def lead_s(self) -> float:
+        """Seconds from the beginning of the file to its first frame; 0 if it does not tell.
+
+        Where sound begins before the pictures, players and subtitles count from the sound.
+        """
+        if not self._container.is_open:
+            self._container.restart()
+        start_s, pts = self._container.start_s, self._known.index.pts
+        if start_s is None or not pts:
+            return 0.0
+        return max(0.0, pts[0] * self._known.tick_s - start_s)
+
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
         """Decodes all frames from first to last.
 

@@ -225,7 +225,7 @@ class WindowAnswer(BaseModel):
 
 
 class TimelineAnswer(BaseModel):
-    """What happens when; times are seconds from the first frame."""
+    """What happens when; times are seconds from the beginning of the file."""
 
     path: str
     duration_s: float

@@ -26,7 +26,7 @@ _ROUNDING_S = 1e-6
 
 @dataclass(frozen=True)
 class Grid:
-    """The frames that the network sees, and when.
+    """The frames that the network sees, and when, in seconds from the beginning of the file.
 
     Attributes:
         numbers_G: Frame numbers, ascending; a slow video repeats some.
@@ -80,7 +80,7 @@ def lay_grid(
     hop = how.frames // 2
     if stride_s is not None:
         hop = round(stride_s * len(numbers_G) / duration_s)
-    return Grid(numbers_G, edges_s, shown_s, max(1, hop))
+    return Grid(numbers_G, edges_s + source.lead_s, shown_s + source.lead_s, max(1, hop))
 
 
 def _shown_times(source: VideoFile) -> NDArray[np.float64]:

@@ -61,11 +61,12 @@ class TimelineSettings:
 class Timeline:
     """What happens when in one video.
 
-    Times are seconds from the first frame.
+    Times are seconds from the beginning of the file, as players and subtitles count them. Where
+    sound begins before the pictures, the first window begins with the pictures.
 
     Attributes:
         path: The video.
-        duration_s: From the first frame to the end of the last one, as the file tells.
+        duration_s: When the last frame ends, as the file tells.
         class_names: The K names.
         window_s: Length of a window; of the first one, if it varies with the frame rate.
         stride_s: From window to window, likewise; 0 for a single window.
