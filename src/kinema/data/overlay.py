@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kinema.data.closing import Closing
 from kinema.errors import MissingExtraError, OptionError
+from kinema.fonts import fallback_font
 from kinema.writing import told_of
 
 # Encoders in order of preference; the second is part of every FFmpeg build.
@@ -35,7 +36,12 @@ def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     """A copy of an RGB picture (H, W, 3) with lines of text on a dark bar at its top."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     size_px = max(9, image.height // 18)
-    font = ImageFont.load_default(size_px)
+    installed = fallback_font(caption)
+    font = (
+        ImageFont.truetype(installed.fname, size_px)
+        if installed
+        else ImageFont.load_default(size_px)
+    )
     draw = ImageDraw.Draw(image, "RGBA")
     margin_px = size_px // 2
     box = draw.multiline_textbbox((margin_px, margin_px), caption, font=font)

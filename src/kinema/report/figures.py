@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kinema.errors import MissingExtraError
+from kinema.fonts import fallback_font
 from kinema.types import Report
 from kinema.writing import whole_file
 
 try:
     from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - for sweeps.py
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.text import Text
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise MissingExtraError(
@@ -179,9 +183,23 @@ def shortened(name: str) -> str:
 
 def save_png(figure: Figure, out: Path | None) -> bytes:
     """The PNG of a figure, written to `out`, too, where one is given."""
+    _take_fonts(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # told in a line of ours
+        figure.savefig(buffer, format="png")
     return _kept(buffer.getvalue(), out)
+
+
+def _take_fonts(figure: Figure) -> None:
+    """Gives texts with letters that matplotlib's font lacks one that has them."""
+    for plot in figure.axes:
+        for axis in (plot.xaxis, plot.yaxis):
+            axis.get_majorticklabels()  # their texts are made when they are asked for
+    for text in figure.findobj(Text):
+        font = fallback_font(text.get_text())
+        if font is not None:
+            text.set_fontproperties(FontProperties(fname=font.fname, size=text.get_fontsize()))
 
 
 def _kept(png: bytes, out: Path | None) -> bytes:
