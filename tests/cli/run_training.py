@@ -3,6 +3,7 @@
 python run_training.py RECIPE OUT [--resume] [--kill-at STEP] [key=value ...]
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,9 +13,11 @@ import torch
 
 from kinema.train import load_recipe, loop
 
-if __name__ == "__main__":
+
+def main(words: list[str]) -> None:
+    """Trains, and dies where it is told to."""
+    multiprocessing.set_start_method("fork", force=True)  # for the loader, however this began
     torch.set_num_threads(1)
-    words = sys.argv[1:]
     resume = "--resume" in words
     if resume:
         words.remove("--resume")
@@ -34,3 +37,7 @@ if __name__ == "__main__":
     recipe, out, *overrides = words
     result = loop.train(load_recipe(recipe, overrides), out=Path(out), resume=resume, quiet=True)
     print(f"rank {result.rank} finished {result.epochs} epochs")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

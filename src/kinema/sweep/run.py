@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import MappingProxyType
@@ -121,16 +122,35 @@ def _ended(cells: list[Cell], jobs: int) -> Iterator[Cell]:
 
 def _start(cell: Cell, slot: int, jobs: int) -> BaseProcess:
     gpus = torch.cuda.device_count()
-    process = multiprocessing.get_context("spawn").Process(
+    process = _beginnings().Process(
         target=_run_alone,
-        args=(cell, str(slot % gpus) if gpus else None, max(1, usable_cores() // jobs)),
+        args=(
+            cell,
+            str(slot % gpus) if gpus else None,
+            max(1, usable_cores() // jobs),
+            multiprocessing.get_start_method(),
+        ),
     )
     process.start()
     return process
 
 
-def _run_alone(cell: Cell, gpu: str | None, threads: int) -> None:
+def _beginnings() -> ForkServerContext | SpawnContext:
+    """How processes begin: forked from one that has only imported what they need, where that goes.
+
+    Importing takes longer than the rest of the beginning, and what was imported is shared memory.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([run_cell.__module__])
+    return context
+
+
+def _run_alone(cell: Cell, gpu: str | None, threads: int, workers_begin: str) -> None:
     """The life of a cell's process; everything it prints goes to the log in its run folder."""
+    # Else the loader's workers would begin as this process did, which is slow at every epoch.
+    multiprocessing.set_start_method(workers_begin, force=True)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     log_file = _log_file(cell)
     log_file.parent.mkdir(parents=True, exist_ok=True)
