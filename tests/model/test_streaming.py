@@ -25,7 +25,7 @@ NAMES = [
     for backbone in ("resnet18", "mobilenetv2_100")
     for name in list_models(f"*_{backbone}")
     if not name.startswith(NOT_CAUSAL)
-] + ["mta_res2net50_26w_4s", "tea_res2net50_26w_4s", "tsm_resnet50", "tim_shufflenet_v2_x1_0"]
+] + ["mta_res2net26_26w_4s", "tea_res2net50_26w_4s", "tsm_resnet50", "tim_shufflenet_v2_x1_0"]
 QUICK = ("tsn", "tsm", "tei", "tam", "tsi", "gst")
 networks = pytest.mark.parametrize(
     "name",
@@ -94,7 +94,7 @@ def test_sixty_four_frames(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["tei_resnet18", pytest.param("tea_res2net50_26w_4s", marks=pytest.mark.slow)]
+    "name", ["tei_resnet18", pytest.param("tea_res2net26_26w_4s", marks=pytest.mark.slow)]
 )
 @torch.inference_mode()
 def test_streams_of_a_batch_start_at_different_times(name):

@@ -71,7 +71,7 @@ def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
     [name for name in families() if "slowfast" not in name and name != "mta"],
 )
 def test_every_network_becomes_an_onnx_file_with_a_free_batch(family, tmp_path):
-    backbone = "res2net50_26w_4s" if family == "tea" else "test_resnet"
+    backbone = "res2net26_26w_4s" if family == "tea" else "test_resnet"
     net = trained_like(f"{family}_{backbone}")
     path = tmp_path / "net.onnx"
     report = kinema.export(net, path, size=SIZE, clips=clips_of(net))
@@ -206,11 +206,11 @@ def test_a_missing_runtime_names_the_extra(net, tmp_path, monkeypatch, package, 
     [
         ("tsm_test_resnet", ".onnx"),
         pytest.param("tsm_test_resnet", ".xml", marks=pytest.mark.slow),
-        pytest.param("tei_resnet18", ".onnx", marks=pytest.mark.slow),
-        pytest.param("tei_resnet18", ".xml", marks=pytest.mark.slow),
-        pytest.param("tanet_resnet18", ".onnx", marks=pytest.mark.slow),
+        pytest.param("tei_test_resnet", ".onnx", marks=pytest.mark.slow),
+        pytest.param("tei_test_resnet", ".xml", marks=pytest.mark.slow),
+        pytest.param("tanet_test_resnet", ".onnx", marks=pytest.mark.slow),
         pytest.param("tsm_mobilenetv2_100", ".xml", marks=pytest.mark.slow),
-        pytest.param("tim_resnet18", ".pt2", marks=pytest.mark.slow),
+        pytest.param("tim_test_resnet", ".pt2", marks=pytest.mark.slow),
     ],
 )
 def test_a_step_of_a_stream_is_that_of_the_network_over_64_frames(name, suffix, tmp_path):
