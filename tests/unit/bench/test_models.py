@@ -39,14 +39,16 @@ def test_every_network_is_compared_with_the_plain_one():
 @pytest.mark.parametrize(
     ("model", "form"),
     [
-        pytest.param(("tei_resnet18", "tanet_resnet18")[number % 2], name, marks=[pytest.mark.slow])
+        pytest.param(
+            ("tei_test_resnet", "tanet_test_resnet")[number % 2], name, marks=[pytest.mark.slow]
+        )
         for number, name in enumerate(n for n in FORMS if n.startswith(SLOW))
     ]
     + [
         (model, name)
         for name in FORMS
         if not name.startswith(SLOW)
-        for model in ("tei_resnet18", "tanet_resnet18")
+        for model in ("tei_test_resnet", "tanet_test_resnet")
     ],
 )
 def test_every_form_gives_the_scores(form, model):
