@@ -10,6 +10,7 @@ from kinema.data.closing import Closing
 from kinema.data.isolated import DecodeOrder, IsolatedDecoder
 from kinema.errors import UnreadableVideoError
 from kinema.label.arrow import pa
+from kinema.label.names import as_text, file_of
 
 # Videos on their way to a decoder: their place in the job, which never reaches the output.
 PENDING_SCHEMA = pa.schema([("number", pa.int64()), ("path", pa.string())])
@@ -47,6 +48,6 @@ class DecodeStage(Closing):
 
     def _views(self, path: str) -> tuple[bytes | None, str | None]:
         try:
-            return self._decoder.read(self._root / path).tobytes(), None
+            return self._decoder.read(file_of(self._root, path)).tobytes(), None
         except UnreadableVideoError as error:
-            return None, str(error)
+            return None, as_text(str(error))

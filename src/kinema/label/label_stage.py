@@ -19,6 +19,7 @@ from kinema.data.isolated import DecodeOrder, IsolatedDecoder
 from kinema.data.transforms import normalise
 from kinema.errors import UnreadableVideoError
 from kinema.label.arrow import pa
+from kinema.label.names import file_of
 from kinema.label.output import row_schema
 from kinema.label.settings import LabelSettings
 from kinema.memory import keep_freed_memory
@@ -158,7 +159,7 @@ def fastest_form(work: Work, paths: list[str]) -> Form:
     with IsolatedDecoder(work.order) as decoder:
         for path in paths[:_EXAMPLES]:
             try:
-                clips_VTCHW = torch.from_numpy(decoder.read(Path(work.root) / path).copy())
+                clips_VTCHW = torch.from_numpy(decoder.read(file_of(Path(work.root), path)).copy())
                 break
             except UnreadableVideoError:
                 continue

@@ -1,6 +1,5 @@
 """Which videos are to be labelled: a list, a folder or a Parquet manifest."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +11,7 @@ from kinema.data.folder import FRAME_SUFFIXES
 from kinema.data.listing import list_videos
 from kinema.errors import AnnotationError
 from kinema.label.arrow import pa, pc, pq
+from kinema.label.names import as_text
 
 _CHUNK = 100_000
 
@@ -121,6 +121,5 @@ def _strings(paths: Iterable[str]) -> Any:
     """An Arrow array; of names that are not UTF-8 the wrong bytes are written as escapes."""
     left, chunks = iter(paths), []
     while chunk := list(islice(left, _CHUNK)):
-        names = [os.fsencode(path).decode("utf-8", "backslashreplace") for path in chunk]
-        chunks.append(pa.array(names, pa.large_string()))
+        chunks.append(pa.array(map(as_text, chunk), pa.large_string()))
     return pa.chunked_array(chunks, pa.large_string())

@@ -1,5 +1,6 @@
 """What the workers do, without Ray."""
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from kinema.errors import OptionError
 from kinema.label.decode_stage import DecodeStage
 from kinema.label.label_stage import LabelStage, Work, fastest_form, with_features
+from kinema.label.listing import read_listing
 from kinema.label.settings import ClusterSettings, LabelSettings
 from kinema.predict import ClipRecognizer
 
@@ -66,6 +68,19 @@ def test_the_fastest_form_gives_the_same_rows(work, decoded):
         assert (got["path"], got["error"]) == (wanted["path"], wanted["error"])
         if wanted["error"] is None:
             np.testing.assert_allclose(got["features"], wanted["features"], rtol=0.05, atol=0.05)
+
+
+def test_names_that_are_not_utf8_are_opened(work, colour_set, tmp_path):
+    good = (colour_set / "red" / "0.mp4").read_bytes()
+    for name, content in ((b"caf\xe9.mp4", good), (b"bad\xe9.mp4", b""), (b"c\\xe9.mp4", good)):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(content)
+    paths = read_listing(tmp_path, root=None).paths.to_pylist()
+    assert paths == [r"bad\xe9.mp4", r"c\xe9.mp4", r"caf\xe9.mp4"]
+    with DecodeStage(str(tmp_path), work.order) as stage:
+        errors = stage(pa.table({"number": [0, 1, 2], "path": paths}))["error"].to_pylist()
+    assert errors[1:] == [None, None]
+    assert r"bad\xe9.mp4 is empty" in errors[0]
 
 
 def test_only_failed_videos_make_rows_too(work, decode):
