@@ -3,6 +3,8 @@
 Every oracle takes clips (B, T, C, H, W) and the module's tensors by name, and shares no code with
 `kinema`. Without running statistics among the tensors a norm uses those of the batch, as in
 training. Causal forms read earlier frames only; what compares two frames acts on the later one.
+They stand in one file, a little longer than others may be, to be read from top to bottom beside the
+papers.
 
 Letters: B clips, T frames, C channels, H, W, D reduced channels, K taps, S = H*W, O outputs.
 """
