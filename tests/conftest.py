@@ -14,6 +14,10 @@ from .causal import LABELS, save_causal
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Ray's processes otherwise give way to all others, and tests that run beside starve them.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> None:
     torch.set_num_threads(1)
