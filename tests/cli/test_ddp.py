@@ -62,6 +62,15 @@ def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def two(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    answer = run(recipe, folder, "train.devices=2", "train.strategy=ddp")
+    assert all(f"rank {rank} finished 2 epochs" in answer.stdout for rank in (0, 1))
+    return folder
+
+
 def run(
     *words: str | Path, launcher: tuple[str, ...] = (), code: int = 0
 ) -> subprocess.CompletedProcess[str]:
@@ -96,23 +105,22 @@ def assert_close(a: Path, b: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(recipe: Path, alone: Path, tmp_path: Path) -> None:
-    two, more = tmp_path / "two", tmp_path / "more"
-    answer = run(recipe, two, "train.devices=2", "train.strategy=ddp")
-    assert all(f"rank {rank} finished 2 epochs" in answer.stdout for rank in (0, 1))
+def test_two_processes_learn_what_one_does(
+    recipe: Path, alone: Path, two: Path, tmp_path: Path
+) -> None:
     assert_close(alone, two)
 
+    more = tmp_path / "more"
     run(recipe, more, "train.devices=2", "train.epochs=1", "train.accumulate=2")
     assert len(losses(more)) == 3
 
 
 @pytest.mark.slow
-def test_two_processes_resume(recipe: Path, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(recipe, whole, "train.devices=2")
+def test_two_processes_resume(recipe: Path, two: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
     run(recipe, parts, "train.devices=2", "train.epochs=1")
     run(recipe, parts, "train.devices=2", "--resume")
-    expected, got = (load_file(path / "last" / "model.safetensors") for path in (whole, parts))
+    expected, got = (load_file(path / "last" / "model.safetensors") for path in (two, parts))
     assert all(torch.equal(expected[key], got[key]) for key in expected)
 
 
