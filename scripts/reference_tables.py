@@ -10,7 +10,7 @@ import torch
 
 from kinema.errors import KinemaError
 from kinema.models.backbones import BACKBONES
-from kinema.models.zoo import FAMILIES, create_model
+from kinema.models.zoo import FAMILIES, create_model, list_models
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "reference" / "networks.md"
@@ -47,9 +47,12 @@ def _families() -> str:
 
 
 def _fits(family: str, backbone: str) -> bool:
+    name = f"{family}_{backbone}"
+    if backbone in BACKBONES:  # a test builds each of them, and sees that the others are refused
+        return name in list_models()
     try:
         with torch.device("meta"):  # no weights are needed
-            create_model(f"{family}_{backbone}", classes=2, frames=8)
+            create_model(name, classes=2, frames=8)
     except KinemaError:
         return False
     return True

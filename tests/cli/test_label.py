@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from ..decoder_faults import with_faults
 
 VIDEOS = 300
 # Many views, so that there is time to kill something.
-WORDS = ("--clips", 4, "--crops", 3, "--workers", 2, "--decoders", 1, "--file-rows", 20, "--json")
+WORDS = ("--clips", 2, "--crops", 3, "--workers", 2, "--decoders", 1, "--file-rows", 20, "--json")
 MOST_S = 240
 # Ray otherwise takes a routable address, even for a cluster inside one machine.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
@@ -231,16 +232,23 @@ def test_a_killed_job_goes_on_where_it_was(labelled, archive, checkpoint, tmp_pa
 
 @pytest.mark.slow
 def test_failed_videos_are_tried_again_when_asked(labelled, archive, checkpoint, tmp_path):
-    small = tmp_path / "some.txt"
-    small.write_text("good.mp4\nbad.mp4\n", encoding="utf-8")
-    good = archive.parent / archive.read_text().splitlines()[1]
-    (tmp_path / "good.mp4").write_bytes(good.read_bytes())
-    words = (checkpoint, small, "--out", tmp_path / "labels", "--workers", 1, "--json")
-    assert run(*words)["failed"] == 1
-    (tmp_path / "bad.mp4").write_bytes(good.read_bytes())
-    document = run(*words, "--retry-failed")
-    assert (document["ok"], document["failed"], document["written"]) == (2, 0, 1)
-    assert set(rows_of(tmp_path / "labels")) == {"good.mp4", "bad.mp4"}
+    """Two that failed stand in the list: one is mended now, and one is not."""
+    out, before = tmp_path / "labels", rows_of(labelled[0])
+    shutil.copytree(labelled[0], out)
+    good = next(path for path, row in before.items() if not row["error"])
+    mended, bad = [path for path, row in before.items() if row["error"]][:2]
+    for path, source in ((good, good), (mended, good), (bad, bad)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((archive.parent / source).read_bytes())
+    some = tmp_path / "some.txt"
+    some.write_text(f"{good}\n{mended}\n{bad}\n", encoding="utf-8")
+    document = run(checkpoint, some, "--out", out, *WORDS, "--retry-failed")
+    assert (document["ok"], document["failed"], document["written"]) == (2, 1, 2)
+    after = rows_of(out)
+    assert after.keys() == before.keys()
+    assert after[mended]["top"] == before[good]["top"]
+    assert after[bad]["error"]
+    assert {p for p in after if after[p] != before[p]} <= {mended, bad}
 
 
 @pytest.mark.slow
@@ -332,7 +340,8 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, colour_set
     fault = "import os, sys\nif 'kinema.data.isolated_process' in sys.orig_argv: os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fault)
     out = tmp_path / "labels"
-    with started(checkpoint, colour_set, "--out", out, PYTHONPATH=str(tmp_path)) as process:
+    words = (checkpoint, colour_set, "--out", out, "--workers", 1)
+    with started(*words, PYTHONPATH=str(tmp_path)) as process:
         _, said = process.communicate(timeout=MOST_S)
     assert process.returncode == 1
     assert "The job stopped: kinema.errors.ClusterError: No decoder can be started here" in said

@@ -10,7 +10,7 @@ from torch import nn
 
 from kinema.models.zoo import FAMILIES, create_model
 
-SIZE_PX = 64
+SIZE_PX = 48
 
 
 def smooth_clips(frames: int) -> torch.Tensor:

@@ -95,19 +95,20 @@ class Pipeline:
         context.execution_no_progress_timeout_s = _PATIENCE_S + videos * self.work.order.most_s
         context.target_max_block_size = videos * self.work.video_bytes
         batches = {"batch_size": videos, "batch_format": "pyarrow"}
+        busy = -(-len(todo) // videos)  # more processes would never get a batch
         return (
             data.from_arrow(self._tasks(todo))
             .map_batches(
                 DecodeStage,
                 fn_constructor_args=(self.work.root, self.work.order),
-                compute=data.ActorPoolStrategy(size=pools.decoders),
+                compute=data.ActorPoolStrategy(size=min(pools.decoders, busy)),
                 **pools.decoder_resources,
                 **batches,
             )
             .map_batches(
                 LabelStage,
                 fn_constructor_args=(self.work,),
-                compute=data.ActorPoolStrategy(size=pools.workers),
+                compute=data.ActorPoolStrategy(size=min(pools.workers, busy)),
                 **pools.worker_resources,
                 **batches,
             )
