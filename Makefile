@@ -1,5 +1,7 @@
 # Every target makes and uses .venv; nothing but Python 3.11, make and the pip registry is needed.
 PYTHON ?= python3.11
+# Where it is set, every process of the tests would compile all that it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 # What is imported is compiled then; all of it would take 40 seconds more.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable
