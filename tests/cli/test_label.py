@@ -340,8 +340,7 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, colour_set
     fault = "import os, sys\nif 'kinema.data.isolated_process' in sys.orig_argv: os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fault)
     out = tmp_path / "labels"
-    words = (checkpoint, colour_set, "--out", out, "--workers", 1)
-    with started(*words, PYTHONPATH=str(tmp_path)) as process:
+    with started(checkpoint, colour_set, "--out", out, PYTHONPATH=str(tmp_path)) as process:
         _, said = process.communicate(timeout=MOST_S)
     assert process.returncode == 1
     assert "The job stopped: kinema.errors.ClusterError: No decoder can be started here" in said

@@ -55,7 +55,7 @@ def made(name: str, **options) -> tuple[torch.nn.Module, torch.Tensor]:
             # A softmax or a tanh far out of its slope's range amplifies rounding.
             if key.startswith(("theta", "phi", "gate_weight")):
                 parameter.data *= 0.1
-    # Small pictures, of which something is left in the last stage.
+    # Small pictures, whose last stage is as large (1 x 1, 2 x 2) as that of 96 and 64 pixels.
     size = 80 if "inception" in name else 48
     x = torch.randn(2, FRAMES, 3, size, size)
     _calibrate(net, x)
