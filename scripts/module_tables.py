@@ -16,7 +16,7 @@ import torch
 
 from kinema.models.zoo import FAMILIES, create_model
 from kinema.temporal import TemporalModule
-from kinema.types import Cost
+from kinema.values import Cost
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "docs/explain/modules.md", ROOT / "docs/explain/cost.md")

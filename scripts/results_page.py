@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from kinema.data.directions import mirror_map
-from kinema.data.motion import MOTION_CLASSES, REVERSED_PAIRS
-from kinema.metrics import group_accuracy
+from kinema.data.mirrored_names import mirror_map
+from kinema.evaluation.metrics import group_accuracy
 from kinema.report.sweeps import accuracy, draw_sweep
 from kinema.sweep.spec import MAIN_TEST, load_sweep
 from kinema.sweep.summary import read_summary
+from kinema.synthetic.motion import MOTION_CLASSES, REVERSED_PAIRS
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "benchmarks" / "studies"

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import kinema
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 from .random_weights import with_random_norms
 

@@ -6,7 +6,7 @@ from pathlib import Path
 _FAULTS = """\
 import os, signal, sys, time
 
-if "kinema.data.isolated_process" in sys.orig_argv:
+if "kinema.decoders.isolated_process" in sys.orig_argv:
     real = os.path.isdir
 
     def isdir(path):

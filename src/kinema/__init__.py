@@ -4,9 +4,7 @@ The public names below are loaded when they are first used, so importing the pac
 `kinema.train` is the package of training: `kinema.train.train(recipe, out="runs/first")`.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,42 +12,41 @@ if TYPE_CHECKING:
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.errors import KinemaError
-    from kinema.evaluate import evaluate
-    from kinema.export import ExportReport, export
+    from kinema.evaluation.evaluate import evaluate
+    from kinema.exporters import ExportReport, export
+    from kinema.inference.optimize import optimize
     from kinema.models.backbones import list_backbones
     from kinema.models.convert import import_checkpoint
     from kinema.models.network import VideoNetwork
     from kinema.models.saved import save
     from kinema.models.zoo import create_model, list_models
-    from kinema.optimize import optimize
     from kinema.recognizer import Recognizer
     from kinema.temporal import list_temporal
-    from kinema.types import Prediction, Preprocessing, Report, Views
+    from kinema.values import Prediction, Preprocessing, Report, Views
 
     __version__: str
 
-_HOMES = {
-    "ExportReport": "kinema.export",
+_MODULES = {
+    "ExportReport": "kinema.exporters",
     "KinemaError": "kinema.errors",
-    "Prediction": "kinema.types",
-    "Preprocessing": "kinema.types",
+    "Prediction": "kinema.values",
+    "Preprocessing": "kinema.values",
     "Recognizer": "kinema.recognizer",
-    "Report": "kinema.types",
+    "Report": "kinema.values",
     "VideoDataset": "kinema.data.dataset",
     "VideoNetwork": "kinema.models.network",
-    "Views": "kinema.types",
+    "Views": "kinema.values",
     "create_model": "kinema.models.zoo",
-    "evaluate": "kinema.evaluate",
-    "export": "kinema.export",
+    "evaluate": "kinema.evaluation.evaluate",
+    "export": "kinema.exporters",
     "import_checkpoint": "kinema.models.convert",
     "list_backbones": "kinema.models.backbones",
     "list_models": "kinema.models.zoo",
     "list_temporal": "kinema.temporal",
-    "optimize": "kinema.optimize",
+    "optimize": "kinema.inference.optimize",
     "read_annotations": "kinema.data.annotations",
     "save": "kinema.models.saved",
 }
-_PACKAGES = ("train",)
 
 __all__ = [
     "ExportReport",
@@ -75,31 +72,16 @@ __all__ = [
 ]
 
 
-class _Package(ModuleType):
-    """The package itself: a public function stays in place when its module is imported.
-
-    `kinema.evaluate` is a function that lives in the module of the same name, and importing a
-    module would otherwise put the module where the function is.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _HOMES.get(name) == value.__name__:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "__version__":
-            return import_module("importlib.metadata").version("kinema")
-        if name in _PACKAGES:
-            return import_module(f"kinema.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module 'kinema' has no attribute {name!r}")
-        value = getattr(import_module(_HOMES[name]), name)
-        setattr(self, name, value)
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("kinema")
+    if name == "train":
+        return import_module("kinema.train")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'kinema' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

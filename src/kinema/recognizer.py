@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from kinema.data.live_source import LiveSource
-from kinema.predict import ClipRecognizer
-from kinema.stream import LiveRecognition, StreamSettings
+from kinema.inference.predict import ClipRecognizer
+from kinema.live.live_source import LiveSource
+from kinema.live.stream import LiveRecognition, StreamSettings
 from kinema.timeline import SegmentRule, Timeline, TimelineSettings, timeline
 
 
@@ -37,7 +37,7 @@ class Recognizer(ClipRecognizer):
                 opened source.
             settings: Spacing of frames, smoothing, what happens when the network is too slow.
             fast: Runs the fastest form on this machine, measured once; see
-                `kinema.optimize_stream`.
+                `kinema.inference.optimize_stream`.
 
         Returns:
             An iterator over a result for each frame that the network gets, and its `summary`.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kinema.cli import main
-from kinema.data.synthetic import MotionSettings, render_motion_set
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
 
 @dataclass(frozen=True)

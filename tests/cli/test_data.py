@@ -1,6 +1,6 @@
 """`kinema data synth`, `check`, `convert` and `prepare`."""
 
-from kinema.data.motion import MOTION_CLASSES
+from kinema.synthetic.motion import MOTION_CLASSES
 
 SMALL = ("--train", 1, "--val", 1, "--size", 32)
 

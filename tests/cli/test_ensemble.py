@@ -2,8 +2,8 @@
 
 import pytest
 
-from kinema.ensemble import fuse_scores
-from kinema.evaluate import load_scores
+from kinema.evaluation.ensemble import fuse_scores
+from kinema.evaluation.evaluate import load_scores
 
 
 @pytest.fixture(scope="module")
@@ -12,8 +12,8 @@ def score(checkpoint, colour_set, tmp_path_factory):
     from kinema import Recognizer
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
-    from kinema.evaluate import evaluate, save_scores
-    from kinema.types import Annotations, Views
+    from kinema.evaluation.evaluate import evaluate, save_scores
+    from kinema.values import Annotations, Views
 
     recogniser = Recognizer.load(checkpoint)
     rows = read_annotations(colour_set / "val.csv", classes=recogniser.labels)

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from kinema.evaluate import load_scores
+from kinema.evaluation.evaluate import load_scores
 
 
 @pytest.fixture

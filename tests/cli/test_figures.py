@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import kinema as library
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 from ..random_weights import tiny_network
 from ..sweep_results import write_results

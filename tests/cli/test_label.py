@@ -17,7 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from kinema.data.synthetic import MotionSettings, render_motion_set
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
 from ..decoder_faults import with_faults
 
@@ -337,7 +337,7 @@ def test_what_is_wrong_is_said_before_ray_starts(kinema, checkpoint, colour_set,
 
 @pytest.mark.slow
 def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, colour_set, tmp_path):
-    fault = "import os, sys\nif 'kinema.data.isolated_process' in sys.orig_argv: os._exit(3)\n"
+    fault = "import os, sys\nif 'kinema.decoders.isolated_process' in sys.orig_argv: os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fault)
     out = tmp_path / "labels"
     with started(checkpoint, colour_set, "--out", out, PYTHONPATH=str(tmp_path)) as process:

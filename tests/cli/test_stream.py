@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kinema import Recognizer
-from kinema.data.decode import VideoFile
-from kinema.stream import LiveRecognition
+from kinema.live.stream import LiveRecognition
+from kinema.video.decode import VideoFile
 
 from ..causal import save_causal
 from ..rtsp_server import RtspServer

@@ -79,8 +79,8 @@ def test_nothing_clear_is_said(kinema, checkpoint, video):
 def test_a_damaged_video_gives_what_was_read_and_exit_code_1(
     kinema, checkpoint, video, monkeypatch
 ):
-    from kinema.data.decode import VideoFile
     from kinema.errors import UnreadableVideoError
+    from kinema.video.decode import VideoFile
 
     whole = VideoFile.in_order
 

@@ -11,7 +11,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from kinema.cli.main import app
-from kinema.data.synthetic import MotionSettings, render_motion_set
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from kinema.protocols import PROTOCOLS
+from kinema.evaluation.protocols import PROTOCOLS
 from kinema.temporal import list_temporal
 
 from .pages import REPOSITORY, Page

@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
-from kinema.data.synthetic import MotionSettings, render_motion_set
 from kinema.models.zoo import create_model
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
 from .pages import Page, run_kinema
 

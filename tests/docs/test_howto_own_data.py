@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from kinema.cli.main import app
 from kinema.data.annotations import FORMATS, read_annotations
-from kinema.data.decode import is_video_path
-from kinema.data.directions import mirrored_class_name
+from kinema.data.mirrored_names import mirrored_class_name
+from kinema.video.decode import is_video_path
 
 from .pages import Page, run_kinema, small_recipe, videos_in_class_folders
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kinema
-from kinema.ensemble import average_splits, fuse_scores
+from kinema.evaluation.ensemble import average_splits, fuse_scores
 from kinema.sweep.spec import load_sweep
 
 from ..recipes.conftest import paper_sets  # noqa: F401 - a fixture

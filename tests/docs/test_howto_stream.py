@@ -7,7 +7,7 @@ import torch
 
 import kinema
 from kinema.temporal import base as registry
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 from .pages import Page, run_kinema
 

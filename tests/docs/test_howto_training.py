@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kinema.train.result import EpochResult
-from kinema.train.timing import LIMIT_WITH_WORKERS, LIMIT_WITHOUT_WORKERS, EpochTime
+from kinema.train.result import LIMIT_WITH_WORKERS, LIMIT_WITHOUT_WORKERS, EpochResult, EpochTime
 
 from .pages import Page, run_kinema, small_recipe, videos_in_class_folders
 

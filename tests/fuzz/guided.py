@@ -15,7 +15,7 @@ from pathlib import Path
 
 import atheris
 
-READERS = ["kinema.data", "kinema.train", "kinema.sweep", "kinema.types", "tomllib"]
+READERS = ["kinema.data", "kinema.train", "kinema.sweep", "kinema.values", "tomllib"]
 LONGEST = 4096  # bytes
 MEMORY_MB = 1024  # beyond what the process has after its imports
 

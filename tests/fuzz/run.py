@@ -34,7 +34,7 @@ def child(target: str, data: Path, kept: Path) -> None:
     from targets import TARGETS, Originals
 
     from kinema.errors import KinemaError
-    from kinema.memory import bound_memory
+    from kinema.system.process import bound_memory
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

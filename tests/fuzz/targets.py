@@ -19,13 +19,13 @@ from mutate import damaged
 import kinema
 from kinema import Recognizer
 from kinema.data.annotations import read_annotations
-from kinema.data.decode import is_video_path, open_source
-from kinema.data.packet_index import CACHE_NAME, IndexCache
 from kinema.models.convert.importer import import_checkpoint
 from kinema.models.saved import load_saved
 from kinema.sweep.spec import load_sweep
 from kinema.train.recipe import load_recipe
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
+from kinema.video.decode import is_video_path, open_source
+from kinema.video.index_cache import CACHE_NAME, IndexCache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VIDEO_BYTES = 3 << 20  # larger originals would only be slower

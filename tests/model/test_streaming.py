@@ -11,10 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kinema import create_model
 from kinema.errors import InputShapeError, OptionError
-from kinema.models.fold import fold_batch_norms
-from kinema.models.fuse import can_fuse, fuse_convolutions
+from kinema.inference.fold import fold_batch_norms
+from kinema.inference.fuse import can_fuse, fuse_convolutions
 from kinema.models.network import VideoNetwork
-from kinema.models.online import step_graph
+from kinema.models.streaming import step_graph
 from kinema.models.zoo import list_models
 from kinema.temporal import TemporalModule, register
 from kinema.temporal import base as registry

@@ -15,7 +15,7 @@ import torch
 import kinema
 from kinema.data.sampling import DenseSampling, SegmentSampling
 from kinema.models.transfer import holds_network
-from kinema.train.held_signals import HeldSignals
+from kinema.system.interrupts import HeldSignals
 from kinema.train.job import build_job
 from kinema.train.journal import Journal
 from kinema.train.loop import train_epoch

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kinema.protocols import PAPER_TESTS, PROTOCOLS, protocol_named
+from kinema.evaluation.protocols import PAPER_TESTS, PROTOCOLS, protocol_named
 from kinema.train.recipe import load_recipe
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 HERE = Path(__file__).resolve().parent
 RECIPES = HERE.parents[1] / "recipes" / "papers"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kinema.data.synthetic import MotionSettings, render_motion_set
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 from kinema.train.loop import train
 from kinema.train.recipe import load_recipe
 

@@ -14,18 +14,18 @@ import kinema
 from kinema.bench.result import write_measurement
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import VideoDataset
-from kinema.data.decode import VideoFile
-from kinema.data.packet_index import IndexCache
 from kinema.data.prepare import PrepareSettings, prepare_dataset
 from kinema.errors import KinemaError, OutputError
-from kinema.evaluate import report_scores, save_scores
+from kinema.evaluation.evaluate import report_scores, save_scores
 from kinema.models.saved import load_saved
 from kinema.models.zoo import create_model
 from kinema.serve.uploads import UploadFolder
 from kinema.train.checkpoint import Learner, Position, load_state, save_state
 from kinema.train.optim import build_optimizer, build_schedule
 from kinema.train.settings import AdamWSettings, CosineSettings
-from kinema.types import Preprocessing, Views
+from kinema.values import Preprocessing, Views
+from kinema.video.decode import VideoFile
+from kinema.video.index_cache import IndexCache
 
 LABELS = ("a", "b", "c")
 TROUBLES = ("full", "read_only")

@@ -16,14 +16,14 @@ import torch
 
 import kinema
 from kinema.bench.result import write_measurement
-from kinema.data.decode import VideoFile
-from kinema.data.packet_index import IndexCache
 from kinema.models.saved import load_saved, put_back
 from kinema.models.zoo import create_model
 from kinema.train.checkpoint import Learner, Position, load_state, save_state
 from kinema.train.optim import build_optimizer, build_schedule
 from kinema.train.settings import AdamWSettings, CosineSettings
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
+from kinema.video.decode import VideoFile
+from kinema.video.index_cache import IndexCache
 
 HOW = Preprocessing(frames=4, short_side_px=40, crop_px=32)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kinema import Recognizer
-from kinema.serve.access import Access
+from kinema.decoders.pool import DecoderSettings
+from kinema.serve.admission import Access
 from kinema.serve.batcher import BatchSettings
-from kinema.serve.decoder_pool import DecoderSettings
 from kinema.serve.limits import Limits
 from kinema.serve.service import Service
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from kinema.serve.app import create_app
 from kinema.serve.jobs import JobBook, JobSettings
-from kinema.serve.listening import address_of, listen
-from kinema.serve.server import Server
+from kinema.serve.server import Server, address_of, listen
 from kinema.serve.service import Service
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import av
 import pytest
 
-from kinema.serve.decoder_job import ClipsJob, VideoLimits
-from kinema.serve.decoder_parent import DecoderParent
-from kinema.serve.decoder_pool import DecoderPool, DecoderSettings, DecodingError
-from kinema.types import Preprocessing
+from kinema.decoders.jobs import ClipsJob, VideoLimits
+from kinema.decoders.parent import DecoderParent
+from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
+from kinema.values import Preprocessing
 
 from .running import children, wait_until, write_video
 

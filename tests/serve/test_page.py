@@ -15,10 +15,10 @@ import torch
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from kinema import Recognizer
-from kinema.data.decode import VideoFile
 from kinema.data.transforms import ViewTransform, normalise
 from kinema.serve.service import Service
-from kinema.types import Preprocessing, Views
+from kinema.values import Preprocessing, Views
+from kinema.video.decode import VideoFile
 
 from ..causal import save_causal
 from ..conftest import REPOSITORY

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinema.data.decode import VideoFile
 from kinema.data.sampling import sampling_of
+from kinema.video.decode import VideoFile
 
 from .running import Running
 

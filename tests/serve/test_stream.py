@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from kinema.data.transforms import ViewTransform, normalise
-from kinema.models.smoothing import WindowMean
-from kinema.types import Views
+from kinema.live.smoothing import WindowMean
+from kinema.values import Views
 
 SIZE = {"width": 64, "height": 48}
 RAW = {"format": "rgb24", "top": 3, **SIZE}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from kinema.serve import wire
+from kinema.decoders import wire
 
 ARRAYS = st.lists(
     st.tuples(

@@ -2,8 +2,7 @@
 
 import subprocess
 import sys
-from importlib import import_module
-from types import ModuleType
+from pathlib import Path
 
 import pytest
 
@@ -51,17 +50,15 @@ def test_a_name_that_does_not_exist():
         _ = kinema.recogniser
 
 
-def test_evaluate_is_the_function_whatever_is_imported_first(monkeypatch):
-    module = import_module("kinema.evaluate")
-    assert kinema.evaluate is module.evaluate
-    monkeypatch.delitem(sys.modules, "kinema.evaluate")
-    monkeypatch.delattr(kinema, "evaluate")
-    again = import_module("kinema.evaluate")  # the import system sets the attribute here
-    assert isinstance(again, ModuleType)
-    assert again is not module
-    assert kinema.evaluate is again.evaluate
-    monkeypatch.delattr(kinema, "evaluate")
-    assert kinema.evaluate is again.evaluate  # looked up by name, the module is already there
+def test_no_module_has_the_name_of_a_public_function_or_of_the_standard_library():
+    source = Path(kinema.__file__).parent
+    modules = [path.relative_to(source) for path in source.rglob("*.py")]
+    own = {path.stem for path in modules} - {"__init__", "__main__"}
+    assert not own & sys.stdlib_module_names, (
+        "a script run from that folder would import it instead"
+    )
+    top = {path.parts[0].removesuffix(".py") for path in modules}
+    assert top & set(kinema.__all__) == {"train"}, "importing it would hide the function"
 
 
 def test_train_is_the_package_with_the_call():
@@ -77,15 +74,6 @@ def test_importing_the_package_and_its_command_line_is_light():
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert printed_by(code) == "[]"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "first", ["import kinema.evaluate", "kinema.evaluate", "from kinema.evaluate import evaluate"]
-)
-def test_evaluate_is_a_function_in_a_fresh_process(first):
-    code = f"import kinema\n{first}\nimport kinema.evaluate\nprint(kinema.evaluate.__name__)"
-    assert printed_by(code) == "evaluate"
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ import pytest
 
 import kinema
 from kinema.errors import OptionError
-from kinema.predict import ClipRecognizer
-from kinema.stream import LiveRecognition, StreamSettings
+from kinema.inference.predict import ClipRecognizer
+from kinema.live.stream import LiveRecognition, StreamSettings
 from kinema.timeline import SegmentRule, TimelineSettings, timeline
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 LABELS = ("a", "b", "c")
 

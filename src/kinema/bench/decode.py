@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
-from kinema.data.decode import VideoFile
-from kinema.data.packet_index import IndexCache
 from kinema.data.prepare import ENCODERS
-from kinema.data.synthetic import MotionSettings, render_video
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.synthetic.motion_set import MotionSettings, render_video
+from kinema.video.decode import VideoFile
+from kinema.video.index_cache import IndexCache
 
 FRAMES = 8
 PYAV, DECORD = "PyAV, all frames in order", "decord"

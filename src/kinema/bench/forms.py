@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from kinema.errors import OptionError, did_you_mean
-from kinema.export.graph import Call, Graph, clip_graph
-from kinema.export.onnx_file import load_onnx, write_onnx
-from kinema.export.openvino_file import load_openvino
-from kinema.export.quantize import write_onnx_int8, write_openvino_int8
-from kinema.export.torch_file import load_package, write_package
-from kinema.memory import give_back_freed_memory, keep_freed_memory
+from kinema.exporters.onnx_file import load_onnx, write_onnx
+from kinema.exporters.openvino_file import load_openvino
+from kinema.exporters.quantize import write_onnx_int8, write_openvino_int8
+from kinema.exporters.torch_file import load_package, write_package
+from kinema.inference.graph import Call, Graph, clip_graph
+from kinema.inference.runtime import Form, build_run
 from kinema.models.network import Run, VideoNetwork
-from kinema.runtime import Form, build_run
+from kinema.system.process import give_back_freed_memory, keep_freed_memory
 from kinema.temporal.kernels.engine import as_the_authors
 
 Build = Callable[[VideoNetwork, torch.Tensor], Run]

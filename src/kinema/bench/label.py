@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
+from kinema.archive.settings import ClusterSettings, LabelSettings
+from kinema.archive.task import label
 from kinema.bench.result import Measurement
 from kinema.data.listing import list_videos
-from kinema.data.synthetic import MotionSettings, render_motion_set
-from kinema.label.settings import ClusterSettings, LabelSettings
-from kinema.label.task import label
+from kinema.inference.predict import ClipRecognizer
 from kinema.models.saved import save
 from kinema.models.zoo import create_model
-from kinema.predict import ClipRecognizer
-from kinema.types import Preprocessing
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
+from kinema.values import Preprocessing
 
 CLASSES = 400
 SINGLE, LABEL = "one process, optimised", "kinema label"

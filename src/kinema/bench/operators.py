@@ -11,7 +11,7 @@ import torch
 
 from kinema.bench.result import Measurement
 from kinema.bench.timing import alternate
-from kinema.memory import keep_freed_memory
+from kinema.system.process import keep_freed_memory
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.engine import as_the_authors

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kinema.machine import run_facts
-from kinema.writing import whole_file
+from kinema.system.files import whole_file
+from kinema.system.machine import run_facts
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from kinema.data.dataset import VideoDataset
 from kinema.data.listing import list_videos
 from kinema.data.loader import view_batches
 from kinema.errors import KinemaError, OptionError
-from kinema.evaluate import score_views
-from kinema.memory import keep_freed_memory
+from kinema.evaluation.evaluate import score_views
 from kinema.models.saved import save
 from kinema.models.zoo import create_model
 from kinema.recognizer import Recognizer
-from kinema.types import Annotations, Preprocessing, Sample, Views
+from kinema.system.process import keep_freed_memory
+from kinema.values import Annotations, Preprocessing, Sample, Views
 
 CLASSES = 400
 LEAST_RATIO = 0.85

@@ -13,11 +13,11 @@ import torch
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
 from kinema.errors import OptionError, did_you_mean
-from kinema.memory import keep_freed_memory
+from kinema.inference.runtime import Form, Step, build_run, build_step
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
-from kinema.runtime import Form, Step, build_run, build_step
-from kinema.temporal.streaming import State
+from kinema.system.process import keep_freed_memory
+from kinema.temporal.memory import State
 
 FAMILIES = ("tsn", "tsm", "tim", "tei", "tam")
 BACKBONES = ("mobilenetv2_100", "resnet50")

@@ -17,16 +17,16 @@ from kinema.bench.rates import matrix_rate
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Clock, Timing, alternate
 from kinema.errors import OptionError, did_you_mean
-from kinema.memory import give_back_freed_memory, keep_freed_memory
-from kinema.models.checkpointing import checkpoint_blocks
+from kinema.models.activation_checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
+from kinema.system.process import give_back_freed_memory, keep_freed_memory
 from kinema.temporal import TSM
 from kinema.temporal.kernels.shift import shift_reference
 from kinema.train.device_batches import network_input
 from kinema.train.optim import build_optimizer
 from kinema.train.settings import SGDSettings
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 CLASSES = 174
 

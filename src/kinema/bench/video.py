@@ -11,7 +11,7 @@ from kinema.bench.result import Measurement
 from kinema.bench.timing import alternate
 from kinema.models.zoo import create_model
 from kinema.recognizer import Recognizer
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 NOTES = (
     "ratio: time from the file to the named classes over the time of the model on a ready clip",

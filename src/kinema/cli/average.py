@@ -18,7 +18,7 @@ def average(
 
     Example: kinema average split1.npz split2.npz split3.npz
     """
-    from kinema.ensemble import average_splits
+    from kinema.evaluation.ensemble import average_splits
 
     averaged = average_splits(files)
     if as_json:

@@ -10,7 +10,7 @@ from kinema.errors import KinemaError
 
 if TYPE_CHECKING:
     from kinema.bench.result import Measurement
-    from kinema.types import Preprocessing
+    from kinema.values import Preprocessing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -251,8 +251,8 @@ def label(
 
     Example: kinema bench label --network tsm_resnet18 --videos 400
     """
+    from kinema.archive.settings import ClusterSettings
     from kinema.bench.label import measure_label
-    from kinema.label.settings import ClusterSettings
 
     measurement = measure_label(
         source,
@@ -286,6 +286,6 @@ def _finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> N
 
 def _preprocessing(frames: int, size: int) -> "Preprocessing":
     """Frames of the usual kind: a crop of seven eighths of the short side."""
-    from kinema.types import Preprocessing
+    from kinema.values import Preprocessing
 
     return Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size)

@@ -57,8 +57,8 @@ def synth(
 
     Example: kinema data synth motion --train 100 --camera 0.5
     """
-    from kinema.data.motion import MOTION_CLASSES
-    from kinema.data.synthetic import MotionSettings, render_motion_set
+    from kinema.synthetic.motion import MOTION_CLASSES
+    from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
     settings = MotionSettings(
         train_per_class=train,

@@ -12,7 +12,7 @@ from kinema.cli.console import JsonOption, print_json, results
 
 if TYPE_CHECKING:
     from kinema.models.network import VideoNetwork
-    from kinema.types import Cost
+    from kinema.values import Cost
 
 
 ModelArgument = Annotated[

@@ -9,7 +9,7 @@ from kinema.cli.console import JsonOption, print_json, results
 from kinema.cli.output import ScoresOption, SubmissionFormOption, SubmissionOption, score_files
 
 if TYPE_CHECKING:
-    from kinema.ensemble import Average, Ensemble
+    from kinema.evaluation.ensemble import Average, Ensemble
 
 
 def ensemble(
@@ -37,7 +37,7 @@ def ensemble(
         )
     shares = _numbers(weights)
     written = score_files(scores, submission, form, annotations=None)
-    from kinema.ensemble import fuse_scores
+    from kinema.evaluation.ensemble import fuse_scores
 
     fused = fuse_scores(files, weights=shares, average=cast("Average", average))
     written.write(fused.report)

@@ -28,12 +28,12 @@ from kinema.cli.output import (
     score_files,
 )
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.writing import told_of
+from kinema.system.files import told_of
 
 if TYPE_CHECKING:
-    from kinema.evaluate import Precision
-    from kinema.protocols import Protocol
-    from kinema.types import Annotations, Preprocessing, Report, Views
+    from kinema.evaluation.evaluate import Precision
+    from kinema.evaluation.protocols import Protocol
+    from kinema.values import Annotations, Preprocessing, Report, Views
 
 
 ProtocolOption = Annotated[
@@ -94,8 +94,8 @@ def evaluate(
     files = score_files(scores, submission, form, annotations=format_)
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
-    from kinema.evaluate import evaluate as run_protocol
-    from kinema.predict import check_finite
+    from kinema.evaluation.evaluate import evaluate as run_protocol
+    from kinema.inference.predict import check_finite
     from kinema.recognizer import Recognizer
 
     chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
@@ -143,8 +143,8 @@ def _chosen_views(
     name: str | None, clips: int | None, crops: int | None, *, full_resolution: bool
 ) -> tuple["Protocol | None", "Views"]:
     """The views of a protocol, or those that are given one by one."""
-    from kinema.protocols import protocol_named
-    from kinema.types import Views
+    from kinema.evaluation.protocols import protocol_named
+    from kinema.values import Views
 
     if name is None:
         return None, Views(clips=clips or 1, crops=crops or 1, full_resolution=full_resolution)
@@ -202,7 +202,7 @@ def _table_writer(out: Path | None) -> Callable[["Report"], None]:
     """Writes the tables and the matrix; what it needs is looked for before the evaluation."""
     if out is None:
         return lambda report: None
-    from kinema.report.figures import draw_confusion
+    from kinema.report.plots import draw_confusion
     from kinema.report.tables import write_confusion_csv, write_per_class_csv
 
     if out.exists() and not out.is_dir():

@@ -10,8 +10,8 @@ from kinema.cli.console import CheckpointArgument, JsonOption, notes, print_json
 if TYPE_CHECKING:
     import torch
 
-    from kinema.export import ExportReport
-    from kinema.types import Preprocessing
+    from kinema.exporters import ExportReport
+    from kinema.values import Preprocessing
 
 # Clips of one forward pass while verifying, and how many are enough to verify with; likewise frames
 # of a stream.
@@ -70,8 +70,8 @@ def export(
     """
     _check_together(int8=int8, calibration=bool(calibration), stream=stream)
     from kinema.data.listing import list_videos, read_clips
-    from kinema.export import FORMATS, Facts, export_stream
-    from kinema.export import export as export_clips
+    from kinema.exporters import FORMATS, Facts, export_stream
+    from kinema.exporters import export as export_clips
     from kinema.recognizer import Recognizer
 
     recogniser = Recognizer.load(checkpoint, device="cpu")

@@ -9,7 +9,7 @@ import typer
 from kinema.cli.console import print_json, results
 
 if TYPE_CHECKING:
-    from kinema.report.shown_clip import ShownClip
+    from kinema.figures.shown_clip import ShownClip
 
 OutOption = Annotated[Path, typer.Option(help="Folder for the files; it is made.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

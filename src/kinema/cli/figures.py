@@ -17,9 +17,9 @@ from kinema.cli.console import (
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
-    from kinema.models.insight import Kind
+    from kinema.figures.capture import Kind
+    from kinema.figures.shown_clip import ShownClip
     from kinema.recognizer import Recognizer
-    from kinema.report.shown_clip import ShownClip
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,9 +56,10 @@ def me(
     Example: kinema figures me runs/x/best clip.mp4 --out figures
     """
     wanted = None if channels is None else _numbers(channels, "--channels")
-    from kinema.models.insight import ATTENTION, channel_attention
-    from kinema.report.attention import (
+    from kinema.figures.channel_attention import (
+        ATTENTION,
         attention_summary,
+        channel_attention,
         choose_channels,
         draw_attention,
         write_attention,
@@ -109,9 +110,9 @@ def tam_kernels(
 
     Example: kinema figures tam-kernels runs/tam/best clips/ --out figures
     """
-    from kinema.models.insight import ADAPTIVE
+    from kinema.figures import tam_kernels as report
+    from kinema.figures.adaptive_kernels import ADAPTIVE
     from kinema.models.saved import load_saved
-    from kinema.report import tam_kernels as report
     from kinema.report.tables import write_rows_csv
 
     other = None if against is None else load_saved(against).net
@@ -167,9 +168,10 @@ def tsi_alignment(
     Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
     """
     place = None if query is None else _place(query)
-    from kinema.models.insight import ALIGNING, align_frames
-    from kinema.report.alignment import (
+    from kinema.figures.alignment import (
+        ALIGNING,
         AlignedPair,
+        align_frames,
         alignment_summary,
         draw_alignment,
         write_alignment,
@@ -219,8 +221,7 @@ def cam(
 
     Example: kinema figures cam runs/x/best clip.mp4 --class "drinking tea" --out figures
     """
-    from kinema.models.insight import grad_cam
-    from kinema.report.cam import cam_summary, draw_cam, write_cam
+    from kinema.figures.grad_cam import cam_summary, draw_cam, grad_cam, write_cam
 
     recogniser, shown = _load(checkpoint, clips, device)
     labels = recogniser.labels
@@ -262,7 +263,7 @@ def accuracy_cost(
     """
     if form is not None and times is None:
         raise typer.BadParameter("goes with --times", param_hint="--form")
-    from kinema.report.accuracy_cost import cost_points, draw_accuracy_cost, read_times
+    from kinema.figures.accuracy_cost import cost_points, draw_accuracy_cost, read_times
     from kinema.report.tables import write_rows_csv
     from kinema.sweep.summary import read_summary
 
@@ -320,9 +321,9 @@ def _load(
 ) -> tuple["Recognizer", list["ShownClip"]]:
     """The network, which has the modules, and all clips: errors come before anything is drawn."""
     from kinema.data.listing import list_videos
-    from kinema.models.insight import find_modules
+    from kinema.figures.capture import find_modules
+    from kinema.figures.shown_clip import read_shown_clip
     from kinema.recognizer import Recognizer
-    from kinema.report.shown_clip import read_shown_clip
 
     recogniser = Recognizer.load(checkpoint, device=device)
     if needs is not None:

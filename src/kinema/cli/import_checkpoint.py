@@ -10,7 +10,7 @@ from kinema.errors import CheckpointError, TensorMismatchError
 
 if TYPE_CHECKING:
     from kinema.models.network import VideoNetwork
-    from kinema.types import Preprocessing
+    from kinema.values import Preprocessing
 
 
 ModelOption = Annotated[
@@ -59,7 +59,7 @@ def import_checkpoint(
     """
     from kinema.data.classes import read_class_names
     from kinema.models.saved import CONFIG_FILE, save
-    from kinema.types import Preprocessing
+    from kinema.values import Preprocessing
 
     names = read_class_names(labels) if labels is not None else None
     if (file / CONFIG_FILE).is_file():

@@ -22,7 +22,7 @@ from kinema.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from kinema.label.task import LabelReport
+    from kinema.archive.task import LabelReport
 
 
 SourceArgument = Annotated[
@@ -85,8 +85,8 @@ def label(
 
     Example: kinema label runs/x/best videos.txt --out labels --fast
     """
-    from kinema.label.settings import ClusterSettings, LabelSettings
-    from kinema.label.task import label as label_archive
+    from kinema.archive.settings import ClusterSettings, LabelSettings
+    from kinema.archive.task import label as label_archive
 
     settings = LabelSettings(
         clips, crops, top, features, fast, retry_failed, decode_seconds, decode_mb, file_rows

@@ -10,7 +10,7 @@ from kinema.cli.console import notes
 
 if TYPE_CHECKING:
     from kinema.report.submission import SubmissionForm
-    from kinema.types import Report
+    from kinema.values import Report
 
 ScoresOption = Annotated[Path | None, typer.Option(help="Write all scores to this .npz file.")]
 SubmissionOption = Annotated[
@@ -49,7 +49,7 @@ class ScoreFiles:
 
     def write(self, report: "Report") -> None:
         """Writes the files and says where they are."""
-        from kinema.evaluate import save_scores
+        from kinema.evaluation.evaluate import save_scores
         from kinema.report.submission import write_submission
 
         if self.scores is not None:

@@ -24,7 +24,7 @@ from kinema.cli.console import (
 from kinema.errors import UnreadableVideoError
 
 if TYPE_CHECKING:
-    from kinema.types import Prediction
+    from kinema.values import Prediction
 
 Outcome = tuple[str, "Prediction | str"]  # path, and the prediction or why there is none
 
@@ -54,7 +54,7 @@ def predict(
     """
     from kinema.data.listing import list_videos
     from kinema.recognizer import Recognizer
-    from kinema.types import Views
+    from kinema.values import Views
 
     Views(clips=clips, crops=crops)  # refuses wrong numbers before the network is loaded
     paths = list(list_videos(videos))

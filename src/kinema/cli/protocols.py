@@ -12,7 +12,7 @@ def protocols(as_json: JsonOption = False) -> None:
 
     Example: kinema protocols
     """
-    from kinema.protocols import PROTOCOLS, paper_tests
+    from kinema.evaluation.protocols import PROTOCOLS, paper_tests
 
     if as_json:
         print_json(

@@ -21,7 +21,7 @@ from kinema.errors import KinemaError, OptionError
 
 if TYPE_CHECKING:
     from kinema.recognizer import Recognizer
-    from kinema.types import Prediction, Report
+    from kinema.values import Prediction, Report
 
 NETWORKS = {
     "tsn": "looks at every frame by itself",
@@ -66,7 +66,7 @@ def quickstart(
 
     Example: kinema quickstart --out runs/first
     """
-    from kinema.data.synthetic import MotionSettings, render_motion_set
+    from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
     folder = _folder(out)
     show_log()
@@ -112,12 +112,11 @@ def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str])
     """Trains by the embedded recipe and evaluates the last network."""
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
-    from kinema.evaluate import evaluate
+    from kinema.evaluation.evaluate import evaluate
     from kinema.recognizer import Recognizer
-    from kinema.report.figures import draw_confusion, draw_curves
+    from kinema.report.plots import draw_confusion, draw_curves
     from kinema.train.loop import train
-    from kinema.train.recipe import load_recipe
-    from kinema.train.recipe_files import SHIPPED
+    from kinema.train.recipe import SHIPPED, load_recipe
 
     recipe = load_recipe(
         SHIPPED / "quickstart.toml",
@@ -144,7 +143,7 @@ def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str])
 
 def _predict(trained: _Trained, videos: Path) -> tuple["Prediction", str]:
     """The network's answer for the first validation video, and what it is."""
-    from kinema.data.motion import MOTION_CLASSES
+    from kinema.synthetic.motion import MOTION_CLASSES
 
     truth = MOTION_CLASSES[0]
     path = videos / "videos" / truth / "val_0000.mp4"
@@ -153,8 +152,8 @@ def _predict(trained: _Trained, videos: Path) -> tuple["Prediction", str]:
 
 def _pair_top1(report: "Report") -> float:
     """Share of the videos for which the class or its reverse was named."""
-    from kinema.data.motion import REVERSED_PAIRS
-    from kinema.metrics import group_accuracy
+    from kinema.evaluation.metrics import group_accuracy
+    from kinema.synthetic.motion import REVERSED_PAIRS
 
     pair = {name: number for number, names in enumerate(REVERSED_PAIRS) for name in names}
     return group_accuracy(report.confusion, [pair[name] for name in report.class_names])
@@ -163,8 +162,6 @@ def _pair_top1(report: "Report") -> float:
 def _write_page(
     folder: Path, trained: list[_Trained], prediction: "Prediction", truth: str, videos: Path
 ) -> Path:
-    from kinema.data.motion import REVERSED_PAIRS
-    from kinema.report.figures import draw_class_bars, draw_confusion, draw_curves
     from kinema.report.html import (
         PredictionSection,
         QuickstartPage,
@@ -172,6 +169,8 @@ def _write_page(
         SampleStrip,
         write_report,
     )
+    from kinema.report.plots import draw_class_bars, draw_confusion, draw_curves
+    from kinema.synthetic.motion import REVERSED_PAIRS
 
     def sample(class_name: str) -> SampleStrip:
         return SampleStrip(class_name, _strip(videos / "videos" / class_name / "train_0000.mp4"))
@@ -215,16 +214,16 @@ def _write_page(
 
 def _strip(path: Path) -> bytes:
     """Eight frames of a video, evenly spread."""
-    from kinema.data.decode import open_source
     from kinema.data.sampling import SegmentSampling
-    from kinema.report.figures import draw_frames
+    from kinema.report.plots import draw_frames
+    from kinema.video.decode import open_source
 
     with open_source(path) as source:
         return draw_frames(source.read(SegmentSampling(8).test(source.info.frames, 1)[0]))
 
 
 def _facts() -> dict[str, str]:
-    from kinema.machine import run_facts
+    from kinema.system.machine import run_facts
 
     facts: dict[str, Any] = run_facts()
     machine, versions = facts["machine"], facts["versions"]

@@ -15,8 +15,8 @@ from kinema.cli.console import DeviceOption, FastOption, JsonOption, notes, resu
 from kinema.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from kinema.serve.access import Access
-    from kinema.serve.decoder_pool import DecoderSettings
+    from kinema.decoders.pool import DecoderSettings
+    from kinema.serve.admission import Access
     from kinema.serve.limits import Limits
 
 # Names of folders that say nothing about the network in them.
@@ -83,8 +83,8 @@ def serve(
     _check_extra()
     from pydantic import SecretStr
 
-    from kinema.serve.access import Access
-    from kinema.serve.decoder_pool import DecoderSettings
+    from kinema.decoders.pool import DecoderSettings
+    from kinema.serve.admission import Access
     from kinema.serve.limits import MIB, Limits
 
     show_log()
@@ -151,19 +151,19 @@ def _listen_and_serve(
     device: str | None,
     as_json: bool,
 ) -> None:
-    from kinema.serve.decoder_parent import DecoderParent
-    from kinema.serve.listening import is_loopback, listen
+    from kinema.decoders.parent import DecoderParent
+    from kinema.serve.server import is_loopback, listen
 
     with listen(host, port) as listening, DecoderParent() as parent:
         if access.api_key is None and not is_loopback(listening):
             notes().print("Everyone who reaches this machine may use it; see --api-key.")
         parent.start()  # while this process imports PyTorch, too, and loads the networks
-        from kinema.memory import keep_freed_memory
         from kinema.recognizer import Recognizer
         from kinema.serve.batcher import BatchSettings
         from kinema.serve.jobs import JobSettings
         from kinema.serve.server import run
         from kinema.serve.service import Service
+        from kinema.system.process import keep_freed_memory
 
         models = {
             name: Recognizer.load(folder, device=device, fast=fast)

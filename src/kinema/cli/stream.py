@@ -19,11 +19,11 @@ from kinema.cli.console import BackgroundOption, DeviceOption, FastOption, notes
 from kinema.cli.output import check_new
 
 if TYPE_CHECKING:
-    from kinema.data.live import RawFormat
-    from kinema.data.overlay import Canvas
-    from kinema.models.smoothing import Smoothing
-    from kinema.stream import FrameResult, LiveRecognition
-    from kinema.types import Preprocessing
+    from kinema.live.overlay import Canvas
+    from kinema.live.smoothing import Smoothing
+    from kinema.live.sources import RawFormat
+    from kinema.live.stream import FrameResult, LiveRecognition
+    from kinema.values import Preprocessing
 
 
 class Pace(StrEnum):
@@ -151,11 +151,11 @@ def stream(
 
     Example: kinema stream runs/x/best rtsp://camera/1 --fps 12
     """
-    from kinema.data.live import open_live
-    from kinema.data.remote import Connection
-    from kinema.models.smoothing import Hysteresis
+    from kinema.live.remote import Connection
+    from kinema.live.smoothing import Hysteresis
+    from kinema.live.sources import open_live
+    from kinema.live.stream import LiveRecognition, StreamSettings, labels_named
     from kinema.recognizer import Recognizer
-    from kinema.stream import LiveRecognition, StreamSettings, labels_named
 
     if every is not None and fps is not None:
         raise typer.BadParameter("--every and --fps are two ways to say one thing: give one")
@@ -270,7 +270,7 @@ def _caption(result: "FrameResult") -> str:
 
 
 def _canvases(write: Path | None, *, show: bool, title: str) -> list["Canvas"]:
-    from kinema.data.overlay import CaptionedVideo, Window
+    from kinema.live.overlay import CaptionedVideo, Window
 
     canvases: list[Canvas] = [Window(title)] if show else []
     return canvases if write is None else [*canvases, CaptionedVideo(write)]
@@ -278,7 +278,7 @@ def _canvases(write: Path | None, *, show: bool, title: str) -> list["Canvas"]:
 
 def _smoothing(text: str) -> "Smoothing":
     """Reads --smooth."""
-    from kinema.models.smoothing import EveryFrame, ExponentialMean, WindowMean
+    from kinema.live.smoothing import EveryFrame, ExponentialMean, WindowMean
 
     name, _, number = text.partition(":")
     if text == "none":
@@ -309,7 +309,7 @@ def _limit(text: str | None) -> tuple[int | None, float | None]:
 
 def _raw(text: str | None) -> "RawFormat | None":
     """Reads --raw."""
-    from kinema.data.live import RawFormat
+    from kinema.live.sources import RawFormat
 
     if text is None:
         return None

@@ -49,7 +49,7 @@ def sweep(
     Example: kinema sweep recipes/sweeps/motion_networks.toml --jobs 2
     """
     from kinema.report.sweeps import accuracy, draw_sweep, sweep_table
-    from kinema.sweep.known import known_results
+    from kinema.sweep.import_results import known_results
     from kinema.sweep.run import finished_results, run_sweep
     from kinema.sweep.spec import MAIN_TEST, Cell, load_sweep
     from kinema.sweep.summary import summarise, write_summary

@@ -33,7 +33,7 @@ def train(
     """
     if out is not None and resume is not None:
         raise typer.BadParameter("give --out for a new run or --resume for an old one, not both")
-    from kinema.report.figures import draw_curves
+    from kinema.report.plots import draw_curves
     from kinema.train.loop import train as run_training
     from kinema.train.recipe import load_recipe
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kinema.data.classes import ClassList, read_class_names, read_json, read_text
-from kinema.data.decode import is_video_path
-from kinema.data.folder import is_frame
 from kinema.errors import AnnotationError, UnknownNameError, did_you_mean
-from kinema.types import Annotations, Sample
+from kinema.values import Annotations, Sample
+from kinema.video.decode import is_video_path
+from kinema.video.folder import is_frame
 
 _log = logging.getLogger(__name__)
 

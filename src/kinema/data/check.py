@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.data.dataset import VideoDataset
-from kinema.data.decode import open_source
 from kinema.errors import UnreadableVideoError
-from kinema.types import Sample
+from kinema.values import Sample
+from kinema.video.decode import open_source
 
 
 @dataclass(frozen=True)

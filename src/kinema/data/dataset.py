@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kinema.data.decode import FrameSource, open_source
-from kinema.data.packet_index import IndexCache
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import UnreadableVideoError
-from kinema.types import Annotations, Preprocessing, Sample, Skipped, Views
+from kinema.values import Annotations, Preprocessing, Sample, Skipped, Views
+from kinema.video.decode import FrameSource, open_source
+from kinema.video.index_cache import IndexCache
 
 # Views that one item of `VideoViews` holds at most, unless one clip has more crops.
 VIEWS_PER_ITEM = 6

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from kinema.data.decode import is_video_path, open_source
-from kinema.data.folder import is_frame
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalise
-from kinema.types import Preprocessing, Views
+from kinema.values import Preprocessing, Views
+from kinema.video.decode import is_video_path, open_source
+from kinema.video.folder import is_frame
 
 
 def list_videos(paths: Iterable[Path]) -> Iterator[Path]:

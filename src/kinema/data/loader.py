@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewItem
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.types import Skipped, Views
+from kinema.values import Skipped, Views
 
 _log = logging.getLogger(__name__)
 

@@ -23,14 +23,14 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from kinema.cores import usable_cores
 from kinema.data.annotations import COPIES_FILE, write_csv
 from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
-from kinema.data.decode import FrameSource, VideoFile, open_source
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
-from kinema.types import Annotations, Skipped, VideoInfo
-from kinema.writing import is_unused, partial_of, told_of, whole_file
+from kinema.system.files import is_unused, partial_of, told_of, whole_file
+from kinema.system.process import usable_cores
+from kinema.values import Annotations, Skipped, VideoInfo
+from kinema.video.decode import FrameSource, VideoFile, open_source
 
 LAYOUT = 1  # counted up whenever the same settings give other pixels
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 Indices = NDArray[np.int64]
 

@@ -11,9 +11,9 @@ import torch
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from kinema.data.directions import mirror_map, mirrored_class_name
+from kinema.data.mirrored_names import mirror_map, mirrored_class_name
 from kinema.errors import OptionError
-from kinema.types import Preprocessing, Views
+from kinema.values import Preprocessing, Views
 
 CropName = Literal["multiscale", "random_resized", "random", "center"]
 FlipName = Literal["off", "on", "swap", "skip"]

@@ -11,7 +11,7 @@ from torch import nn
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
 from kinema.models.res2net import split_res2net_blocks
 from kinema.models.slowfast import ALPHA, TEMPORAL_BLOCKS, SlowFast
-from kinema.types import IMAGENET_MEAN, IMAGENET_STD
+from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 
 # Tried with every temporal module by the tests; other timm names work too.
 BACKBONES = (

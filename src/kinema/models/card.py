@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from kinema.models.network import VideoNetwork
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 # Names of many classes stand in config.json; the card shows the first.
 NAMES_SHOWN = 50

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.temporal import TemporalModule
-from kinema.types import Cost, Reach, SiteCost
+from kinema.values import Cost, Reach, SiteCost
 
 
 def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:

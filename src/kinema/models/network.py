@@ -14,10 +14,10 @@ from kinema.errors import InputShapeError, OptionError, SiteError
 from kinema.models.backbones import build_backbone
 from kinema.models.consensus import ConsensusHead, average_consensus
 from kinema.models.cost import count_cost, count_reach, outermost
-from kinema.models.online import StreamingNetwork
 from kinema.models.sites import Blocks, Site, SiteMap
+from kinema.models.streaming import StreamingNetwork
 from kinema.temporal import Position, TemporalModule, position_named, temporal_named
-from kinema.types import Cost, Reach, WeightsReport
+from kinema.values import Cost, Reach, WeightsReport
 
 # Whatever turns clips (B, T, 3, H, W) into scores (B, K): a network or a faster form of it.
 Run = Callable[[torch.Tensor], torch.Tensor]

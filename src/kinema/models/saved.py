@@ -20,8 +20,8 @@ from kinema.errors import CheckpointError, KinemaError
 from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import fill, read_tensors
-from kinema.types import Preprocessing
-from kinema.writing import told_of
+from kinema.system.files import told_of
+from kinema.values import Preprocessing
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"

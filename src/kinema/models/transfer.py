@@ -10,7 +10,7 @@ from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
 from kinema.models.saved import CONFIG_FILE, WEIGHTS_FILE, read_config
 from kinema.models.weights import fill, read_tensors
-from kinema.types import Preprocessing, WeightsReport
+from kinema.values import Preprocessing, WeightsReport
 
 _HEAD = "head."
 

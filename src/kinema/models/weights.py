@@ -17,7 +17,7 @@ from torch import nn
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
-from kinema.types import WeightsReport
+from kinema.values import WeightsReport
 
 _log = logging.getLogger(__name__)
 

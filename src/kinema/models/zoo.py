@@ -13,7 +13,7 @@ from kinema.models.sites import Blocks
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import load_imagenet
 from kinema.temporal import list_temporal, position_named, temporal_named
-from kinema.types import WeightsReport
+from kinema.values import WeightsReport
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kinema.errors import MissingExtraError
 from kinema.report.tables import percent
-from kinema.types import ClassProb
-from kinema.writing import whole_file
+from kinema.system.files import whole_file
+from kinema.values import ClassProb
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined

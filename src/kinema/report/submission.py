@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from kinema.data.classes import read_class_names
-from kinema.data.decode import is_video_path
 from kinema.errors import OptionError, did_you_mean
-from kinema.types import Report
+from kinema.values import Report
+from kinema.video.decode import is_video_path
 
 SubmissionForm = Literal["name", "top5"]
 

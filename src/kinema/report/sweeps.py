@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kinema.errors import UnknownNameError, did_you_mean
-from kinema.report.figures import DPI, Figure, save_png
+from kinema.report.plots import DPI, Figure, save_png
 
 COLOURS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from kinema.types import Prediction, Report
+from kinema.values import Prediction, Report
 
 TOP = 5  # of so many classes or fewer, every video has its own among the best
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kinema.errors import MissingExtraError
+from kinema.system.files import whole_file
 from kinema.timeline import Segment, Timeline, smoothed
-from kinema.writing import whole_file
 
 # Curves that can be told apart by colour.
 MOST_CURVES = 6

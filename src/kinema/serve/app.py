@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 
 from kinema.errors import KinemaError
 from kinema.serve.admission import Admission, answer_to
+from kinema.serve.frame_thumbnails import seen_frames
 from kinema.serve.jobs import Job, JobBook, new_id
 from kinema.serve.limits import RefusedError
 from kinema.serve.live import live
@@ -35,7 +36,6 @@ from kinema.serve.schema import (
     TimelineForm,
     what_is_wrong,
 )
-from kinema.serve.seen import seen_frames
 from kinema.serve.service import Decoded, ServedModel, Service
 from kinema.serve.uploads import Video, allowed_video, forget
 from kinema.serve.web_page import add_page

@@ -15,18 +15,18 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from kinema.decoders import wire
+from kinema.decoders.jobs import TimelineJob
+from kinema.decoders.pool import DecoderPool, DecodingError
 from kinema.errors import KinemaError
 from kinema.report.timeline import timeline_document
-from kinema.serve import wire
-from kinema.serve.decoder_job import TimelineJob
-from kinema.serve.decoder_pool import DecoderPool, DecodingError
 from kinema.serve.limits import RefusedError, busy
 from kinema.serve.schema import ErrorAnswer, JobAnswer, TimelineAnswer
 from kinema.serve.service import ServedModel, Service, refusal_of
 from kinema.serve.uploads import Video, forget
 from kinema.timeline import SegmentRule, TimelineSettings, timeline
 from kinema.timeline.grid import Grid
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 _log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kinema.decoders.jobs import FailureName, VideoLimits
 from kinema.errors import KinemaError
-from kinema.serve.decoder_job import FailureName, VideoLimits
 
 MIB = 1 << 20
 

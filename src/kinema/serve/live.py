@@ -13,14 +13,14 @@ from fastapi import WebSocket, WebSocketDisconnect
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from kinema.data.live_source import LiveFrame
 from kinema.errors import KinemaError
-from kinema.models.smoothing import Hysteresis, WindowMean
-from kinema.serve.access import key_of
+from kinema.live.live_source import LiveFrame
+from kinema.live.smoothing import Hysteresis, WindowMean
+from kinema.live.stream import FrameRecognizer, FrameResult, StreamSettings
+from kinema.serve.admission import key_of
 from kinema.serve.limits import RefusedError
 from kinema.serve.schema import StreamResult, StreamStart, what_is_wrong
 from kinema.serve.service import ServedModel, Service
-from kinema.stream import FrameRecognizer, FrameResult, StreamSettings
 
 # For the first message of a client.
 _FIRST_S = 10.0

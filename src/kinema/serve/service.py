@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
+from kinema.decoders.jobs import ClipsJob, Job, PictureJob
+from kinema.decoders.parent import DecoderParent
+from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
+from kinema.decoders.wire import Message
 from kinema.errors import OptionError, did_you_mean
+from kinema.inference.runtime import Step
+from kinema.live.stream import streaming_form
 from kinema.recognizer import Recognizer
-from kinema.runtime import Step
-from kinema.serve.access import Access
+from kinema.serve.admission import Access
 from kinema.serve.batcher import Batcher, BatchSettings
-from kinema.serve.decoder_job import ClipsJob, Job, PictureJob
-from kinema.serve.decoder_parent import DecoderParent
-from kinema.serve.decoder_pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.serve.limits import RETRY_AFTER_S, STATUS_OF_FAILURE, Limits, Places, RefusedError
 from kinema.serve.metrics import Metrics
 from kinema.serve.schema import Options, VideoAnswer
 from kinema.serve.uploads import UploadFolder, Video
-from kinema.serve.wire import Message
-from kinema.stream import streaming_form
-from kinema.types import Prediction, Views
+from kinema.values import Prediction, Views
 
 _log = logging.getLogger(__name__)
 

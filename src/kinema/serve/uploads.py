@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from starlette.requests import ClientDisconnect
 
-from kinema.data.decode import is_video_path
 from kinema.serve.limits import RefusedError
+from kinema.video.decode import is_video_path
 
 _NAME_LENGTH = 200
 

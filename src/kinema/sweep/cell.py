@@ -8,15 +8,15 @@ import torch
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import VideoDataset
 from kinema.errors import KinemaError, RecipeError
-from kinema.evaluate import evaluate
-from kinema.machine import run_facts
+from kinema.evaluation.evaluate import evaluate
 from kinema.models.saved import SavedModel, load_saved
 from kinema.sweep.spec import MAIN_TEST, Cell, TestSet
+from kinema.system.machine import run_facts
 from kinema.train.checkpoint import write_atomically
 from kinema.train.loop import train
 from kinema.train.recipe import Recipe
 from kinema.train.run_folder import RunFolder, check_same_settings
-from kinema.types import Report
+from kinema.values import Report
 
 RESULT_FILE = "result.json"
 

@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 import torch
 from filelock import FileLock, Timeout
 
-from kinema.cores import usable_cores
-from kinema.data.synthetic import render_motion_set
 from kinema.errors import KinemaError, OptionError
 from kinema.sweep.cell import read_result, run_cell
 from kinema.sweep.spec import Cell, Sweep
+from kinema.synthetic.motion_set import render_motion_set
+from kinema.system.process import usable_cores
 
 LOG_FILE = "log.txt"
 LOCK_FILE = ".lock"

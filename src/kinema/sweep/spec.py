@@ -25,11 +25,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from kinema.data.synthetic import MotionSettings
 from kinema.errors import OptionError, RecipeError
-from kinema.train.recipe import Recipe, load_recipe
+from kinema.synthetic.motion_set import MotionSettings
+from kinema.train.recipe import Recipe, find_recipe, load_recipe
 from kinema.train.recipe_errors import Origin, explain
-from kinema.train.recipe_files import find_recipe
 from kinema.train.settings import Section
 
 MAIN_TEST = "val"  # the validation set of the recipe

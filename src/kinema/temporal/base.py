@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
-from kinema.temporal.streaming import Memory
+from kinema.temporal.memory import Memory
 
 Position = Literal[
     "block",

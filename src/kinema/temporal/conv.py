@@ -12,7 +12,7 @@ from kinema.temporal.kernels.dense import conv_time
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
-from kinema.temporal.streaming import Memory, conv_step, depthwise_step
+from kinema.temporal.memory import Memory, conv_step, depthwise_step
 
 TemporalInit = Literal[
     "part_shift", "identity", "half_shift", "quarter_shift", "random", "fixed_shift"

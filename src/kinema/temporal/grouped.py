@@ -11,7 +11,7 @@ from kinema.temporal.conv import init_temporal_kernel
 from kinema.temporal.inflated import plain_conv
 from kinema.temporal.kernels.dense import conv_clip, conv_time
 from kinema.temporal.kernels.depthwise import depthwise
-from kinema.temporal.streaming import Memory, conv_step, depthwise_step
+from kinema.temporal.memory import Memory, conv_step, depthwise_step
 
 LongTermShift = Literal["full", "depthwise"]
 LONG_TERM_SHIFTS: tuple[LongTermShift, ...] = get_args(LongTermShift)

@@ -7,7 +7,7 @@ from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dense import conv_clip
 from kinema.temporal.kernels.shift import shift
-from kinema.temporal.streaming import Memory, conv_step
+from kinema.temporal.memory import Memory, conv_step
 
 
 @register("gsm", at="before_conv1")

@@ -7,7 +7,7 @@ from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import reach
 from kinema.temporal.kernels.dense import conv_clip
-from kinema.temporal.streaming import Memory, conv_step
+from kinema.temporal.memory import Memory, conv_step
 
 
 def plain_conv(conv: nn.Module, name: str, *, groups: bool = False) -> nn.Conv2d:

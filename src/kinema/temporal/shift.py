@@ -5,7 +5,7 @@ import torch
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.shift import shift
-from kinema.temporal.streaming import Memory, shift_step
+from kinema.temporal.memory import Memory, shift_step
 
 
 @register("tsm", at="before_conv1")

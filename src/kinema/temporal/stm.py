@@ -7,8 +7,8 @@ from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.inflated import plain_conv
 from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
-from kinema.temporal.streaming import Memory
 from kinema.temporal.tea import conv1x1, depthwise3x3
 
 

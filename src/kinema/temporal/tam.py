@@ -13,8 +13,8 @@ from kinema.temporal.kernels import native
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.layout import time_padding
+from kinema.temporal.memory import Memory, dynamic_step
 from kinema.temporal.se import reduced
-from kinema.temporal.streaming import Memory, dynamic_step
 
 Branches = Literal["both", "global", "local", "global_se"]
 BRANCHES: tuple[Branches, ...] = get_args(Branches)

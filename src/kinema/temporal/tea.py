@@ -11,8 +11,8 @@ from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
-from kinema.temporal.streaming import Memory
 
 Transform = Literal["next", "both", "none"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)

@@ -6,8 +6,8 @@ from torch import nn
 from kinema.temporal.base import register
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.neighbours import pairs
+from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
-from kinema.temporal.streaming import Memory
 
 
 @register("mem", at="before_conv1")

@@ -9,9 +9,9 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.data.decode import VideoFile
 from kinema.errors import OptionError
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
+from kinema.video.decode import VideoFile
 
 # Of networks trained on segments of whole videos: 64 frames at 25 Hz, rounded; the clips of
 # Something-Something last 2 to 6 s.

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinema.data.decode import VideoFile
 from kinema.data.transforms import ViewTransform
 from kinema.errors import UnreadableVideoError
 from kinema.timeline.grid import Grid
-from kinema.types import Preprocessing, Views
+from kinema.values import Preprocessing, Views
+from kinema.video.decode import VideoFile
 
 Item = TypeVar("Item")
 

@@ -13,7 +13,7 @@ import torch
 
 from kinema.data.transforms import normalise
 from kinema.errors import OptionError
-from kinema.predict import ClipRecognizer
+from kinema.inference.predict import ClipRecognizer
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 Item = TypeVar("Item")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
-from kinema.models.smoothing import NOTHING, Hysteresis
+from kinema.live.smoothing import NOTHING, Hysteresis
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.data.decode import VideoFile
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.predict import ClipRecognizer, check_finite
+from kinema.inference.predict import ClipRecognizer, check_finite
 from kinema.timeline.grid import Grid, lay_grid
 from kinema.timeline.reading import GridFrames, SmallFrames, ahead
 from kinema.timeline.scoring import count_windows, scored
 from kinema.timeline.segments import Segment, SegmentRule, find_segments
-from kinema.types import ClassProb, Preprocessing
+from kinema.values import ClassProb, Preprocessing
+from kinema.video.decode import VideoFile
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
-from kinema.writing import whole_file
+from kinema.system.files import whole_file
 
 FORMAT = 2
 

@@ -10,7 +10,7 @@ import torch
 
 from kinema.data.loader import TrainBatch
 from kinema.data.transforms import normalise
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 
 class DeviceBatches:

@@ -10,6 +10,7 @@ count from 1, accuracies are shares in 0..1.
 
 import json
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,11 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kinema.errors import MissingExtraError
+from kinema.system.files import told_of
 from kinema.train.checkpoint import Position
+from kinema.train.job import Job
 from kinema.train.result import EpochResult
 from kinema.train.run_folder import RunFolder
-from kinema.types import Report
-from kinema.writing import told_of
+from kinema.values import Report
 
 try:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -128,3 +130,31 @@ class Journal:
         """Moves the progress bar."""
         note = "" if loss is None else f"loss {loss:.3f}"
         self._bar.update(self._task, completed=done, note=note)
+
+
+def card_lines(job: Job, result: EpochResult) -> dict[str, str]:
+    """Lines for `kinema.models.saved.save`: data, recipe and result of this epoch.
+
+    Of paths outside of the current folder only the name is told: cards are published.
+    """
+    recipe = job.recipe
+    optimizer, train, start = recipe.optimizer, recipe.train, recipe.model.weights
+    lines = {
+        "Training videos": f"{job.loader.videos}, {_shown(recipe.data.train)}",
+        "Validation videos": f"{len(job.val) - result.val_skipped}, {_shown(recipe.data.val)}",
+        "Trained": f"{result.epoch} of {train.epochs} epochs",
+        "Settings": f"{optimizer.name}, learning rate {optimizer.lr:g}, {recipe.schedule.name} "
+        f"schedule, {train.batch_size} clips a step, seed {train.seed}; all are in "
+        f"{job.run.recipe.name} of the run",
+        "Started from": "random weights" if start is None else _shown(Path(start)),
+    }
+    if result.val_top1 is not None:
+        views = recipe.evaluation.views
+        lines["Validation top-1"] = (
+            f"{100 * result.val_top1:.2f} % (clips {views.clips}, crops {views.crops})"
+        )
+    return lines
+
+
+def _shown(path: Path) -> str:
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()

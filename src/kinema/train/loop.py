@@ -18,18 +18,16 @@ import torch
 
 from kinema.data.loader import TrainBatch
 from kinema.errors import KinemaError
-from kinema.evaluate import evaluate
+from kinema.evaluation.evaluate import evaluate
 from kinema.models.saved import save
-from kinema.train.card import card_lines
+from kinema.system.interrupts import HeldSignals
 from kinema.train.checkpoint import Sums, save_state
 from kinema.train.device_batches import DeviceBatches, network_input
-from kinema.train.held_signals import HeldSignals
 from kinema.train.job import Job, build_job
-from kinema.train.journal import Journal
+from kinema.train.journal import Journal, card_lines
 from kinema.train.recipe import Recipe
-from kinema.train.result import BestResult, EpochResult, TrainResult
-from kinema.train.timing import EpochTime, total_time
-from kinema.types import Report
+from kinema.train.result import BestResult, EpochResult, EpochTime, TrainResult, total_time
+from kinema.values import Report
 
 log = logging.getLogger(__name__)
 

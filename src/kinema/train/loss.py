@@ -3,13 +3,15 @@
 Letters: B clips, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from kinema.train.settings import TrainSettings
-from kinema.types import Annotations
+from kinema.values import Annotations
 
 
 def balanced_weights(labels: Sequence[int], *, classes: int) -> torch.Tensor:
@@ -51,3 +53,29 @@ def build_loss(settings: TrainSettings, videos: Annotations, *, classes: int) ->
         return ClipLoss(settings)
     labels = [sample.label for sample in videos.samples if sample.label is not None]
     return ClipLoss(settings, balanced_weights(labels, classes=classes))
+
+
+Mixed = tuple[torch.Tensor, torch.Tensor]
+Mixing = Callable[[torch.Tensor, torch.Tensor], Mixed]
+
+
+def build_mixing(settings: TrainSettings, *, classes: int) -> Mixing | None:
+    """What turns clips (B, T, 3, H, W) float and labels (B,) into mixed clips and targets (B, K).
+
+    Each clip is mixed with its neighbour in the (shuffled) batch; random numbers come from
+    torch's global generator. None when the recipe has neither.
+    """
+    kinds: list[v2.Transform] = []
+    if settings.mixup_alpha is not None:
+        kinds.append(v2.MixUp(alpha=settings.mixup_alpha, num_classes=classes))
+    if settings.cutmix_alpha is not None:
+        kinds.append(v2.CutMix(alpha=settings.cutmix_alpha, num_classes=classes))
+    if not kinds:
+        return None
+    chosen = kinds[0] if len(kinds) == 1 else v2.RandomChoice(kinds)
+
+    def mix(clips_BTCHW: torch.Tensor, labels_B: torch.Tensor) -> Mixed:
+        clips, targets_BK = chosen(tv_tensors.Video(clips_BTCHW), labels_B)
+        return clips.as_subclass(torch.Tensor), targets_BK
+
+    return mix

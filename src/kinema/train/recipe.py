@@ -7,15 +7,15 @@ data: no code, no imports, no inheritance.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from kinema.data.transforms import Augmentation
-from kinema.errors import RecipeError
+from kinema.errors import RecipeError, did_you_mean
 from kinema.train.recipe_errors import Origin, explain
-from kinema.train.recipe_files import find_recipe
 from kinema.train.settings import (
     ConstantSettings,
     DataSettings,
@@ -28,8 +28,7 @@ from kinema.train.settings import (
     SGDSettings,
     TrainSettings,
 )
-from kinema.train.toml_text import to_toml
-from kinema.types import IMAGENET_MEAN, IMAGENET_STD
+from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Recipe(Section):
@@ -176,3 +175,74 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             rows[prefix + key] = value
     return rows
+
+
+SHIPPED = Path(str(files("kinema") / "recipes"))
+
+
+def find_recipe(path: str | Path, kind: Literal["recipe", "sweep"] = "recipe") -> Path:
+    """The file that a path means: recipes/NAME.toml works in every folder.
+
+    Args:
+        path: A file; where there is none, and the path begins with recipes/, one that comes with
+            kinema.
+        kind: What the file is.
+
+    Raises:
+        RecipeError: there is neither.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        return path
+    shipped = _shipped(path)
+    if shipped is not None and shipped.is_file():
+        return shipped
+    near = did_you_mean(path.name, _near(path) or _all(kind))
+    raise RecipeError(f"There is no {kind} file {path}. {near}")
+
+
+def _shipped(path: Path) -> Path | None:
+    return SHIPPED.joinpath(*path.parts[1:]) if path.parts[:1] == ("recipes",) else None
+
+
+def _near(path: Path) -> list[str]:
+    """Names of the files beside the one that is missing."""
+    folders = [path if path.is_dir() else path.parent, _shipped(path.parent)]
+    return [file.name for folder in folders if folder for file in folder.glob("*.toml")]
+
+
+def _all(kind: str) -> list[str]:
+    folder = SHIPPED / "sweeps" if kind == "sweep" else SHIPPED
+    return [f"recipes/{file.relative_to(SHIPPED)}" for file in folder.glob("*.toml")]
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """Tables of text, numbers, booleans, lists and inner tables as TOML text."""
+    return "\n".join(_table(name, table) for name, table in data.items())
+
+
+def _table(name: str, table: Mapping[str, Any]) -> str:
+    lines = [f"[{_key(name)}]"]
+    lines += [f"{_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _key(key: str) -> str:
+    bare = key.replace("-", "").replace("_", "")
+    return key if bare.isascii() and bare.isalnum() else json.dumps(key, ensure_ascii=False)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # A JSON string is a TOML string, but for one control character that JSON leaves bare.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(str(k))} = {_toml_value(v)}" for k, v in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, Sequence):
+        return f"[{', '.join(_toml_value(item) for item in value)}]"
+    raise TypeError(f"no TOML form for {type(value).__name__} {value!r}")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from kinema.errors import OptionError, RecipeError
-from kinema.machine import run_facts
 from kinema.models.saved import put_back
+from kinema.system.files import is_unused
+from kinema.system.machine import run_facts
 from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
-from kinema.types import WeightsReport
-from kinema.writing import is_unused
+from kinema.values import WeightsReport
 
 # Settings that may change when a run is resumed: none of them touches what was learnt so far.
 # The number of epochs may change unless the schedule is stretched over them.

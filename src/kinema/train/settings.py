@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from kinema.data.annotations import FORMATS
 from kinema.errors import did_you_mean
-from kinema.types import Preprocessing, SamplingName, Views
+from kinema.values import Preprocessing, SamplingName, Views
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]

@@ -2,9 +2,9 @@
 
 import pytest
 
+from kinema.archive.settings import ClusterSettings
 from kinema.bench.label import measure_label
-from kinema.label.settings import ClusterSettings
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from kinema.bench.processes import cpu_seconds, resident_mb
 from kinema.bench.result import Measurement
 from kinema.bench.serve import ServeLoad, measure_serve, missed
 from kinema.errors import OptionError
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 GOOD = {
     **{"form": "served", "clips": 100, "ratio": 0.9, "failed": 0, "refused": 0},

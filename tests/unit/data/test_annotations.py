@@ -8,7 +8,7 @@ import pytest
 from kinema.data.annotations import FORMATS, read_annotations, write_csv
 from kinema.data.classes import class_list_text, read_class_names
 from kinema.errors import AnnotationError, UnknownNameError
-from kinema.types import Sample
+from kinema.values import Sample
 
 # format, file name, content, class list, expected rows
 FILES = [

@@ -8,7 +8,7 @@ import pytest
 from kinema.data.annotations import read_annotations
 from kinema.data.check import check_dataset
 from kinema.data.dataset import VideoDataset
-from kinema.types import Annotations, Sample
+from kinema.values import Annotations, Sample
 
 
 def test_a_good_set_has_no_faults(few_videos):

@@ -10,10 +10,10 @@ import torch
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import TrainClips, VideoDataset, VideoViews
 from kinema.data.loader import train_batches, view_batches
-from kinema.data.packet_index import CACHE_NAME
 from kinema.data.transforms import Augmentation, TrainTransform
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.types import Preprocessing, Sample, Skipped, Views
+from kinema.values import Preprocessing, Sample, Skipped, Views
+from kinema.video.index_cache import CACHE_NAME
 
 HOW = Preprocessing(frames=4, short_side_px=32, crop_px=24)
 

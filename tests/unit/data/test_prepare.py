@@ -11,10 +11,10 @@ from PIL import Image
 from kinema.data import prepare
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import VideoDataset
-from kinema.data.decode import VideoFile, open_source
 from kinema.data.prepare import PrepareSettings, prepare_dataset
 from kinema.errors import KinemaError, OptionError
-from kinema.types import Annotations, Sample
+from kinema.values import Annotations, Sample
+from kinema.video.decode import VideoFile, open_source
 
 SMALL = PrepareSettings(short_side_px=32)
 KINDS = {

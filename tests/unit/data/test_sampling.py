@@ -12,7 +12,7 @@ from kinema.data.sampling import (
     sampling_of,
 )
 from kinema.errors import OptionError
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 frames, totals, seeds = st.integers(1, 40), st.integers(1, 500), st.integers(0, 2**32)
 

@@ -14,7 +14,7 @@ from kinema.data.transforms import (
     resize_short_side,
 )
 from kinema.errors import OptionError
-from kinema.types import Preprocessing, Views
+from kinema.values import Preprocessing, Views
 
 HOW = Preprocessing(frames=4, short_side_px=40, crop_px=32)
 NAMES = ("clap", "swipe left", "swipe right", "turn cw")

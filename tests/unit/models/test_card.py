@@ -7,7 +7,7 @@ import pytest
 from kinema.models import card
 from kinema.models.card import model_card
 from kinema.models.zoo import create_model
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 SECTIONS = ["Intended use", "Data", "Recipe", "Results", "Limits", "Licence of the weights"]
 

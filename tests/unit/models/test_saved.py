@@ -11,7 +11,7 @@ from kinema.errors import CheckpointError
 from kinema.models.saved import load_saved, save
 from kinema.models.weights import read_tensors
 from kinema.models.zoo import create_model
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 LABELS = ("a", "b", "c")
 

@@ -8,7 +8,7 @@ from kinema.errors import CheckpointError
 from kinema.models.saved import save
 from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 LABELS = ("a", "b", "c")
 

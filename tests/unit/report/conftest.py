@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kinema.evaluate import report_scores
-from kinema.types import Report, Skipped, Views
+from kinema.evaluation.evaluate import report_scores
+from kinema.values import Report, Skipped, Views
 
 
 @pytest.fixture

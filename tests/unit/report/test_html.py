@@ -9,7 +9,6 @@ import torch
 
 from kinema.errors import MissingExtraError
 from kinema.report import html
-from kinema.report.figures import draw_frames
 from kinema.report.html import (
     PredictionSection,
     QuickstartPage,
@@ -17,7 +16,8 @@ from kinema.report.html import (
     SampleStrip,
     write_report,
 )
-from kinema.types import ClassProb
+from kinema.report.plots import draw_frames
+from kinema.values import ClassProb
 
 
 class Sources(HTMLParser):

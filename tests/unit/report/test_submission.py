@@ -5,9 +5,9 @@ import pytest
 
 from kinema.data.classes import read_class_names
 from kinema.errors import OptionError
-from kinema.evaluate import report_scores
+from kinema.evaluation.evaluate import report_scores
 from kinema.report.submission import write_submission
-from kinema.types import Views
+from kinema.values import Views
 
 V2 = read_class_names("something_v2")
 

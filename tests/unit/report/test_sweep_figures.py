@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kinema.errors import KinemaError, OptionError, UnknownNameError
-from kinema.report.accuracy_cost import cost_points, draw_accuracy_cost, read_times
+from kinema.figures.accuracy_cost import cost_points, draw_accuracy_cost, read_times
 from kinema.report.sweeps import draw_option, option_points, varied_option
 from kinema.sweep.summary import read_summary
 

@@ -14,7 +14,7 @@ from kinema.report.tables import (
     write_confusion_csv,
     write_per_class_csv,
 )
-from kinema.types import ClassProb, Prediction
+from kinema.values import ClassProb, Prediction
 
 
 def shown(table) -> str:

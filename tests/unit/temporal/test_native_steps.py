@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinema.temporal.kernels import native
-from kinema.temporal.streaming import Memory, dynamic_step, shift_step
+from kinema.temporal.memory import Memory, dynamic_step, shift_step
 from kinema.temporal.tam import TAM
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="there is no C compiler")

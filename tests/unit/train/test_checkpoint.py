@@ -18,9 +18,8 @@ from kinema.train.checkpoint import (
     save_state,
     write_atomically,
 )
-from kinema.train.ema import build_ema
 from kinema.train.loop import train
-from kinema.train.optim import build_optimizer, build_schedule
+from kinema.train.optim import build_ema, build_optimizer, build_schedule
 from kinema.train.recipe import recipe_from
 from kinema.train.settings import AdamWSettings, CosineSettings
 

@@ -8,7 +8,7 @@ import torch
 from kinema.data.loader import TrainBatch
 from kinema.data.transforms import normalise
 from kinema.train.device_batches import DeviceBatches, network_input
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 CPU = torch.device("cpu")
 

@@ -22,13 +22,12 @@ from kinema.errors import (
 from kinema.models.saved import load_saved
 from kinema.train import loop
 from kinema.train.checkpoint import Sums
-from kinema.train.devices import start_fabric
-from kinema.train.job import build_job
+from kinema.train.job import build_job, start_fabric
 from kinema.train.loop import train
-from kinema.train.mixing import build_mixing
+from kinema.train.loss import build_mixing
 from kinema.train.recipe import Recipe, load_recipe, recipe_from
+from kinema.train.result import EpochTime, total_time
 from kinema.train.settings import TrainSettings
-from kinema.train.timing import EpochTime, total_time
 
 Tables = dict[str, dict[str, Any]]
 
@@ -269,7 +268,7 @@ def test_label_outside_the_training_classes_is_named(
 
 @pytest.mark.parametrize(
     ("module", "package"),
-    [("devices", "lightning.fabric"), ("journal", "torch.utils.tensorboard.writer")],
+    [("job", "lightning.fabric"), ("journal", "torch.utils.tensorboard.writer")],
 )
 def test_missing_package_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, module: str, package: str

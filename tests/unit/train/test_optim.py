@@ -7,11 +7,12 @@ from torch import nn
 from kinema.errors import OptionError
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
-from kinema.train.ema import build_ema, ema_decay
 from kinema.train.optim import (
+    build_ema,
     build_optimizer,
     build_schedule,
     effective_lr,
+    ema_decay,
     frozen_norm_layers,
     parameter_groups,
     rate_factor,

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from kinema.errors import RecipeError
-from kinema.train.recipe import Recipe, changed_keys, load_recipe, recipe_from
+from kinema.train.recipe import Recipe, changed_keys, load_recipe, recipe_from, to_toml
 from kinema.train.settings import (
     AdamWSettings,
     ConstantSettings,
@@ -16,7 +16,6 @@ from kinema.train.settings import (
     MultistepSettings,
     SGDSettings,
 )
-from kinema.train.toml_text import to_toml
 
 TEXT = """\
 # A whole recipe

@@ -14,7 +14,7 @@ from kinema.models.zoo import create_model
 from kinema.train.job import build_job
 from kinema.train.loop import train
 from kinema.train.recipe import recipe_from
-from kinema.types import Preprocessing
+from kinema.values import Preprocessing
 
 Tables = dict[str, dict[str, Any]]
 HEAD = ("head.classifier.weight", "head.classifier.bias")

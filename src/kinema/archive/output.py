@@ -1,0 +1,207 @@
+"""The folder of labels: Parquet files that appear whole, and what they hold already."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kinema.archive.arrow import pa, pc, pq
+from kinema.errors import OptionError
+from kinema.system.files import sync_folder
+
+FACTS_FILE = "_label.json"  # readers of whole folders skip such names
+_LOCK_FILE = ".lock"
+_UNFINISHED = ".tmp"
+
+_CLASS = pa.struct([("label", pa.int32()), ("name", pa.string()), ("prob", pa.float32())])
+
+
+def row_schema(*, features: bool) -> Any:
+    """The columns: path, top (best class first; empty of a failed video), features, error."""
+    columns = [("path", pa.string()), ("top", pa.list_(_CLASS))]
+    if features:
+        columns.append(("features", pa.list_(pa.float32())))
+    return pa.schema([*columns, ("error", pa.string())])
+
+
+class OutputFolder:
+    """Labels of one kind: by one network, with one setting. See `open_output`.
+
+    Attributes:
+        facts: What made the labels.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder = folder
+        self.facts = facts
+
+    def done(self) -> Any:
+        """Table of what is written: path, and whether it failed."""
+        schema = pa.schema([("path", pa.large_string()), ("failed", pa.bool_())])
+        parts = [_read(file, ["path", "error"]) for file in self._files()]
+        kept = [
+            pa.table(
+                [part["path"].cast(pa.large_string()), part["error"].is_valid()], schema=schema
+            )
+            for part in parts
+        ]
+        return pa.concat_tables([schema.empty_table(), *kept])
+
+    def drop_failed(self, paths: Any) -> None:
+        """Takes those of the videos out that failed, so that they are tried again."""
+        for file in self._files():
+            rows = _read(file, ["path", "error"])
+            wanted = pc.is_in(rows["path"].cast(pa.large_string()), value_set=paths)
+            failed = pc.and_(rows["error"].is_valid(), wanted)
+            if not pc.any(failed).as_py():
+                continue
+            kept = _read(file, None).filter(pc.invert(failed))
+            if kept.num_rows:
+                self._put(file, kept)
+            else:
+                file.unlink()
+
+    def remember(self, **more: Any) -> None:
+        """Adds facts."""
+        self.facts = {**self.facts, **more}
+        _write_facts(self.folder, self.facts)
+
+    def write(self, name: str, rows: Any) -> None:
+        """A new file, which is there whole or not at all."""
+        self._put(self.folder / f"{name}.parquet", rows)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.parquet"))
+
+    def _put(self, target: Path, rows: Any) -> None:
+        unfinished = target.with_name(f".{target.name}{_UNFINISHED}")
+        with unfinished.open("wb") as file:
+            pq.write_table(rows, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, target)
+        sync_folder(self.folder)
+
+
+@contextmanager
+def open_output(folder: str | Path, facts: dict[str, Any]) -> Iterator[OutputFolder]:
+    """Opens a new folder, or one that holds labels with the same facts.
+
+    Until the end of the block no other job can open it. What a killed job left unfinished is
+    removed.
+
+    Raises:
+        OptionError: the folder holds other things or other labels, or another job writes to it.
+    """
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise OptionError(f"{place} is not a folder.")
+    _check_kind(place)
+    place.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place / _LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OptionError(f"Another job is writing to {place}.") from None
+    try:
+        yield OutputFolder(place, _known_facts(place, facts))
+    finally:
+        lock.release()
+
+
+class RowWriter:
+    """Gathers rows and writes them as files of some thousand, or after some time.
+
+    Args:
+        output: Where to.
+        rows: Rows of a file.
+        seconds: How long the oldest row may wait; so much work is lost in a crash.
+    """
+
+    def __init__(self, output: OutputFolder, *, rows: int, seconds: float = 60) -> None:
+        self._output = output
+        self._most_rows = rows
+        self._most_s = seconds
+        self._waiting: list[Any] = []
+        self._since = 0.0
+        self._name = f"labels-{uuid.uuid4().hex[:12]}"
+        self._files = 0
+
+    def add(self, rows: Any) -> None:
+        """Takes rows."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(rows)
+        old = time.monotonic() - self._since >= self._most_s
+        if old or sum(table.num_rows for table in self._waiting) >= self._most_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows that wait."""
+        if self._waiting:
+            rows = pa.concat_tables(self._waiting).combine_chunks()
+            self._output.write(f"{self._name}-{self._files:06d}", rows)
+            self._files += 1
+            self._waiting = []
+
+
+def _read(file: Path, columns: list[str] | None) -> Any:
+    try:
+        return pq.read_table(file, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise OptionError(
+            f"{file} cannot be read ({error}). Remove it to have its videos labelled again."
+        ) from error
+
+
+def _check_kind(place: Path) -> None:
+    """Refuses a folder with other things; a lock alone is left by a job that was killed early."""
+    if not place.is_dir() or (place / FACTS_FILE).exists():
+        return
+    others = [file.name for file in place.iterdir() if not file.name.startswith(".")]
+    if others:
+        raise OptionError(
+            f"{place} is not empty and holds no labels ({others[0]}): choose another."
+        )
+
+
+def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of the labels that are there, or the new ones, written down."""
+    for file in place.glob(f".*{_UNFINISHED}"):
+        file.unlink()
+    if not (place / FACTS_FILE).exists():
+        _write_facts(place, facts)
+        return facts
+    try:
+        known = json.loads((place / FACTS_FILE).read_text(encoding="utf-8"))
+        other = [
+            "another network"
+            if key == "checkpoint"
+            else f"{key} {known[key]} (wanted: {facts[key]})"
+            for key in facts
+            if known[key] != facts[key]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{place / FACTS_FILE} is damaged: {error}.") from error
+    if other:
+        raise OptionError(
+            f"{place} holds labels made with {'; '.join(other)}. Choose another folder, or the "
+            "same network and settings to go on."
+        )
+    return dict(known)
+
+
+def _write_facts(place: Path, facts: dict[str, Any]) -> None:
+    unfinished = place / f".{FACTS_FILE}{_UNFINISHED}"
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(facts, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, place / FACTS_FILE)
+    sync_folder(place)

@@ -1,0 +1,299 @@
+"""The processes that open what strangers send; each one is confined and may be killed at any time.
+
+`python -m kinema.decoders.worker FD` is the parent of them: it imports what decoding needs,
+then forks a decoder for every channel it is handed, which takes milliseconds. It ends, and kills
+its decoders, when the server is gone. A decoder is a plain loop: job in, frames out.
+
+Letters: X crops, T frames, H, W.
+"""
+
+import io
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform
+from kinema.decoders import wire
+from kinema.decoders.jobs import (
+    ClipsJob,
+    DecoderCaps,
+    FailureName,
+    PictureJob,
+    TimelineJob,
+    VideoLimits,
+)
+from kinema.errors import KinemaError, UnreadableVideoError
+from kinema.system.process import bound_memory
+from kinema.timeline.grid import lay_grid
+from kinema.timeline.reading import GridFrames
+from kinema.timeline.scoring import count_windows
+from kinema.values import VideoInfo, Views
+from kinema.video.container import open_container, reason_of
+from kinema.video.decode import FrameSource, VideoFile, open_source
+
+# Containers that hold their own frames. Playlists and scripts (hls, dash, concat, ...), which make
+# FFmpeg open other files or addresses, are not among them, nor are devices and drawings.
+CONTAINERS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "gif", "apng"),
+    *("h264", "hevc", "av1", "obu", "ivf", "m4v", "mjpeg", "mxf", "nut", "yuv4mpegpipe", "dv"),
+)
+ALONE = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+
+# The most that the server sends with a job: the bytes of one image.
+_JOB_BYTES = 64 << 20
+# Small frames of a timeline that travel together.
+_RUN_FRAMES = 16
+
+Answer = tuple[dict[str, Any], list[Any]]
+
+
+class _LimitError(Exception):
+    """The file exceeds a limit."""
+
+    def __init__(self, reason: FailureName, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def main(descriptor: int) -> None:
+    """Forks decoders for the server at the other end of this socket until it hangs up."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)  # the server decides when its decoders end
+    torch.set_num_threads(1)
+    Image.preinit()  # loads the formats once for all decoders
+    control = socket.socket(fileno=descriptor)
+    alive: set[int] = set()
+    try:
+        while True:
+            facts = wire.receive(control, most_bytes=0).facts
+            if facts["do"] == "fork":
+                _, (channel,), _, _ = socket.recv_fds(control, 1, 1)
+                pid = os.fork()
+                if pid == 0:
+                    control.close()
+                    _decoder(socket.socket(fileno=channel), DecoderCaps(**facts["caps"]))
+                os.close(channel)
+                alive.add(pid)
+                wire.send(control, {"pid": pid})
+            elif facts["do"] == "end":
+                wire.send(control, {"status": _ended(facts["pid"], alive)})
+    except EOFError:
+        pass
+    finally:
+        for pid in tuple(alive):
+            _ended(pid, alive)
+    os._exit(0)  # Python would take its time to unload PyTorch
+
+
+def _ended(pid: int, alive: set[int]) -> int | None:
+    """The exit code of a decoder, which is negative for a signal; None if it is not ours.
+
+    One that is still alive is killed; it makes no difference to one that has ended already.
+    """
+    if pid not in alive:
+        return None
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    alive.remove(pid)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _decoder(channel: socket.socket, caps: DecoderCaps) -> None:
+    """The life of one decoder; never returns."""
+    code = 1
+    try:
+        _confine(caps)
+        while True:
+            message = wire.receive(channel, most_bytes=_JOB_BYTES)
+            if not _answer(channel, message, caps):
+                break
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        code = 0
+    finally:
+        os._exit(code)  # nothing of the parent's is to be cleaned up here
+
+
+def _confine(caps: DecoderCaps) -> None:
+    """Limits on memory, files and what may be written; that on time is set for each message."""
+    bound_memory(caps.memory_bytes)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (caps.open_files, caps.open_files))
+
+
+def _allow_time(caps: DecoderCaps) -> None:
+    """The kernel ends this process after so much more processor time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime) + 1 + caps.cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+
+
+def _answer(channel: socket.socket, message: wire.Message, caps: DecoderCaps) -> bool:
+    """Does one job; False where the process is no longer fit for another."""
+    try:
+        _allow_time(caps)
+        for facts, arrays in _frames(message):
+            wire.send(channel, {"end": False, **facts}, arrays)
+            _allow_time(caps)
+        wire.send(channel, {"end": True})
+        return True
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except (_LimitError, KinemaError, MemoryError, RuntimeError, OSError) as error:
+        # FFmpeg's own errors are ValueErrors, RuntimeErrors or OSErrors; a bug ends the process.
+        reason, text = _failure(error)
+    wire.send(channel, {"end": True, "failure": reason, "message": text})
+    return reason != "decoding_needs_memory"
+
+
+def _failure(error: Exception) -> tuple[FailureName, str]:
+    """Why there are no frames, in a word and a sentence; raises what is no fault of the file."""
+    if _is_memory(error):
+        return "decoding_needs_memory", ""
+    if isinstance(error, _LimitError):
+        return error.reason, str(error)
+    if isinstance(error, KinemaError):
+        return "unreadable", str(error)
+    raise error
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    """Whether the process had too little memory: NumPy, FFmpeg and PyTorch say it differently."""
+    while error is not None:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "allocate memory" in text:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _frames(message: wire.Message) -> Iterator[Answer]:
+    facts = dict(message.facts)
+    kind = facts.pop("kind")
+    if kind == ClipsJob.kind:
+        return _clips(ClipsJob.from_facts(facts))
+    if kind == TimelineJob.kind:
+        return _timeline(TimelineJob.from_facts(facts))
+    return _picture(PictureJob.from_facts(facts), message.arrays[0].tobytes())
+
+
+def _clips(job: ClipsJob) -> Iterator[Answer]:
+    transform = ViewTransform(job.preprocessing, Views(clips=job.clips, crops=job.crops))
+    with _opened(job.path, job.limits) as source:
+        info = source.info
+        yield {"info": _shown(info)}, []
+        for numbers_T in sampling_of(job.preprocessing).test(info.frames, job.clips):
+            crops_XTCHW = transform(source.read(numbers_T))
+            if isinstance(source, VideoFile):
+                times_s = np.array(source.times_s(numbers_T))
+            else:
+                times_s = np.zeros(len(numbers_T))
+            yield {}, [crops_XTCHW.numpy(), numbers_T, times_s]
+
+
+def _timeline(job: TimelineJob) -> Iterator[Answer]:
+    with _opened(job.path, job.limits) as source:
+        if not isinstance(source, VideoFile):
+            raise UnreadableVideoError(f"{job.path} is a folder of frames, which tells no times.")
+        how = job.preprocessing
+        grid = lay_grid(source, how, window_s=job.window_s, stride_s=job.stride_s)
+        windows = count_windows(len(grid.numbers_G), how.frames, grid.hop)
+        if windows > job.windows or len(grid.numbers_G) > job.limits.frames:
+            raise _LimitError(
+                "too_many_windows",
+                f"{job.path} has {windows} windows of {len(grid.numbers_G)} frames in all, more "
+                f"than the limits of {job.windows} and {job.limits.frames}. Choose longer windows "
+                "or a longer stride.",
+            )
+        yield {"hop": grid.hop}, [grid.numbers_G, grid.edges_s, grid.shown_s]
+        frames, run = GridFrames(source, grid, how), []
+        for frame_CHW in frames:
+            run.append(frame_CHW)
+            if len(run) == _RUN_FRAMES:
+                yield {"count": frames.count}, [torch.stack(run).numpy()]
+                run = []
+        last = [torch.stack(run).numpy()] if run else []
+        yield {"count": frames.count, "error": frames.error}, last
+
+
+def _picture(job: PictureJob, data: bytes) -> Iterator[Answer]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            _check_pixels(image.width, image.height, job.pixels)
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            yield {}, [np.asarray(upright)]
+    except UnidentifiedImageError as error:
+        raise UnreadableVideoError("The image is no JPEG or PNG.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableVideoError(f"The image cannot be read: {error}.") from error
+
+
+def _opened(path: str, limits: VideoLimits) -> FrameSource:
+    """A video whose facts are within the limits.
+
+    What its header says is looked at first: opening a video decodes its first frame.
+    """
+    if os.path.isfile(path) and os.path.getsize(path):
+        _check_header(path, limits)
+    source = open_source(path, options=ALONE)
+    info = source.info
+    _check_pixels(info.width, info.height, limits.pixels)
+    if info.frames > limits.frames:
+        raise _LimitError(
+            "too_many_frames",
+            f"{path} has {info.frames} frames, more than the limit of {limits.frames}.",
+        )
+    _check_duration(path, info.duration_s, limits)
+    return source
+
+
+def _check_header(path: str, limits: VideoLimits) -> None:
+    """Raises UnreadableVideoError for containers that may name other files."""
+    try:
+        with open_container(path, options=ALONE) as container:
+            for stream in container.streams.video:
+                _check_pixels(stream.width, stream.height, limits.pixels)
+            if container.duration is not None:
+                _check_duration(path, container.duration / av.time_base, limits)
+    except av.FFmpegError as error:
+        raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error, ALONE)}.") from error
+
+
+def _check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise _LimitError(
+            "too_many_pixels",
+            f"A frame has {width} x {height} pixels, more than the limit of {most}.",
+        )
+
+
+def _check_duration(path: str, duration_s: float, limits: VideoLimits) -> None:
+    if duration_s > limits.duration_s:
+        raise _LimitError(
+            "too_long",
+            f"{path} lasts {duration_s:.1f} s, longer than the limit of {limits.duration_s:g} s.",
+        )
+
+
+def _shown(info: VideoInfo) -> dict[str, Any]:
+    return {
+        "frames": info.frames,
+        "duration_s": info.duration_s,
+        "rate_hz": info.rate_hz,
+        "width": info.width,
+        "height": info.height,
+        "codec": info.codec,
+    }
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Test protocols, metrics and score files."""

@@ -1,0 +1,281 @@
+"""Test protocols: mean scores over the views of every video, and accuracies.
+
+Letters: V views, T frames, H, W, K classes.
+"""
+
+import contextlib
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.data.dataset import VideoDataset
+from kinema.data.loader import Unreadable, ViewLoader, view_batches
+from kinema.data.transforms import normalise
+from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
+from kinema.evaluation.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
+from kinema.inference.optimize import optimized_at_first
+from kinema.models.network import Run, VideoNetwork
+from kinema.system.files import whole_file
+from kinema.system.machine import find_device
+from kinema.values import ClassResult, Preprocessing, Report, Skipped, Views
+
+Precision = Literal["auto", "32", "bf16"]
+
+# What NumPy raises for a damaged score file, and TypeError for a single array (.npy).
+_NO_SCORES = (
+    KeyError,
+    TypeError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
+
+
+def evaluate(  # noqa: PLR0913 - the public door to a test protocol
+    net: VideoNetwork,
+    dataset: VideoDataset,
+    *,
+    views: Views | None = None,
+    batch_views: int = 8,
+    workers: int = 0,
+    unreadable: Unreadable = "error",
+    device: torch.device | str | None = None,
+    precision: Precision | None = None,
+    fast: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Tests a network on a data set.
+
+    A video's scores are the mean over its views of the scores before softmax. Memory does not
+    grow with the number of views or videos: at most `batch_views` views are held at a time.
+
+    Args:
+        net: The network; it is in the mode it was in when this returns.
+        dataset: Videos and how they become clips. Rows without a label are scored, not counted.
+        views: Clips and crops of every video; one of each when not given.
+        batch_views: Views of one forward pass.
+        workers: Decoding processes; 0 decodes in this one.
+        unreadable: "error" stops at a video that cannot be read, "skip" counts it in the report.
+        device: Where to compute: the network is moved there; where it is when not given.
+        precision: "32" (the default) or "bf16" (autocast); with `fast` also "auto", which is then
+            the default: bfloat16 where it is faster.
+        fast: Whether the network runs in its fastest form on this machine (`kinema.optimize`),
+            measured on the first views.
+        progress: Called with (videos done, videos in all).
+
+    Raises:
+        CheckpointError: the network has other classes or frames than the data set.
+        UnreadableVideoError: a video, or every video, cannot be read.
+        OptionError: the data set has no videos, or the precision does not exist.
+
+    Example:
+        `evaluate(net, dataset, views=Views(clips=10, crops=3)).top1`
+    """
+    views = views or Views()
+    _check_fits(net, dataset)
+    precision = _checked_precision(precision, fast)
+    loader = view_batches(
+        dataset, views, batch_views=batch_views, workers=workers, unreadable=unreadable
+    )
+    place = next(net.parameters()).device if device is None else find_device(device)
+    net.to(place)
+    how, videos = dataset.preprocessing, len(dataset)
+    sums = np.zeros((videos, net.classes), np.float64)
+    counts = np.zeros(videos, np.int64)
+    score: Run = optimized_at_first(net, precision=precision) if fast else net
+    with evaluating(net), _autocast(place, enabled=precision == "bf16" and not fast):
+        for batch in loader:
+            indices_V = batch.indices_V.numpy()
+            np.add.at(sums, indices_V, score_views(score, batch.views_VTCHW, how, place))
+            np.add.at(counts, indices_V, 1)
+            if progress is not None:
+                progress(int(indices_V[-1]) + 1, videos)
+    rows = _complete_rows(counts, views, loader, dataset)
+    samples = [dataset.annotations.samples[i] for i in rows]
+    return report_scores(
+        scores=(sums[rows] / views.count).astype(np.float32),
+        labels=np.array([-1 if s.label is None else s.label for s in samples], np.int64),
+        paths=tuple(s.path for s in samples),
+        class_names=dataset.annotations.class_names,
+        views=views,
+        skipped=tuple(loader.skipped),
+    )
+
+
+def score_views(
+    score: Run, views_VTCHW: torch.Tensor, how: Preprocessing, device: torch.device
+) -> NDArray[np.float64]:
+    """(V, T, 3, H, W) uint8 views -> (V, K) scores before softmax."""
+    clips = normalise(views_VTCHW.to(device), how.mean, how.std)
+    scores: NDArray[np.float64] = score(clips).double().cpu().numpy()
+    return scores
+
+
+@contextlib.contextmanager
+def evaluating(net: torch.nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; puts every module back into its own mode."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def report_scores(
+    *,
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    paths: tuple[str, ...],
+    class_names: tuple[str, ...],
+    views: Views,
+    skipped: tuple[Skipped, ...] = (),
+) -> Report:
+    """The report of scores that are known already: the end of a test, a score file, a fusion.
+
+    Args:
+        scores: (V, K) before softmax.
+        labels: (V,); -1 for none.
+        paths: The V videos.
+        class_names: The K class names.
+        views: Of how many views the scores are the mean.
+        skipped: Videos without scores.
+    """
+    known = labels >= 0
+    confusion = np.zeros((len(class_names), len(class_names)), np.int64)
+    top1 = top5 = mean_class = None
+    if known.any():
+        confusion = confusion_matrix(scores[known], labels[known])
+        top1 = float(confusion.trace() / confusion.sum())
+        top5 = top_k_accuracy(scores[known], labels[known], 5)
+        mean_class = mean_class_accuracy(confusion)
+    per_class = tuple(
+        ClassResult(label, name, int(confusion[label].sum()), int(confusion[label, label]))
+        for label, name in enumerate(class_names)
+    )
+    return Report(
+        top1=top1,
+        top5=top5,
+        mean_class=mean_class,
+        views=views,
+        skipped=skipped,
+        per_class=per_class,
+        confusion=confusion,
+        scores=scores,
+        labels=labels,
+        paths=paths,
+        class_names=class_names,
+    )
+
+
+def save_scores(report: Report, path: str | Path) -> Path:
+    """Writes the scores of every video as .npz (no pickles): the input of an ensemble.
+
+    The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,)
+    and `views` (clips, crops, 1 at full resolution, the side that crops are resized to or 0).
+
+    Raises:
+        OptionError: the name does not end in .npz, or the file exists.
+        OutputError: it cannot be written.
+    """
+    target, views = Path(path), report.views
+    if target.suffix != ".npz":
+        raise OptionError(f"A score file ends in .npz, got {target}.")
+    if target.exists():
+        raise OptionError(f"{target} already exists. Choose a new name.")
+    with whole_file(target) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            scores=report.scores,
+            labels=report.labels,
+            paths=np.array(report.paths),
+            class_names=np.array(report.class_names),
+            views=np.array([views.clips, views.crops, views.full_resolution, views.resize_px or 0]),
+        )
+    return target
+
+
+def load_scores(path: str | Path) -> Report:
+    """Reads a score file back; the accuracies are computed anew, skipped videos are not kept.
+
+    Raises:
+        CheckpointError: the file is missing or no score file of kinema.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise CheckpointError(f"There is no score file {source}.")
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            clips, crops, whole, *resized = (int(n) for n in arrays["views"])
+            resize_px = (resized or [0])[0] or None  # older files do not have it
+            return report_scores(
+                scores=arrays["scores"],
+                labels=arrays["labels"],
+                paths=tuple(arrays["paths"].tolist()),
+                class_names=tuple(arrays["class_names"].tolist()),
+                views=Views(
+                    clips=clips, crops=crops, full_resolution=bool(whole), resize_px=resize_px
+                ),
+            )
+    except _NO_SCORES as error:
+        raise CheckpointError(
+            f"{source} is not a score file: expected the .npz that `kinema evaluate --scores` "
+            f"writes ({error})."
+        ) from error
+
+
+def _check_fits(net: VideoNetwork, dataset: VideoDataset) -> None:
+    classes = len(dataset.annotations.class_names)
+    if len(dataset) == 0:
+        raise OptionError(f"{dataset.annotations.source} has no videos to test on.")
+    if classes != net.classes:
+        raise CheckpointError(
+            f"{net.name} has {net.classes} classes, but {dataset.annotations.source} has "
+            f"{classes}. Read the annotations with classes= the labels of the checkpoint."
+        )
+    if dataset.preprocessing.frames != net.frames:
+        raise CheckpointError(
+            f"{net.name} takes {net.frames} frames, but the data set's preprocessing samples "
+            f"{dataset.preprocessing.frames}."
+        )
+
+
+def _checked_precision(precision: Precision | None, fast: bool) -> Precision:
+    known = get_args(Precision) if fast else ("32", "bf16")
+    if precision is None:
+        return "auto" if fast else "32"
+    if precision not in known:
+        raise OptionError(f"precision must be one of {', '.join(known)}, got {precision!r}.")
+    return precision
+
+
+def _autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def _complete_rows(
+    counts: NDArray[np.int64], views: Views, loader: ViewLoader, dataset: VideoDataset
+) -> list[int]:
+    """Rows of the videos of which every view was read.
+
+    Raises:
+        UnreadableVideoError: there is none.
+    """
+    rows = [int(i) for i in np.flatnonzero(counts == views.count)]
+    if not rows:
+        raise UnreadableVideoError(
+            f"None of the {len(dataset)} videos of {dataset.annotations.source} could be read. "
+            f"The first: {loader.skipped[0].reason}"
+        )
+    return rows

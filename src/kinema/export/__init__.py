@@ -1,5 +1,0 @@
-"""Networks as files that other programs run: ONNX, OpenVINO, torch.export, AOTInductor."""
-
-from kinema.export.task import FORMATS, ExportReport, Facts, export, export_stream
-
-__all__ = ["FORMATS", "ExportReport", "Facts", "export", "export_stream"]

@@ -1,0 +1,5 @@
+"""Networks as files that other programs run: ONNX, OpenVINO, torch.export, AOTInductor."""
+
+from kinema.exporters.task import FORMATS, ExportReport, Facts, export, export_stream
+
+__all__ = ["FORMATS", "ExportReport", "Facts", "export", "export_stream"]

@@ -1,0 +1,74 @@
+"""ONNX files, run by ONNX Runtime."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinema.errors import OptionError
+from kinema.inference.graph import FACTS_KEY, Call, Graph, missing, quiet
+
+OPSET = 18
+
+
+def write_onnx(graph: Graph, path: Path) -> None:
+    """Writes one file with the weights inside."""
+    onnx = _onnx()
+    with quiet():
+        program = torch.onnx.export(
+            graph.program,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        model = program.model_proto
+    if graph.shapes[0][0] == "batch":
+        _name_the_batch(model)
+    onnx.helper.set_model_props(model, {FACTS_KEY: graph.facts})
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)
+
+
+def load_onnx(path: Path) -> Call:
+    """The file as a function of tensors, on the CPU with PyTorch's number of threads."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnxruntime", "Running an ONNX file") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return tuple(torch.from_numpy(array) for array in session.run(None, given))
+
+    return call
+
+
+def opset_of(path: Path) -> int:
+    """The version of the standard operators that a file uses."""
+    model = _onnx().load_model(path, load_external_data=False)
+    return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
+
+
+def _name_the_batch(model: Any) -> None:
+    """The exporter invents a name for the free dimension; ours is part of the interface."""
+    for value in (*model.graph.input, *model.graph.output):
+        batch = value.type.tensor_type.shape.dim[0]
+        if not batch.dim_param:
+            raise OptionError("The number of clips was fixed while exporting to ONNX.")
+        batch.dim_param = "batch"
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ImportError as error:
+        raise missing("onnx and onnxscript", "Writing an ONNX file") from error
+    return onnx

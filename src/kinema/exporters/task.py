@@ -1,0 +1,286 @@
+"""Exporting: write a file, run it, compare it with the network.
+
+Letters: B clips, T frames, H, W.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from kinema.errors import InputShapeError, OptionError, did_you_mean
+from kinema.exporters.onnx_file import load_onnx, write_onnx
+from kinema.exporters.openvino_file import load_openvino, write_openvino
+from kinema.exporters.quantize import write_onnx_int8, write_openvino_int8
+from kinema.exporters.torch_file import load_exported, load_package, write_exported, write_package
+from kinema.exporters.verify import Verification, verify_clips, verify_stream
+from kinema.inference.graph import Call, Graph, clip_graph, stream_graph, temporary_beside
+from kinema.models.network import VideoNetwork
+from kinema.values import Preprocessing
+
+# Largest difference of a float file's scores from the network's, relative to the largest score.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: What its name ends in.
+        write: Writes it.
+        load: Runs it.
+        write_int8: Writes it with 8-bit layers; None when the format has none.
+        companion: Suffix of a second file beside it.
+    """
+
+    suffix: str
+    write: Callable[[Graph, Path], None]
+    load: Callable[[Path], Call]
+    write_int8: Callable[..., None] | None = None
+    companion: str | None = None
+
+
+FORMATS = {
+    "onnx": Format(".onnx", write_onnx, load_onnx, write_onnx_int8),
+    "openvino": Format(".xml", write_openvino, load_openvino, write_openvino_int8, ".bin"),
+    "exported": Format(".pt2", write_exported, load_exported),
+    "aoti": Format(".aoti.pt2", write_package, load_package),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What another program needs to know to use the file; kept inside it as JSON.
+
+    Attributes:
+        labels: The K class names.
+        preprocessing: How a video becomes clips.
+    """
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        format: Its kind, a key of `FORMATS`.
+        int8: Whether it computes with 8 bits.
+        inputs: Shape of every input by name; "batch" stands for a free number.
+        bytes: Size of all that was written.
+        verification: How it compares with the network; None when that was not wanted.
+    """
+
+    path: Path
+    format: str
+    int8: bool
+    inputs: dict[str, tuple[str | int, ...]]
+    bytes: int
+    verification: Verification | None
+
+
+def export(  # noqa: PLR0913 - the public door to all formats
+    net: VideoNetwork,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    size: int = 224,
+    facts: Facts | None = None,
+    clips: torch.Tensor | None = None,
+    calibration: Iterable[torch.Tensor] | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Writes a network as a file for another runtime and checks the file by running it.
+
+    The file takes any number of clips of one size and has its norms folded.
+
+    Args:
+        net: The network, in eval mode.
+        path: The file; its suffix says the format: .onnx (opset 18), .xml (OpenVINO), .pt2
+            (torch.export) or .aoti.pt2 (AOTInductor: machine code for this kind of processor).
+        format: The format, when the suffix is another.
+        size: Height and width of the frames in pixels.
+        facts: Class names and preprocessing to keep inside the file.
+        clips: (B, T, 3, size, size) normalised clips to verify with; best real ones. Noise when
+            not given, which tells nothing about the agreement of best classes.
+        calibration: Real clips in batches: with them layers compute in int8 (ONNX, OpenVINO).
+        verify: Whether to run the file.
+        overwrite: Whether an older file may be replaced; that happens only when the new one is
+            whole and verified.
+
+    Raises:
+        OptionError: the format is unknown or has no int8, the network is in training mode, the
+            file exists, or its scores differ from the network's by more than `TOLERANCE`.
+        InputShapeError: the clips have another shape, or the network cannot take this size.
+        MissingExtraError: the runtime is not installed.
+
+    Example:
+        `export(net, "tsm.onnx", clips=clips).verification.max_abs_diff`
+    """
+    samples = clips if clips is not None else torch.randn(2, net.frames, 3, size, size)
+    if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != (net.frames, 3, size, size):
+        raise InputShapeError(
+            f"The clips to verify with must have the shape (B, {net.frames}, 3, {size}, {size}), "
+            f"got {tuple(samples.shape)}."
+        )
+    place = _Place.chosen(path, format, int8=calibration is not None, overwrite=overwrite)
+    graph = clip_graph(net, size=size, facts=_document(net, size, facts))
+
+    def compare(call: Call) -> Verification:
+        return verify_clips(call, net, samples)
+
+    return place.fill(graph, compare if verify else None, calibration)
+
+
+def export_stream(
+    net: VideoNetwork,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    size: int = 224,
+    streams: int = 1,
+    facts: Facts | None = None,
+    video: torch.Tensor | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Writes one step of a causal network: new frames and the state in, scores and state out.
+
+    The first input is `frames` (streams, 3, size, size), then come the tensors of the state,
+    `state_0` and so on; the outputs are `scores` (streams, K) and `next_state_0` and so on, which
+    are fed back. A state of zeros starts a stream.
+
+    Args:
+        net: A network in eval mode in which nothing looks ahead (`net.streaming`).
+        path: See `export`.
+        format: See `export`.
+        size: See `export`.
+        streams: How many streams run side by side.
+        facts: See `export`.
+        video: (streams, n, 3, size, size) normalised frames to verify with; 64 frames of noise
+            when not given.
+        overwrite: See `export`.
+
+    Raises:
+        OptionError: see `export`; also, the network cannot work frame by frame.
+        InputShapeError: the video has another shape.
+        MissingExtraError: the runtime is not installed.
+    """
+    frames = video if video is not None else torch.randn(streams, 64, 3, size, size)
+    if frames.ndim != 5 or frames.shape[0] != streams or frames.shape[2:] != (3, size, size):
+        raise InputShapeError(
+            f"The video to verify with must have the shape ({streams}, n, 3, {size}, {size}), got "
+            f"{tuple(frames.shape)}."
+        )
+    place = _Place.chosen(path, format, int8=False, overwrite=overwrite)
+    graph = stream_graph(net, size=size, streams=streams, facts=_document(net, size, facts))
+    return place.fill(graph, lambda call: verify_stream(call, net, graph, frames), None)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a file goes, and what kind it is."""
+
+    target: Path
+    kind: str
+
+    @classmethod
+    def chosen(cls, path: str | Path, format: str | None, *, int8: bool, overwrite: bool) -> Self:
+        """Checks what can be checked before the work."""
+        target = Path(path)
+        kind = _kind(target, format)
+        if int8 and FORMATS[kind].write_int8 is None:
+            raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
+        there = [file for file in _files(target, FORMATS[kind]) if file.exists()]
+        if there and not overwrite:
+            raise OptionError(
+                f"{there[0]} exists. Choose another name, or overwrite it (--overwrite)."
+            )
+        return cls(target, kind)
+
+    def fill(
+        self,
+        graph: Graph,
+        compare: Callable[[Call], Verification] | None,
+        calibration: Iterable[torch.Tensor] | None,
+    ) -> ExportReport:
+        """Writes and verifies a file beside the target, then puts it in place."""
+        writer, int8 = FORMATS[self.kind], calibration is not None
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary_beside(self.target)
+        try:
+            if int8:
+                assert writer.write_int8 is not None
+                writer.write_int8(graph, partial, calibration=calibration)
+            else:
+                writer.write(graph, partial)
+            result = None if compare is None else compare(writer.load(partial))
+            if result is not None and not int8:
+                _check(result)
+            written = _put_in_place(partial, self.target, writer)
+        finally:
+            for leftover in _files(partial, writer):
+                leftover.unlink(missing_ok=True)
+        return ExportReport(
+            path=self.target,
+            format=self.kind,
+            int8=int8,
+            inputs=dict(zip(graph.inputs, graph.shapes, strict=True)),
+            bytes=sum(file.stat().st_size for file in written),
+            verification=result,
+        )
+
+
+def _kind(path: Path, format: str | None) -> str:
+    if format is None:
+        # The longest suffix first: .aoti.pt2 ends in .pt2 too.
+        suffixes = sorted(FORMATS, key=lambda name: -len(FORMATS[name].suffix))
+        format = next((n for n in suffixes if path.name.endswith(FORMATS[n].suffix)), None)
+        if format is None:
+            known = ", ".join(f"{f.suffix} ({name})" for name, f in FORMATS.items())
+            raise OptionError(f"The name {path.name} does not say the format. Known are: {known}.")
+    if format not in FORMATS:
+        raise OptionError(f"Unknown format {format!r}. " + did_you_mean(format, FORMATS))
+    suffix = FORMATS[format].suffix
+    if not path.name.endswith(suffix):
+        raise OptionError(f"A file of the format {format} ends in {suffix}, got {path.name}.")
+    return format
+
+
+def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, Any]:
+    return {
+        "kinema": version("kinema"),
+        "network": net.name,
+        "frames": net.frames,
+        "size_px": size,
+        "labels": list(facts.labels) if facts else None,
+        "preprocessing": asdict(facts.preprocessing) if facts else None,
+    }
+
+
+def _check(result: Verification) -> None:
+    if not result.max_rel_diff <= TOLERANCE:  # a NaN is not within any tolerance
+        raise OptionError(
+            f"The exported file differs from the network by {result.max_rel_diff:.1e} of the "
+            f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."
+        )
+
+
+def _files(path: Path, writer: Format) -> Sequence[Path]:
+    companion = [] if writer.companion is None else [path.with_suffix(writer.companion)]
+    return [*companion, path]
+
+
+def _put_in_place(partial: Path, target: Path, writer: Format) -> Sequence[Path]:
+    final = _files(target, writer)
+    for old, new in zip(_files(partial, writer), final, strict=True):
+        os.replace(old, new)
+    return final

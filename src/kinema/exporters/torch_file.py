@@ -1,0 +1,45 @@
+"""PyTorch's own files: an exported program, and a compiled AOTInductor package."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
+
+
+def write_exported(graph: Graph, path: Path) -> None:
+    """Writes a program for `torch.export.load`."""
+    with quiet():
+        torch.export.save(graph.program, path, extra_files={FACTS_KEY: graph.facts})
+
+
+def load_exported(path: Path) -> Call:
+    """The program as a function of tensors."""
+    return _always_tuple(torch.export.load(path).module())
+
+
+def write_package(graph: Graph, path: Path) -> None:
+    """Writes machine code for this kind of processor, for `torch._inductor.aoti_load_package`."""
+    with quiet():
+        torch._inductor.aoti_compile_and_package(
+            graph.program,
+            package_path=str(path),
+            inductor_configs={"aot_inductor.metadata": {FACTS_KEY: graph.facts}},
+        )
+
+
+def load_package(path: Path) -> Call:
+    """The package as a function of tensors."""
+    with quiet():
+        return _always_tuple(torch._inductor.aoti_load_package(str(path)))
+
+
+def _always_tuple(program: Callable[..., Any]) -> Call:
+    @torch.no_grad()
+    def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = program(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    return call

@@ -1,0 +1,254 @@
+"""Accuracy against what a network costs: multiply-adds, and measured time."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kinema.errors import KinemaError, OptionError, UnknownNameError, did_you_mean
+from kinema.report.plots import DPI, Figure, save_png
+from kinema.report.sweeps import COLOURS, result_of
+
+# Settings of a variant that its network's name tells, or that change no time.
+_IN_THE_NAME = (
+    "model.temporal",
+    "model.backbone",
+    "model.dropout",
+    "model.options.keep_features",
+    "model.options.opposed",
+)
+# Size of a panel's axes and height of a label, in points (1/72 inch), to keep labels apart.
+_AXES_PT = (330, 240)
+_LABEL_PT = 9
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """One variant of a sweep.
+
+    Attributes:
+        sweep: Title of the sweep.
+        variant: Its name.
+        model: Its network.
+        top1: Mean over the seeds, 0 to 1.
+        deviation: Over the seeds; None for one seed.
+        gmacs: Multiply-adds of one clip, in 10**9: the papers' "GFLOPs".
+        params: Parameters.
+        clip_ms: Measured time of one clip; None where none was measured.
+    """
+
+    sweep: str
+    variant: str
+    model: str
+    top1: float
+    deviation: float | None
+    gmacs: float
+    params: int
+    clip_ms: float | None
+
+
+@dataclass(frozen=True)
+class Times:
+    """What `kinema bench model` measured of one form.
+
+    Attributes:
+        source: The file.
+        form: Such as "fused-bf16".
+        frames: Of a clip.
+        size_px: Side of the frames.
+        clip_ms: Time of one clip by network.
+    """
+
+    source: str
+    form: str
+    frames: int
+    size_px: int
+    clip_ms: Mapping[str, float]
+
+
+def read_times(path: Path, form: str | None = None) -> Times:
+    """Reads a measurement of `kinema bench model --out`.
+
+    Args:
+        path: The file.
+        form: Which form of the networks; needed where the file has several.
+
+    Raises:
+        KinemaError: it is no such file.
+        OptionError: it has several forms and none was named.
+        UnknownNameError: the form was not measured.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        settings, rows = document["settings"], document["rows"]
+        batch, frames, size_px = (settings[key] for key in ("batch", "frames", "size_px"))
+        measured = [(row["model"], row["form"], float(row["ms"])) for row in rows]
+        measured[0]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise KinemaError(
+            f"{path} is not a measurement of `kinema bench model --out`: {error!r}."
+        ) from error
+    forms = list(dict.fromkeys(name for _, name, _ in measured))
+    if form is not None and form not in forms:
+        raise UnknownNameError(f"{path} has no form {form!r}. {did_you_mean(form, forms)}")
+    if form is None:
+        if len(forms) > 1:
+            raise OptionError(f"{path} has several forms: {', '.join(forms)}. Name one of them.")
+        form = forms[0]
+    of_form = {model: ms / batch for model, name, ms in measured if name == form}
+    return Times(str(path), form, frames, size_px, of_form)
+
+
+def cost_points(
+    documents: Iterable[dict[str, Any]], *, test: str, times: Times | None = None
+) -> list[CostPoint]:
+    """The variants of sweeps with their accuracy and cost.
+
+    A variant gets a time when its network was measured by this name, and nothing but the name
+    makes the network: a variant with options of a module has none.
+
+    Args:
+        documents: What `kinema.sweep.summary.read_summary` read.
+        test: Name of the test, such as "val".
+        times: Measured with as many frames of the same size as in the sweeps.
+
+    Raises:
+        UnknownNameError: a sweep has no such test.
+        OptionError: the measurement is of other clips, or of none of the networks.
+    """
+    points = []
+    for document in documents:
+        if times is not None:
+            _check_clips(document, times)
+        for row in document["rows"]:
+            result = result_of(document, row, test)
+            plain = times is not None and _is_plain(document["variants"][row["variant"]])
+            points.append(
+                CostPoint(
+                    sweep=document["title"],
+                    variant=row["variant"],
+                    model=row["model"],
+                    top1=result["top1"],
+                    deviation=result["deviation"],
+                    gmacs=row["macs"] / 1e9,
+                    params=row["params"],
+                    clip_ms=times.clip_ms.get(row["model"]) if times and plain else None,
+                )
+            )
+    if times is not None and all(point.clip_ms is None for point in points):
+        models = sorted({point.model for point in points})
+        raise OptionError(
+            f"{times.source} has times of none of these networks: {', '.join(models)}. It has: "
+            f"{', '.join(times.clip_ms)}."
+        )
+    return points
+
+
+def draw_accuracy_cost(
+    points: Sequence[CostPoint], *, test: str, times: Times | None = None, out: Path | None = None
+) -> bytes:
+    """Top-1 against GMACs and, where measured, against the time of a clip.
+
+    Args:
+        points: What `cost_points` made.
+        test: Name of the test, for the label.
+        times: Where the times are from.
+        out: PNG file to write, too.
+
+    Returns:
+        The PNG.
+    """
+    panels = 1 if times is None else 2
+    figure = Figure(figsize=(5.6 * panels, 4.3), dpi=DPI, layout="constrained")
+    plots = figure.subplots(1, panels, squeeze=False)[0]
+    _panel(plots[0], [(point.gmacs, point) for point in points])
+    plots[0].set_xlabel("GFLOPs of one clip (multiply-adds, 10$^9$)")
+    if times is not None:
+        timed = [(p.clip_ms, p) for p in points if p.clip_ms is not None]
+        _panel(plots[1], timed)
+        plots[1].set_xlabel(
+            f"measured time of one clip in ms\n"
+            f"({times.form}, {times.frames} frames at {times.size_px} px)"
+        )
+    for plot in plots:
+        plot.set_ylabel(f"top-1 in % ({test})", parse_math=False)
+    if len({point.sweep for point in points}) > 1:
+        handles, labels = plots[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", frameon=False, fontsize=8)
+    else:
+        figure.suptitle(points[0].sweep, fontsize=11, parse_math=False)
+    return save_png(figure, out)
+
+
+def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
+    sweeps = list(dict.fromkeys(point.sweep for _, point in placed))
+    for number, sweep in enumerate(sweeps):
+        mine = [(place, point) for place, point in placed if point.sweep == sweep]
+        plot.errorbar(
+            [place for place, _ in mine],
+            [100 * point.top1 for _, point in mine],
+            yerr=[100 * (point.deviation or 0) for _, point in mine],
+            fmt="o",
+            capsize=3,
+            color=COLOURS[number % len(COLOURS)],
+            label=sweep,
+        )
+    for (place, point), lift_pt in zip(placed, _lifts(placed), strict=True):
+        plot.annotate(
+            point.variant,
+            (place, 100 * point.top1),
+            xytext=(7, lift_pt),
+            textcoords="offset points",
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey", "shrinkB": 3},
+            parse_math=False,
+        )
+    plot.margins(x=0.15, y=0.12)
+    plot.grid(alpha=0.25)
+    plot.spines[["top", "right"]].set_visible(False)
+
+
+def _lifts(placed: Sequence[tuple[float, CostPoint]]) -> list[float]:
+    """How far each label is moved up or down so that it lies on no other one, in points."""
+    at_pt = [
+        _scaled([place for place, _ in placed], _AXES_PT[0]),
+        _scaled([point.top1 for _, point in placed], _AXES_PT[1]),
+    ]
+    widths_pt = [8 + 4.5 * len(point.variant) for _, point in placed]
+    lifts = [4.0] * len(placed)
+    done: list[int] = []
+    for index in sorted(range(len(placed)), key=lambda i: -at_pt[1][i]):
+        for other in done:  # from the highest down
+            apart = at_pt[0][index] - at_pt[0][other]
+            if -widths_pt[index] < apart < widths_pt[other]:
+                below = at_pt[1][other] + lifts[other] - _LABEL_PT - at_pt[1][index]
+                lifts[index] = min(lifts[index], below)
+        done.append(index)
+    return lifts
+
+
+def _scaled(values: Sequence[float], length: float) -> list[float]:
+    low, high = min(values), max(values)
+    return [length * (value - low) / ((high - low) or 1.0) for value in values]
+
+
+def _is_plain(words: Iterable[str]) -> bool:
+    """Whether a variant's network is the one that `create_model` builds of its name alone."""
+    keys = [word.partition("=")[0] for word in words]
+    return not any(
+        key.startswith(("model.", "preprocessing.")) and key not in _IN_THE_NAME for key in keys
+    )
+
+
+def _check_clips(document: dict[str, Any], times: Times) -> None:
+    frames = document["recipe"]["model"]["frames"]
+    size_px = document["recipe"]["preprocessing"]["crop_px"]
+    if (frames, size_px) != (times.frames, times.size_px):
+        models = " ".join(dict.fromkeys(row["model"] for row in document["rows"]))
+        raise OptionError(
+            f"{times.source} was measured with {times.frames} frames at {times.size_px} px, but "
+            f"the sweep {document['title']!r} has {frames} at {size_px} px. Measure it: kinema "
+            f"bench model {models} --frames {frames} --size {size_px} --out times.json"
+        )

@@ -1,0 +1,220 @@
+"""Grad-CAM of every frame of clips whose frames are folded into the batch.
+
+Letters: B clips, T frames, N = B*R frames at a layer (R is T, or fewer), C channels, h, w,
+K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.figures.capture import check_eval
+from kinema.figures.panels import HEAT, colour_bar, strip_rows
+from kinema.figures.shown_clip import ShownClip
+from kinema.models.network import VideoNetwork
+from kinema.report.plots import save_png
+
+
+@dataclass(frozen=True)
+class CamMaps:
+    """Where the evidence for one class of each clip is.
+
+    Attributes:
+        layer: Name of the layer in the backbone.
+        classes: The class of each clip, (B,).
+        scores: Before softmax, (B, K).
+        maps: Grad-CAM (B, R, h, w), not below 0 and not scaled; R is T, or fewer where the layer
+            sees only every (T/R)th frame.
+    """
+
+    layer: str
+    classes: tuple[int, ...]
+    scores: NDArray[np.float32]
+    maps: NDArray[np.float32]
+
+
+def grad_cam(
+    net: VideoNetwork,
+    clips: torch.Tensor,
+    *,
+    classes: Sequence[int] | None = None,
+    layer: str | None = None,
+    source: str | None = None,
+) -> CamMaps:
+    """Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1-2) of every frame.
+
+    Each frame has channel weights of its own: the spatial mean of the gradient, at this frame, of
+    the clip's score. So a frame that the score depends on more has larger values, also through
+    temporal modules behind the layer. Clips do not influence each other.
+
+    Args:
+        net: In eval mode.
+        clips: (B, T, 3, H, W) float, normalised.
+        classes: One class for each clip; each one's best by default.
+        layer: Name in the backbone, such as "layer4.1", or a stage, such as "res5"; the last
+            stage by default.
+        source: Where the network comes from, for messages.
+
+    Raises:
+        UnknownNameError: there is no such layer.
+        OptionError: a class does not exist, or the layer's output is no feature map of frames.
+    """
+    check_eval(net)
+    source = source or net.name
+    _check_classes(net, classes, len(clips), source)
+    name = layer_named(net, layer, source=source)
+    leaves: list[torch.Tensor] = []
+
+    def cut(_: nn.Module, inputs: tuple[object, ...], output: object) -> torch.Tensor:
+        """The gradient is wanted from here on; what comes before needs none."""
+        leaf_NChw = _feature_map(output, len(clips), name).detach().requires_grad_()
+        leaves.append(leaf_NChw)
+        return leaf_NChw.clone()  # a layer behind it may work in place
+
+    handle = net.backbone.get_submodule(name).register_forward_hook(cut)
+    try:
+        with torch.enable_grad():
+            scores_BK = net(clips)
+    finally:
+        handle.remove()
+    if len(leaves) != 1:
+        raise OptionError(
+            f"Layer {name!r} runs {len(leaves)} times in a pass through {net.name}; Grad-CAM needs "
+            "one that runs once."
+        )
+    chosen = scores_BK.argmax(1) if classes is None else torch.tensor(classes).to(clips.device)
+    wanted = scores_BK.gather(1, chosen[:, None]).sum()
+    (gradient_NChw,) = torch.autograd.grad(wanted, leaves)
+    weights_NC = gradient_NChw.mean((2, 3))
+    maps_Nhw = torch.einsum("nc,nchw->nhw", weights_NC, leaves[0].detach()).relu()
+    return CamMaps(
+        layer=name,
+        classes=tuple(chosen.tolist()),
+        scores=scores_BK.detach().float().cpu().numpy(),
+        maps=torch.unflatten(maps_Nhw, 0, (len(clips), -1)).float().cpu().numpy(),
+    )
+
+
+def _check_classes(
+    net: VideoNetwork, classes: Sequence[int] | None, clips: int, source: str
+) -> None:
+    if classes is not None and len(classes) != clips:
+        raise OptionError(f"One class for each of the {clips} clips, got {len(classes)}.")
+    for label in classes or ():
+        if not 0 <= label < net.classes:
+            raise OptionError(
+                f"{source} has classes 0 to {net.classes - 1}, so there is no class {label}."
+            )
+
+
+def layer_named(net: VideoNetwork, layer: str | None, *, source: str) -> str:
+    """The backbone's name of a layer or stage; the last stage for None.
+
+    Raises:
+        UnknownNameError: there is none; the message has the nearest name.
+    """
+    ends = net.facts.stage_ends
+    if layer is None:
+        return ends[-1][0]
+    stages = {f"res{stage}": name for name, stage in reversed(ends)}
+    names = {name for name, _ in net.backbone.named_modules() if name}
+    if layer in stages:
+        return stages[layer]
+    if layer not in names:
+        raise UnknownNameError(
+            f"{source} ({net.name}) has no layer {layer!r}. "
+            + did_you_mean(layer, {*stages, *(name for name in names if name.count(".") < 2)})
+        )
+    return layer
+
+
+def _feature_map(output: object, clips: int, name: str) -> torch.Tensor:
+    if not isinstance(output, torch.Tensor) or output.ndim != 4 or len(output) % clips:
+        got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise OptionError(
+            f"Grad-CAM needs a layer that returns feature maps (frames, C, h, w); {name!r} "
+            f"returns {got}. Choose a convolution, a block or a stage, such as res5."
+        )
+    return output
+
+
+def cam_summary(cam: CamMaps, labels: Sequence[str]) -> dict[str, Any]:
+    """The class, its probability, and the share of the evidence in every frame."""
+    label = cam.classes[0]
+    sums_R = cam.maps[0].sum((1, 2))
+    total = float(sums_R.sum())
+    return {
+        "layer": cam.layer,
+        "label": label,
+        "name": labels[label],
+        "prob": round(_prob(cam), 6),
+        "frame_shares": [round(float(s) / total, 6) if total else 0.0 for s in sums_R],
+    }
+
+
+def draw_cam(
+    shown: ShownClip,
+    cam: CamMaps,
+    labels: Sequence[str],
+    *,
+    network: str,
+    out: Path | None = None,
+) -> bytes:
+    """The frames, and below them the same with Grad-CAM laid over.
+
+    One scale for the clip: 1 is the largest value in any of its frames.
+
+    Args:
+        shown: The clip.
+        cam: Its maps, of one clip.
+        labels: The K class names.
+        network: Stands in the title.
+        out: PNG file to write, too.
+
+    Returns:
+        The PNG.
+    """
+    maps_Rhw = cam.maps[0] / max(float(cam.maps[0].max()), np.finfo(np.float32).tiny)
+    frames = len(shown.frames)
+    stride = frames // len(maps_Rhw)
+    name = labels[cam.classes[0]]
+    title = f"{network}, Grad-CAM at {cam.layer} for {name!r} (probability {_prob(cam):.2f})"
+    figure, strips = strip_rows(["clip", "Grad-CAM"], frames, title)
+    plain, laid_over = strips
+    smooth = {"vmin": 0, "vmax": 1, "interpolation": "bilinear", "cmap": HEAT, "alpha": 0.5}
+    for t in range(frames):
+        plain.show(t, shown.frames[t])
+        plain.say(t, shown.when(t))
+        laid_over.show(t, shown.frames[t])
+        image = laid_over.show(t, maps_Rhw[t // stride], **smooth)
+        laid_over.say(t, f"max {maps_Rhw[t // stride].max():.2f}")
+    colour_bar(figure, image, strips, "share of the clip's largest value")
+    return save_png(figure, out)
+
+
+def write_cam(shown: ShownClip, cam: CamMaps, out: Path) -> None:
+    """The numbers behind the figure as .npz.
+
+    maps (R, h, w) as they are, label, scores (K,), frames (T, H, W, 3) and frame_indices (T,).
+    """
+    np.savez_compressed(
+        out,
+        maps=cam.maps[0],
+        label=np.array(cam.classes[0]),
+        scores=cam.scores[0],
+        layer=np.array(cam.layer),
+        frames=shown.frames,
+        frame_indices=np.array(shown.frame_indices),
+    )
+
+
+def _prob(cam: CamMaps) -> float:
+    odds_K = np.exp(cam.scores[0] - cam.scores[0].max())
+    return float(odds_K[cam.classes[0]] / odds_K.sum())

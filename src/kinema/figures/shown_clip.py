@@ -1,0 +1,73 @@
+"""A clip of a video as a network is given it and as a person sees it.
+
+Letters: T frames, H, W.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform, normalise
+from kinema.values import Preprocessing, Views
+from kinema.video.decode import open_source
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """The middle clip and center crop of a video.
+
+    Attributes:
+        path: The video.
+        frames: (T, H, W, 3) uint8 RGB.
+        frame_indices: Of the frames in the video.
+        rate_hz: Frames per second of the video; 0 where it has none.
+        clip: The same for a network: (1, T, 3, H, W) float, normalised.
+    """
+
+    path: Path
+    frames: NDArray[np.uint8]
+    frame_indices: tuple[int, ...]
+    rate_hz: float
+    clip: torch.Tensor
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its ending."""
+        return self.path.stem
+
+    @property
+    def motion(self) -> float:
+        """Mean absolute difference of successive frames of the clip, in grey levels (0 to 255).
+
+        Over all pixels and colours of the crop; 0 for one frame.
+        """
+        steps = np.abs(np.diff(self.frames.astype(np.int16), axis=0))
+        return float(steps.mean()) if steps.size else 0.0
+
+    def when(self, frame: int) -> str:
+        """Where in the video frame `frame` of the clip is, such as "1.3 s"."""
+        index = self.frame_indices[frame]
+        return f"{index / self.rate_hz:.1f} s" if self.rate_hz > 0 else f"frame {index}"
+
+
+def read_shown_clip(path: Path, how: Preprocessing) -> ShownClip:
+    """Reads the clip of a video that a test with one clip and one crop sees.
+
+    Raises:
+        UnreadableVideoError: the video cannot be read.
+    """
+    with open_source(path) as source:
+        (indices,) = sampling_of(how).test(source.info.frames, 1)
+        frames_1TCHW = ViewTransform(how, Views())(source.read(indices))
+        rate_hz = source.info.rate_hz
+    return ShownClip(
+        path=path,
+        frames=frames_1TCHW[0].permute(0, 2, 3, 1).numpy(),
+        frame_indices=tuple(indices.tolist()),
+        rate_hz=rate_hz,
+        clip=normalise(frames_1TCHW, how.mean, how.std),
+    )

@@ -1,0 +1,309 @@
+"""The kernels and gates that TAM makes for clips: the figures of its paper's appendix (A.4).
+
+Letters: n clips, T frames, C channels, K taps.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.errors import OptionError, UnknownNameError
+from kinema.figures.adaptive_kernels import AdaptiveKernels, adaptive_kernels, shared_kernels
+from kinema.figures.shown_clip import ShownClip
+from kinema.models.network import VideoNetwork
+from kinema.report.plots import DPI, RUN_COLOURS, Figure, save_png, shortened
+
+# Clips with a column of their own; the paper shows four.
+SHOWN_CLIPS = 4
+VIOLIN, SHARED_VIOLIN = "#1f6feb", "#d9822b"
+OFFSET_COLOURS = ("#1f6feb", "#57606a", "#d9822b", "#2da44e", "#8250df")
+BINS = 60
+
+ByOffset = Mapping[int, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class KernelStudy:
+    """Kernels of some blocks on some clips.
+
+    Attributes:
+        network: Its name.
+        clips: Names of the n clips.
+        motion: Of each clip, the mean absolute difference of successive frames, in grey levels.
+        made: By block, the kernels and gates of each clip.
+        shared_by: Name of the network whose temporal convolutions stand beside; None without one.
+        shared: By block, their weights by offset in frames.
+    """
+
+    network: str
+    clips: tuple[str, ...]
+    motion: NDArray[np.float64]
+    made: Mapping[str, Sequence[AdaptiveKernels]]
+    shared_by: str | None
+    shared: Mapping[str, ByOffset]
+
+
+def study_kernels(
+    net: VideoNetwork,
+    clips: Iterable[ShownClip],
+    *,
+    blocks: Sequence[str] | None = None,
+    source: str | None = None,
+) -> KernelStudy:
+    """Runs the network on every clip.
+
+    Args:
+        net: In eval mode.
+        clips: At least one.
+        blocks: Such as ["res4.5"]; the last one with a TAM in each stage by default.
+        source: Where the network comes from, for messages.
+
+    Raises:
+        SiteError: the network has no TAM.
+        UnknownNameError: a block has none.
+    """
+    names, motion = [], []
+    made: dict[str, list[AdaptiveKernels]] = {}
+    for shown in clips:
+        of_clip = {
+            one.block: one
+            for one in adaptive_kernels(net, shown.clip.to(_device(net)), source=source)
+        }
+        for block in _chosen(list(of_clip), blocks, source or net.name):
+            made.setdefault(block, []).append(of_clip[block])
+        names.append(shown.name)
+        motion.append(shown.motion)
+    return KernelStudy(net.name, tuple(names), np.array(motion), made, None, {})
+
+
+def beside(study: KernelStudy, net: VideoNetwork, *, source: str | None = None) -> KernelStudy:
+    """The study with the temporal convolutions of another network in the same blocks.
+
+    Raises:
+        SiteError: that network has none.
+        UnknownNameError: it has none in one of the blocks.
+    """
+    shared = {block: shared_kernels(net, block, source=source) for block in study.made}
+    return KernelStudy(study.network, study.clips, study.motion, study.made, net.name, shared)
+
+
+def kernel_summary(study: KernelStudy) -> list[dict[str, Any]]:
+    """Smallest, median and largest weight by block, clip (or the other network) and offset."""
+    rows = []
+    for block, made in study.made.items():
+        columns: list[tuple[str, ByOffset]] = [
+            (name, _by_offset([one])) for name, one in zip(study.clips, made, strict=True)
+        ]
+        if study.shared_by is not None:
+            columns.append((study.shared_by, study.shared[block]))
+        for name, weights in columns:
+            rows += [
+                {
+                    "block": block,
+                    "of": name,
+                    "offset": offset,
+                    "min": round(float(values.min()), 6),
+                    "median": round(float(np.median(values)), 6),
+                    "max": round(float(values.max()), 6),
+                }
+                for offset, values in weights.items()
+            ]
+    return rows
+
+
+def off_frame_weight(one: AdaptiveKernels) -> NDArray[np.float32]:
+    """The share of each kernel's weight that is on other frames than its own, 1 - Theta_0."""
+    shares: NDArray[np.float32] = 1 - one.kernels[..., one.offsets.index(0)]
+    return shares.ravel()
+
+
+def draw_violins(study: KernelStudy, out: Path | None = None) -> bytes:
+    """Kernel weights by offset: rows are blocks, columns clips, all clips, the other network.
+
+    A violin covers the whole range; its lines are the minimum, the median and the maximum. The
+    clips of a row share one scale, the other network has its own.
+    """
+    columns = len(study.clips[:SHOWN_CLIPS]) + (len(study.clips) > 1)
+    total = columns + (study.shared_by is not None)
+    rows = len(study.made)
+    figure = Figure(figsize=(1.9 * total + 1, 2.1 * rows + 0.8), dpi=DPI, layout="constrained")
+    plots = figure.subplots(rows, total, squeeze=False)
+    for row, (block, made) in zip(plots, study.made.items(), strict=True):
+        pooled = [[one] for one in made[:SHOWN_CLIPS]] + ([made] if len(made) > 1 else [])
+        for number, (plot, several) in enumerate(zip(row, pooled, strict=False)):
+            _violins(plot, _by_offset(several), VIOLIN)
+            plot.sharey(row[0])
+            plot.tick_params(labelleft=number == 0)
+        row[0].set_ylabel(f"{block}\nkernel weight")
+        if study.shared_by is not None:
+            _violins(row[-1], study.shared[block], SHARED_VIOLIN)
+    titles = [shortened(name) for name in study.clips[:SHOWN_CLIPS]]
+    titles += [f"all {len(study.clips)} clips"] if len(study.clips) > 1 else []
+    titles += [f"{shortened(study.shared_by)}\n(own scale)"] if study.shared_by is not None else []
+    for plot, title in zip(plots[0], titles, strict=True):
+        plot.set_title(title, fontsize=7.5, parse_math=False)
+    for plot in plots[-1]:
+        plot.set_xlabel("offset in frames")
+    _head(figure, f"{study.network}: temporal kernels by offset (minimum, median, maximum)")
+    return save_png(figure, out)
+
+
+def draw_distributions(study: KernelStudy, out: Path | None = None) -> bytes:
+    """How gates V (local branch) and kernels Theta (global branch) are spread over all clips.
+
+    Thin grey lines are single clips.
+    """
+    rows = len(study.made)
+    figure = Figure(figsize=(8, 2.3 * rows + 0.7), dpi=DPI, layout="constrained")
+    plots = figure.subplots(rows, 2, squeeze=False)
+    edges = np.linspace(0, 1, BINS + 1)
+    for (left, right), (block, made) in zip(plots, study.made.items(), strict=True):
+        gates = [one.gates for one in made if one.gates is not None]
+        if gates:
+            for one in gates if len(gates) > 1 else ():
+                left.hist(
+                    one.ravel(), edges, density=True, histtype="step", color="#c8cdd4", lw=0.6
+                )
+            pooled = np.concatenate([one.ravel() for one in gates])
+            left.hist(pooled, edges, density=True, histtype="step", color=VIOLIN, lw=1.6)
+        else:
+            left.text(0.5, 0.5, "no local branch", ha="center", transform=left.transAxes)
+        for colour, (offset, values) in zip(
+            _offset_colours(made[0].offsets), _by_offset(made).items(), strict=True
+        ):
+            label = _offset_text(offset)
+            right.hist(
+                values, edges, density=True, histtype="step", color=colour, lw=1.6, label=label
+            )
+        right.legend(title="offset", frameon=False, fontsize=8, title_fontsize=8)
+        left.set_ylabel(f"{block}\ndensity")
+    plots[-1][0].set_xlabel("gate V of a channel and frame (local branch)")
+    plots[-1][1].set_xlabel("kernel weight Theta (global branch)")
+    for plot in plots.flat:
+        _tidy(plot)
+        plot.set_xlim(0, 1)
+    _head(figure, f"{study.network}: gates and kernels on {_counted(study)}")
+    return save_png(figure, out)
+
+
+def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
+    """The weight on other frames against the motion of the clips.
+
+    Left the histograms of the clips with less and with more motion than the median; right the
+    median and the quartiles over the channels of each clip, on the scale of the histograms.
+
+    Raises:
+        OptionError: there is one clip only.
+    """
+    if len(study.clips) < 2:
+        raise OptionError("Kernels against motion need at least two clips, got one.")
+    rows = len(study.made)
+    figure = Figure(figsize=(9, 2.4 * rows + 0.7), dpi=DPI, layout="constrained")
+    plots = figure.subplots(rows, 2, squeeze=False)
+    order = np.argsort(study.motion, kind="stable")
+    half = (len(order) + 1) // 2
+    groups = (("small", order[:half], RUN_COLOURS[1]), ("large", order[half:], RUN_COLOURS[2]))
+    for (left, right), (block, made) in zip(plots, study.made.items(), strict=True):
+        shares = [off_frame_weight(one) for one in made]
+        low = min(float(values.min()) for values in shares)
+        high = max(float(values.max()) for values in shares)
+        edges = np.linspace(low, max(high, low + 1e-6), BINS // 2 + 1)
+        for name, members, colour in groups:
+            values = np.concatenate([shares[i] for i in members])
+            motion = study.motion[members]
+            label = f"{name} motion ({len(members)}: {motion.min():.1f} to {motion.max():.1f})"
+            left.hist(values, edges, density=True, alpha=0.55, color=colour, label=label)
+            quarters = np.stack([np.quantile(shares[i], (0.25, 0.5, 0.75)) for i in members], 1)
+            reach = np.abs(quarters[[0, 2]] - quarters[1])
+            right.errorbar(motion, quarters[1], yerr=reach, fmt="o", capsize=3, color=colour)
+        left.legend(frameon=False, fontsize=8)
+        left.set_ylabel(f"{block}\ndensity")
+        right.set_ylim(edges[0], edges[-1])
+        right.set_ylabel("median, quartiles")
+    plots[-1][0].set_xlabel("kernel weight on other frames,\n1 - Theta at offset 0")
+    plots[-1][1].set_xlabel(
+        "motion: mean absolute difference of\nsuccessive frames of the clip, grey levels"
+    )
+    for plot in plots.flat:
+        _tidy(plot)
+    _head(figure, f"{study.network}: kernels against motion on {_counted(study)}")
+    return save_png(figure, out)
+
+
+def write_kernels(study: KernelStudy, out: Path) -> None:
+    """The numbers behind the figures as .npz.
+
+    clips and motion (n,); for every block BLOCK_offsets (K,), BLOCK_theta (n, C, T or 1, K),
+    BLOCK_v (n, C, T) where there is a local branch, and BLOCK_shared_OFFSET of the other network.
+    """
+    arrays: dict[str, Any] = {"clips": np.array(study.clips), "motion": study.motion}
+    for block, made in study.made.items():
+        arrays[f"{block}_offsets"] = np.array(made[0].offsets)
+        arrays[f"{block}_theta"] = np.stack([one.kernels for one in made])
+        if made[0].gates is not None:
+            arrays[f"{block}_v"] = np.stack([one.gates for one in made if one.gates is not None])
+        for offset, weights in study.shared.get(block, {}).items():
+            arrays[f"{block}_shared_{offset:+d}"] = weights
+    np.savez_compressed(out, **arrays)
+
+
+def _device(net: VideoNetwork) -> Any:
+    return next(net.parameters()).device
+
+
+def _chosen(having: Sequence[str], wanted: Sequence[str] | None, source: str) -> list[str]:
+    """The wanted blocks, or the last one of each stage."""
+    if wanted is None:
+        return list({block.partition(".")[0]: block for block in having}.values())
+    for block in wanted:
+        if block not in having:
+            raise UnknownNameError(
+                f"{source} has no temporal adaptive module in a block {block!r}. "
+                f"Blocks that have one: {', '.join(having)}."
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def _by_offset(several: Sequence[AdaptiveKernels]) -> dict[int, NDArray[np.float32]]:
+    return {
+        offset: np.concatenate([one.kernels[..., tap].ravel() for one in several])
+        for tap, offset in enumerate(several[0].offsets)
+    }
+
+
+def _violins(plot: Any, weights: ByOffset, colour: str) -> None:
+    parts = plot.violinplot(
+        list(weights.values()), list(weights), widths=0.8, showmedians=True, showextrema=True
+    )
+    for body in parts["bodies"]:
+        body.set(facecolor=colour, alpha=0.45)
+    for name in ("cbars", "cmins", "cmaxes", "cmedians"):
+        parts[name].set(color=colour, linewidth=1)
+    plot.set_xticks(list(weights), [_offset_text(offset) for offset in weights])
+    plot.tick_params(labelsize=8)
+    _tidy(plot)
+
+
+def _head(figure: Figure, text: str) -> None:
+    figure.suptitle(text, fontsize=10, parse_math=False)
+
+
+def _tidy(plot: Any) -> None:
+    plot.grid(axis="y", alpha=0.25)
+    plot.spines[["top", "right"]].set_visible(False)
+
+
+def _offset_text(offset: int) -> str:
+    return f"{offset:+d}" if offset else "0"
+
+
+def _offset_colours(offsets: Sequence[int]) -> list[str]:
+    return [OFFSET_COLOURS[number % len(OFFSET_COLOURS)] for number in range(len(offsets))]
+
+
+def _counted(study: KernelStudy) -> str:
+    return f"{len(study.clips)} clip{'s' if len(study.clips) > 1 else ''}"

@@ -1,0 +1,1 @@
+"""Networks in the form that runs, and predictions from them."""

@@ -1,0 +1,114 @@
+"""The graph of a network, from which every format is written.
+
+Letters: B clips, T frames, H, W.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinema.errors import InputShapeError, MissingExtraError
+from kinema.inference.fold import fold_batch_norms
+from kinema.models.network import VideoNetwork
+from kinema.models.streaming import step_graph
+
+INPUT, OUTPUT = "clips", "scores"
+# A loaded file: its inputs in order to its outputs in order.
+Call = Callable[..., tuple[torch.Tensor, ...]]
+# The key of the class names and the preprocessing inside a file.
+FACTS_KEY = "kinema"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The operators of PyTorch that a file is written from.
+
+    Attributes:
+        program: The traced network.
+        inputs: Names of its inputs.
+        outputs: Names of its outputs.
+        shapes: Of every input; "batch" stands for a free number.
+        facts: JSON with class names and preprocessing, kept inside the file.
+    """
+
+    program: torch.export.ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shapes: tuple[tuple[int | str, ...], ...]
+    facts: str
+
+
+def clip_graph(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Graph:
+    """Clips (batch, T, 3, size, size) to scores (batch, K), with folded norms and a free batch.
+
+    Raises:
+        InputShapeError: the network cannot take frames of this size.
+        OptionError: the network is in training mode.
+    """
+    example = torch.zeros(2, net.frames, 3, size, size)
+    folded = fold_batch_norms(net).cpu().float()
+    try:
+        with torch.inference_mode():
+            folded(example)
+    except RuntimeError as error:
+        raise InputShapeError(
+            f"{net.name} cannot take frames of {size} x {size} pixels: {error}"
+        ) from error
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = _traced(folded, (example,), ({0: batch},))
+    shape = ("batch", *example.shape[1:])
+    return Graph(program, (INPUT,), (OUTPUT,), (shape,), json.dumps(facts))
+
+
+def stream_graph(net: VideoNetwork, *, size: int, streams: int, facts: dict[str, Any]) -> Graph:
+    """Frames (streams, 3, size, size) and the state to scores (streams, K) and the next state.
+
+    Raises:
+        OptionError: the network cannot work frame by frame, or is in training mode.
+    """
+    step = step_graph(fold_batch_norms(net).cpu().float(), size=size, batch=streams)
+    shapes = tuple(tuple(tensor.shape) for tensor in step.inputs)
+    program = _traced(step.module, step.inputs, None)
+    return Graph(program, step.input_names, step.output_names, shapes, json.dumps(facts))
+
+
+def _traced(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], free: Any
+) -> torch.export.ExportedProgram:
+    with quiet(), torch.no_grad():
+        return torch.export.export(module, inputs, dynamic_shapes=free)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' own notes about their own insides."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "nncf")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def missing(package: str, wanted: str) -> MissingExtraError:
+    """The error for a runtime that is not installed."""
+    return MissingExtraError(
+        f"{wanted} needs the package {package}. Install it with: pip install 'kinema[export]'"
+    )
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder with the same suffix, for a file that is not whole yet."""
+    return path.with_name(f".part-{path.name}")

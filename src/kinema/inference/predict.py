@@ -1,0 +1,214 @@
+"""What happens in a video: class probabilities from a saved network.
+
+Letters: V views, T frames, H, W, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform, normalise
+from kinema.errors import CheckpointError, InputShapeError, OptionError
+from kinema.inference.optimize import optimized_at_first
+from kinema.models.network import Run, VideoNetwork
+from kinema.models.saved import load_saved
+from kinema.system.machine import find_device
+from kinema.values import ClassProb, Prediction, Preprocessing, Views
+from kinema.video.decode import open_source
+from kinema.video.device_file import open_on_device
+
+ReadFrames = Callable[[NDArray[np.int64]], torch.Tensor]
+
+
+class ClipRecognizer:
+    """A network with its class names and preprocessing, ready to be asked about whole videos.
+
+    `kinema.Recognizer` adds streams and long videos.
+
+    Attributes:
+        net: The network, in eval mode.
+        labels: The K class names.
+        preprocessing: How a video becomes clips: that of the training.
+        device: Where the network computes.
+        score: Clips (V, T, 3, H, W), normalised, to scores (V, K): the network, or its fast form.
+    """
+
+    def __init__(
+        self,
+        net: VideoNetwork,
+        labels: tuple[str, ...],
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device | str | None = None,
+        fast: bool = False,
+    ) -> None:
+        self.device = find_device(device)
+        self.net = net.to(self.device).lay_out_weights().eval()
+        self.labels = labels
+        self.preprocessing = preprocessing
+        self.score: Run = optimized_at_first(self.net) if fast else self.net
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        fast: bool = False,
+    ) -> Self:
+        """Loads a folder written by training or by `kinema.save`.
+
+        Args:
+            folder: The checkpoint.
+            device: Where to compute; a GPU by default if there is one.
+            fast: Whether the network runs in its fastest form on this machine (`kinema.optimize`),
+                measured on the first clip.
+
+        Raises:
+            CheckpointError: the folder is no checkpoint, or its parts do not fit each other.
+
+        Example:
+            `ClipRecognizer.load("runs/first/best").predict("video.mp4").top[0].name`
+        """
+        saved = load_saved(folder)
+        return cls(saved.net, saved.labels, saved.preprocessing, device=device, fast=fast)
+
+    def predict(
+        self,
+        path: str | Path,
+        *,
+        clips: int = 1,
+        crops: int = 1,
+        top: int = 5,
+        decode_on: torch.device | str | None = None,
+    ) -> Prediction:
+        """Labels one video file or folder of frames.
+
+        Args:
+            path: The video.
+            clips: Clips over the video's length.
+            crops: 1, 3 or 10 crops of each clip.
+            top: How many classes to name; all of them when there are fewer.
+            decode_on: A GPU whose video engine decodes and whose memory keeps the frames, such as
+                "cuda" (extra `nvdec`); by default the CPU decodes.
+
+        Raises:
+            OptionError: an option is outside its range.
+            UnreadableVideoError: the video cannot be read; the message says why.
+            MissingExtraError: `decode_on` needs packages that are not installed.
+        """
+        views = _checked(clips, crops, top)
+        if decode_on is None:
+            opened = open_source(path, threads=torch.get_num_threads())
+        else:
+            opened = open_on_device(path, decode_on)
+        with opened as source:
+            scores = self._mean_scores(source.read, source.info.frames, views)
+        return self.prediction_of(scores, path=str(path), top=top)
+
+    def predict_frames(
+        self,
+        frames: NDArray[np.uint8] | torch.Tensor | Sequence[NDArray[np.uint8]],
+        *,
+        clips: int = 1,
+        crops: int = 1,
+        top: int = 5,
+    ) -> Prediction:
+        """Labels a video that is in memory; the answer is that of the same video in a file.
+
+        Args:
+            frames: All frames, (n, H, W, 3) or (n, 3, H, W), uint8 RGB, or a list of n frames.
+            clips: See `predict`.
+            crops: See `predict`.
+            top: See `predict`.
+
+        Raises:
+            OptionError: an option is outside its range.
+            InputShapeError: the frames have another shape or type, or there are none.
+        """
+        views = _checked(clips, crops, top)
+        if not isinstance(frames, np.ndarray | torch.Tensor):
+            frames = _one_array(frames)
+        scores = self._mean_scores(_reader(frames), len(frames), views)
+        return self.prediction_of(scores, path="frames in memory", top=top)
+
+    def _mean_scores(self, read: ReadFrames, total: int, views: Views) -> NDArray[np.float32]:
+        """Mean scores over all views; one clip at a time is in memory."""
+        how = self.preprocessing
+        transform = ViewTransform(how, views)
+        sums = np.zeros(self.net.classes, np.float64)
+        for clip in sampling_of(how).test(total, views.clips):
+            crops_VTCHW = transform(read(clip)).to(self.device)
+            with torch.inference_mode():
+                scores_VK = self.score(normalise(crops_VTCHW, how.mean, how.std))
+            sums += scores_VK.double().sum(0).cpu().numpy()
+        return (sums / views.count).astype(np.float32)
+
+    def prediction_of(
+        self, scores_K: NDArray[np.float32], *, path: str, top: int = 5
+    ) -> Prediction:
+        """The `top` most probable classes of scores (K,) before softmax, with their names.
+
+        Raises:
+            CheckpointError: the scores are not finite.
+        """
+        check_finite(scores_K, path)
+        probs_K = np.exp(scores_K - scores_K.max())
+        probs_K /= probs_K.sum()
+        best = np.argsort(-probs_K, kind="stable")[:top]
+        named = tuple(ClassProb(int(k), self.labels[k], float(probs_K[k])) for k in best)
+        return Prediction(path, named, scores_K)
+
+
+def check_finite(scores: NDArray[np.float32], of: str) -> None:
+    """Refuses scores that mean nothing.
+
+    Raises:
+        CheckpointError: some are infinite or no numbers.
+    """
+    if not np.isfinite(scores).all():
+        raise CheckpointError(
+            f"The network's scores for {of} are not finite: its weights are damaged, or its "
+            "training failed."
+        )
+
+
+def _checked(clips: int, crops: int, top: int) -> Views:
+    """The views, when all options are in their ranges."""
+    if top < 1:
+        raise OptionError(f"top must be at least 1, got {top}.")
+    return Views(clips=clips, crops=crops)
+
+
+def _one_array(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    try:
+        return np.stack([np.asarray(frame) for frame in frames])
+    except (TypeError, ValueError) as error:
+        raise InputShapeError(
+            f"predict_frames wants an array, a tensor or a list of frames of one size: {error}."
+        ) from error
+
+
+def _reader(frames: NDArray[np.uint8] | torch.Tensor) -> ReadFrames:
+    """Reads from memory as from a file; copies no more than the wanted frames."""
+    shape = tuple(frames.shape)
+    is_bytes = frames.dtype in (torch.uint8, np.uint8)
+    if len(shape) != 4 or not is_bytes or 3 not in (shape[1], shape[3]) or 0 in shape:
+        raise InputShapeError(
+            "predict_frames wants uint8 RGB frames of shape (n, H, W, 3) or (n, 3, H, W), got "
+            f"{shape} {frames.dtype}."
+        )
+
+    def read(chosen: NDArray[np.int64]) -> torch.Tensor:
+        if isinstance(frames, torch.Tensor):
+            picked = frames[torch.from_numpy(chosen)]
+        else:
+            picked = torch.from_numpy(frames[chosen])
+        return picked.permute(0, 3, 1, 2) if shape[3] == 3 else picked
+
+    return read

@@ -1,0 +1,216 @@
+"""The ways to run a network for inference: what computes it, and in which precision.
+
+Letters: B clips, T frames, H, W, K classes.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast, get_args
+
+import torch
+
+from kinema.errors import InputShapeError, OptionError, did_you_mean
+from kinema.inference.fold import fold_batch_norms
+from kinema.inference.fuse import can_fuse, fuse_convolutions
+from kinema.inference.graph import clip_graph, stream_graph
+from kinema.inference.openvino_model import compile_openvino, openvino_model
+from kinema.models.network import Run, VideoNetwork
+from kinema.models.streaming import StreamingNetwork
+from kinema.temporal.kernels.native import cache_folder
+from kinema.temporal.memory import State
+
+Precision = Literal["32", "bf16"]
+RuntimeName = Literal["eager", "fused", "compiled", "openvino"]
+RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
+
+_DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to run a network.
+
+    Attributes:
+        runtime: "eager" calls PyTorch's operators one by one, "fused" joins convolutions with what
+            follows them (CPU only), "compiled" lets PyTorch's compiler make the kernels, "openvino"
+            converts the network for that runtime (CPU only, extra `export`). Norms are folded in
+            all of them, and memory is channels_last in PyTorch's.
+        precision: "32" or "bf16", of weights and activations.
+        chunk: Clips of one forward pass; 0 takes the whole batch at once.
+    """
+
+    runtime: RuntimeName
+    precision: Precision
+    chunk: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.runtime, "float32" if self.precision == "32" else "bfloat16"]
+        if self.chunk:
+            parts.append(f"{self.chunk} clips at a time")
+        return ", ".join(parts)
+
+
+def checked_runtimes(names: Iterable[str] | None, example: torch.Tensor) -> list[RuntimeName]:
+    """The wanted runtimes; by default the fastest of those that start at once.
+
+    Raises:
+        OptionError: a name is unknown, or there is none.
+    """
+    if names is None:
+        return ["fused" if can_fuse(example) else "eager"]
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in RUNTIMES:
+            raise OptionError(f"Unknown runtime {name!r}. " + did_you_mean(name, RUNTIMES))
+    if not wanted:
+        raise OptionError(f"No runtime was named. There are: {', '.join(RUNTIMES)}.")
+    return cast(list[RuntimeName], wanted)
+
+
+def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
+    """A function from clips to scores that runs a copy of the network in this form.
+
+    Args:
+        net: The network, in eval mode; later changes of its weights do not reach the copy.
+        form: How to run it.
+        example: Clips (B, T, 3, H, W) of the usual size, on the device. Other sizes work too,
+            slower.
+
+    Returns:
+        (B, T, 3, H, W) float -> (B, K) float32 scores before softmax.
+
+    Raises:
+        OptionError: the form does not exist on this device.
+    """
+    if form.runtime == "openvino":
+        return _in_chunks(_openvino(net, form, example), torch.float32, form.chunk)
+    dtype = _DTYPES[form.precision]
+    folded = fold_batch_norms(net).to(dtype).lay_out_weights()
+    run: Run = folded
+    if form.runtime == "fused":
+        run = fuse_convolutions(folded, example.to(dtype))
+    elif form.runtime == "compiled":
+        run = _compiled(folded, example.device)
+
+    return _in_chunks(run, dtype, form.chunk)
+
+
+class Step(Protocol):
+    """One step of B streams; what they remember goes in and comes out, nothing is kept."""
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        """Frames (B, 3, H, W) and the state after the frame before -> scores (B, K) and the state.
+
+        An empty state starts the streams.
+        """
+        ...
+
+
+def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
+    """One step of streams that runs a copy of the network in this form.
+
+    Args:
+        net: A causal network in eval mode.
+        form: How to run it: "eager", "fused" or "openvino", in whole batches.
+        example: Frames (B, 3, H, W) of one step, float, on the device.
+
+    Raises:
+        OptionError: the form does not exist for streams or on this device, or the network looks
+            ahead.
+    """
+    if form.runtime == "openvino":
+        return _OpenVinoStep(net, form.precision, example)
+    if form.runtime == "compiled":
+        raise OptionError("Streams run as eager, fused or openvino, not compiled.")
+    dtype = _DTYPES[form.precision]
+    copy = fold_batch_norms(net).to(dtype).lay_out_weights()
+    if form.runtime == "fused":
+        copy = fuse_convolutions(copy, example.to(dtype).unsqueeze(1))
+    return _TorchStep(copy.streaming(len(example)), dtype)
+
+
+@dataclass(frozen=True)
+class _TorchStep:
+    """Computes in another type; scores are float32, the state is in that type."""
+
+    step: StreamingNetwork
+    dtype: torch.dtype
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        with torch.no_grad():
+            scores, state = self.step.advance(_in_type(frames, self.dtype), state)
+        return scores.float(), state
+
+
+class _OpenVinoStep:
+    """The exported graph of a step; frames and state are float32 on the CPU."""
+
+    def __init__(self, net: VideoNetwork, precision: Precision, example: torch.Tensor) -> None:
+        side = _square_side(example)
+        graph = stream_graph(net, size=side, streams=len(example), facts={})
+        frames_shape, *state_shapes = [tuple(map(int, shape)) for shape in graph.shapes]
+        self._start = tuple(torch.zeros(shape) for shape in state_shapes)
+        self._frames_shape = frames_shape
+        self._call = compile_openvino(openvino_model(graph), precision=precision)
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        if tuple(frames.shape) != self._frames_shape:
+            raise InputShapeError(
+                f"This step was made for frames of shape {self._frames_shape}, got "
+                f"{tuple(frames.shape)}."
+            )
+        floats = (_in_type(frames, torch.float32), *(part.float() for part in state or self._start))
+        scores, *after = self._call(*floats)
+        return scores, tuple(after)
+
+
+def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
+    """Runs `chunk` clips at a time (0: all of them), in another type."""
+
+    def scores(clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        size = chunk or max(len(clips_BTCHW), 1)
+        with torch.inference_mode():
+            split = torch.split(clips_BTCHW, size)
+            parts = [run(_in_type(part, dtype)).float() for part in split]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return scores
+
+
+def _in_type(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Another floating-point type; bytes would be taken for normalised values after that."""
+    if not pictures.is_floating_point():
+        raise InputShapeError(
+            f"Normalised floating-point pictures are wanted, got {pictures.dtype}. "
+            "kinema.data.transforms.normalise turns uint8 RGB into them."
+        )
+    return pictures.to(dtype)
+
+
+def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
+    model = openvino_model(clip_graph(net, size=_square_side(example), facts={}))
+    call = compile_openvino(model, precision=form.precision)
+    return lambda clips_BTCHW: call(clips_BTCHW)[0]
+
+
+def _square_side(example: torch.Tensor) -> int:
+    """The side of frames that OpenVINO is asked to take."""
+    if example.device.type != "cpu":
+        raise OptionError(f"The runtime openvino runs on the CPU, not on {example.device.type}.")
+    height, width = example.shape[-2:]
+    if height != width:
+        raise OptionError(f"The runtime openvino wants square frames, got {height} x {width}.")
+    return int(height)
+
+
+def _compiled(net: VideoNetwork, device: torch.device) -> Run:
+    """Compiled kernels, kept in the cache folder for later processes."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    # On a GPU the launches of a whole pass become one: a CUDA graph.
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    compiled: Run = torch.compile(net, mode=mode)
+    if mode is None:
+        return compiled
+    # The output of a CUDA graph is overwritten by its next run.
+    return lambda clips_BTCHW: compiled(clips_BTCHW).clone()

@@ -1,0 +1,1 @@
+"""Frames as they arrive, recognized one by one."""

@@ -1,0 +1,279 @@
+"""Frame-by-frame recognition: each frame of a stream is computed once, equal to the whole video.
+
+A network in which nothing looks ahead needs, besides the newest frame, only what its temporal
+modules remember: a tuple of tensors that is handed from step to step.
+
+Letters: B streams, T new frames of each, N = B*T, C channels, H, W, D features, K classes.
+"""
+
+import contextvars
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from kinema.errors import InputShapeError, OptionError
+from kinema.models.cost import outermost
+from kinema.models.sites import SiteLayer
+from kinema.temporal import TemporalModule
+from kinema.temporal.memory import Memory, State
+
+if TYPE_CHECKING:  # a network makes its own streams
+    from kinema.models.network import VideoNetwork
+
+# The memory of the step that runs: the backbone between the modules cannot pass it on.
+_MEMORY: contextvars.ContextVar[Memory] = contextvars.ContextVar("memory_of_the_step")
+
+
+class StreamingNetwork:
+    """Scores for the frames of B streams as they come.
+
+    Frame t gets the scores that `VideoNetwork.frame_scores` gives it in the whole video. The
+    weights are those of the network, not copies; move the network to its device before.
+
+    Args:
+        net: A network in eval mode in which nothing looks ahead.
+        batch: B, the streams that run side by side.
+
+    Raises:
+        OptionError: the network looks ahead, drops frames, or is in training mode.
+
+    Example:
+        >>> import torch
+        >>> from kinema import create_model
+        >>> net = create_model("tsm_resnet18", classes=5, frames=8, causal=True).eval()
+        >>> step = net.streaming(batch=2)
+        >>> step(torch.randn(2, 3, 64, 64)).shape
+        torch.Size([2, 5])
+        >>> step.reset([1])  # a new video begins in the second stream
+        >>> step(torch.randn(2, 4, 3, 64, 64)).shape  # four frames at once
+        torch.Size([2, 4, 5])
+    """
+
+    def __init__(self, net: "VideoNetwork", *, batch: int = 1) -> None:
+        if batch < 1:
+            raise OptionError(f"batch must be at least 1, got {batch}.")
+        _check(net)
+        self.batch = batch
+        self.module = StepModule(net)
+        self._name = net.name
+        self._state: State = ()
+
+    @property
+    def state(self) -> State:
+        """What the streams remember, streams first; () before their first frame."""
+        return self._state
+
+    @state.setter
+    def state(self, state: Sequence[torch.Tensor]) -> None:
+        self._check_state(tuple(state))
+        self._state = tuple(state)
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Starts some streams anew, all of them when no rows are given.
+
+        Raises:
+            OptionError: there is no such stream.
+        """
+        self._state = () if rows is None else reset_rows(self._state, self._rows(rows))
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        """Takes in the next frames; without gradients.
+
+        Args:
+            frames: (B, 3, H, W), float, normalised: the next frame of each stream; or several,
+                (B, T, 3, H, W). All frames of a stream have one size.
+
+        Returns:
+            (B, K), or (B, T, K), scores before softmax.
+
+        Raises:
+            InputShapeError: the frames have another shape or type.
+        """
+        with torch.no_grad():
+            scores, self._state = self.advance(frames, self._state)
+        return scores
+
+    def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
+        """The scores of the next frames and the state after them; changes nothing here.
+
+        Args:
+            frames: As in a call.
+            state: What the last step left; () for streams that start with these frames.
+
+        Raises:
+            InputShapeError: the frames or the state have another shape or type.
+        """
+        self._check_frames(frames)
+        self._check_state(state)
+        scores, *after = self.module(frames, *state)
+        return scores, tuple(after)
+
+    def _rows(self, rows: Sequence[int]) -> list[int]:
+        for row in rows:
+            if not 0 <= row < self.batch:
+                raise OptionError(f"There is no stream {row}: they are 0 to {self.batch - 1}.")
+        return list(rows)
+
+    def _check_frames(self, frames: torch.Tensor) -> None:
+        shape, channels_at = tuple(frames.shape), frames.ndim - 3
+        wrong = frames.ndim not in (4, 5) or shape[0] != self.batch or shape[channels_at] != 3
+        if wrong or 0 in shape:
+            raise InputShapeError(
+                f"{self._name} with {self.batch} streams wants frames of shape ({self.batch}, 3, "
+                f"H, W) or ({self.batch}, T, 3, H, W), got {shape}."
+            )
+        if not frames.is_floating_point():
+            raise InputShapeError(
+                f"{self._name} wants normalised floating-point frames, got {frames.dtype}. "
+                "kinema.data.transforms.normalise turns uint8 RGB into them."
+            )
+
+    def _check_state(self, state: State) -> None:
+        for place, tensor in enumerate(state):
+            if tensor.ndim == 0 or tensor.shape[0] != self.batch:
+                raise InputShapeError(
+                    f"Tensor {place} of the state has the shape {tuple(tensor.shape)}, but there "
+                    f"are {self.batch} streams."
+                )
+
+
+class StepModule(nn.Module):
+    """One step of streams as a function of tensors alone, for graphs.
+
+    Shares the weights of the network.
+    """
+
+    def __init__(self, net: "VideoNetwork") -> None:
+        super().__init__()
+        memo = {id(item): item for item in _not_to_copy(net)}
+        self.backbone = _in_steps(copy.deepcopy(net.backbone, memo))
+        self.head = copy.deepcopy(net.head, memo)
+        self.channels_last = net.channels_last
+
+    def forward(self, frames: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The scores of the frames and the tensors of the state after them.
+
+        Args:
+            frames: (B, 3, H, W) or (B, T, 3, H, W), float, normalised.
+            *state: None for streams that start.
+        """
+        several = frames.ndim == 5
+        count = frames.shape[1] if several else 1
+        x_NCHW = frames.flatten(0, 1) if several else frames
+        if self.channels_last:
+            x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+        memory = Memory(state, frames=count)
+        token = _MEMORY.set(memory)
+        try:
+            scores_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), count)
+        finally:
+            _MEMORY.reset(token)
+        return scores_BTK if several else scores_BTK[:, 0], *memory.state()
+
+
+class _InSteps(nn.Module):
+    """A temporal module in its place, fed with the newest frames only."""
+
+    def __init__(self, module: TemporalModule) -> None:
+        super().__init__()
+        module.set_frames(1)
+        self.module = module
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        return self.module.step(x_NCHW, _MEMORY.get())
+
+
+def _not_to_copy(net: nn.Module) -> Iterator[torch.Tensor | nn.Module]:
+    """Weights, reordered weights of fused convolutions, and what modules have replaced."""
+    yield from net.parameters()
+    yield from net.buffers()
+    for module in net.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, torch.Tensor))
+        if isinstance(module, SiteLayer):
+            yield from module.replaced
+
+
+def _in_steps(backbone: nn.Module) -> nn.Module:
+    """Puts every temporal module behind an `_InSteps`, in place."""
+    modules = {id(module) for _, module in outermost(backbone)}
+    for parent in list(backbone.modules()):
+        for name, child in parent.named_children():
+            if id(child) in modules and isinstance(child, TemporalModule):
+                setattr(parent, name, _InSteps(child))
+    return backbone
+
+
+def _check(net: "VideoNetwork") -> None:
+    if net.training:
+        raise OptionError(f"{net.name} is in training mode: call net.eval() before streaming.")
+    if net.facts.frame_stride != 1:
+        raise OptionError(
+            f"{net.facts.name} computes a part of itself on every {net.facts.frame_stride}th frame "
+            "only and looks ahead there, so it cannot work frame by frame. Use another backbone, "
+            "with create_model(..., causal=True)."
+        )
+    for _, module in net.temporal_modules():
+        module.check_streaming()
+
+
+def reset_rows(state: State, rows: Sequence[int]) -> State:
+    """A state in which some streams start anew: zeros are no past."""
+    if not state:
+        return ()
+    keep_B = torch.ones(state[0].shape[0], dtype=torch.bool, device=state[0].device)
+    keep_B[list(rows)] = False
+    return tuple(
+        torch.where(keep_B.reshape(-1, *(1,) * (x.ndim - 1)), x, torch.zeros_like(x)) for x in state
+    )
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """What an exporter needs to write a step as a graph.
+
+    Attributes:
+        module: Its forward takes `inputs` and returns a tensor for each of `output_names`.
+        inputs: Example inputs: frames (B, 3, H, W), then the state of streams that start now.
+        input_names: "frames", then one name for each tensor of the state.
+        output_names: "scores", then one name for each tensor of the next state, which is fed
+            back as the input in the same place.
+    """
+
+    module: StepModule
+    inputs: tuple[torch.Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def dynamic_shapes(self, batch: torch.export.Dim) -> dict[str, Any]:
+        """For `torch.export.export`: any number of streams instead of the example's."""
+        return {"frames": {0: batch}, "state": tuple({0: batch} for _ in self.inputs[1:])}
+
+
+def step_graph(net: "VideoNetwork", *, size: int | tuple[int, int], batch: int = 1) -> StepGraph:
+    """A step of `batch` streams with the state as inputs and outputs.
+
+    Args:
+        net: The network; see `StreamingNetwork`.
+        size: Side of the frames in pixels, or (height, width).
+        batch: B; at least 2 where any number of streams is to be exported.
+
+    Raises:
+        OptionError: the network cannot work frame by frame.
+    """
+    step = StreamingNetwork(net, batch=batch)
+    sides = (size, size) if isinstance(size, int) else size
+    frames = next(net.parameters()).new_zeros((batch, 3, *sides))
+    with torch.inference_mode(False), torch.no_grad():  # graphs cannot hold inference tensors
+        _, after = step.advance(frames)
+    start = tuple(torch.zeros_like(tensor) for tensor in after)
+    places = range(len(start))
+    return StepGraph(
+        module=step.module,
+        inputs=(frames, *start),
+        input_names=("frames", *(f"state_{place}" for place in places)),
+        output_names=("scores", *(f"next_state_{place}" for place in places)),
+    )

@@ -1,0 +1,209 @@
+"""Figures as PNG: training curves, confusion matrices, strips of frames."""
+
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from kinema.errors import MissingExtraError
+from kinema.system.files import whole_file
+from kinema.system.fonts import fallback_font
+from kinema.values import Report
+
+try:
+    from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - for sweeps.py
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.text import Text
+    from matplotlib.ticker import MaxNLocator
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        'Figures need matplotlib, which is not installed: python -m pip install "kinema[train]"'
+    ) from error
+
+DPI = 110
+TRAIN_COLOUR, VAL_COLOUR = "#8a8f98", "#1f6feb"
+RUN_COLOURS = ("#b6bcc6", "#1f6feb", "#d9822b", "#2da44e")
+
+# From so many classes on, names and numbers no longer fit.
+NAMED_CLASSES = 40
+NUMBERED_CLASSES = 15
+
+
+def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> bytes:
+    """Loss, accuracy and learning rate over the epochs of a run.
+
+    Args:
+        metrics: The run's metrics.jsonl.
+        out: PNG file to write, too.
+        title: Stands above the plots.
+
+    Returns:
+        The PNG.
+    """
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    numbers = [line["epoch"] for line in epochs]
+    figure = Figure(figsize=(10, 3), dpi=DPI, layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _line(loss, numbers, [line["loss"] for line in epochs], TRAIN_COLOUR, "training")
+    loss.set_title("loss")
+    _line(accuracy, numbers, [100 * line["top1"] for line in epochs], TRAIN_COLOUR, "training")
+    tested = [line for line in epochs if line.get("val_top1") is not None]
+    _line(
+        accuracy,
+        [line["epoch"] for line in tested],
+        [100 * line["val_top1"] for line in tested],
+        VAL_COLOUR,
+        "validation",
+    )
+    accuracy.set_title("top-1 in %")
+    accuracy.set_ylim(0, 102)
+    accuracy.legend(frameon=False)
+    _line(rate, numbers, [line["lr"] for line in epochs], TRAIN_COLOUR, "")
+    rate.set_title("learning rate")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    for plot in (loss, accuracy, rate):
+        plot.set_xlabel("epoch")
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plot.grid(alpha=0.25)
+        plot.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title)
+    return save_png(figure, out)
+
+
+def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") -> bytes:
+    """The confusion matrix, each row in shares of its true class.
+
+    Args:
+        report: An evaluation with labels.
+        out: PNG file to write, too.
+        title: Stands above the matrix.
+
+    Returns:
+        The PNG.
+    """
+    counts = report.confusion
+    classes = len(report.class_names)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = min(14.0, 3.2 + 0.2 * classes)
+    figure = Figure(figsize=(side + 0.6, side), dpi=DPI, layout="constrained")
+    plot = figure.subplots()
+    image = plot.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(image, ax=plot, shrink=0.7, label="share of the true class")
+    named = classes <= NAMED_CLASSES
+    plot.set_xlabel("predicted" if named else "predicted class, by number")
+    plot.set_ylabel("true" if named else "true class, by number")
+    if named:
+        names = [shortened(name) for name in report.class_names]
+        plot.set_xticks(range(classes), names, rotation=90, fontsize=8, parse_math=False)
+        plot.set_yticks(range(classes), names, fontsize=8, parse_math=False)
+    if classes <= NUMBERED_CLASSES:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.55 else "black"
+                plot.text(column, row, str(count), ha="center", va="center", color=colour, size=8)
+    if title:
+        plot.set_title(title)
+    return save_png(figure, out)
+
+
+def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> bytes:
+    """The accuracy of every class, one bar for each of some evaluations.
+
+    Args:
+        reports: Evaluations on the same videos, by the name that stands in the legend.
+        out: PNG file to write, too.
+
+    Returns:
+        The PNG.
+    """
+    classes = next(iter(reports.values())).per_class
+    rows = np.arange(len(classes))
+    thickness = 0.8 / len(reports)
+    height = 0.9 + len(classes) * max(0.28, 0.14 * len(reports))
+    figure = Figure(figsize=(9, min(60.0, height)), dpi=DPI, layout="constrained")
+    plot = figure.subplots()
+    for number, (name, report) in enumerate(reports.items()):
+        shares = [100 * (result.accuracy or 0.0) for result in report.per_class]
+        places = rows + (number - (len(reports) - 1) / 2) * thickness
+        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
+        plot.barh(places, shares, height=thickness, color=colour, label=name)
+    names = [shortened(result.name) for result in classes]
+    plot.set_yticks(rows, names, fontsize=9, parse_math=False)
+    plot.set_ylim(len(classes) - 0.4, -0.6)
+    plot.set_xlim(0, 101)
+    plot.set_xlabel("accuracy in %")
+    plot.set_axisbelow(True)
+    plot.grid(axis="x", alpha=0.25)
+    plot.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper right", ncols=len(reports), frameon=False)
+    return save_png(figure, out)
+
+
+def draw_frames(
+    frames: NDArray[np.uint8] | torch.Tensor, out: Path | None = None, *, gap_px: int = 3
+) -> bytes:
+    """Frames side by side, as they are.
+
+    Args:
+        frames: (T, H, W, 3) or (T, 3, H, W) uint8 RGB.
+        out: PNG file to write, too.
+        gap_px: White space between frames.
+
+    Returns:
+        The PNG.
+    """
+    pictures = np.asarray(frames)
+    if pictures.shape[1] == 3:
+        pictures = pictures.transpose(0, 2, 3, 1)
+    padded = np.pad(pictures, ((0, 0), (0, 0), (0, gap_px), (0, 0)), constant_values=255)
+    strip = np.concatenate(list(padded), axis=1)
+    strip = strip[:, : strip.shape[1] - gap_px]
+    buffer = io.BytesIO()
+    Image.fromarray(strip).save(buffer, format="PNG")
+    return _kept(buffer.getvalue(), out)
+
+
+def _line(plot: Any, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
+    plot.plot(x, y, color=colour, label=label, marker="o", markersize=3)
+
+
+def shortened(name: str) -> str:
+    """Beginning and end: long class names often differ only in their last words."""
+    return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
+
+
+def save_png(figure: Figure, out: Path | None) -> bytes:
+    """The PNG of a figure, written to `out`, too, where one is given."""
+    _take_fonts(figure)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # told in a line of ours
+        figure.savefig(buffer, format="png")
+    return _kept(buffer.getvalue(), out)
+
+
+def _take_fonts(figure: Figure) -> None:
+    """Gives texts with letters that matplotlib's font lacks one that has them."""
+    for plot in figure.axes:
+        for axis in (plot.xaxis, plot.yaxis):
+            axis.get_majorticklabels()  # their texts are made when they are asked for
+    for text in figure.findobj(Text):
+        font = fallback_font(text.get_text())
+        if font is not None:
+            text.set_fontproperties(FontProperties(fname=font.fname, size=text.get_fontsize()))
+
+
+def _kept(png: bytes, out: Path | None) -> bytes:
+    if out is not None:
+        with whole_file(out) as partial:
+            partial.write_bytes(png)
+    return png

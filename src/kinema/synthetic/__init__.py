@@ -1,0 +1,1 @@
+"""Rendered videos whose classes differ only in motion."""

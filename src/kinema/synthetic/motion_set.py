@@ -1,0 +1,294 @@
+"""The synthetic motion set: real video files whose classes differ only in motion.
+
+Fourteen classes in seven pairs, each the other played backwards (see `motion.py`), with random
+objects, backgrounds, sizes, speeds, start times and camera motion. A network that does not see
+the order of frames can at best tell the pairs apart and must guess within each. Every frame is
+coded by itself at a constant quantiser, so the file of a reversed video holds exactly the pictures
+of the original: neither motion compensation nor rate control tells the direction of time.
+"""
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.errors import KinemaError, OptionError
+from kinema.synthetic.motion import MOTION_CLASSES, MotionRange, draw_track
+from kinema.synthetic.scene import draw_camera, draw_look, render
+from kinema.system.files import is_unused, whole_file
+from kinema.system.process import usable_cores
+
+SETTINGS_FILE = "settings.json"
+RENDERER = 2  # counted up whenever the same settings give other pixels
+SPLITS = ("train", "val")
+# Encoders in order of preference; the options make every frame a key frame of fixed quantiser.
+ENCODERS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "veryfast", "qp": "18", "g": "1", "bf": "0"},
+    "mpeg4": {"qmin": "2", "qmax": "2", "g": "1", "bf": "0"},  # part of every FFmpeg build
+}
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """What to render.
+
+    Attributes:
+        train_per_class: Videos per class for training.
+        val_per_class: Videos per class for validation.
+        size_px: Side of the square frames.
+        min_frames: Shortest video.
+        max_frames: Longest video.
+        rate_hz: Frames per second.
+        camera: Amount of camera pan and shake, 0 for none, 1 for a lot.
+        speed_range: How many times faster the fastest motion is than the slowest, from 1.
+        scale_range: How many times larger the largest motion is than the smallest, from 1.
+        seed: Every video has its own seed made from this one.
+
+    Raises:
+        OptionError: a setting is outside its range.
+    """
+
+    train_per_class: int = 40
+    val_per_class: int = 12
+    size_px: int = 96
+    min_frames: int = 24
+    max_frames: int = 40
+    rate_hz: int = 12
+    camera: float = 0.15
+    speed_range: float = 1.5
+    scale_range: float = 1.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train_per_class < 1 or self.val_per_class < 1:
+            raise OptionError("train_per_class and val_per_class must be at least 1.")
+        if self.size_px < 32 or self.size_px % 2:
+            raise OptionError(f"size_px must be even and at least 32, got {self.size_px}.")
+        if not 8 <= self.min_frames <= self.max_frames:
+            raise OptionError(
+                f"Frames must be at least 8 and ascending, got {self.min_frames} to "
+                f"{self.max_frames}."
+            )
+        if self.rate_hz < 1:
+            raise OptionError(f"rate_hz must be at least 1, got {self.rate_hz}.")
+        if self.seed < 0:
+            raise OptionError(f"seed must be at least 0, got {self.seed}.")
+        if not 0 <= self.camera <= 1:
+            raise OptionError(f"camera must be between 0 and 1, got {self.camera}.")
+        if not (1 <= self.speed_range <= 4 and 1 <= self.scale_range <= 2):
+            raise OptionError(
+                "speed_range must be a ratio of 1 to 4 and scale_range one of 1 to 2, got "
+                f"{self.speed_range} and {self.scale_range}."
+            )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One video to write."""
+
+    split: str
+    class_name: str
+    seed: tuple[int, ...]
+    path: str
+
+
+def render_video(
+    class_name: str, seed: tuple[int, ...], settings: MotionSettings
+) -> NDArray[np.uint8]:
+    """The frames of one video before coding: (T, S, S, 3) RGB.
+
+    For one seed the two classes of a pair give the same frames in opposite order.
+
+    Raises:
+        UnknownNameError: there is no such class.
+
+    Example:
+        >>> settings = MotionSettings(size_px=32)
+        >>> there = render_video("move_right", (1,), settings)
+        >>> back = render_video("move_left", (1,), settings)
+        >>> bool((there[::-1] == back).all())
+        True
+    """
+    rng = np.random.default_rng(seed)
+    frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
+    motion = MotionRange(
+        speed=float(settings.speed_range ** rng.uniform(0, 1)),
+        scale=float(settings.scale_range ** rng.uniform(-0.5, 0.5)),
+    )
+    track, backwards = draw_track(class_name, frames, motion, rng)
+    camera = draw_camera(frames, settings.camera, rng)
+    video = render(draw_look(settings.size_px, rng), track, camera, settings.size_px)
+    return video[::-1] if backwards else video
+
+
+def render_motion_set(
+    out: str | Path,
+    *,
+    settings: MotionSettings | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes the set: videos/<class>/*.mp4, train.csv, val.csv, classes.txt, settings.json.
+
+    A folder that already holds the complete set of the same settings is left as it is; an
+    interrupted one is completed. The pixels do not depend on the number of workers.
+
+    Args:
+        out: The folder.
+        settings: What to render.
+        workers: Processes; all cores when not given, 0 renders in this process. Processes are
+            spawned, so a script that calls this needs the `if __name__ == "__main__"` guard.
+        progress: Called with (videos done, videos in all).
+
+    Returns:
+        The folder.
+
+    Raises:
+        KinemaError: the folder holds something else.
+    """
+    if workers is not None and workers < 0:
+        raise OptionError(f"workers must be at least 0, got {workers}.")
+    settings = settings or MotionSettings()
+    root = Path(out)
+    jobs = list(_jobs(settings))
+    if _is_complete(root, settings) and all(_target(root, job).exists() for job in jobs):
+        return root
+    _write_settings(root, settings, complete=False)
+    for class_name in MOTION_CLASSES:
+        (root / "videos" / class_name).mkdir(parents=True, exist_ok=True)
+    for done, _ in enumerate(_written(jobs, root, settings, workers), start=1):
+        if progress is not None:
+            progress(done, len(jobs))
+    for split in SPLITS:
+        _write_rows(root / f"{split}.csv", [job for job in jobs if job.split == split])
+    _replace(root / "classes.txt", "\n".join(MOTION_CLASSES) + "\n")
+    _write_settings(root, settings, complete=True)
+    return root
+
+
+def _jobs(settings: MotionSettings) -> Iterator[_Job]:
+    counts = (settings.train_per_class, settings.val_per_class)
+    for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+        for label, class_name in enumerate(MOTION_CLASSES):
+            for i in range(count):
+                path = f"{class_name}/{split}_{i:04d}.mp4"
+                yield _Job(split, class_name, (settings.seed, number, label, i), path)
+
+
+def _is_complete(root: Path, settings: MotionSettings) -> bool:
+    """Whether the folder holds this set, finished; starts a new folder.
+
+    Raises:
+        KinemaError: it holds a set of other settings, or files of somebody else.
+    """
+    file = root / SETTINGS_FILE
+    if not file.exists():
+        if not is_unused(root, first=file):
+            raise KinemaError(
+                f"{root} must be a new or empty folder or hold a motion set, and is neither. "
+                "Choose another folder."
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        return False
+    found = _read_settings(file)
+    complete = bool(found.pop("complete", False))
+    wanted = _wanted(settings)
+    if found != wanted:
+        keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
+        raise KinemaError(
+            f"{root} holds a motion set of other settings ({', '.join(keys)}). "
+            "Choose another folder."
+        )
+    return complete
+
+
+def _wanted(settings: MotionSettings) -> dict[str, Any]:
+    return {**asdict(settings), "renderer": RENDERER}
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise KinemaError(f"{file} is not the settings of a motion set: {error}.") from error
+    if not isinstance(found, dict):
+        raise KinemaError(f"{file} is not the settings of a motion set: no JSON object.")
+    return found
+
+
+def _write_settings(root: Path, settings: MotionSettings, *, complete: bool) -> None:
+    document = {**_wanted(settings), "complete": complete}
+    _replace(root / SETTINGS_FILE, json.dumps(document, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def _written(
+    jobs: list[_Job], root: Path, settings: MotionSettings, workers: int | None
+) -> Iterator[None]:
+    """Writes all videos, one event for each."""
+    count = usable_cores() if workers is None else workers
+    if count == 0:
+        for job in jobs:
+            _write_video(job, root, settings)
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        repeated = [root] * len(jobs), [settings] * len(jobs)
+        yield from pool.map(_write_video, jobs, *repeated, chunksize=8)
+
+
+def _target(root: Path, job: _Job) -> Path:
+    return root / "videos" / job.path
+
+
+def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
+    target = _target(root, job)
+    if target.exists():
+        return
+    partial = target.with_suffix(".part")
+    frames = render_video(job.class_name, job.seed, settings)
+    _encode(partial, frames, settings.rate_hz, encoder=_encoder())
+    os.replace(partial, target)
+
+
+def _encoder() -> str:
+    """The best encoder that this build of FFmpeg has."""
+    return next(name for name in ENCODERS if name in av.codecs_available)
+
+
+def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int, *, encoder: str) -> None:
+    """MP4 in which every frame is coded by itself."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream(encoder, rate=rate_hz, options=ENCODERS[encoder])
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # the workers keep the cores busy
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _write_rows(path: Path, jobs: list[_Job]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "seed"])
+    for job in jobs:
+        writer.writerow([job.path, job.class_name, "-".join(map(str, job.seed))])
+    _replace(path, text.getvalue())

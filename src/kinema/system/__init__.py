@@ -1,0 +1,1 @@
+"""The machine this process runs on: cores, memory, devices, fonts and files."""

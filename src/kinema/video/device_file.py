@@ -1,0 +1,121 @@
+"""Frames decoded by torchcodec: on a GPU by its video engine (NVDEC), and left in its memory.
+
+PyAV still finds out where the frames of a file are. Only where these places can be trusted, and
+samples have 8 bits, do both decoders give the same frames; every other file is decoded by PyAV.
+"""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.errors import MissingExtraError, UnreadableVideoError
+from kinema.system.closing import Closing
+from kinema.values import VideoInfo
+from kinema.video.decode import FrameSource, VideoFile, open_source
+from kinema.video.folder import checked_indices
+from kinema.video.index_cache import IndexCache
+
+
+def open_on_device(
+    path: str | Path, device: torch.device | str, *, index_cache: IndexCache | None = None
+) -> FrameSource:
+    """Opens a video whose frames are decoded on a device, where that gives the same frames.
+
+    Args:
+        path: A video file, or a folder of frames.
+        device: Such as "cuda" or "cuda:1"; "cpu" decodes with torchcodec, too.
+        index_cache: Remembers what opening a file finds out.
+
+    Raises:
+        MissingExtraError: torchcodec, or the FFmpeg that it needs, is not installed.
+        UnreadableVideoError: the video does not exist or cannot be read; the message says why.
+    """
+    source = open_source(path, index_cache=index_cache)
+    if not isinstance(source, VideoFile) or source.exact_stream is None:
+        return source
+    return DeviceFile(source, torch.device(device))
+
+
+class DeviceFile(Closing):
+    """A video file whose frames are decoded by torchcodec.
+
+    Args:
+        file: The same file, opened by PyAV; it is closed with this.
+        device: Where to decode.
+
+    Raises:
+        MissingExtraError: torchcodec, or the FFmpeg that it needs, is not installed.
+        UnreadableVideoError: the device cannot decode this file.
+    """
+
+    def __init__(self, file: VideoFile, device: torch.device) -> None:
+        try:
+            decoders = importlib.import_module("torchcodec.decoders")
+        except (ImportError, RuntimeError) as error:  # without FFmpeg its libraries do not load
+            file.close()
+            raise MissingExtraError(
+                "Decoding on a device needs torchcodec and FFmpeg's libraries: "
+                'python -m pip install "kinema[nvdec]", and FFmpeg from your system '
+                f"({_first_line(error)})."
+            ) from error
+        self._file = file
+        try:
+            self._decoder = decoders.VideoDecoder(
+                str(file.path),
+                stream_index=file.exact_stream,
+                dimension_order="NCHW",
+                device=str(device),
+                seek_mode="exact",
+            )
+        except (RuntimeError, ValueError) as error:
+            file.close()
+            raise UnreadableVideoError(
+                f"{file.path} cannot be decoded on {device}: {_first_line(error)}"
+            ) from error
+
+    @property
+    def info(self) -> VideoInfo:
+        """Facts about the video."""
+        return self._file.info
+
+    def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
+        """Decodes the wanted frames.
+
+        Args:
+            frame_indices: Frame numbers from 0, in any order, repeated if wanted.
+
+        Returns:
+            (n, 3, H, W) uint8 RGB on the device.
+
+        Raises:
+            OptionError: a number is outside of the video.
+            UnreadableVideoError: a frame cannot be decoded.
+        """
+        wanted = checked_indices(frame_indices, self.info)
+        try:
+            frames: torch.Tensor = self._decoder.get_frames_at(wanted).data
+        except (RuntimeError, IndexError) as error:
+            raise UnreadableVideoError(
+                f"{self._file.path}: frames {wanted} cannot be decoded: {_first_line(error)}"
+            ) from error
+        return frames
+
+    def in_order(self) -> Iterator[NDArray[np.uint8]]:
+        """All frames from first to last, decoded by PyAV: (H, W, 3) RGB each."""
+        return self._file.in_order()
+
+    def verify(self) -> None:
+        """Decodes every frame by PyAV; raises UnreadableVideoError if one is missing."""
+        self._file.verify()
+
+    def close(self) -> None:
+        """Gives the file back."""
+        self._file.close()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,167 @@
+"""Folders of JPEG or PNG frames, read like a video."""
+
+import re
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from kinema.errors import OptionError, UnreadableVideoError
+from kinema.system.closing import Closing
+from kinema.values import VideoInfo
+
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+# What Pillow raises for damaged files; struct.error comes from their EXIF.
+_BAD_IMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+
+class FrameFolder(Closing):
+    """A folder whose JPEG or PNG files are the frames of a video, in the order of their numbers.
+
+    When some files are called img_*, only these are taken: frame folders in the layout of TSN
+    hold optical flow (flow_x_*, flow_y_*) beside them. Hidden files are left out. A folder does
+    not tell its frame rate, so `info.rate_hz` and `info.duration_s` are 0.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        UnreadableVideoError: it does not exist, there is no frame in it, or the first one
+            cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._files = _frame_files(self.path)
+        height, width, _ = self._picture(0).shape
+        self.info = VideoInfo(
+            path=str(self.path),
+            frames=len(self._files),
+            rate_hz=0.0,
+            duration_s=0.0,
+            width=width,
+            height=height,
+            rotation_deg=0,
+            codec=self._files[0].suffix.lower().lstrip("."),
+            container="folder",
+        )
+
+    def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
+        """Reads the wanted frames.
+
+        Args:
+            frame_indices: Frame numbers from 0, in any order, repeated if wanted.
+
+        Returns:
+            (n, 3, H, W) uint8 RGB, a view of (n, H, W, 3).
+
+        Raises:
+            OptionError: a number is outside of the folder.
+            UnreadableVideoError: a file cannot be read or has another size than the first one.
+        """
+        wanted = checked_indices(frame_indices, self.info)
+        unique = sorted(set(wanted))
+        pictures = np.empty((len(unique), self.info.height, self.info.width, 3), np.uint8)
+        for row, number in enumerate(unique):
+            pictures[row] = self._picture_of_size(number)
+        frames = torch.from_numpy(pictures)
+        if wanted != unique:
+            frames = frames[[bisect_left(unique, number) for number in wanted]]
+        return frames.permute(0, 3, 1, 2)
+
+    def in_order(self) -> Iterator[NDArray[np.uint8]]:
+        """Reads all frames from first to last.
+
+        Returns:
+            (H, W, 3) RGB each.
+
+        Raises:
+            UnreadableVideoError: a file cannot be read or has another size than the first one.
+        """
+        for number in range(self.info.frames):
+            yield self._picture_of_size(number)
+
+    def verify(self) -> None:
+        """Reads every frame and keeps none.
+
+        Raises:
+            UnreadableVideoError: a file cannot be read or has another size than the first one.
+        """
+        for _ in self.in_order():
+            pass
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _picture_of_size(self, number: int) -> NDArray[np.uint8]:
+        picture = self._picture(number)
+        height, width, _ = picture.shape
+        if (height, width) != (self.info.height, self.info.width):
+            raise UnreadableVideoError(
+                f"{self._files[number]} is {width}x{height}, the first frame of the folder is "
+                f"{self.info.width}x{self.info.height}."
+            )
+        return picture
+
+    def _picture(self, number: int) -> NDArray[np.uint8]:
+        file = self._files[number]
+        try:
+            with Image.open(file) as image:
+                return _rgb(ImageOps.exif_transpose(image))
+        except _BAD_IMAGE as error:
+            raise UnreadableVideoError(f"{file} cannot be read as an image: {error}.") from error
+
+
+def is_frame(file: Path) -> bool:
+    """Whether a file name ends like a frame's; hidden files do not count."""
+    return file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".")
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    """The frames of a folder in the order of their numbers."""
+    try:
+        files = [file for file in folder.iterdir() if is_frame(file)]
+    except FileNotFoundError:
+        raise UnreadableVideoError(f"{folder} does not exist.") from None
+    except OSError as error:
+        raise UnreadableVideoError(f"{folder} cannot be read: {error.strerror}.") from error
+    if not files:
+        raise UnreadableVideoError(
+            f"{folder} holds no frames: expected files that end in "
+            f"{', '.join(sorted(FRAME_SUFFIXES))}."
+        )
+    named = [file for file in files if file.name.startswith("img_")]
+    return sorted(named or files, key=_natural)
+
+
+def _natural(file: Path) -> tuple[list[tuple[bool, int, str]], str]:
+    """Sorts img_2.jpg before img_10.jpg."""
+    parts = re.split(r"(\d+)", file.stem)
+    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], file.name
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3); 16 bits become 8, which Pillow's own conversion would clip instead."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "P":
+        image = image.convert("RGBA")  # a palette may hold transparency
+    return np.asarray(image.convert("RGB"))
+
+
+def checked_indices(frame_indices: Sequence[int] | NDArray[np.int64], info: VideoInfo) -> list[int]:
+    """Frame numbers as plain numbers.
+
+    Raises:
+        OptionError: one is outside of the video.
+    """
+    wanted = [int(i) for i in frame_indices]
+    for number in wanted:
+        if not 0 <= number < info.frames:
+            raise OptionError(f"{info.path} has frames 0 to {info.frames - 1}, asked for {number}.")
+    return wanted

@@ -1,0 +1,278 @@
+"""Sources of live frames: files, pipes, cameras, addresses that get lost and come back."""
+
+import functools
+import http.server
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kinema.errors import OptionError, UnreadableVideoError
+from kinema.live.frame_queue import WAITING_FRAMES, FrameQueue
+from kinema.live.live_source import LiveFrame
+from kinema.live.remote import Connection, without_password
+from kinema.live.sources import RawFormat, RawFrames, open_live
+from kinema.video.decode import VideoFile
+
+from ...rtsp_server import RATE_HZ, RtspServer
+from ..conftest import number_of, write_video
+
+QUICK = Connection(timeout_s=1.5, back_off_s=0.05, retries=8)
+
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def never() -> bool:
+    return False
+
+
+def decoding_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "kinema-decode"]
+
+
+@pytest.fixture
+def rtsp() -> Iterator[RtspServer]:
+    with RtspServer() as server:
+        yield server
+
+
+@pytest.fixture
+def web(tmp_path) -> Iterator[str]:
+    """The address of a web server of the folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_gives_its_frames_with_their_times(tmp_path):
+    path = write_video(tmp_path / "a.mp4", frames=20)
+    frames = list(open_live(str(path)).frames(never))
+    with VideoFile(path) as file:
+        assert [frame.time_s for frame in frames] == file.times_s(range(20))
+        expected = file.read(range(20)).permute(0, 2, 3, 1).numpy()
+    assert [frame.number for frame in frames] == list(range(20))
+    assert np.array_equal(np.stack([frame.picture for frame in frames]), expected)
+
+
+def test_a_file_that_ends_too_early_is_an_error(tmp_path):
+    path = write_video(tmp_path / "a.mp4", frames=40, size=(128, 96))
+    data = bytearray(path.read_bytes())
+    first, last = len(data) // 2, data.index(b"moov")
+    data[first : last - 8] = bytes(last - 8 - first)
+    path.write_bytes(data)
+    numbers = []
+    with pytest.raises(UnreadableVideoError, match=r"only \d+ of its 40 frames"):
+        numbers.extend(frame.number for frame in open_live(str(path)).frames(never))
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 10
+
+
+def test_raw_frames_come_from_a_pipe():
+    reader, writer = os.pipe()
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 4, 6, 3), dtype=np.uint8)
+    os.write(writer, pictures.tobytes())
+    os.close(writer)
+    frames = list(RawFrames(RawFormat(6, 4, 10.0), descriptor=reader).frames(never))
+    assert np.array_equal(np.stack([frame.picture for frame in frames]), pictures)
+    assert [frame.time_s for frame in frames] == [0, 0.1, 0.2]
+
+
+def test_half_a_raw_frame_is_an_error():
+    reader, writer = os.pipe()
+    os.write(writer, bytes(100))
+    os.close(writer)
+    with pytest.raises(UnreadableVideoError, match="middle of frame 1: 28 of its 72 bytes"):
+        list(RawFrames(RawFormat(6, 4), descriptor=reader).frames(never))
+
+
+def test_a_silent_pipe_can_be_stopped():
+    reader, _writer = os.pipe()
+    queue = FrameQueue(
+        RawFrames(RawFormat(6, 4), descriptor=reader), drop="never", wanted=lambda _: True
+    )
+    threading.Timer(0.2, queue.stop).start()
+    assert list(queue) == []
+    assert decoding_threads() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "message"),
+    [
+        ("7", UnreadableVideoError, "no camera 7: /dev/video7 does not exist"),
+        ("rtsp://127.0.0.1:1/x", UnreadableVideoError, "cannot be opened: connection refused"),
+        ("http://127.0.0.1:1/x.mp4", UnreadableVideoError, "cannot be opened: connection refused"),
+        ("rtps://camera", OptionError, "unknown scheme 'rtps'. Did you mean 'rtsps'"),
+        ("nowhere.mp4", UnreadableVideoError, "nowhere.mp4 does not exist"),
+        ("-", OptionError, "need their size"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(source, kind, message):
+    with pytest.raises(kind, match=message):
+        open_live(source, connection=QUICK)
+
+
+def test_passwords_stay_out_of_messages():
+    assert without_password("rtsp://me:secret@cam:554/1?x=2") == "rtsp://cam:554/1?x=2"
+    assert without_password("rtsp://cam/1") == "rtsp://cam/1"
+
+
+@pytest.mark.slow
+def test_a_video_behind_an_address_is_that_in_the_file(web, tmp_path):
+    path = write_video(tmp_path / "a.mkv", frames=20)
+    source = open_live(f"{web}/a.mkv", connection=QUICK)
+    frames = list(source.frames(never))
+    source.close()
+    assert not source.is_live
+    assert [number_of(frame.picture) for frame in frames] == list(range(20))
+    expected = list(open_live(str(path)).frames(never))
+    assert [f.time_s for f in frames] == pytest.approx([f.time_s for f in expected])
+    assert all(np.array_equal(a.picture, b.picture) for a, b in zip(frames, expected, strict=True))
+
+
+@pytest.mark.slow
+def test_an_address_that_does_not_exist(web):
+    with pytest.raises(UnreadableVideoError, match="cannot be opened: server returned 404"):
+        open_live(f"{web}/b.mkv", connection=QUICK)
+
+
+@pytest.mark.slow
+def test_rtsp_goes_on_after_a_cut(rtsp, caplog):
+    source, times = open_live(rtsp.url, connection=QUICK), []
+    assert source.is_live
+    for frame in source.frames(never):
+        times.append((frame.number, frame.connection, frame.time_s))
+        if frame.number == 10:
+            rtsp.cut()
+            threading.Timer(0.4, rtsp.restore).start()
+        if frame.connection and len(times) > 20:
+            break
+    source.close()
+    assert [number for number, _, _ in times] == list(range(len(times)))
+    assert np.all(np.diff([time_s for _, _, time_s in times]) > 0)
+    assert times[9][2] == pytest.approx(9 / RATE_HZ, abs=0.01)
+    before, after = ([t for _, connection, t in times if connection == c] for c in (0, 1))
+    assert after[0] - before[-1] > 0.3  # time has gone on
+    assert source.reconnects == 1
+    messages = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert "was lost" in messages[0]
+    assert "Next attempt in 0.1 s (2 of 8)" in messages[1]  # the wait doubles
+
+
+@pytest.mark.slow
+def test_a_silent_rtsp_source_is_lost_after_the_timeout(rtsp):
+    source = open_live(rtsp.url, connection=Connection(timeout_s=1, retries=1, back_off_s=0.1))
+    frames = source.frames(never)
+    next(frames)
+    rtsp.silent, began = True, time.monotonic()
+    with pytest.raises(UnreadableVideoError, match="could not be reached again, tried 1 times"):
+        list(frames)
+    assert time.monotonic() - began < 8
+    source.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ts", "mkv"])  # without and with a known duration
+def test_http_goes_on_where_it_was_cut(web, tmp_path, monkeypatch, kind):
+    path = write_video(tmp_path / f"a.{kind}", frames=60)
+    half = [path.stat().st_size // 2]
+
+    def cut_once(_, file, out) -> None:
+        out.write(file.read(half.pop() if half else -1))
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "copyfile", cut_once)
+    source = open_live(f"{web}/a.{kind}", connection=QUICK)
+    frames = list(source.frames(never))
+    source.close()
+    assert [frame.number for frame in frames] == list(range(60))
+    assert [number_of(frame.picture) for frame in frames] == list(range(60))
+    assert source.reconnects == 1
+
+
+class Numbers:
+    """Blank frames, all at once or with a wait."""
+
+    name, is_live, reconnects = "numbers", False, 0
+
+    def __init__(self, count: int, wait_s: float = 0.0) -> None:
+        self.count, self.wait_s, self.closed = count, wait_s, False
+
+    def frames(self, stopped):
+        for number in range(self.count):
+            time.sleep(self.wait_s)
+            yield LiveFrame(number, number / 10, np.zeros((2, 2, 3), np.uint8))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def slowly(queue: FrameQueue, wait_s: float) -> list[int]:
+    taken = []
+    for frame, _ in queue:
+        time.sleep(wait_s)
+        taken.append(frame.number)
+    return taken
+
+
+@pytest.mark.parametrize(
+    "drop", ["oldest", "newest", pytest.param("never", marks=pytest.mark.slow)]
+)
+def test_what_is_dropped_when_the_reader_is_slow(drop):
+    source = Numbers(40, wait_s=0.005)
+    queue = FrameQueue(source, drop=drop, wanted=lambda _: True)
+    taken = slowly(queue, 0.03)
+    assert taken == sorted(taken)
+    assert len(taken) + queue.dropped == 40
+    assert source.closed
+    assert decoding_threads() == []
+    if drop == "never":
+        assert taken == list(range(40))
+        return
+    assert queue.dropped > 15
+    if drop == "oldest":  # the last frame always comes
+        assert taken[-1] == 39
+    else:  # a run from the start
+        assert taken[: WAITING_FRAMES + 1] == list(range(WAITING_FRAMES + 1))
+
+
+def test_frames_that_nobody_wants_are_not_dropped_ones():
+    queue = FrameQueue(Numbers(20), drop="never", wanted=lambda frame: frame.number % 5 == 0)
+    assert slowly(queue, 0) == [0, 5, 10, 15]
+    assert queue.dropped == 0
+
+
+def test_frames_are_held_back_until_their_time():
+    began = time.monotonic()
+    queue = FrameQueue(Numbers(4), drop="oldest", wanted=lambda _: True, paced=True)
+    assert slowly(queue, 0) == [0, 1, 2, 3]
+    assert 0.3 <= time.monotonic() - began < 0.6
+
+
+def test_an_error_comes_after_the_frames_before_it():
+    class Failing(Numbers):
+        def frames(self, stopped):
+            yield from super().frames(stopped)
+            raise UnreadableVideoError("lost")
+
+    queue, taken = FrameQueue(Failing(3), drop="never", wanted=lambda _: True), []
+    with pytest.raises(UnreadableVideoError, match="lost"):
+        taken.extend(frame.number for frame, _ in queue)
+    queue.close()
+    assert decoding_threads() == []
+
+
+def test_a_queue_that_was_never_read_gives_its_source_back():
+    source = Numbers(3)
+    FrameQueue(source, drop="never", wanted=lambda _: True).close()
+    assert source.closed
