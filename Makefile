@@ -49,7 +49,7 @@ OPTIONS ?=
 REAL_SETS := handwash12 fight2 cameramotion8
 STUDY = $(BIN)/kinema sweep recipes/sweeps/$*.toml --out runs/$* --jobs $(JOBS) $(OPTIONS)
 
-study-%: recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes/sweeps/NAME.toml, or goes on with it, and keeps its results
+study-%: src/kinema/recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes/sweeps/NAME.toml, or goes on with it, and keeps its results
 	$(STUDY) $(if $(filter $*,$(REAL_SETS)),$(addprefix data.,train=$(DATA)/sets/$*/train.csv \
 		val=$(DATA)/sets/$*/val.csv root=$(DATA)/sets/$*/videos) model.weights=$(WEIGHTS))
 	mkdir -p benchmarks/studies && cp runs/$*/results.json benchmarks/studies/$*.json

@@ -20,7 +20,7 @@ from kinema.synthetic.motion import MOTION_CLASSES, REVERSED_PAIRS
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "benchmarks" / "studies"
-SWEEPS = ROOT / "recipes" / "sweeps"
+SWEEPS = ROOT / "src" / "kinema" / "recipes" / "sweeps"
 TARGET = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "docs" / "figures"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from kinema.sweep.spec import load_sweep
 from kinema.sweep.summary import summarise, write_summary
 
-SWEEPS = Path(__file__).resolve().parent.parent / "recipes" / "sweeps"
+SWEEPS = Path(__file__).resolve().parent.parent / "src" / "kinema" / "recipes" / "sweeps"
 FACTS = {"versions": {}, "git_commit": None, "machine": {}}
 
 

@@ -30,7 +30,7 @@ def workplace(tmp_path, monkeypatch, paper_sets) -> Path:  # noqa: F811
     monkeypatch.chdir(tmp_path)
     for name in ("something-v1", "ucf101"):
         shutil.copytree(paper_sets / name, name)
-    Path("recipes").symlink_to(REPOSITORY / "recipes")
+    Path("recipes").symlink_to(REPOSITORY / "src" / "kinema" / "recipes")
     Path("something-v1/something-something-v1-test.csv").write_text("3\n4\n")
     lists = Path("ucf101/ucfTrainTestlist")
     for split in (2, 3):  # the made-up splits all have the same test video

@@ -15,7 +15,7 @@ PAGE = Page("docs/howto/add_a_temporal_module.md")
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     (tmp_path / "temporal_blur.py").write_text(PAGE.blocks("python")[0], encoding="utf-8")
-    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "src" / "kinema" / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("KINEMA_PLUGINS", "")

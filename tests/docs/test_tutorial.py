@@ -30,7 +30,7 @@ OWN = [line for line in PAGE.commands if "videos/train" in line]
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "src" / "kinema" / "recipes")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

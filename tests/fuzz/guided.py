@@ -44,7 +44,7 @@ def read_as_recipe(data: bytes, folder: Path) -> None:
     file = folder / "damaged.toml"
     file.write_bytes(data[1:])
     if data[0] % 2:
-        load_sweep(file, out=folder / "out", recipe=REPOSITORY / "recipes" / "motion.toml")
+        load_sweep(file, out=folder / "out", recipe=REPOSITORY / "src" / "kinema" / "recipes" / "motion.toml")
     else:
         load_recipe(file)
 
@@ -53,7 +53,7 @@ def sound_files(target: str) -> list[bytes]:
     """What the search starts from."""
     if target == "annotations":
         return [bytes([at]) + ANNOTATIONS[name][1].encode() for at, name in enumerate(FORMATS)]
-    files = sorted((REPOSITORY / "recipes").rglob("*.toml"))
+    files = sorted((REPOSITORY / "src" / "kinema" / "recipes").rglob("*.toml"))
     texts = [bytes([path.parent.name == "sweeps"]) + path.read_bytes() for path in files]
     return [text[:LONGEST] for text in texts]
 

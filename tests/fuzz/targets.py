@@ -95,7 +95,7 @@ def recipes(originals: Originals, seed: int) -> None:
     file = originals.work / "damaged.toml"
     file.write_bytes(damaged(source.read_bytes(), seed))
     if source.parent.name == "sweeps":
-        recipe = REPOSITORY / "recipes" / "motion.toml"
+        recipe = REPOSITORY / "src" / "kinema" / "recipes" / "motion.toml"
         load_sweep(file, out=originals.work / "out", recipe=recipe)
     else:
         load_recipe(file)
@@ -147,7 +147,7 @@ def _small_video(originals: Originals) -> Path:
 
 @cache
 def _recipe_files() -> tuple[Path, ...]:
-    return tuple(sorted((REPOSITORY / "recipes").rglob("*.toml")))
+    return tuple(sorted((REPOSITORY / "src" / "kinema" / "recipes").rglob("*.toml")))
 
 
 @cache

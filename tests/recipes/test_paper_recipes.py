@@ -22,7 +22,7 @@ from kinema.train.loop import train_epoch
 from kinema.train.recipe import Recipe, load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = sorted((REPOSITORY / "recipes" / "papers").glob("*.toml"))
+RECIPES = sorted((REPOSITORY / "src" / "kinema" / "recipes" / "papers").glob("*.toml"))
 LARGE = ("tea_ucf101_hmdb51",)  # writes and reads a full Res2Net-50
 # What is changed to make a recipe small.
 SMALL = (

@@ -11,7 +11,7 @@ from kinema.train.recipe import load_recipe
 from kinema.values import Preprocessing
 
 HERE = Path(__file__).resolve().parent
-RECIPES = HERE.parents[1] / "recipes" / "papers"
+RECIPES = HERE.parents[1] / "src" / "kinema" / "recipes" / "papers"
 with (HERE / "paper_rows.csv").open(encoding="utf-8", newline="") as file:
     ROWS = list(csv.DictReader(file))
 TRAINING = [

@@ -162,7 +162,7 @@ def _pair_top1(report: "Report") -> float:
 def _write_page(
     folder: Path, trained: list[_Trained], prediction: "Prediction", truth: str, videos: Path
 ) -> Path:
-    from kinema.report.html import (
+    from kinema.report.html_page import (
         PredictionSection,
         QuickstartPage,
         RunSection,

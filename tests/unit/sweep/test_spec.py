@@ -96,7 +96,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_sweeps_that_come_with_the_recipes_load(tmp_path: Path) -> None:
-    files = sorted(Path(__file__).parents[3].glob("recipes/sweeps/*.toml"))
+    files = sorted(Path(__file__).parents[3].glob("src/kinema/recipes/sweeps/*.toml"))
     assert files
     for file in files:
         assert load_sweep(file, out=tmp_path).cells

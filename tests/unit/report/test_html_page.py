@@ -2,14 +2,14 @@
 
 import runpy
 import sys
-from html.parser import HTMLParser
+from html_page.parser import HTMLParser
 
 import pytest
 import torch
 
 from kinema.errors import MissingExtraError
-from kinema.report import html
-from kinema.report.html import (
+from kinema.report import html_page
+from kinema.report.html_page import (
     PredictionSection,
     QuickstartPage,
     RunSection,
@@ -81,4 +81,4 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
 def test_without_jinja_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r'pip install "kinema\[train\]"'):
-        runpy.run_path(html.__file__)
+        runpy.run_path(html_page.__file__)
