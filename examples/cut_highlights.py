@@ -14,10 +14,10 @@ import kinema
 
 def main(checkpoint: str, video: str, wanted: str, folder: str) -> None:
     """Writes folder/0.mp4, folder/1.mp4, ... and prints where they come from."""
-    recogniser = kinema.Recognizer.load(checkpoint)
-    if wanted not in recogniser.labels:
-        sys.exit(f"There is no class {wanted!r}, only {', '.join(recogniser.labels)}.")
-    segments = [s for s in recogniser.timeline(video).segments if s.name == wanted]
+    recognizer = kinema.Recognizer.load(checkpoint)
+    if wanted not in recognizer.labels:
+        sys.exit(f"There is no class {wanted!r}, only {', '.join(recognizer.labels)}.")
+    segments = [s for s in recognizer.timeline(video).segments if s.name == wanted]
     Path(folder).mkdir(parents=True, exist_ok=True)
     for number, segment in enumerate(segments):
         target = Path(folder) / f"{number}.mp4"

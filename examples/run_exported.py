@@ -54,7 +54,7 @@ def load(network: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
 
 
 def read_clip(video: str, how: dict) -> np.ndarray:
-    """(1, T, 3, H, W): the frames that the network wants, resized, cropped and normalised."""
+    """(1, T, 3, H, W): the frames that the network wants, resized, cropped and normalized."""
     with av.open(video) as container:
         total = sum(1 for _ in container.decode(video=0))
     wanted = choose_frames(total, how)
@@ -89,7 +89,7 @@ def choose_frames(total: int, how: dict) -> list[int]:
 
 
 def prepare(picture: Image.Image, how: dict) -> np.ndarray:
-    """Short side to its length, center crop, normalised: (3, H, W) float32."""
+    """Short side to its length, center crop, normalized: (3, H, W) float32."""
     width, height = picture.size
     short, side = how["short_side_px"], how["crop_px"]
     size = (short, short * height // width) if width <= height else (short * width // height, short)

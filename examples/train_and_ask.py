@@ -16,8 +16,8 @@ def main(run: str, video: str, *changes: str) -> None:
     recipe = kinema.train.load_recipe("recipes/own_videos.toml", changes)
     result = kinema.train.train(recipe, out=run)
     print(f"{100 * result.best.top1:.1f} % of the validation videos are right")
-    recogniser = kinema.Recognizer.load(f"{run}/best")
-    for entry in recogniser.predict(video, clips=2).top:
+    recognizer = kinema.Recognizer.load(f"{run}/best")
+    for entry in recognizer.predict(video, clips=2).top:
         print(f"{entry.prob:6.1%}  {entry.name}")
 
 

@@ -13,8 +13,8 @@ import kinema
 
 def main(checkpoint: str, source: str) -> None:
     """Prints a line whenever another class, or none, is shown."""
-    recogniser = kinema.Recognizer.load(checkpoint)
-    with recogniser.stream(source) as live:
+    recognizer = kinema.Recognizer.load(checkpoint)
+    with recognizer.stream(source) as live:
         for result in live:
             if result.changed:
                 print(f"{result.time_s:8.2f} s  {result.shown.name if result.shown else '-'}")

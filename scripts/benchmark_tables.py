@@ -31,7 +31,7 @@ TITLES = {
     "train": "Training step",
     "stream": "Frame by frame",
     "serve": "The service under load",
-    "label": "Labelling an archive",
+    "label": "Labeling an archive",
 }
 
 # Top-1 on Something-Something V1, 8 frames, one clip, center crop, as printed: TSN, TSM, TEINet and
@@ -47,7 +47,7 @@ QUOTED_TOP1 = {
     "tsi_resnet50": 50.2,
 }
 FIGURE_FORM = "fused-bf16"
-# Points beside the dot, where the usual place would cover a neighbour.
+# Points beside the dot, where the usual place would cover a neighbor.
 LABEL_PLACES = {"tsm_resnet50": (-32, -4)}
 
 

@@ -1,7 +1,7 @@
 """The visual language of the module diagrams.
 
-Rows are channels, columns are frames; the number and the colour of a cell tell the frame that its
-content comes from. Orange boxes have weights, grey ones none. Circles are signs. Coordinates are
+Rows are channels, columns are frames; the number and the color of a cell tell the frame that its
+content comes from. Orange boxes have weights, gray ones none. Circles are signs. Coordinates are
 inches from the upper left corner.
 """
 
@@ -20,7 +20,7 @@ CELL = 0.27
 
 # From the first frame to the fifth.
 FRAMES = ("#e6f0fb", "#c3dbf6", "#93bdee", "#5b96df", "#2f6dc0")
-ORANGE, GREY, WHITE = "#fbdcb5", "#e8eaed", "#ffffff"
+ORANGE, GRAY, WHITE = "#fbdcb5", "#e8eaed", "#ffffff"
 INK, FAINT = "#24292f", "#7a828c"
 
 Side = Literal["left", "right", "top", "bottom"]
@@ -82,10 +82,10 @@ class Canvas:
         node = Node(x, y, 0.085 * max(map(len, lines)) + 0.22, 0.18 * len(lines) + 0.18)
         corner = node.x - node.width / 2, node.y - node.height / 2
         style = "round,pad=0,rounding_size=0.07"
-        colour = ORANGE if weights else GREY
+        color = ORANGE if weights else GRAY
         self.axes.add_patch(
             FancyBboxPatch(
-                corner, node.width, node.height, boxstyle=style, fc=colour, ec=INK, lw=1, zorder=3
+                corner, node.width, node.height, boxstyle=style, fc=color, ec=INK, lw=1, zorder=3
             )
         )
         self.axes.text(x, y, text, fontsize=SMALL, color=INK, ha="center", va="center", zorder=4)
@@ -111,13 +111,13 @@ class Canvas:
         return Node(x + width / 2, y + height / 2, width, height)
 
     def pixels(self, x: float, y: float, rows: Sequence[Sequence[int | None]]) -> None:
-        """The pixels of one frame; those that are read have its colour."""
+        """The pixels of one frame; those that are read have its color."""
         side = 0.13
         for down, row in enumerate(rows):
             for across, frame in enumerate(row):
-                colour = WHITE if frame is None else FRAMES[frame]
+                color = WHITE if frame is None else FRAMES[frame]
                 corner = x + across * side, y + down * side
-                self.axes.add_patch(Rectangle(corner, side, side, fc=colour, ec=INK, lw=0.7))
+                self.axes.add_patch(Rectangle(corner, side, side, fc=color, ec=INK, lw=0.7))
 
     def column(self, x: float, y: float, frame: int, *, title: str, channels: int = 3) -> Node:
         """One frame with its channels, around the point (x, y)."""
@@ -194,14 +194,14 @@ class Canvas:
 
     def _stripes(self, x: float, y: float, frames: Iterable[int | None]) -> None:
         """A mix of several frames."""
-        colours = [WHITE if frame is None else FRAMES[frame - 1] for frame in frames]
-        wide = CELL / len(colours)
-        for number, colour in enumerate(colours):
-            self._rectangle(x + number * wide, y, wide, colour, edge="none")
+        colors = [WHITE if frame is None else FRAMES[frame - 1] for frame in frames]
+        wide = CELL / len(colors)
+        for number, color in enumerate(colors):
+            self._rectangle(x + number * wide, y, wide, color, edge="none")
         self._rectangle(x, y, CELL, "none")
 
-    def _rectangle(self, x: float, y: float, width: float, colour: str, edge: str = INK) -> None:
-        self.axes.add_patch(Rectangle((x, y), width, CELL, fc=colour, ec=edge, lw=0.7))
+    def _rectangle(self, x: float, y: float, width: float, color: str, edge: str = INK) -> None:
+        self.axes.add_patch(Rectangle((x, y), width, CELL, fc=color, ec=edge, lw=0.7))
 
 
 def _without_straight_corners(points: Sequence[Point]) -> list[Point]:

@@ -104,7 +104,7 @@ def tim() -> Canvas:
     canvas.arrow(taps, after)
     for y, text in ((0.59, "next"), (0.86, "previous"), (1.4, "itself")):
         canvas.note(4.42, y, text, ha="left")
-    canvas.note(1.42, 1.94, "three neighbours of one channel")
+    canvas.note(1.42, 1.94, "three neighbors of one channel")
     canvas.note(3.95, 1.94, "taps: previous, same, next")
     canvas.note(6.97, 1.94, "every channel mixes in its own way")
     return canvas

@@ -1,4 +1,4 @@
-"""A saved network with random weights, causal by default, for the classes of the colour set."""
+"""A saved network with random weights, causal by default, for the classes of the color set."""
 
 from pathlib import Path
 

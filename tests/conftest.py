@@ -47,9 +47,9 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def color_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real videos of three classes (red, green, blue; two each) and val.csv."""
-    folder = tmp_path_factory.mktemp("colours")
+    folder = tmp_path_factory.mktemp("colors")
     rows = ["path,label"]
     for channel, name in enumerate(LABELS):
         for number in range(2):
@@ -63,8 +63,8 @@ def colour_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved network with random weights that takes clips of the colour set."""
-    return save_causal(tmp_path_factory.mktemp("checkpoint") / "colours", causal=False)
+    """A saved network with random weights that takes clips of the color set."""
+    return save_causal(tmp_path_factory.mktemp("checkpoint") / "colors", causal=False)
 
 
 def _write_video(path: Path, channel: int, *, seed: int) -> None:

@@ -11,7 +11,7 @@ from kinema.models.zoo import create_model
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def randomised(module: AnyModule) -> AnyModule:
+def randomized(module: AnyModule) -> AnyModule:
     """Fills every weight and statistic of a module, which is then in eval mode."""
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
@@ -38,4 +38,4 @@ def with_random_norms(net: AnyModule) -> AnyModule:
 def tiny_network(family: str, **options: object) -> VideoNetwork:
     """A network of a family on timm's test backbone, of 3 classes and 4 frames, all drawn."""
     torch.manual_seed(0)
-    return randomised(create_model(f"{family}_test_resnet", classes=3, frames=4, **options))
+    return randomized(create_model(f"{family}_test_resnet", classes=3, frames=4, **options))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kinema.sweep.spec import load_sweep
-from kinema.sweep.summary import summarise, write_summary
+from kinema.sweep.summary import summarize, write_summary
 
 SWEEPS = Path(__file__).resolve().parent.parent / "src" / "kinema" / "recipes" / "sweeps"
 FACTS = {"versions": {}, "git_commit": None, "machine": {}}
@@ -34,5 +34,5 @@ def write_results(folder: Path, sweep: str) -> Path:
         results.append({**result, **FACTS})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
-    write_summary(summarise(plan, results), path)
+    write_summary(summarize(plan, results), path)
     return path

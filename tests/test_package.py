@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_file_of_the_package(archives: tuple[Path, Path]) 
     assert names == tracked("src/kinema")
 
 
-def test_the_wheel_names_licence_python_and_extras(archives: tuple[Path, Path]) -> None:
+def test_the_wheel_names_license_python_and_extras(archives: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(archives[1]) as wheel:
         (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
         lines = wheel.read(name).decode().splitlines()

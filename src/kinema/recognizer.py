@@ -17,7 +17,7 @@ class Recognizer(ClipRecognizer):
         labels: The K class names.
         preprocessing: How a video becomes clips: that of the training.
         device: Where the network computes.
-        score: Clips (V, T, 3, H, W), normalised, to scores (V, K): the network, or its fast form.
+        score: Clips (V, T, 3, H, W), normalized, to scores (V, K): the network, or its fast form.
 
     Example:
         `Recognizer.load("runs/first/best").predict("video.mp4").top[0].name`
@@ -30,7 +30,7 @@ class Recognizer(ClipRecognizer):
         *,
         fast: bool = False,
     ) -> LiveRecognition:
-        """Recognises a live source frame by frame; the network must not look ahead.
+        """Recognizes a live source frame by frame; the network must not look ahead.
 
         Args:
             source: A video file, the number of a camera, an rtsp:// or http:// address, or an
@@ -47,7 +47,7 @@ class Recognizer(ClipRecognizer):
             UnreadableVideoError: the source cannot be opened; while iterating, it was lost.
 
         Example:
-            `for result in recogniser.stream("rtsp://camera/1"): print(result.top[0].name)`
+            `for result in recognizer.stream("rtsp://camera/1"): print(result.top[0].name)`
         """
         return LiveRecognition(self, source, settings=settings, fast=fast)
 
@@ -72,6 +72,6 @@ class Recognizer(ClipRecognizer):
             OptionError: an option is outside its range, or the video tells no times.
 
         Example:
-            `recogniser.timeline("long.mp4").segments[0].name`
+            `recognizer.timeline("long.mp4").segments[0].name`
         """
         return timeline(self, path, settings, rule=rule, progress=progress)

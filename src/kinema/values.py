@@ -207,7 +207,7 @@ class Report:
 
     `scores` (V, K) are mean scores before softmax of the V readable videos, in the order of
     `paths`; `labels` (V,) is -1 where the annotation has none. Accuracies are shares in 0..1 over
-    the labelled videos and None when no video has a label. `confusion` (K, K) counts videos by
+    the labeled videos and None when no video has a label. `confusion` (K, K) counts videos by
     (true class, predicted class).
     """
 
@@ -234,7 +234,7 @@ class WeightsReport:
     """Which tensors of a network a weight file filled.
 
     `copied` names are filled, `derived` start from slices or inflations of tensors of the file,
-    `new` keep their own initialisation, `unused` are in the file and have no place in the network
+    `new` keep their own initialization, `unused` are in the file and have no place in the network
     (such as another classifier).
     """
 

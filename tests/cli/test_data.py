@@ -5,62 +5,62 @@ from kinema.synthetic.motion import MOTION_CLASSES
 SMALL = ("--train", 1, "--val", 1, "--size", 32)
 
 
-def test_a_set_that_is_good_then_damaged(kinema, colour_set, tmp_path):
-    words = ("data", "check", colour_set / "val.csv", "--root", colour_set)
+def test_a_set_that_is_good_then_damaged(kinema, color_set, tmp_path):
+    words = ("data", "check", color_set / "val.csv", "--root", color_set)
     answer = kinema(*words, "--json")
     assert answer.code == 0
     assert answer.document == {"videos": 6, "ok": 6, "bad": []}
     assert "6 of 6 videos are good" in kinema(*words).out
     damaged = tmp_path / "damaged.csv"
     damaged.write_text("path,label\nred/0.mp4,red\ngone.mp4,red\nred/0.mp4,blue\n")
-    answer = kinema("data", "check", damaged, "--root", colour_set, "--json")
+    answer = kinema("data", "check", damaged, "--root", color_set, "--json")
     assert answer.code == 1
     assert (answer.document["videos"], answer.document["ok"]) == (3, 1)
     gone, twice = answer.document["bad"]
     assert (gone["path"], twice["path"]) == ("gone.mp4", "red/0.mp4")
     assert "does not exist" in gone["reason"]
     assert "listed twice" in twice["reason"]
-    table = kinema("data", "check", damaged, "--root", colour_set)
+    table = kinema("data", "check", damaged, "--root", color_set)
     assert table.code == 1
     assert "1 of 3 videos are good" in table.out
     assert "2 videos need attention" in table.err
 
 
-def test_check_knows_one_video_in_two_splits(kinema, colour_set, tmp_path):
+def test_check_knows_one_video_in_two_splits(kinema, color_set, tmp_path):
     other = tmp_path / "train.csv"
     other.write_text("path,label\nred/0.mp4,red\ngreen/0.mp4,green\nblue/0.mp4,blue\n")
-    words = ("data", "check", other, colour_set / "val.csv", "--root", colour_set, "--json")
+    words = ("data", "check", other, color_set / "val.csv", "--root", color_set, "--json")
     bad = kinema(*words).document["bad"]
     assert [row["path"] for row in bad] == ["red/0.mp4", "green/0.mp4", "blue/0.mp4"]
-    assert all(row["split"] == str(colour_set / "val.csv") for row in bad)
+    assert all(row["split"] == str(color_set / "val.csv") for row in bad)
 
 
-def test_convert_writes_what_check_reads(kinema, colour_set, tmp_path):
+def test_convert_writes_what_check_reads(kinema, color_set, tmp_path):
     out = tmp_path / "all.csv"
-    words = ("data", "convert", colour_set, out, "--format", "folders")
+    words = ("data", "convert", color_set, out, "--format", "folders")
     document = kinema(*words, "--json").document
     assert document == {"out": str(out), "videos": 6, "classes": 3}
     assert out.read_text().splitlines()[:2] == [
         "path,label,start_frame,frames",
         "blue/0.mp4,blue,0,",
     ]
-    assert kinema("data", "check", out, "--root", colour_set).code == 0
+    assert kinema("data", "check", out, "--root", color_set).code == 0
     again = kinema(*words)
     assert again.code == 2
     assert "already exists" in again.err
 
 
-def test_prepare_makes_copies_that_fit_the_annotations(kinema, colour_set, tmp_path):
+def test_prepare_makes_copies_that_fit_the_annotations(kinema, color_set, tmp_path):
     out = tmp_path / "small"
-    words = ("data", "prepare", colour_set / "val.csv", "--root", colour_set, "--out", out)
+    words = ("data", "prepare", color_set / "val.csv", "--root", color_set, "--out", out)
     words += ("--short-side", 32, "--workers", 0)
     document = kinema(*words, "--json").document
-    sizes = [sum(p.stat().st_size for p in d.rglob("*.mp4")) for d in (colour_set, out)]
+    sizes = [sum(p.stat().st_size for p in d.rglob("*.mp4")) for d in (color_set, out)]
     assert document == {
         **{"videos": 6, "ok": 6, "bad": []},
         **{"bytes_before": sizes[0], "bytes_after": sizes[1]},
     }
-    assert kinema("data", "check", colour_set / "val.csv", "--root", out, "--strict").code == 0
+    assert kinema("data", "check", color_set / "val.csv", "--root", out, "--strict").code == 0
     assert kinema("data", "check", out / "val.csv").code == 0
     again = kinema(*words)
     assert (again.code, f"6 of 6 videos are in {out}" in again.out) == (0, True)
@@ -68,10 +68,10 @@ def test_prepare_makes_copies_that_fit_the_annotations(kinema, colour_set, tmp_p
     assert (other.code, "other settings (short_side_px)" in other.err) == (1, True)
 
 
-def test_prepare_names_bad_videos(kinema, colour_set, tmp_path):
+def test_prepare_names_bad_videos(kinema, color_set, tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("path,label\nred/0.mp4,red\ngone.mp4,blue\n")
-    words = ("data", "prepare", rows, "--root", colour_set, "--workers", 0, "--out")
+    words = ("data", "prepare", rows, "--root", color_set, "--workers", 0, "--out")
     answer = kinema(*words, tmp_path / "a", "--json")
     assert answer.code == 1
     assert (answer.document["ok"], answer.document["bad"][0]["path"]) == (1, "gone.mp4")
@@ -81,7 +81,7 @@ def test_prepare_names_bad_videos(kinema, colour_set, tmp_path):
     assert "gone.mp4 does not exist" in said.err
 
 
-def test_wrong_lines_are_named(kinema, colour_set, tmp_path):
+def test_wrong_lines_are_named(kinema, color_set, tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 10 zero\n")
     answer = kinema(
         *("data", "convert", tmp_path / "list.txt", tmp_path / "x.csv", "--format", "video_list")
@@ -109,8 +109,8 @@ def test_synth_refuses_wrong_numbers(kinema, tmp_path):
     assert not (tmp_path / "motion").exists()
 
 
-def test_check_counts_the_videos_of_each_class(kinema, colour_set):
-    words = ("data", "check", colour_set / "val.csv", "--root", colour_set)
+def test_check_counts_the_videos_of_each_class(kinema, color_set):
+    words = ("data", "check", color_set / "val.csv", "--root", color_set)
     rows = [line.split("│") for line in kinema(*words).out.splitlines() if "│" in line]
     assert [[cell.strip() for cell in row[1:3]] for row in rows] == [
         ["blue", "2"],

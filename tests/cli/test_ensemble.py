@@ -7,22 +7,22 @@ from kinema.evaluation.evaluate import load_scores
 
 
 @pytest.fixture(scope="module")
-def score(checkpoint, colour_set, tmp_path_factory):
-    """Writes score files of the colour set, or of some of its videos, by other views."""
+def score(checkpoint, color_set, tmp_path_factory):
+    """Writes score files of the color set, or of some of its videos, by other views."""
     from kinema import Recognizer
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluation.evaluate import evaluate, save_scores
     from kinema.values import Annotations, Views
 
-    recogniser = Recognizer.load(checkpoint)
-    rows = read_annotations(colour_set / "val.csv", classes=recogniser.labels)
+    recognizer = Recognizer.load(checkpoint)
+    rows = read_annotations(color_set / "val.csv", classes=recognizer.labels)
     folder = tmp_path_factory.mktemp("scores")
 
     def write(name, *, clips=1, videos=slice(None)):
         part = Annotations(rows.samples[videos], rows.class_names, rows.source)
-        dataset = VideoDataset(part, colour_set, recogniser.preprocessing)
-        report = evaluate(recogniser.net, dataset, views=Views(clips=clips))
+        dataset = VideoDataset(part, color_set, recognizer.preprocessing)
+        report = evaluate(recognizer.net, dataset, views=Views(clips=clips))
         return save_scores(report, folder / name)
 
     return write

@@ -9,8 +9,8 @@ from kinema.evaluation.evaluate import load_scores
 
 
 @pytest.fixture
-def words(checkpoint, colour_set):
-    return ("evaluate", checkpoint, "--data", colour_set / "val.csv", "--workers", 0)
+def words(checkpoint, color_set):
+    return ("evaluate", checkpoint, "--data", color_set / "val.csv", "--workers", 0)
 
 
 def test_all_files_and_numbers(kinema, words, tmp_path):
@@ -56,10 +56,10 @@ def test_full_resolution_differs(kinema, words, tmp_path):
     assert not np.allclose(crop.scores, whole.scores)
 
 
-def test_unreadable_videos(kinema, checkpoint, colour_set, tmp_path):
-    rows = (colour_set / "val.csv").read_text() + "gone.mp4,red\n"
+def test_unreadable_videos(kinema, checkpoint, color_set, tmp_path):
+    rows = (color_set / "val.csv").read_text() + "gone.mp4,red\n"
     (tmp_path / "list.csv").write_text(rows)
-    words = ("evaluate", checkpoint, "--data", tmp_path / "list.csv", "--root", colour_set)
+    words = ("evaluate", checkpoint, "--data", tmp_path / "list.csv", "--root", color_set)
     answer = kinema(*words, "--workers", 0)
     assert (answer.code, answer.out) == (1, "")
     assert "gone.mp4 does not exist" in answer.err
@@ -81,12 +81,12 @@ def test_labels_outside_the_network(kinema, checkpoint, tmp_path):
     assert "purple" in answer.err
 
 
-def test_missing_files(kinema, checkpoint, colour_set, tmp_path):
-    answer = kinema("evaluate", tmp_path, "--data", colour_set / "val.csv")
+def test_missing_files(kinema, checkpoint, color_set, tmp_path):
+    answer = kinema("evaluate", tmp_path, "--data", color_set / "val.csv")
     assert "is not a kinema checkpoint" in answer.err
     answer = kinema("evaluate", checkpoint, "--data", tmp_path / "none.csv")
     assert "none.csv does not exist" in answer.err
-    answer = kinema("evaluate", checkpoint, "--data", colour_set / "val.csv", "--format", "csw")
+    answer = kinema("evaluate", checkpoint, "--data", color_set / "val.csv", "--format", "csw")
     assert "Unknown annotation format 'csw'. Did you mean 'csv'?" in answer.err
     assert answer.code == 1
 
@@ -146,16 +146,16 @@ def test_protocols_are_listed_with_their_papers(kinema):
 
 
 @pytest.fixture
-def unlabelled(words, colour_set, tmp_path):
+def unlabeled(words, color_set, tmp_path):
     """A list without labels."""
     (tmp_path / "test.csv").write_text("path\nred/0.mp4\ngreen/1.mp4\n", encoding="utf-8")
-    more = ("--data", tmp_path / "test.csv", "--root", colour_set, "--workers", 0)
+    more = ("--data", tmp_path / "test.csv", "--root", color_set, "--workers", 0)
     return (*words[:2], *more)
 
 
-def test_videos_without_labels_are_scored(kinema, unlabelled, tmp_path):
+def test_videos_without_labels_are_scored(kinema, unlabeled, tmp_path):
     files = ("--scores", tmp_path / "s.npz", "--submission", tmp_path / "s.csv")
-    answer = kinema(*unlabelled, *files, "--submission-form", "name")
+    answer = kinema(*unlabeled, *files, "--submission-form", "name")
     assert answer.code == 0
     assert answer.out == "2 videos scored; without labels there is no accuracy\n"
     assert f"Submission: {tmp_path / 's.csv'}" in answer.err
@@ -163,15 +163,15 @@ def test_videos_without_labels_are_scored(kinema, unlabelled, tmp_path):
     assert (report.top1, report.labels.tolist()) == (None, [-1, -1])
     best = [report.class_names[k] for k in report.scores.argmax(1)]
     assert (tmp_path / "s.csv").read_text() == f"0;{best[0]}\n1;{best[1]}\n"
-    document = kinema(*unlabelled, "--scores", tmp_path / "t.npz", "--json").document
+    document = kinema(*unlabeled, "--scores", tmp_path / "t.npz", "--json").document
     assert (document["top1"], document["top5"], document["videos"]) == (None, None, 2)
 
 
-def test_without_labels_something_must_be_written(kinema, unlabelled, tmp_path):
-    answer = kinema(*unlabelled)
+def test_without_labels_something_must_be_written(kinema, unlabeled, tmp_path):
+    answer = kinema(*unlabeled)
     assert (answer.code, answer.out) == (1, "")
     assert "test.csv has no labels, so there is no accuracy. Write what" in answer.err
-    answer = kinema(*unlabelled, "--scores", tmp_path / "s.npz", "--out", tmp_path / "tables")
+    answer = kinema(*unlabeled, "--scores", tmp_path / "s.npz", "--out", tmp_path / "tables")
     assert answer.code == 1
     assert "and no table of it (--out)" in answer.err
     assert not (tmp_path / "s.npz").exists()

@@ -3,9 +3,9 @@
 import kinema as package
 
 
-def test_the_file_is_verified_on_the_named_videos(kinema, checkpoint, colour_set, tmp_path):
+def test_the_file_is_verified_on_the_named_videos(kinema, checkpoint, color_set, tmp_path):
     out = tmp_path / "net.pt2"
-    words = ("export", checkpoint, "--format", "exported", "--out", out, "--videos", colour_set)
+    words = ("export", checkpoint, "--format", "exported", "--out", out, "--videos", color_set)
     document = kinema(*words, "--json").document
     assert document["path"] == str(out)
     assert document["clips"] == 6
@@ -29,18 +29,18 @@ def test_without_videos_it_says_so(kinema, checkpoint, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.pt2"))) == 1
 
 
-def test_a_step_of_a_stream_is_verified_on_the_frames(kinema, colour_set, tmp_path):
+def test_a_step_of_a_stream_is_verified_on_the_frames(kinema, color_set, tmp_path):
     net = package.create_model("tsm_test_resnet", classes=3, frames=4, causal=True)
     how = package.Preprocessing(frames=4, short_side_px=40, crop_px=32)
     package.save(net, tmp_path / "net", labels=["a", "b", "c"], preprocessing=how)
-    words = ("--format", "exported", "--out", tmp_path / "step.pt2", "--videos", colour_set)
+    words = ("--format", "exported", "--out", tmp_path / "step.pt2", "--videos", color_set)
     document = kinema("export", tmp_path / "net", "--stream", *words, "--json").document
     assert document["clips"] == 24
     assert document["max_rel_diff"] < 1e-4
     assert document["inputs"]["frames"] == [1, 3, 32, 32]
 
 
-def test_wrong_use_is_refused(kinema, checkpoint, colour_set):
+def test_wrong_use_is_refused(kinema, checkpoint, color_set):
     assert "Did you mean 'onnx'" in kinema("export", checkpoint, "--format", "onxx").err
     answer = kinema("export", checkpoint, "--int8")
     assert answer.code == 2

@@ -18,7 +18,7 @@ from ..sweep_results import write_results
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Saved networks me, tam, i3d and sme for the colour set."""
+    """Saved networks me, tam, i3d and sme for the color set."""
     folder = tmp_path_factory.mktemp("networks")
     for name, options in (("me", {}), ("tam", {}), ("i3d", {}), ("sme", {"reduction": 8})):
         library.save(
@@ -39,8 +39,8 @@ def check_files(document: dict[str, Any], names: list[str], out: Path) -> None:
                 assert image.width > 300
 
 
-def test_me_of_clips_with_equal_names(kinema, networks, colour_set, tmp_path):
-    clips = [colour_set / "red" / "0.mp4", colour_set / "green" / "0.mp4"]
+def test_me_of_clips_with_equal_names(kinema, networks, color_set, tmp_path):
+    clips = [color_set / "red" / "0.mp4", color_set / "green" / "0.mp4"]
     answer = kinema(
         *("figures", "me", networks / "me", *clips, "--out", tmp_path / "f", "--block", "res3.0"),
         *("--channels", "3,17", "--json"),
@@ -57,9 +57,9 @@ def test_me_of_clips_with_equal_names(kinema, networks, colour_set, tmp_path):
         assert kept["attention"][1, 17] == pytest.approx(two["channels"][1]["attention"][1], 1e-4)
 
 
-def test_tam_kernels_beside_i3d(kinema, networks, colour_set, tmp_path):
+def test_tam_kernels_beside_i3d(kinema, networks, color_set, tmp_path):
     words = ["figures", "tam-kernels", networks / "tam", "--out", tmp_path, "--json"]
-    answer = kinema(*words, colour_set / "red", "--against", networks / "i3d", "--block", "res4.0")
+    answer = kinema(*words, color_set / "red", "--against", networks / "i3d", "--block", "res4.0")
     assert answer.code == 0, answer.err
     parts = [f"tam_kernels_{part}.png" for part in ("violins", "distributions", "motion")]
     check_files(answer.document, [*parts, "tam_kernels.npz", "tam_kernels.csv"], tmp_path)
@@ -69,8 +69,8 @@ def test_tam_kernels_beside_i3d(kinema, networks, colour_set, tmp_path):
     assert [float(row["median"]) for row in rows] == [r["median"] for r in answer.document["rows"]]
 
 
-def test_one_clip_has_no_figure_about_motion(kinema, networks, colour_set, tmp_path):
-    clip = colour_set / "red" / "0.mp4"
+def test_one_clip_has_no_figure_about_motion(kinema, networks, color_set, tmp_path):
+    clip = color_set / "red" / "0.mp4"
     words = ["figures", "tam-kernels", networks / "tam", clip, "--out", tmp_path]
     answer = kinema(*words, "--block", "res2.0")
     assert answer.code == 0, answer.err
@@ -82,9 +82,9 @@ def test_one_clip_has_no_figure_about_motion(kinema, networks, colour_set, tmp_p
     ]
 
 
-def test_tsi_alignment_has_a_row_for_each_clip_and_pair(kinema, networks, colour_set, tmp_path):
+def test_tsi_alignment_has_a_row_for_each_clip_and_pair(kinema, networks, color_set, tmp_path):
     answer = kinema(
-        *("figures", "tsi-alignment", networks / "sme", colour_set / "red", "--out", tmp_path),
+        *("figures", "tsi-alignment", networks / "sme", color_set / "red", "--out", tmp_path),
         *("--pair", 0, "--pair", 2, "--query", "0.0,0.99", "--json"),
     )
     assert answer.code == 0, answer.err
@@ -95,8 +95,8 @@ def test_tsi_alignment_has_a_row_for_each_clip_and_pair(kinema, networks, colour
         assert kept["queries"].tolist() == [[height - 1, 0]] * 4
 
 
-def test_cam_by_class_and_layer(kinema, checkpoint, colour_set, tmp_path):
-    clip = colour_set / "blue" / "1.mp4"
+def test_cam_by_class_and_layer(kinema, checkpoint, color_set, tmp_path):
+    clip = color_set / "blue" / "1.mp4"
     words = ["figures", "cam", checkpoint, clip, "--out", tmp_path, "--json"]
     answer = kinema(*words, "--class", "green", "--layer", "layer3.0")
     assert answer.code == 0, answer.err
@@ -134,13 +134,11 @@ def test_a_network_without_the_module_reads_and_draws_nothing(kinema, checkpoint
         assert not out.exists()
 
 
-def test_an_unreadable_clip_stops_before_anything_is_drawn(
-    kinema, checkpoint, colour_set, tmp_path
-):
+def test_an_unreadable_clip_stops_before_anything_is_drawn(kinema, checkpoint, color_set, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     out = tmp_path / "out"
-    answer = kinema("figures", "cam", checkpoint, colour_set / "red", broken, "--out", out)
+    answer = kinema("figures", "cam", checkpoint, color_set / "red", broken, "--out", out)
     assert answer.code == 1
     assert str(broken) in answer.err
     assert not out.exists()
@@ -177,9 +175,9 @@ def test_a_damaged_clip(kinema, checkpoint, data_dir, tmp_path):
         (("cam", "--layer", "layer7"), 1, "has no layer 'layer7'. Did you mean 'layer"),
     ],
 )
-def test_wrong_choices(kinema, networks, colour_set, tmp_path, words, code, message):
+def test_wrong_choices(kinema, networks, color_set, tmp_path, words, code, message):
     figure, *options = words
-    clip = colour_set / "red" / "0.mp4"
+    clip = color_set / "red" / "0.mp4"
     answer = kinema("figures", figure, networks / "me", clip, "--out", tmp_path, *options)
     assert answer.code == code
     assert message in " ".join(answer.err.replace("│", " ").split())

@@ -108,9 +108,9 @@ def test_brackets_in_a_message_stay(kinema, tmp_path):
     assert f"{recipe} is not valid TOML" in answer.err
 
 
-def test_errors_of_the_system_need_no_traceback(kinema, colour_set, tmp_path):
+def test_errors_of_the_system_need_no_traceback(kinema, color_set, tmp_path):
     (tmp_path / "file").touch()
-    answer = kinema("data", "convert", colour_set / "val.csv", tmp_path / "file" / "inside.csv")
+    answer = kinema("data", "convert", color_set / "val.csv", tmp_path / "file" / "inside.csv")
     assert answer.code == 1
     assert "Error: [Errno" in answer.err
 
@@ -132,8 +132,8 @@ def test_the_installed_program_runs():
 
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    with console.progress_bar("labelling") as tell:
+    with console.progress_bar("labeling") as tell:
         tell(1, 10)  # not a minute yet
         monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
         tell(3, 10)
-    assert capsys.readouterr() == ("", "labelling: 3 of 10\n")
+    assert capsys.readouterr() == ("", "labeling: 3 of 10\n")

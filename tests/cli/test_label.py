@@ -103,7 +103,7 @@ def run(*words: object, **environment: str) -> Any:
         document, err = finished(process)
     # Ray itself notes that its actors could not be restarted without the driver; and on a slow
     # machine the job tells its progress after a minute.
-    expected = re.compile(r".*core_worker\.cc.*|labelling: \d+ of \d+")
+    expected = re.compile(r".*core_worker\.cc.*|labeling: \d+ of \d+")
     assert [line for line in err.splitlines() if not expected.fullmatch(line)] == []
     return document
 
@@ -163,15 +163,15 @@ def assert_same_rows(got: Path, wanted: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def labelled(archive: Path, checkpoint: Path) -> tuple[Path, Any]:
+def labeled(archive: Path, checkpoint: Path) -> tuple[Path, Any]:
     """The folder and the document of a job that nothing happened to."""
     out = archive.parent / "labels"
     return out, run(checkpoint, archive, "--out", out, *WORDS)
 
 
 @pytest.mark.slow
-def test_a_bad_file_is_a_row_with_its_error(labelled, archive):
-    out, document = labelled
+def test_a_bad_file_is_a_row_with_its_error(labeled, archive):
+    out, document = labeled
     assert document["videos"] == document["written"] == VIDEOS
     assert document["ok"] + document["failed"] == VIDEOS
     assert document["steady_videos_per_s"] > document["videos_per_s"] > 0
@@ -190,7 +190,7 @@ def test_a_bad_file_is_a_row_with_its_error(labelled, archive):
 
 
 @pytest.mark.slow
-def test_killed_workers_change_no_row(labelled, archive, checkpoint, tmp_path):
+def test_killed_workers_change_no_row(labeled, archive, checkpoint, tmp_path):
     out = tmp_path / "labels"
     with started(checkpoint, archive, "--out", out, *WORDS) as process:
         for kind in ("isolated_process", "DecodeStage)).submit"):
@@ -202,11 +202,11 @@ def test_killed_workers_change_no_row(labelled, archive, checkpoint, tmp_path):
         document, _ = finished(process)
     assert (document["videos"], document["written"]) == (VIDEOS, VIDEOS)
     assert open_to <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert_same_rows(out, labelled[0])
+    assert_same_rows(out, labeled[0])
 
 
 @pytest.mark.slow
-def test_a_killed_job_goes_on_where_it_was(labelled, archive, checkpoint, tmp_path):
+def test_a_killed_job_goes_on_where_it_was(labeled, archive, checkpoint, tmp_path):
     out = tmp_path / "labels"
     words = (checkpoint, archive, "--out", out, *WORDS)
     with started(*words, RAY_gcs_rpc_server_reconnect_timeout_s="5") as process:
@@ -219,7 +219,7 @@ def test_a_killed_job_goes_on_where_it_was(labelled, archive, checkpoint, tmp_pa
     document = run(*words)
     assert document["videos"] == VIDEOS
     assert document["written"] == VIDEOS - before
-    assert_same_rows(out, labelled[0])
+    assert_same_rows(out, labeled[0])
     until = time.monotonic() + 100
     again = run(*words)
     assert (again["written"], again["videos"]) == (0, VIDEOS)
@@ -231,10 +231,10 @@ def test_a_killed_job_goes_on_where_it_was(labelled, archive, checkpoint, tmp_pa
 
 
 @pytest.mark.slow
-def test_failed_videos_are_tried_again_when_asked(labelled, archive, checkpoint, tmp_path):
+def test_failed_videos_are_tried_again_when_asked(labeled, archive, checkpoint, tmp_path):
     """Two that failed stand in the list: one is mended now, and one is not."""
-    out, before = tmp_path / "labels", rows_of(labelled[0])
-    shutil.copytree(labelled[0], out)
+    out, before = tmp_path / "labels", rows_of(labeled[0])
+    shutil.copytree(labeled[0], out)
     good = next(path for path, row in before.items() if not row["error"])
     mended, bad = [path for path, row in before.items() if row["error"]][:2]
     for path, source in ((good, good), (mended, good), (bad, bad)):
@@ -301,7 +301,7 @@ def two_machines() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 @pytest.mark.slow
-def test_a_lost_machine_of_a_cluster_changes_no_row(labelled, archive, checkpoint, tmp_path):
+def test_a_lost_machine_of_a_cluster_changes_no_row(labeled, archive, checkpoint, tmp_path):
     out = tmp_path / "labels"
     with two_machines() as (address, cluster):
         words = ("--address", address, "--out", out, *WORDS, "--decoders", 2)
@@ -315,32 +315,32 @@ def test_a_lost_machine_of_a_cluster_changes_no_row(labelled, archive, checkpoin
             document, _ = finished(process)
     assert lost, "the second machine had no part in it"
     assert document["written"] == VIDEOS
-    assert_same_rows(out, labelled[0])
+    assert_same_rows(out, labeled[0])
 
 
-def test_what_is_wrong_is_said_before_ray_starts(kinema, checkpoint, colour_set, tmp_path):
+def test_what_is_wrong_is_said_before_ray_starts(kinema, checkpoint, color_set, tmp_path):
     out = tmp_path / "labels"
-    answer = kinema("label", tmp_path, colour_set, "--out", out)
+    answer = kinema("label", tmp_path, color_set, "--out", out)
     assert answer.code == 1
     assert "is not a kinema checkpoint" in answer.err
     answer = kinema("label", checkpoint, tmp_path / "gone.txt", "--out", out)
     assert answer.code == 1
     assert "gone.txt does not exist" in answer.err
-    answer = kinema("label", checkpoint, colour_set, "--out", colour_set)
+    answer = kinema("label", checkpoint, color_set, "--out", color_set)
     assert answer.code == 1
     assert "holds no labels" in answer.err
-    answer = kinema("label", checkpoint, colour_set, "--out", out, "--crops", 2)
+    answer = kinema("label", checkpoint, color_set, "--out", out, "--crops", 2)
     assert answer.code == 1
     assert "crops must be 1, 3 or 10, got 2" in answer.err
     assert not out.exists()
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, colour_set, tmp_path):
+def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, color_set, tmp_path):
     fault = "import os, sys\nif 'kinema.decoders.isolated_process' in sys.orig_argv: os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fault)
     out = tmp_path / "labels"
-    with started(checkpoint, colour_set, "--out", out, PYTHONPATH=str(tmp_path)) as process:
+    with started(checkpoint, color_set, "--out", out, PYTHONPATH=str(tmp_path)) as process:
         _, said = process.communicate(timeout=MOST_S)
     assert process.returncode == 1
     assert "The job stopped: kinema.errors.ClusterError: No decoder can be started here" in said
@@ -349,8 +349,8 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, colour_set
 
 
 @pytest.mark.slow
-def test_an_address_where_nothing_listens(checkpoint, colour_set, tmp_path):
-    words = (checkpoint, colour_set, "--out", tmp_path, "--address", "127.0.0.1:1")
+def test_an_address_where_nothing_listens(checkpoint, color_set, tmp_path):
+    words = (checkpoint, color_set, "--out", tmp_path, "--address", "127.0.0.1:1")
     answer = subprocess.run(command(*words), capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     assert "Error: Ray at 127.0.0.1:1: [Errno 111] Connection refused" in answer.stderr

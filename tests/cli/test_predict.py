@@ -9,18 +9,18 @@ from kinema import Recognizer
 
 
 @pytest.fixture
-def broken(tmp_path, colour_set):
+def broken(tmp_path, color_set):
     """A folder with a good video, a broken one deeper inside, and no video at all."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
-    good = (colour_set / "red" / "0.mp4").read_bytes()
+    good = (color_set / "red" / "0.mp4").read_bytes()
     (tmp_path / "good.mp4").write_bytes(good)
     (tmp_path / "deep" / "er" / "cut.mp4").write_bytes(good[: len(good) // 3])
     (tmp_path / "notes.txt").write_text("no video")
     return tmp_path
 
 
-def test_the_command_says_what_python_says(kinema, checkpoint, colour_set):
-    video = colour_set / "green" / "1.mp4"
+def test_the_command_says_what_python_says(kinema, checkpoint, color_set):
+    video = color_set / "green" / "1.mp4"
     words = ("predict", checkpoint, video, "--clips", 2, "--crops", 3, "--top", 2)
     (row,) = kinema(*words, "--json").document
     expected = Recognizer.load(checkpoint).predict(video, clips=2, crops=3, top=2)
@@ -37,10 +37,10 @@ def test_the_command_says_what_python_says(kinema, checkpoint, colour_set):
     assert f"{100 * expected.top[0].prob:.1f} %" in answer.out
 
 
-def test_folders_are_searched(kinema, checkpoint, colour_set):
-    rows = kinema("predict", checkpoint, colour_set, "--json").document
+def test_folders_are_searched(kinema, checkpoint, color_set):
+    rows = kinema("predict", checkpoint, color_set, "--json").document
     assert [row["path"] for row in rows] == [
-        str(colour_set / name / f"{number}.mp4")
+        str(color_set / name / f"{number}.mp4")
         for name in ("blue", "green", "red")
         for number in (0, 1)
     ]
@@ -92,8 +92,8 @@ def test_a_folder_without_videos_is_an_error(kinema, checkpoint, tmp_path):
     assert "holds no frames" in answer.document[0]["error"]
 
 
-def test_wrong_options_and_checkpoints(kinema, checkpoint, colour_set, tmp_path):
-    video = colour_set / "red" / "0.mp4"
+def test_wrong_options_and_checkpoints(kinema, checkpoint, color_set, tmp_path):
+    video = color_set / "red" / "0.mp4"
     answer = kinema("predict", checkpoint, video, "--crops", 2)
     assert (answer.code, answer.out) == (1, "")
     assert "crops must be 1, 3 or 10, got 2" in answer.err
@@ -114,7 +114,7 @@ def test_wrong_options_and_checkpoints(kinema, checkpoint, colour_set, tmp_path)
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_every_real_clip_is_labelled_or_explained(kinema, checkpoint, data_dir):
+def test_every_real_clip_is_labeled_or_explained(kinema, checkpoint, data_dir):
     rows = kinema("predict", checkpoint, data_dir / "clips", "--json").document
     failed = {row["path"].rsplit("/", 1)[1]: row["error"] for row in rows if "error" in row}
     assert set(failed) == {"bad_corrupted.mp4"}

@@ -49,8 +49,8 @@ def lines(text: str | bytes) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_the_command_says_what_python_says(kinema, causal, colour_set):
-    video = colour_set / "green" / "1.mp4"
+def test_the_command_says_what_python_says(kinema, causal, color_set):
+    video = color_set / "green" / "1.mp4"
     answer = kinema("stream", causal, video, "--top", 2)
     rows = lines(answer.out)
     results = list(LiveRecognition(Recognizer.load(causal), str(video)))
@@ -67,8 +67,8 @@ def test_the_command_says_what_python_says(kinema, causal, colour_set):
     assert "0 reconnects" in answer.err
 
 
-def test_options_reach_the_stream(kinema, causal, colour_set, tmp_path):
-    video, out = colour_set / "red" / "0.mp4", tmp_path / "out.mp4"
+def test_options_reach_the_stream(kinema, causal, color_set, tmp_path):
+    video, out = color_set / "red" / "0.mp4", tmp_path / "out.mp4"
     answer = kinema(
         *("stream", causal, video, "--every", 2, "--smooth", "exponential:0.2", "--limit", "0.7s"),
         *("--enter", 0, "--leave", 0, "--background", "blue", "--write", out, "--fast", "--json"),
@@ -102,8 +102,8 @@ def test_wrong_use(kinema, causal, words, code, part):
     assert part in " ".join(answer.err.replace("│", " ").split())
 
 
-def test_a_network_that_looks_ahead(kinema, checkpoint, colour_set):
-    answer = kinema("stream", checkpoint, colour_set / "red" / "0.mp4")
+def test_a_network_that_looks_ahead(kinema, checkpoint, color_set):
+    answer = kinema("stream", checkpoint, color_set / "red" / "0.mp4")
     assert (answer.code, answer.out) == (1, "")
     assert "kinema import --causal" in answer.err
 

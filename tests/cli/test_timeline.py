@@ -13,14 +13,14 @@ WORDS = ("--window", 0.5, "--enter", 0.34, "--leave", 0.2)
 
 
 @pytest.fixture
-def video(colour_set) -> Path:
-    return colour_set / "green" / "1.mp4"
+def video(color_set) -> Path:
+    return color_set / "green" / "1.mp4"
 
 
 def test_the_command_says_what_python_says(kinema, checkpoint, video):
     document = kinema("timeline", checkpoint, video, "--window", 0.5, "--top", 2, "--json").document
-    recogniser = Recognizer.load(checkpoint)
-    expected = timeline(recogniser, video, TimelineSettings(window_s=0.5))
+    recognizer = Recognizer.load(checkpoint)
+    expected = timeline(recognizer, video, TimelineSettings(window_s=0.5))
     assert list(document) == [
         *("path", "duration_s", "window_s", "stride_s", "windows", "segments", "error")
     ]

@@ -34,9 +34,9 @@ batch_size = 3
 
 
 @pytest.fixture
-def recipe(tmp_path, colour_set) -> Path:
+def recipe(tmp_path, color_set) -> Path:
     path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE.format(folder=colour_set), encoding="utf-8")
+    path.write_text(RECIPE.format(folder=color_set), encoding="utf-8")
     return path
 
 

@@ -90,7 +90,7 @@ def swapped(text: str, swaps: Swaps) -> str:
 
 def small_recipe(folder: Path) -> None:
     """recipes/own_videos.toml below the folder, made small."""
-    text = (REPOSITORY / "recipes/own_videos.toml").read_text(encoding="utf-8")
+    text = (REPOSITORY / "src/kinema/recipes/own_videos.toml").read_text(encoding="utf-8")
     target = folder / "recipes/own_videos.toml"
     target.parent.mkdir()
     target.write_text(swapped(text, SMALL_RECIPE), encoding="utf-8")
@@ -108,7 +108,7 @@ def videos_in_class_folders(folder: Path, *, classes: int = 2) -> None:
                 video.rename(target / video.name)
 
 
-def trained_on_colours(folder: Path, checkpoint: Path, colours: Path) -> None:
+def trained_on_colors(folder: Path, checkpoint: Path, colors: Path) -> None:
     """What most pages take for granted below the folder.
 
     runs/first/best is a network of three classes; videos/, videos/train/ and videos/val/ hold their
@@ -116,8 +116,8 @@ def trained_on_colours(folder: Path, checkpoint: Path, colours: Path) -> None:
     """
     shutil.copytree(checkpoint, folder / "runs/first/best")
     for name in ("videos", "videos/val", "videos/train"):
-        shutil.copytree(colours, folder / name, dirs_exist_ok=True)
-    shutil.copy(colours / "val.csv", folder / "train.csv")
-    shutil.copy(colours / "red/0.mp4", folder / "video.mp4")
+        shutil.copytree(colors, folder / name, dirs_exist_ok=True)
+    shutil.copy(colors / "val.csv", folder / "train.csv")
+    shutil.copy(colors / "red/0.mp4", folder / "video.mp4")
     for name in ("train", "val"):
         (folder / "videos" / name / "val.csv").unlink()

@@ -51,17 +51,17 @@ def test_compare_modules():
 
 
 @pytest.mark.slow
-def test_watch(tmp_path, colour_set):
+def test_watch(tmp_path, color_set):
     live = save_causal(tmp_path / "live")
-    assert "frames" in run("watch.py", str(live), str(colour_set / "red" / "0.mp4"))
+    assert "frames" in run("watch.py", str(live), str(color_set / "red" / "0.mp4"))
 
 
 @pytest.mark.slow
-def test_cut_highlights(checkpoint, colour_set):
+def test_cut_highlights(checkpoint, color_set):
     # The example cuts with this program; kinema itself does not need it. CI installs it.
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed: apt-get install ffmpeg")
-    video = colour_set / "red" / "0.mp4"
+    video = color_set / "red" / "0.mp4"
     name = kinema.Recognizer.load(checkpoint).timeline(video).segments[0].name
     assert "highlights/0.mp4: 0.00 s to" in run(
         "cut_highlights.py", str(checkpoint), str(video), name, "highlights"

@@ -3,7 +3,7 @@
 import pytest
 
 from ..causal import save_causal
-from .pages import Page, run_kinema, small_recipe, trained_on_colours
+from .pages import Page, run_kinema, small_recipe, trained_on_colors
 
 PAGE = Page("docs/faq.md")
 # Other epochs and sizes than in recipes/own_videos.toml, and a file that plays the camera.
@@ -14,8 +14,8 @@ SMALL = (
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> None:
-    trained_on_colours(tmp_path, checkpoint, colour_set)
+def workplace(tmp_path, monkeypatch, checkpoint, color_set) -> None:
+    trained_on_colors(tmp_path, checkpoint, color_set)
     save_causal(tmp_path / "runs/live/best")
     small_recipe(tmp_path)
     monkeypatch.chdir(tmp_path)

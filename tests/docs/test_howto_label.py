@@ -19,9 +19,9 @@ def test_the_commands_of_a_cluster_are_those_of_one_machine():
 
 
 @pytest.mark.slow
-def test_the_page_runs_from_list_to_queries(tmp_path, monkeypatch, checkpoint, colour_set, capfd):
+def test_the_page_runs_from_list_to_queries(tmp_path, monkeypatch, checkpoint, color_set, capfd):
     shutil.copytree(checkpoint, tmp_path / "runs/first/best")
-    shutil.copytree(colour_set, tmp_path / "videos")
+    shutil.copytree(color_set, tmp_path / "videos")
     (tmp_path / "videos" / "bad.mp4").write_text("no video")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))
@@ -29,7 +29,7 @@ def test_the_page_runs_from_list_to_queries(tmp_path, monkeypatch, checkpoint, c
     subprocess.run(find, shell=True, check=True)
     words = [sys.executable, "-m", *shlex.split(label)]
     subprocess.run(words, check=True, timeout=240)
-    assert "7 videos: 6 labelled, 1 failed" in capfd.readouterr().out
+    assert "7 videos: 6 labeled, 1 failed" in capfd.readouterr().out
     names: dict[str, object] = {}
     for number in range(len(PAGE.blocks("python"))):
         PAGE.run_python(number, names)

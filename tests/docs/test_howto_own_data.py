@@ -107,9 +107,9 @@ def test_other_wrong_files_are_named_as_the_page_says(files, command):
 
 
 @pytest.fixture
-def put(colour_set):
+def put(color_set):
     """Puts different videos, or folders of frames, where they are wanted."""
-    videos, number = sorted(colour_set.rglob("*.mp4")), count()
+    videos, number = sorted(color_set.rglob("*.mp4")), count()
 
     def place(path: Path) -> None:
         mine = next(number)
@@ -119,8 +119,8 @@ def put(colour_set):
             return
         path.mkdir()
         for frame in range(1, 13):
-            colour = (mine, 20 * frame, 0)
-            Image.new("RGB", (48, 36), colour).save(path / f"img_{frame:05d}.jpg")
+            color = (mine, 20 * frame, 0)
+            Image.new("RGB", (48, 36), color).save(path / f"img_{frame:05d}.jpg")
 
     return place
 

@@ -24,12 +24,12 @@ KEY = "choose-a-long-one"
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, colour_set) -> Path:
+def workplace(tmp_path_factory, color_set) -> Path:
     """The network and the videos that the page names."""
     folder = tmp_path_factory.mktemp("workplace")
     save_causal(folder / "runs/live/best")
     for name in ("video.mp4", "long.mp4"):
-        (folder / name).symlink_to(colour_set / "red" / "0.mp4")
+        (folder / name).symlink_to(color_set / "red" / "0.mp4")
     return folder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .pages import REPOSITORY, Page, run_kinema, trained_on_colours
+from .pages import REPOSITORY, Page, run_kinema, trained_on_colors
 
 FASTER = Page("docs/howto/run_faster.md")
 EXPORT = Page("docs/howto/export_a_network.md")
@@ -17,9 +17,9 @@ SMALL = (
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> Path:
+def workplace(tmp_path, monkeypatch, checkpoint, color_set) -> Path:
     """The network, videos, annotations and program that the pages name."""
-    trained_on_colours(tmp_path, checkpoint, colour_set)
+    trained_on_colors(tmp_path, checkpoint, color_set)
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))

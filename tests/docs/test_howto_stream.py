@@ -1,4 +1,4 @@
-"""The how-to "recognise frame by frame"."""
+"""The how-to "recognize frame by frame"."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ ELSEWHERE = ("rtsp://", "best 0", "kinema train")
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> None:
+def workplace(tmp_path, monkeypatch, checkpoint, color_set) -> None:
     """The checkpoints and the video that the page names."""
     monkeypatch.chdir(tmp_path)
     net = kinema.create_model("tsm_test_resnet", classes=3, frames=4, causal=True).eval()
@@ -25,7 +25,7 @@ def workplace(tmp_path, monkeypatch, checkpoint, colour_set) -> None:
     kinema.save(net, Path("runs/live/best"), labels=("a", "b", "c"), preprocessing=how)
     Path("runs/first").mkdir()
     Path("runs/first/best").symlink_to(checkpoint)
-    Path("video.mp4").symlink_to(colour_set / "red" / "0.mp4")
+    Path("video.mp4").symlink_to(color_set / "red" / "0.mp4")
 
 
 @pytest.mark.usefixtures("workplace")

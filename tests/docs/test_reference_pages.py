@@ -43,7 +43,7 @@ def test_the_example_is_what_a_card_looks_like(tmp_path, monkeypatch):
     page.run_python(0)
     (shown,) = re.findall(r"^````markdown\n(.*?)^````$", page.text, flags=re.S | re.M)
     assert shown == Path("gestures/README.md").read_text(encoding="utf-8")
-    for name in (*card.DATA, *card.RECIPE, *card.RESULTS, *card.LICENCE):
+    for name in (*card.DATA, *card.RECIPE, *card.RESULTS, *card.LICENSE):
         assert f"`{name}`" in page.text
 
 

@@ -44,7 +44,11 @@ def read_as_recipe(data: bytes, folder: Path) -> None:
     file = folder / "damaged.toml"
     file.write_bytes(data[1:])
     if data[0] % 2:
-        load_sweep(file, out=folder / "out", recipe=REPOSITORY / "src" / "kinema" / "recipes" / "motion.toml")
+        load_sweep(
+            file,
+            out=folder / "out",
+            recipe=REPOSITORY / "src" / "kinema" / "recipes" / "motion.toml",
+        )
     else:
         load_recipe(file)
 

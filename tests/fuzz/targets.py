@@ -73,11 +73,11 @@ class Originals:
 
 
 def videos(originals: Originals, seed: int) -> None:
-    """A damaged video is labelled, or is an error."""
+    """A damaged video is labeled, or is an error."""
     source = _pick(_video_files(originals), seed)
     file = originals.work / f"damaged{source.suffix}"
     file.write_bytes(damaged(source.read_bytes(), seed))
-    _recogniser().predict(file)
+    _recognizer().predict(file)
 
 
 def annotations(originals: Originals, seed: int) -> None:
@@ -151,7 +151,7 @@ def _recipe_files() -> tuple[Path, ...]:
 
 
 @cache
-def _recogniser() -> Recognizer:
+def _recognizer() -> Recognizer:
     torch.manual_seed(0)
     net = kinema.create_model("tsm_test_resnet", classes=len(LABELS), frames=4)
     how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
@@ -160,10 +160,10 @@ def _recogniser() -> Recognizer:
 
 @cache
 def _checkpoint(kept: Path) -> Path:
-    recogniser = _recogniser()
+    recognizer = _recognizer()
     folder = kept / f"checkpoint_{os.getpid()}"
     return kinema.save(
-        recogniser.net, folder, labels=LABELS, preprocessing=recogniser.preprocessing
+        recognizer.net, folder, labels=LABELS, preprocessing=recognizer.preprocessing
     )
 
 

@@ -261,7 +261,7 @@ def test_misuse_is_named():
         step(torch.randn(1, 3, 32, 32))
     with pytest.raises(InputShapeError, match=r"got \(2, 0, 3, 32, 32\)"):
         step(torch.randn(2, 0, 3, 32, 32))
-    with pytest.raises(InputShapeError, match="normalised floating-point frames, got torch.uint8"):
+    with pytest.raises(InputShapeError, match="normalized floating-point frames, got torch.uint8"):
         step(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
     with pytest.raises(OptionError, match="no stream 2: they are 0 to 1"):
         step.reset([2])

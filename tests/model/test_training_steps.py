@@ -14,7 +14,7 @@ SIZE_PX = 48
 
 
 def smooth_clips(frames: int) -> torch.Tensor:
-    """Moving, smooth, normalised pictures."""
+    """Moving, smooth, normalized pictures."""
     coarse = torch.randn(2 * frames, 3, 6, 6)
     for t in range(1, 2 * frames):
         coarse[t] = 0.7 * coarse[t - 1].roll(1, 2) + 0.3 * coarse[t]

@@ -55,7 +55,7 @@ def part(w: Weights, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): w[name] for name in w if name.startswith(prefix)}
 
 
-def neighbours(x_BT: Tensor, taps: int, *, causal: bool) -> list[list[Tensor]]:
+def neighbors(x_BT: Tensor, taps: int, *, causal: bool) -> list[list[Tensor]]:
     """For each t the frames under a kernel: t-K//2 .. t+K//2, or t-K+1 .. t."""
     start = 1 - taps if causal else -(taps // 2)
     times = range(x_BT.shape[1])
@@ -66,7 +66,7 @@ def over_time(
     x_BT: Tensor, taps: int, term: Callable[[int, Tensor], Tensor], *, causal: bool
 ) -> Tensor:
     """y_t = sum over k of term(k, x_{t + k - K//2}); tap 0 reads the earliest frame."""
-    rows = neighbours(x_BT, taps, causal=causal)
+    rows = neighbors(x_BT, taps, causal=causal)
     return torch.stack([sum(term(k, x) for k, x in enumerate(row)) for row in rows], 1)
 
 
@@ -315,7 +315,7 @@ def tam_gate(pooled: Tensor, w: Weights, *, causal: bool) -> Tensor:
 
 def tam_kernels(pooled: Tensor, w: Weights, *, window: int, causal: bool) -> Tensor:
     """The global branch's Theta (B, T or 1, C, K): causal, one from the window of each frame."""
-    rows = neighbours(pooled, window, causal=True) if causal else [list(pooled.unbind(1))]
+    rows = neighbors(pooled, window, causal=True) if causal else [list(pooled.unbind(1))]
     rows_NCT = torch.cat([torch.stack(row, 2) for row in rows])
     hidden = torch.relu(norm(linear(rows_NCT, w, "global_branch.0"), w, "global_branch.1"))
     kernels_NCK = torch.softmax(linear(hidden, w, "global_branch.3"), -1)
@@ -356,7 +356,7 @@ def tam(
     kernels = tam_kernels(pooled, w, window=window or x.shape[1], causal=causal)
     gated = x if reverse else scaled(x, gate)
     if causal:
-        rows = enumerate(neighbours(gated, kernel, causal=True))
+        rows = enumerate(neighbors(gated, kernel, causal=True))
         out = torch.stack(
             [
                 sum(kernels[:, t, :, k, None, None] * near for k, near in enumerate(row))

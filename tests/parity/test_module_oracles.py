@@ -18,7 +18,7 @@ from kinema.errors import OptionError
 from kinema.models.res2net import ScaleConv
 from kinema.temporal import TemporalModule, list_temporal, temporal_named
 
-from ..random_weights import randomised
+from ..random_weights import randomized
 from . import oracles
 
 CHANNELS = 32
@@ -197,7 +197,7 @@ def run(module: nn.Module, x: torch.Tensor, memory: torch.memory_format) -> torc
 @form
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_module_equals_its_oracle(case, causal, frames):
-    module = randomised(case.build(frames, causal)).double()
+    module = randomized(case.build(frames, causal)).double()
     x = clips(frames, case.channels)
     memory = torch.channels_last if frames == 2 else torch.contiguous_format
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_module_equals_its_oracle(case, causal, frames):
 
 @form
 def test_gradients_equal_the_oracles(case, causal):
-    module = randomised(case.build(5, causal)).double()
+    module = randomized(case.build(5, causal)).double()
     x = clips(5, case.channels).requires_grad_()
     wanted = case.expected(x, tensors_of(module), causal)
     got = run(module, x, torch.channels_last)
@@ -228,7 +228,7 @@ def has_norm(module: nn.Module) -> bool:
     ("case", "causal"), [p for p in FORMS if has_norm(p.values[0].build(5, p.values[1]))]
 )
 def test_norms_use_the_batch_in_training(case, causal):
-    module = randomised(case.build(5, causal)).double().train()
+    module = randomized(case.build(5, causal)).double().train()
     x = clips(5, case.channels)
     without_statistics = {n: w for n, w in tensors_of(module).items() if "running" not in n}
     with torch.no_grad():
@@ -308,7 +308,7 @@ def test_replaced_convolutions_start_from_their_weight():
 @pytest.mark.parametrize("branches", ["both", "global", "global_se"])
 def test_causal_tam_keeps_its_window_when_the_clip_changes(built_for, frames, branches):
     module = temporal.TAM(CHANNELS, frames=built_for, branches=branches, causal=True)
-    module = randomised(module).double()
+    module = randomized(module).double()
     module.set_frames(frames)
     x = clips(frames, CHANNELS)
     options = {"window": built_for, "branches": branches, "causal": True}

@@ -46,7 +46,7 @@ COMMANDS = [(path, words) for path in RECIPES for words in commands(path)]
 
 def small(path: Path, words: list[str]) -> Recipe:
     """The recipe of a command with a small network, which starts from a small one."""
-    assert words[0] == path.relative_to(REPOSITORY).as_posix()
+    assert words[0] == path.relative_to(REPOSITORY / "src" / "kinema").as_posix()
     overrides = [word for word in words[1:] if "=" in word]
     recipe = load_recipe(path, [*overrides, *SMALL])
     changes = [] if recipe.model.temporal == "tea" else ["model.backbone=test_resnet"]

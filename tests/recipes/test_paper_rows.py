@@ -84,7 +84,7 @@ def test_a_protocol_has_what_its_paper_prints(row):
         assert views.resize_px == resized
 
 
-def test_a_protocol_keeps_the_frames_and_colours_of_the_network():
+def test_a_protocol_keeps_the_frames_and_colors_of_the_network():
     own = Preprocessing(frames=16, sampling="dense", short_side_px=48, crop_px=40, mean=(0, 0, 0))
     how = PROTOCOLS["10x3-256to224"].applied_to(own)
     assert (how.short_side_px, how.crop_px) == (256, 256)

@@ -8,7 +8,9 @@ from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 from kinema.train.loop import train
 from kinema.train.recipe import load_recipe
 
-RECIPES = sorted((Path(__file__).resolve().parents[2] / "src" / "kinema" / "recipes").glob("*.toml"))
+RECIPES = sorted(
+    (Path(__file__).resolve().parents[2] / "src" / "kinema" / "recipes").glob("*.toml")
+)
 
 
 @pytest.fixture(scope="module")

@@ -123,13 +123,13 @@ def test_faults_of_a_program_are_not_called_trouble_with_the_disk(tmp_path):
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_videos_are_read_without_their_cache(disk, colour_set, trouble):
-    cache, video = IndexCache(disk.folder / "index"), colour_set / "red" / "0.mp4"
+def test_videos_are_read_without_their_cache(disk, color_set, trouble):
+    cache, video = IndexCache(disk.folder / "index"), color_set / "red" / "0.mp4"
     VideoFile(video, index_cache=cache).close()
     known = cache.get(video, os.stat(video))
     assert known is not None
     with getattr(disk, trouble)():
-        for other in sorted(colour_set.rglob("*.mp4")):
+        for other in sorted(color_set.rglob("*.mp4")):
             with VideoFile(other, index_cache=cache) as opened:
                 assert opened.read([0]).shape == (1, 3, 48, 64)
         assert cache.get(video, os.stat(video)) == known
@@ -137,25 +137,25 @@ def test_videos_are_read_without_their_cache(disk, colour_set, trouble):
     assert not list(disk.folder.glob("*.damaged"))
 
 
-def dataset(colour_set: Path) -> VideoDataset:
-    return VideoDataset(read_annotations(colour_set / "val.csv"), colour_set)
+def dataset(color_set: Path) -> VideoDataset:
+    return VideoDataset(read_annotations(color_set / "val.csv"), color_set)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_prepared_copies_are_kept_and_the_run_goes_on_later(disk, colour_set, trouble):
+def test_prepared_copies_are_kept_and_the_run_goes_on_later(disk, color_set, trouble):
     out, settings = disk.folder / "small", PrepareSettings(short_side_px=32)
-    prepare_dataset(dataset(colour_set), out, settings=settings, workers=0)
+    prepare_dataset(dataset(color_set), out, settings=settings, workers=0)
     before = contents(out)
     lost = sorted(name for name in before if name.endswith(".mp4"))[0]
     (out / lost).unlink()
     words = "is full .*Finished copies are kept|cannot be written: .*start again"
     with getattr(disk, trouble)(left=1024) if trouble == "full" else disk.read_only():
         with pytest.raises(KinemaError, match=words):
-            prepare_dataset(dataset(colour_set), out, settings=settings, workers=0)
+            prepare_dataset(dataset(color_set), out, settings=settings, workers=0)
         kept = contents(out)
         assert all(kept[name] == before[name] for name in before if name != lost)
         assert lost not in kept
-    report = prepare_dataset(dataset(colour_set), out, settings=settings, workers=0)
+    report = prepare_dataset(dataset(color_set), out, settings=settings, workers=0)
     assert (report.ok, report.bad) == (6, ())
     assert contents(out).keys() == before.keys()
 
@@ -207,9 +207,9 @@ def kinema_program(*words: object) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_training_stops_with_one_line_and_goes_on_later(disk, colour_set, tmp_path, trouble):
+def test_training_stops_with_one_line_and_goes_on_later(disk, color_set, tmp_path, trouble):
     recipe, run = tmp_path / "recipe.toml", disk.folder / "run"
-    recipe.write_text(RECIPE.format(set=colour_set), encoding="utf-8")
+    recipe.write_text(RECIPE.format(set=color_set), encoding="utf-8")
     first = kinema_program("train", recipe, "train.epochs=1", "--out", run)
     assert first.returncode == 0, first.stderr
     good = torch.load(run / "state.pt", weights_only=True)["positions"]
@@ -227,8 +227,8 @@ def test_training_stops_with_one_line_and_goes_on_later(disk, colour_set, tmp_pa
 
 
 @pytest.mark.slow
-def test_preparing_on_a_full_disk_is_one_line(disk, colour_set):
-    words = ("data", "prepare", colour_set / "val.csv", "--root", colour_set, "--workers", 0)
+def test_preparing_on_a_full_disk_is_one_line(disk, color_set):
+    words = ("data", "prepare", color_set / "val.csv", "--root", color_set, "--workers", 0)
     with disk.full():
         answer = kinema_program(*words, "--out", disk.folder / "small")
     assert answer.returncode == 1

@@ -16,8 +16,8 @@ SCRIPT = Path(__file__).with_name("writers.py")
 
 
 @pytest.mark.slow
-def test_writers_that_are_killed_leave_whole_files(colour_set, tmp_path):
-    command = [sys.executable, str(SCRIPT), str(tmp_path), str(colour_set / "red" / "0.mp4"), "30"]
+def test_writers_that_are_killed_leave_whole_files(color_set, tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path), str(color_set / "red" / "0.mp4"), "30"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert answer.returncode == 0, answer.stderr
     rows = [json.loads(line) for line in answer.stdout.splitlines()]

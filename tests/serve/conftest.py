@@ -27,7 +27,7 @@ def causal(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def recognisers(causal, checkpoint) -> dict[str, Recognizer]:
+def recognizers(causal, checkpoint) -> dict[str, Recognizer]:
     """A causal network, and one that looks ahead."""
     return {
         "causal": Recognizer.load(causal, device="cpu"),
@@ -36,8 +36,8 @@ def recognisers(causal, checkpoint) -> dict[str, Recognizer]:
 
 
 @pytest.fixture(scope="session")
-def server(recognisers, colour_set) -> Iterator[Running]:
-    """Takes the videos of the colour set (64 x 48, 12 frames, 1 s) and not much more."""
+def server(recognizers, color_set) -> Iterator[Running]:
+    """Takes the videos of the color set (64 x 48, 12 frames, 1 s) and not much more."""
     limits = Limits(
         upload_bytes=200_000,
         duration_s=3.0,
@@ -53,9 +53,9 @@ def server(recognisers, colour_set) -> Iterator[Running]:
         upload_s=30.0,
     )
     service = Service(
-        recognisers,
+        recognizers,
         limits=limits,
-        access=Access(folder=colour_set),
+        access=Access(folder=color_set),
         batching=BatchSettings(clips=8, delay_s=0.03),
         decoding=DecoderSettings(workers=2),
     )

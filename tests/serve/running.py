@@ -59,7 +59,7 @@ def running(service: Service, jobs: JobSettings | None = None) -> Iterator[Runni
 def write_video(
     path: Path, *, frames: int = 12, size: tuple[int, int] = (64, 48), rate: int = 12
 ) -> Path:
-    """Noise that changes its colour every 20 frames."""
+    """Noise that changes its color every 20 frames."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as file:
         stream = file.add_stream("mpeg4", rate=rate)

@@ -42,8 +42,8 @@ def test_a_name_is_shown_and_the_file_lies_elsewhere(tmp_path, name, shown):
     assert not uploads.folder.exists()
 
 
-def test_an_upload_with_a_path_for_a_name(server, colour_set):
-    data = (colour_set / "red" / "0.mp4").read_bytes()
+def test_an_upload_with_a_path_for_a_name(server, color_set):
+    data = (color_set / "red" / "0.mp4").read_bytes()
     with server.http as http:
         for name in ("../../outside.mp4", "/tmp/outside.mp4"):
             answer = http.post("/v1/predict", files={"file": (name, data)})

@@ -15,7 +15,7 @@ import torch
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from kinema import Recognizer
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.serve.service import Service
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import VideoFile
@@ -36,30 +36,30 @@ def clip(data_dir) -> Path:
 
 
 @pytest.fixture(scope="module")
-def coloured(tmp_path_factory) -> Path:
+def colored(tmp_path_factory) -> Path:
     """Five stretches of red, green, blue, red, green, each 20 frames at 12 Hz."""
-    return write_video(tmp_path_factory.mktemp("coloured") / "coloured.mp4", frames=100)
+    return write_video(tmp_path_factory.mktemp("colored") / "colored.mp4", frames=100)
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, checkpoint, coloured) -> Iterator[Running]:
-    """A causal network that knows colours, and one that looks ahead."""
+def site(tmp_path_factory, checkpoint, colored) -> Iterator[Running]:
+    """A causal network that knows colors, and one that looks ahead."""
     how = Preprocessing(frames=4, sampling="dense", window_frames=12, short_side_px=72, crop_px=64)
     folder = save_causal(tmp_path_factory.mktemp("page") / "causal", how=how)
-    colours = Recognizer.load(folder, device="cpu")
-    teach(colours, coloured)
+    colors = Recognizer.load(folder, device="cpu")
+    teach(colors, colored)
     ahead = Recognizer.load(checkpoint, device="cpu")
-    with running(Service({"colours": colours, "ahead": ahead})) as started:
+    with running(Service({"colors": colors, "ahead": ahead})) as started:
         yield started
 
 
 @torch.no_grad()
-def teach(recogniser: Recognizer, video: Path) -> None:
-    """Fits the classifier to the colours of a video, by least squares on the features."""
-    net, how = recogniser.net, recogniser.preprocessing
+def teach(recognizer: Recognizer, video: Path) -> None:
+    """Fits the classifier to the colors of a video, by least squares on the features."""
+    net, how = recognizer.net, recognizer.preprocessing
     with VideoFile(video) as file:
         frames_TCHW = file.read(range(0, 100, 3))
-    clip = normalise(ViewTransform(how, Views())(frames_TCHW), how.mean, how.std)[0]
+    clip = normalize(ViewTransform(how, Views())(frames_TCHW), how.mean, how.std)[0]
     features_TD = torch.cat([net.backbone(part) for part in clip.split(how.frames)[:-1]])
     labels_T = torch.tensor([place * 3 // 20 % 3 for place in range(len(features_TD))])
     wanted_TK = 8.0 * torch.nn.functional.one_hot(labels_T, 3)
@@ -140,7 +140,7 @@ def test_a_clip(opened, site, clip):
     expect(page.get_by_role("status")).to_have_text("2 models ready.")
     page.locator("#clip-file").set_input_files(clip)
     expect(page.get_by_role("heading", name=clip.name)).to_be_visible()
-    expected = site.service.models["colours"].recogniser.predict(clip)
+    expected = site.service.models["colors"].recognizer.predict(clip)
     rows = page.locator("#clip-top li")
     expect(rows).to_have_count(3)
     for place, entry in enumerate(expected.top):
@@ -190,11 +190,11 @@ def test_a_file_is_dropped(opened, clip):
     expect(page.get_by_role("heading", name="dropped.mp4")).to_be_visible()
 
 
-def test_a_long_video(opened, coloured, clip):
+def test_a_long_video(opened, colored, clip):
     page = opened()
     page.get_by_role("tab", name="Long video").click()
-    page.locator("#timeline-file").set_input_files(coloured)
-    expect(page.get_by_role("heading", name="coloured.mp4")).to_be_visible(timeout=20_000)
+    page.locator("#timeline-file").set_input_files(colored)
+    expect(page.get_by_role("heading", name="colored.mp4")).to_be_visible(timeout=20_000)
     rows = page.locator("#segments tr")
     buttons = page.get_by_role("group", name="Segments").get_by_role("button")
     names = ["red", "green", "blue", "red", "green"]
@@ -231,7 +231,7 @@ def test_a_long_video_can_be_cancelled(opened, tmp_path):
 
 def test_the_camera(opened, site):
     page = opened()
-    frames = site.count("stream_frames_total", model="colours")
+    frames = site.count("stream_frames_total", model="colors")
     page.get_by_role("tab", name="Camera").click()
     page.get_by_role("button", name="Start the camera").click()
     facts = page.locator("#live-facts")
@@ -244,7 +244,7 @@ def test_the_camera(opened, site):
     shoot(page, "live")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status")).to_have_text("Stopped.")
-    assert site.count("stream_frames_total", model="colours") >= frames + 10
+    assert site.count("stream_frames_total", model="colors") >= frames + 10
     page.get_by_label("Model").select_option("ahead")
     expect(page.get_by_role("button", name="Start the camera")).to_be_disabled()
     expect(page.locator("#live-hint")).to_contain_text("looks ahead")

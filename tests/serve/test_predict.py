@@ -29,22 +29,22 @@ def assert_same(answer, prediction):
 
 
 @pytest.mark.parametrize(("model", "clips", "crops"), [("causal", 1, 1), ("ahead", 3, 10)])
-def test_an_upload_is_predicted_as_by_the_recogniser(
-    server, recognisers, colour_set, model, clips, crops
+def test_an_upload_is_predicted_as_by_the_recognizer(
+    server, recognizers, color_set, model, clips, crops
 ):
-    for video in sorted(colour_set.rglob("*.mp4")):
-        expected = recognisers[model].predict(video, clips=clips, crops=crops)
+    for video in sorted(color_set.rglob("*.mp4")):
+        expected = recognizers[model].predict(video, clips=clips, crops=crops)
         assert_same(post(server, video, model=model, clips=clips, crops=crops), expected)
 
 
-def test_the_answer_tells_about_the_video_and_the_frames_seen(server, recognisers, colour_set):
-    video = colour_set / "red" / "0.mp4"
+def test_the_answer_tells_about_the_video_and_the_frames_seen(server, recognizers, color_set):
+    video = color_set / "red" / "0.mp4"
     document = post(server, video, clips=2, crops=3, top=2, frames="true").json()
     facts = document["video"]
     assert (document["model"], document["file"]) == ("causal", "0.mp4")
     assert (facts["frames"], facts["duration_s"], facts["width"]) == (12, 1, 64)
     assert len(document["top"]) == 2
-    numbers = sampling_of(recognisers["causal"].preprocessing).test(12, 2)
+    numbers = sampling_of(recognizers["causal"].preprocessing).test(12, 2)
     assert [seen["frame"] for seen in document["seen"]] == numbers.ravel().tolist()
     assert [seen["clip"] for seen in document["seen"]] == [0] * 4 + [1] * 4
     with VideoFile(video) as file:
@@ -57,24 +57,24 @@ def test_the_answer_tells_about_the_video_and_the_frames_seen(server, recogniser
     assert red > green + 80
 
 
-def test_a_path_below_the_allowed_folder(server, recognisers, colour_set):
+def test_a_path_below_the_allowed_folder(server, recognizers, color_set):
     with server.http as http:
         answer = http.post("/v1/predict", files={"path": (None, "green/1.mp4")})
-    assert_same(answer, recognisers["causal"].predict(colour_set / "green" / "1.mp4"))
+    assert_same(answer, recognizers["causal"].predict(color_set / "green" / "1.mp4"))
     assert answer.json()["file"] == "green/1.mp4"
 
 
-def test_raw_frames_are_predicted_as_by_the_recogniser(server, recognisers):
+def test_raw_frames_are_predicted_as_by_the_recognizer(server, recognizers):
     frames = np.random.default_rng(1).integers(0, 256, (9, 48, 60, 3), np.uint8)
     query = {"width": 60, "height": 48, "clips": 2, "crops": 3, "model": "ahead"}
     with server.http as http:
         answer = http.post("/v1/predict/frames", params=query, content=frames.tobytes())
-    assert_same(answer, recognisers["ahead"].predict_frames(frames, clips=2, crops=3))
+    assert_same(answer, recognizers["ahead"].predict_frames(frames, clips=2, crops=3))
     assert answer.json()["video"]["frames"] == 9
 
 
-def test_clips_of_different_requests_share_a_batch(server, colour_set):
-    videos = sorted(colour_set.rglob("*.mp4"))
+def test_clips_of_different_requests_share_a_batch(server, color_set):
+    videos = sorted(color_set.rglob("*.mp4"))
     labels = {"model": "causal"}
     before = server.count("batch_requests_count", **labels)
     requests_before = server.count("batch_requests_sum", **labels)
@@ -90,10 +90,10 @@ def test_clips_of_different_requests_share_a_batch(server, colour_set):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_real_clips_are_predicted_as_by_the_recogniser(program, causal, data_dir):
+def test_real_clips_are_predicted_as_by_the_recognizer(program, causal, data_dir):
     from kinema import Recognizer
 
-    recogniser, started = Recognizer.load(causal, device="cpu"), program()
+    recognizer, started = Recognizer.load(causal, device="cpu"), program()
     clips = sorted(
         path
         for path in (data_dir / "clips").iterdir()
@@ -108,4 +108,4 @@ def test_real_clips_are_predicted_as_by_the_recogniser(program, causal, data_dir
             assert "bad_corrupted.mp4 cannot be read" in answer.json()["message"]
             assert "28 frames" in answer.json()["message"]
         else:
-            assert_same(answer, recogniser.predict(clip, clips=2, crops=3))
+            assert_same(answer, recognizer.predict(clip, clips=2, crops=3))

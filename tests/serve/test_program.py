@@ -98,9 +98,9 @@ def test_a_killed_server_leaves_no_process(program):
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
 
 
-def test_a_full_queue_and_a_decoder_that_hangs(program, long, colour_set):
+def test_a_full_queue_and_a_decoder_that_hangs(program, long, color_set):
     started = program("--workers", 1, "--max-waiting", 1, "--worker-seconds", 4)
-    video = colour_set / "red" / "0.mp4"
+    video = color_set / "red" / "0.mp4"
     assert predicted(started, video).status_code == 200
     (parent,) = [pid for pid in children(started.process.pid) if children(pid)]
     (decoder,) = children(parent)
@@ -119,13 +119,13 @@ def test_a_full_queue_and_a_decoder_that_hangs(program, long, colour_set):
     assert predicted(started, video).status_code == 200
 
 
-def test_a_bomb_and_a_slow_request(program, colour_set, long, tmp_path):
+def test_a_bomb_and_a_slow_request(program, color_set, long, tmp_path):
     started = program("--worker-mb", 64, "--max-pixels", 1 << 30, "--timeout", 3)
     bomb = write_video(tmp_path / "bomb.mp4", frames=2, size=(4096, 4096))
     answer = predicted(started, bomb)
     assert (answer.status_code, answer.json()["error"]) == (422, "decoding_needs_memory")
     assert answer.json()["message"].startswith("bomb.mp4 cannot be read: ")
-    assert predicted(started, colour_set / "red" / "0.mp4").status_code == 200
+    assert predicted(started, color_set / "red" / "0.mp4").status_code == 200
 
 
 def test_no_result_in_time(program, long):
@@ -134,9 +134,9 @@ def test_no_result_in_time(program, long):
     assert (answer.status_code, answer.json()["error"]) == (504, "timeout")
 
 
-def test_keys_and_other_sites(program, colour_set):
+def test_keys_and_other_sites(program, color_set):
     started = program("--api-key", "secret", "--cors-origin", "https://a.example")
-    video, key = colour_set / "red" / "0.mp4", {"X-API-Key": "secret"}
+    video, key = color_set / "red" / "0.mp4", {"X-API-Key": "secret"}
     foreign = {"Origin": "https://a.example"}
     with started.http as http:
         answer = http.post("/v1/predict", files={"file": video.read_bytes()})
@@ -176,12 +176,12 @@ def test_decoders_do_not_know_the_key(program, monkeypatch):
         assert b"KINEMA_API_KEY" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_fast(program, colour_set, causal):
+def test_fast(program, color_set, causal):
     started = program("--fast", "--max-batch", 4)
     from kinema import Recognizer
 
-    expected = Recognizer.load(causal, device="cpu").predict(colour_set / "red" / "0.mp4")
-    top = predicted(started, colour_set / "red" / "0.mp4").json()["top"]
+    expected = Recognizer.load(causal, device="cpu").predict(color_set / "red" / "0.mp4")
+    top = predicted(started, color_set / "red" / "0.mp4").json()["top"]
     assert top[0]["name"] == expected.top[0].name
     assert top[0]["prob"] == pytest.approx(expected.top[0].prob, abs=0.05)
     started.process.send_signal(signal.SIGTERM)

@@ -32,8 +32,8 @@ def check(answer, status: int, code: str, *parts: str) -> dict:
 
 
 @pytest.fixture
-def clip(colour_set) -> Path:
-    return colour_set / "red" / "0.mp4"
+def clip(color_set) -> Path:
+    return color_set / "red" / "0.mp4"
 
 
 def test_a_broken_file_names_itself_and_the_reason(server, clip):
@@ -86,7 +86,7 @@ def test_limits_of_a_video(server, tmp_path):
 
 def test_a_header_that_claims_a_giant_frame(server):
     """Nothing is decoded or allocated for it."""
-    pictures = [Image.new("P", (32, 32), colour) for colour in (1, 2, 3)]
+    pictures = [Image.new("P", (32, 32), color) for color in (1, 2, 3)]
     file = io.BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:])
     data = bytearray(file.getvalue())
@@ -164,8 +164,8 @@ def test_wrong_fields(server, clip, fields, status, code, part):
     check(post(server, clip, **fields), status, code, part)
 
 
-def test_paths_outside_of_the_allowed_folder(server, colour_set, tmp_path):
-    link = colour_set / "link.mp4"
+def test_paths_outside_of_the_allowed_folder(server, color_set, tmp_path):
+    link = color_set / "link.mp4"
     link.symlink_to(write_video(tmp_path / "outside.mp4"))
     try:
         with server.http as http:

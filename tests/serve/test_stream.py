@@ -12,7 +12,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.live.smoothing import WindowMean
 from kinema.values import Views
 
@@ -45,13 +45,13 @@ def answer(socket: ClientConnection, frame: bytes) -> dict:
     return json.loads(socket.recv(timeout=20))
 
 
-def offline_probs(recogniser, frames: np.ndarray, smooth: int) -> np.ndarray:
+def offline_probs(recognizer, frames: np.ndarray, smooth: int) -> np.ndarray:
     """(n, K) of the causal network on the whole video, smoothed."""
-    how = recogniser.preprocessing
+    how = recognizer.preprocessing
     clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
     with torch.no_grad():
-        scores_BTK = recogniser.net.frame_scores(
-            normalise(ViewTransform(how, Views())(clip), how.mean, how.std)
+        scores_BTK = recognizer.net.frame_scores(
+            normalize(ViewTransform(how, Views())(clip), how.mean, how.std)
         )
     state, rows = (), []
     for probs_1K in scores_BTK[0].softmax(1).unsqueeze(1):
@@ -65,8 +65,8 @@ def probs_of(result: dict) -> list[float]:
 
 
 @pytest.mark.parametrize("smooth", [1, 3])
-def test_a_stream_is_the_causal_network_on_the_whole_video(server, recognisers, frames, smooth):
-    expected = offline_probs(recognisers["causal"], frames, smooth)
+def test_a_stream_is_the_causal_network_on_the_whole_video(server, recognizers, frames, smooth):
+    expected = offline_probs(recognizers["causal"], frames, smooth)
     with ready(server, smooth_frames=smooth, **RAW) as socket:
         for number, frame in enumerate(frames):
             result = answer(socket, frame.tobytes())
@@ -79,10 +79,10 @@ def test_a_stream_is_the_causal_network_on_the_whole_video(server, recognisers, 
             assert result["latency_ms"] > 0
 
 
-def test_every_connection_has_its_own_memory(server, recognisers, frames):
+def test_every_connection_has_its_own_memory(server, recognizers, frames):
     other = frames[::-1].copy()
-    wanted = offline_probs(recognisers["causal"], frames, 1)
-    wanted_other = offline_probs(recognisers["causal"], other, 1)
+    wanted = offline_probs(recognizers["causal"], frames, 1)
+    wanted_other = offline_probs(recognizers["causal"], other, 1)
     start = {"smooth_frames": 1, **RAW}
     with ready(server, **start) as one, ready(server, **start) as two:
         assert server.count("streams") == 2
@@ -93,8 +93,8 @@ def test_every_connection_has_its_own_memory(server, recognisers, frames):
             assert probs_of(second) == pytest.approx(wanted_other[number].tolist(), abs=1e-5)
 
 
-def test_images_are_decoded_elsewhere(server, recognisers, frames):
-    expected = offline_probs(recognisers["causal"], frames, 1)
+def test_images_are_decoded_elsewhere(server, recognizers, frames):
+    expected = offline_probs(recognizers["causal"], frames, 1)
     decoded = server.count("decode_seconds_count")
     with ready(server, smooth_frames=1) as socket:
         for number, frame in enumerate(frames[:3]):

@@ -32,7 +32,7 @@ def finished(http, job: str) -> dict:
 
 
 @pytest.mark.parametrize("model", ["causal", "ahead"])
-def test_a_job_gives_the_offline_timeline(server, recognisers, video, model):
+def test_a_job_gives_the_offline_timeline(server, recognizers, video, model):
     with server.http as http:
         answer = posted(http, video, model=model, **FIELDS)
         assert answer.status_code == 202, answer.text
@@ -42,7 +42,7 @@ def test_a_job_gives_the_offline_timeline(server, recognisers, video, model):
         document = finished(http, job["job"])
     settings = TimelineSettings(window_s=1.0, stride_s=0.5, batch=8)
     rule = SegmentRule(smooth_windows=1, enter=0.4, leave=0.2)
-    expected = timeline_document(timeline(recognisers[model], video, settings, rule=rule), top=3)
+    expected = timeline_document(timeline(recognizers[model], video, settings, rule=rule), top=3)
     assert document["state"] == "done"
     assert document["done"] == document["total"] == len(expected["windows"]) > 10
     assert document["result"] == {**expected, "path": "long.mp4"}
@@ -66,13 +66,13 @@ def test_progress_as_events(server, video):
     assert document["result"]["windows"]
 
 
-def test_a_path_below_the_allowed_folder_stays(server, colour_set):
+def test_a_path_below_the_allowed_folder_stays(server, color_set):
     with server.http as http:
         answer = http.post("/v1/timeline", files={"path": (None, "blue/0.mp4")})
         document = finished(http, answer.json()["job"])
     assert document["state"] == "done"
     assert document["result"]["path"] == "blue/0.mp4"
-    assert (colour_set / "blue" / "0.mp4").exists()
+    assert (color_set / "blue" / "0.mp4").exists()
 
 
 def test_a_broken_video_fails_with_its_name(server, tmp_path):

@@ -1,4 +1,4 @@
-"""The public recogniser hands its work to streams and timelines."""
+"""The public recognizer hands its work to streams and timelines."""
 
 import numpy as np
 import pytest
@@ -14,42 +14,42 @@ LABELS = ("a", "b", "c")
 
 
 @pytest.fixture(scope="module")
-def recogniser() -> kinema.Recognizer:
+def recognizer() -> kinema.Recognizer:
     net = kinema.create_model("tsm_test_resnet", classes=3, frames=4, causal=True)
     how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
     return kinema.Recognizer(net, LABELS, how, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def video(colour_set) -> str:
-    return str(colour_set / "red" / "0.mp4")
+def video(color_set) -> str:
+    return str(color_set / "red" / "0.mp4")
 
 
-def test_a_stream(recogniser, video):
+def test_a_stream(recognizer, video):
     settings = StreamSettings(every=2, top=1)
-    with recogniser.stream(video, settings) as live:
+    with recognizer.stream(video, settings) as live:
         results = list(live)
-    wanted = list(LiveRecognition(recogniser, video, settings=settings))
+    wanted = list(LiveRecognition(recognizer, video, settings=settings))
     assert [r.frame for r in results] == [0, 2, 4, 6, 8, 10]
     assert live.summary.frames == 6
     for result, other in zip(results, wanted, strict=True):
         assert (result.scores == other.scores).all()
 
 
-def test_a_timeline(recogniser, video):
+def test_a_timeline(recognizer, video):
     settings, rule = TimelineSettings(window_s=0.5, stride_s=0.25), SegmentRule(enter=0.3)
     told: list[tuple[int, int]] = []
-    found = recogniser.timeline(
+    found = recognizer.timeline(
         video, settings, rule=rule, progress=lambda *done: told.append(done)
     )
-    wanted = timeline(recogniser, video, settings, rule=rule)
+    wanted = timeline(recognizer, video, settings, rule=rule)
     np.testing.assert_array_equal(found.scores, wanted.scores)
     assert found.segments == wanted.segments
     assert told[-1] == (len(found.scores), len(found.scores))
 
 
 def test_a_network_that_looks_ahead_has_no_stream(checkpoint, video):
-    recogniser = kinema.Recognizer.load(checkpoint)
-    assert isinstance(recogniser, ClipRecognizer)
+    recognizer = kinema.Recognizer.load(checkpoint)
+    assert isinstance(recognizer, ClipRecognizer)
     with pytest.raises(OptionError, match="cannot be streamed"):
-        recogniser.stream(video)
+        recognizer.stream(video)

@@ -8,7 +8,7 @@ try:
     import pyarrow.parquet as pq
 except ModuleNotFoundError as error:
     raise MissingExtraError(
-        f"Labelling an archive needs {error.name}, which is not installed: "
+        f"Labeling an archive needs {error.name}, which is not installed: "
         'python -m pip install "kinema[ray]"'
     ) from error
 

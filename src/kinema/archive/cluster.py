@@ -107,7 +107,7 @@ def _ray(*, local: bool) -> Any:
         importlib.import_module("ray.data")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Labelling an archive needs {error.name}, which is not installed: "
+            f"Labeling an archive needs {error.name}, which is not installed: "
             'python -m pip install "kinema[ray]"'
         ) from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors arrive as exceptions

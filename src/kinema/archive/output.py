@@ -156,7 +156,7 @@ def _read(file: Path, columns: list[str] | None) -> Any:
         return pq.read_table(file, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise OptionError(
-            f"{file} cannot be read ({error}). Remove it to have its videos labelled again."
+            f"{file} cannot be read ({error}). Remove it to have its videos labeled again."
         ) from error
 
 

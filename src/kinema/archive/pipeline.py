@@ -82,7 +82,7 @@ class Pipeline:
         """
         arrived = np.zeros(len(todo), bool)
         with self._told():
-            for table in self._labelled(todo).iter_batches(batch_size=None, batch_format="pyarrow"):
+            for table in self._labeled(todo).iter_batches(batch_size=None, batch_format="pyarrow"):
                 numbers = table["number"].to_numpy()
                 new = ~arrived[numbers]
                 arrived[numbers] = True
@@ -90,7 +90,7 @@ class Pipeline:
                 rows = table.filter(pa.array(new))
                 yield rows.drop_columns([field.name for field in BESIDE])
 
-    def _labelled(self, todo: Any) -> Any:
+    def _labeled(self, todo: Any) -> Any:
         """The lazy data set."""
         data, pools = self._ray.data, self._pools
         most = min(_BLOCK_BYTES, pools.store_bytes // _STORE_SHARE)

@@ -19,7 +19,7 @@ from kinema.archive.arrow import pa
 from kinema.archive.listing import as_text, file_of
 from kinema.archive.output import row_schema
 from kinema.archive.settings import LabelSettings
-from kinema.data.transforms import normalise
+from kinema.data.transforms import normalize
 from kinema.decoders.isolated import DecodeOrder, IsolatedDecoder
 from kinema.errors import UnreadableVideoError
 from kinema.inference.optimize import optimize
@@ -136,12 +136,12 @@ class LabelStage:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._recogniser = _recogniser(work)
-        self._classes = self._recogniser.net.classes
-        net = self._recogniser.net
+        self._recognizer = _recognizer(work)
+        self._classes = self._recognizer.net.classes
+        net = self._recognizer.net
         if work.settings.features:
             net = with_features(net)
-        device = self._recogniser.device
+        device = self._recognizer.device
         self._run: Run = net
         if work.form is not None:
             example = torch.zeros(work.views_at_once, *work.order.shape[1:], device=device)
@@ -169,16 +169,16 @@ class LabelStage:
         views = np.concatenate([np.frombuffer(video, np.uint8).reshape(shape) for video in videos])
         parts = []
         for clips_VTCHW in torch.split(torch.from_numpy(views), self._work.views_at_once):
-            on_device = clips_VTCHW.to(self._recogniser.device)
+            on_device = clips_VTCHW.to(self._recognizer.device)
             with torch.inference_mode():
-                parts.append(self._run(normalise(on_device, how.mean, how.std)).double().cpu())
+                parts.append(self._run(normalize(on_device, how.mean, how.std)).double().cpu())
         mean_BO: NDArray[np.float32] = (
             torch.unflatten(torch.cat(parts), 0, (-1, shape[0])).mean(1).float().numpy()
         )
         return mean_BO
 
     def _row(self, output: NDArray[np.float32]) -> dict[str, Any]:
-        named = self._recogniser.prediction_of(
+        named = self._recognizer.prediction_of(
             output[: self._classes], path="", top=self._work.settings.top
         )
         row: dict[str, Any] = {
@@ -195,8 +195,8 @@ def fastest_form(work: Work, paths: list[str]) -> Form:
     Every worker of a job runs this one form, so that a video's row does not depend on which
     worker it met.
     """
-    recogniser = _recogniser(work)
-    net = with_features(recogniser.net) if work.settings.features else recogniser.net
+    recognizer = _recognizer(work)
+    net = with_features(recognizer.net) if work.settings.features else recognizer.net
     clips_VTCHW = torch.randint(256, work.order.shape, dtype=torch.uint8)  # where none is readable
     with IsolatedDecoder(work.order) as decoder:
         for path in paths[:_EXAMPLES]:
@@ -208,7 +208,7 @@ def fastest_form(work: Work, paths: list[str]) -> Form:
     how = work.preprocessing
     again = -(-work.views_at_once // len(clips_VTCHW))
     clips_VTCHW = clips_VTCHW.repeat(again, 1, 1, 1, 1)[: work.views_at_once]
-    example = normalise(clips_VTCHW.to(recogniser.device), how.mean, how.std)
+    example = normalize(clips_VTCHW.to(recognizer.device), how.mean, how.std)
     return optimize(net, example=example).choice.form
 
 
@@ -229,7 +229,7 @@ def with_features(net: VideoNetwork) -> VideoNetwork:
     return copy.eval()
 
 
-def _recogniser(work: Work) -> ClipRecognizer:
+def _recognizer(work: Work) -> ClipRecognizer:
     for plugin in work.plugins:
         load_plugin(plugin)
     torch.set_num_threads(work.threads)

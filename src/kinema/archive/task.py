@@ -35,7 +35,7 @@ class LabelReport:
 
     Attributes:
         videos: Different videos of the list.
-        ok: Those that are labelled.
+        ok: Those that are labeled.
         failed: Those with an error in their row; together with `ok` all.
         written: Rows of this run; the others were there.
         repeated: Paths that stood in the list again.

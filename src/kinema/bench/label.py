@@ -1,4 +1,4 @@
-"""Labelling an archive on Ray, against one process that does nothing else."""
+"""Labeling an archive on Ray, against one process that does nothing else."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 from kinema.values import Preprocessing
 
 CLASSES = 400
-SINGLE, LABEL = "one process, optimised", "kinema label"
+SINGLE, LABEL = "one process, optimized", "kinema label"
 NOTES = (
     "one process: Recognizer.load(fast=True).predict on one video after another, with all threads "
     "for decoding and network, timed after its first video",
@@ -106,12 +106,12 @@ def _archive(folder: Path, source: Path | None, videos: int) -> Path:
 
 def _single_rate(checkpoint: Path, archive: Path) -> float:
     """Videos per second of `predict` after the first one, with which the form is chosen."""
-    recogniser = ClipRecognizer.load(checkpoint, device="cpu", fast=True)
+    recognizer = ClipRecognizer.load(checkpoint, device="cpu", fast=True)
     first, *others = sorted(archive.iterdir())
-    recogniser.predict(first)
+    recognizer.predict(first)
     start = time.perf_counter()
     for video in others:
-        recogniser.predict(video)
+        recognizer.predict(video)
     return len(others) / (time.perf_counter() - start)
 
 

@@ -121,7 +121,7 @@ def measure_serve(
         progress("offline, before")
         spans = [offline.timed(load.seconds / 2)]
         progress(f"served to {load.clients} clients")
-        served = _served(folder, uploads, load, str(offline.recogniser.device))
+        served = _served(folder, uploads, load, str(offline.recognizer.device))
         progress("offline, after")
         spans.append(offline.timed(load.seconds / 2))
     rows = [_offline_row(spans), _served_row(served, spans, load)]
@@ -157,10 +157,10 @@ class _Offline:
     """The network on files, in batches that worker processes decode."""
 
     def __init__(
-        self, recogniser: Recognizer, files: Sequence[Path], place: Path, load: ServeLoad
+        self, recognizer: Recognizer, files: Sequence[Path], place: Path, load: ServeLoad
     ) -> None:
-        self.recogniser = recogniser
-        if recogniser.device.type == "cpu":
+        self.recognizer = recognizer
+        if recognizer.device.type == "cpu":
             keep_freed_memory()  # as the server does: the ratio is not to be owed to that
         self._load = load
         self._samples = []
@@ -187,8 +187,8 @@ class _Offline:
             return clock.span(clips)
 
     def _scores(self, *, turns: int) -> Generator[NDArray[np.float64], None, None]:
-        how, score = self.recogniser.preprocessing, self.recogniser.score
-        rows = Annotations(tuple(self._samples) * turns, self.recogniser.labels, "bench")
+        how, score = self.recognizer.preprocessing, self.recognizer.score
+        rows = Annotations(tuple(self._samples) * turns, self.recognizer.labels, "bench")
         # Without an index cache: the server sees every upload for the first time.
         dataset = VideoDataset(rows, self._place, how, index_cache="")
         loader = view_batches(
@@ -196,7 +196,7 @@ class _Offline:
         )
         for batch in loader:
             with torch.inference_mode():
-                yield score_views(score, batch.views_VTCHW, how, self.recogniser.device)
+                yield score_views(score, batch.views_VTCHW, how, self.recognizer.device)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ FORMS: dict[str, TrainingForm] = {
     "+ checkpointing": TrainingForm(checkpointing=True),
 }
 NOTES = (
-    "A step: uint8 clips to normalised ones, forward, cross-entropy, backward, SGD with momentum.",
+    "A step: uint8 clips to normalized ones, forward, cross-entropy, backward, SGD with momentum.",
     "plain: eager, float32, NCHW, the temporal shift by slice assignments as in the authors' code, "
     "freed memory given back after every use as glibc does by default.",
     "Every later form adds one measure to the one before; compile and checkpointing each add to "

@@ -39,10 +39,10 @@ def measure_video(
     clip = torch.randn(1, how.frames, 3, how.crop_px, how.crop_px)
     for form, fast in (("plain", False), ("fast", True)):
         progress(f"building the {form} form")
-        recogniser = Recognizer(net, labels, how, device="cpu", fast=fast)
-        recogniser.predict(video)  # the fast form is chosen on the first clip
-        runs[f"{form} model"] = partial(recogniser.score, clip)
-        runs[f"{form} video"] = partial(recogniser.predict, video)
+        recognizer = Recognizer(net, labels, how, device="cpu", fast=fast)
+        recognizer.predict(video)  # the fast form is chosen on the first clip
+        runs[f"{form} model"] = partial(recognizer.score, clip)
+        runs[f"{form} video"] = partial(recognizer.predict, video)
     progress("measuring")
     with torch.inference_mode():
         timings = alternate(runs, rounds=rounds)

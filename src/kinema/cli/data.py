@@ -93,7 +93,7 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find unreadable, short, doubly listed and wrongly labelled videos.
+    """Find unreadable, short, doubly listed and wrongly labeled videos.
 
     The exit code is 1 when anything is wrong.
 

@@ -102,17 +102,17 @@ def evaluate(
     write_tables = _table_writer(out)
     if fast:
         show_log()  # says what was chosen
-    recogniser = Recognizer.load(checkpoint, device=device)
+    recognizer = Recognizer.load(checkpoint, device=device)
     folder = videos_folder(data, root)
     rows = read_annotations(
-        data, format=format_, root=folder, classes=recogniser.labels, split=split, subset="test"
+        data, format=format_, root=folder, classes=recognizer.labels, split=split, subset="test"
     )
     _check_labels(rows, accuracy_only=files.none, tables=out)
     files.check([sample.path for sample in rows.samples], rows.class_names)
-    how = _preprocessing(recogniser.preprocessing, chosen)
+    how = _preprocessing(recognizer.preprocessing, chosen)
     with _naming_the_option(skip_unreadable), progress_bar("evaluating") as progress:
         report = run_protocol(
-            recogniser.net,
+            recognizer.net,
             VideoDataset(rows, folder, how),
             views=views,
             batch_views=batch,

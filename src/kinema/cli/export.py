@@ -74,9 +74,9 @@ def export(
     from kinema.exporters import export as export_clips
     from kinema.recognizer import Recognizer
 
-    recogniser = Recognizer.load(checkpoint, device="cpu")
-    net, how = recogniser.net, recogniser.preprocessing
-    facts, size = Facts(recogniser.labels, how), how.crop_px
+    recognizer = Recognizer.load(checkpoint, device="cpu")
+    net, how = recognizer.net, recognizer.preprocessing
+    facts, size = Facts(recognizer.labels, how), how.crop_px
     suffix = FORMATS[format_].suffix if format_ in FORMATS else ""
     kind = "_stream" if stream else "_int8" if int8 else ""
     target = out or Path(f"{net.name}{kind}{suffix}")
@@ -165,7 +165,7 @@ def _print(report: "ExportReport") -> None:
     out.print(f"{report.path}  {report.bytes / 1e6:.1f} MB")
     for title, (name, sides) in zip(("Input", ""), report.inputs.items(), strict=False):
         shape = " x ".join(str(side) for side in sides)
-        out.print(f"{title:<15}{name}, {shape}, float32" + (", normalised" if title else ""))
+        out.print(f"{title:<15}{name}, {shape}, float32" + (", normalized" if title else ""))
     if len(report.inputs) > 2:
         out.print(f"{'':<15}... {len(report.inputs) - 2} more tensors of the state")
     out.print(f"Difference     {check.max_abs_diff:.1e} ({check.max_rel_diff:.1e} of the largest)")

@@ -65,19 +65,19 @@ def me(
         write_attention,
     )
 
-    recogniser, shown = _load(checkpoint, clips, device, needs=ATTENTION)
+    recognizer, shown = _load(checkpoint, clips, device, needs=ATTENTION)
     files = one_for_each("me", shown, out, overwrite=overwrite)
     rows = []
     for one, (png, npz) in zip(shown, files, strict=True):
         seen = channel_attention(
-            recogniser.net,
-            one.clip.to(recogniser.device),
+            recognizer.net,
+            one.clip.to(recognizer.device),
             block=block,
             source=str(checkpoint),
         )
         chosen = choose_channels(seen, wanted)
         out.mkdir(parents=True, exist_ok=True)
-        draw_attention(one, seen, chosen, network=recogniser.net.name, out=png)
+        draw_attention(one, seen, chosen, network=recognizer.net.name, out=png)
         write_attention(one, seen, chosen, npz)
         row = {"path": str(one.path), "block": seen.block, "module": seen.module}
         rows.append({**row, "channels": attention_summary(seen, chosen)})
@@ -116,7 +116,7 @@ def tam_kernels(
     from kinema.report.tables import write_rows_csv
 
     other = None if against is None else load_saved(against).net
-    recogniser, shown = _load(checkpoint, clips, device, needs=ADAPTIVE)
+    recognizer, shown = _load(checkpoint, clips, device, needs=ADAPTIVE)
     drawings: dict[str, Callable[..., bytes]] = {
         "violins": report.draw_violins,
         "distributions": report.draw_distributions,
@@ -128,7 +128,7 @@ def tam_kernels(
     pngs = [out / f"tam_kernels_{name}.png" for name in drawings]
     npz, table = out / "tam_kernels.npz", out / "tam_kernels.csv"
     check_new([*pngs, npz, table], overwrite=overwrite)
-    study = report.study_kernels(recogniser.net, shown, blocks=block, source=str(checkpoint))
+    study = report.study_kernels(recognizer.net, shown, blocks=block, source=str(checkpoint))
     if other is not None:
         study = report.beside(study, other, source=str(against))
     out.mkdir(parents=True, exist_ok=True)
@@ -177,15 +177,15 @@ def tsi_alignment(
         write_alignment,
     )
 
-    recogniser, shown = _load(checkpoint, clips, device, needs=ALIGNING)
+    recognizer, shown = _load(checkpoint, clips, device, needs=ALIGNING)
     png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
     check_new([png, npz], overwrite=overwrite)
     pairs = [
         AlignedPair(one, alignment)
         for one in shown
         for alignment in align_frames(
-            recogniser.net,
-            one.clip.to(recogniser.device),
+            recognizer.net,
+            one.clip.to(recognizer.device),
             frame_pairs=pair,
             query=place,
             block=block,
@@ -193,7 +193,7 @@ def tsi_alignment(
         )
     ]
     out.mkdir(parents=True, exist_ok=True)
-    draw_alignment(pairs, network=recogniser.net.name, out=png)
+    draw_alignment(pairs, network=recognizer.net.name, out=png)
     write_alignment(pairs, npz)
     finish("tsi-alignment", [png, npz], alignment_summary(pairs), as_json=as_json)
 
@@ -223,21 +223,21 @@ def cam(
     """
     from kinema.figures.grad_cam import cam_summary, draw_cam, grad_cam, write_cam
 
-    recogniser, shown = _load(checkpoint, clips, device)
-    labels = recogniser.labels
+    recognizer, shown = _load(checkpoint, clips, device)
+    labels = recognizer.labels
     label = None if class_name is None else _label(class_name, labels)
     files = one_for_each("cam", shown, out, overwrite=overwrite)
     rows = []
     for one, (png, npz) in zip(shown, files, strict=True):
         maps = grad_cam(
-            recogniser.net,
-            one.clip.to(recogniser.device),
+            recognizer.net,
+            one.clip.to(recognizer.device),
             classes=None if label is None else [label],
             layer=layer,
             source=str(checkpoint),
         )
         out.mkdir(parents=True, exist_ok=True)
-        draw_cam(one, maps, labels, network=recogniser.net.name, out=png)
+        draw_cam(one, maps, labels, network=recognizer.net.name, out=png)
         write_cam(one, maps, npz)
         rows.append({"path": str(one.path), **cam_summary(maps, labels)})
     finish("cam", [file for pair in files for file in pair], rows, as_json=as_json)
@@ -325,16 +325,16 @@ def _load(
     from kinema.figures.shown_clip import read_shown_clip
     from kinema.recognizer import Recognizer
 
-    recogniser = Recognizer.load(checkpoint, device=device)
+    recognizer = Recognizer.load(checkpoint, device=device)
     if needs is not None:
-        find_modules(recogniser.net, needs, source=str(checkpoint))
+        find_modules(recognizer.net, needs, source=str(checkpoint))
     paths = list(list_videos(videos))
     shown = []
     with progress_bar("reading") as progress:
         for done, path in enumerate(paths, start=1):
-            shown.append(read_shown_clip(path, recogniser.preprocessing))
+            shown.append(read_shown_clip(path, recognizer.preprocessing))
             progress(done, len(paths))
-    return recogniser, shown
+    return recognizer, shown
 
 
 def _numbers(text: str, option: str) -> list[int]:

@@ -149,7 +149,7 @@ def _print(document: dict[str, object], net: "VideoNetwork", how: "Preprocessing
     out.print(f"{document['matched']} tensors matched")
     for key, meaning in (
         ("derived", "start from slices of the file's tensors"),
-        ("missing", "keep their own initialisation"),
+        ("missing", "keep their own initialization"),
         ("unused", "of the file have no place"),
     ):
         found = document.get(key)

@@ -96,7 +96,7 @@ def label(
     # Ray tells of killed workers on stdout, where only the result belongs.
     with (
         goes_on("the same command"),
-        progress_bar("labelling") as progress,
+        progress_bar("labeling") as progress,
         redirect_stdout(sys.stderr),
     ):
         report = label_archive(
@@ -113,7 +113,7 @@ def label(
         print_json(_document(report))
         return
     results().print(
-        f"{report.videos} videos: {report.ok} labelled, {report.failed} failed; "
+        f"{report.videos} videos: {report.ok} labeled, {report.failed} failed; "
         f"{report.written} in this run, {report.videos_per_s:.1f} per second"
     )
     if report.failed:

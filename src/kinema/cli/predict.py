@@ -60,8 +60,8 @@ def predict(
     paths = list(list_videos(videos))
     if fast:
         show_log()  # says what was chosen
-    recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
-    ask = partial(recogniser.predict, clips=clips, crops=crops, top=top, decode_on=decode_on)
+    recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
+    ask = partial(recognizer.predict, clips=clips, crops=crops, top=top, decode_on=decode_on)
     outcomes: list[Outcome] = []
     with progress_bar("predicting") as progress:
         for done, path in enumerate(paths, start=1):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {
     "tsn": "looks at every frame by itself",
-    "tsm": "shifts part of its features to the neighbouring frames",
+    "tsm": "shifts part of its features to the neighboring frames",
 }
 PAGE = "report.html"
 
@@ -38,7 +38,7 @@ class _Trained:
     about: str
     train_s: float
     epochs: int
-    recogniser: "Recognizer"
+    recognizer: "Recognizer"
     report: "Report"
 
     @property
@@ -132,13 +132,13 @@ def _train(name: str, about: str, videos: Path, run: Path, overrides: list[str])
     if recipe.train.keep == "best":
         raise OptionError('The last network is tested here: set train.keep to "last" or "both".')
     result = train(recipe, out=run, resume=(run / "recipe.toml").exists())
-    recogniser = Recognizer.load(run / "last")
-    rows = read_annotations(videos / "val.csv", classes=recogniser.labels)
-    dataset = VideoDataset(rows, videos / "videos", recogniser.preprocessing)
-    report = evaluate(recogniser.net, dataset, batch_views=16, workers=recipe.data.workers)
+    recognizer = Recognizer.load(run / "last")
+    rows = read_annotations(videos / "val.csv", classes=recognizer.labels)
+    dataset = VideoDataset(rows, videos / "videos", recognizer.preprocessing)
+    report = evaluate(recognizer.net, dataset, batch_views=16, workers=recipe.data.workers)
     draw_curves(run / "metrics.jsonl", run / "curves.png")
     draw_confusion(report, run / "confusion.png")
-    return _Trained(run, about, result.train_s, result.epochs, recogniser, report)
+    return _Trained(run, about, result.train_s, result.epochs, recognizer, report)
 
 
 def _predict(trained: _Trained, videos: Path) -> tuple["Prediction", str]:
@@ -147,7 +147,7 @@ def _predict(trained: _Trained, videos: Path) -> tuple["Prediction", str]:
 
     truth = MOTION_CLASSES[0]
     path = videos / "videos" / truth / "val_0000.mp4"
-    return trained.recogniser.predict(path, top=5), truth
+    return trained.recognizer.predict(path, top=5), truth
 
 
 def _pair_top1(report: "Report") -> float:
@@ -180,23 +180,23 @@ def _write_page(
     page = QuickstartPage(
         runs=[
             RunSection(
-                name=t.recogniser.net.name,
+                name=t.recognizer.net.name,
                 about=t.about,
                 top1=t.top1,
                 pair_top1=_pair_top1(t.report),
                 train_s=t.train_s,
                 epochs=t.epochs,
-                params=sum(p.numel() for p in t.recogniser.net.parameters()),
-                curves_png=draw_curves(t.run / "metrics.jsonl", title=t.recogniser.net.name),
-                confusion_png=draw_confusion(t.report, title=t.recogniser.net.name),
+                params=sum(p.numel() for p in t.recognizer.net.parameters()),
+                curves_png=draw_curves(t.run / "metrics.jsonl", title=t.recognizer.net.name),
+                confusion_png=draw_confusion(t.report, title=t.recognizer.net.name),
             )
             for t in trained
         ],
         pairs=[(sample(there), sample(back)) for there, back in REVERSED_PAIRS],
-        bars_png=draw_class_bars({t.recogniser.net.name: t.report for t in trained}),
+        bars_png=draw_class_bars({t.recognizer.net.name: t.report for t in trained}),
         prediction=PredictionSection(
             path=prediction.path,
-            network=best.recogniser.net.name,
+            network=best.recognizer.net.name,
             truth=truth,
             top=prediction.top,
             png=_strip(Path(prediction.path)),
@@ -239,7 +239,7 @@ def _document(trained: list[_Trained], prediction: "Prediction", page: Path) -> 
     return {
         "runs": [
             {
-                "model": t.recogniser.net.name,
+                "model": t.recognizer.net.name,
                 "top1": t.top1,
                 "pair_top1": _pair_top1(t.report),
                 "train_s": round(t.train_s, 1),
@@ -260,7 +260,7 @@ def _print(trained: list[_Trained], prediction: "Prediction", truth: str, page: 
     table = Table("network", "top-1", "right pair", "training", title="Validation accuracy")
     for t in trained:
         table.add_row(
-            t.recogniser.net.name,
+            t.recognizer.net.name,
             f"{100 * t.top1:.1f} %",
             f"{100 * _pair_top1(t.report):.1f} %",
             f"{t.train_s:.0f} s",

@@ -144,7 +144,7 @@ def stream(
     device: DeviceOption = None,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Recognise frame by frame; one JSON line for each frame that the network gets.
+    """Recognize frame by frame; one JSON line for each frame that the network gets.
 
     A line has frame, time_s, top and latency_ms, and event when another class is shown, or none.
     Ctrl-C ends the stream with a summary on stderr.
@@ -164,8 +164,8 @@ def stream(
     smoothing = _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)
     show_log()
-    recogniser = Recognizer.load(checkpoint, device=device)
-    labels = labels_named(tuple(background or ()), recogniser.labels)
+    recognizer = Recognizer.load(checkpoint, device=device)
+    labels = labels_named(tuple(background or ()), recognizer.labels)
     settings = StreamSettings(
         every=every,
         rate_hz=fps,
@@ -180,9 +180,9 @@ def stream(
     )
     how = Connection(retries, back_off, timeout, transport.value)
     opened = open_live(source, connection=how, raw=form)
-    live = LiveRecognition(recogniser, opened, settings=settings, fast=fast)
+    live = LiveRecognition(recognizer, opened, settings=settings, fast=fast)
     if every is None and fps is None:
-        _note_spacing(recogniser.preprocessing)
+        _note_spacing(recognizer.preprocessing)
     _run(live, _canvases(write, show=show, title=source))
 
 

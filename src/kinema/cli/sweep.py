@@ -52,7 +52,7 @@ def sweep(
     from kinema.sweep.import_results import known_results
     from kinema.sweep.run import finished_results, run_sweep
     from kinema.sweep.spec import MAIN_TEST, Cell, load_sweep
-    from kinema.sweep.summary import summarise, write_summary
+    from kinema.sweep.summary import summarize, write_summary
 
     folder = out or Path("runs") / file.stem
     plan = load_sweep(file, out=folder, overrides=overrides or (), recipe=recipe)
@@ -76,7 +76,7 @@ def sweep(
             notes().print(f"{len(elsewhere)} of them are finished elsewhere")
         with goes_on("the same command"), progress_bar("rendering") as rendering:
             done = run_sweep(plan, jobs=jobs, known=elsewhere, rendering=rendering, finished=say)
-    document = summarise(plan, done)
+    document = summarize(plan, done)
     write_summary(document, folder / RESULTS_FILE)
     draw_sweep(document, folder / PLOT_FILE)
     if as_json:

@@ -55,7 +55,7 @@ def timeline(
     window: WindowOption = None,
     stride: StrideOption = None,
     stream: StreamOption = False,
-    smooth: Annotated[int, typer.Option(help="Neighbouring windows to average; odd.", min=1)] = 3,
+    smooth: Annotated[int, typer.Option(help="Neighboring windows to average; odd.", min=1)] = 3,
     enter: Annotated[float, typer.Option(help="Probability at which a segment begins.")] = 0.5,
     leave: Annotated[float, typer.Option(help="Probability below which a segment ends.")] = 0.3,
     min_length: MinLengthOption = 0.0,
@@ -91,14 +91,14 @@ def timeline(
     rule = SegmentRule(smooth, enter, leave, tuple(background or ()), min_length)
     if fast:
         show_log()  # says what was chosen
-    recogniser = Recognizer.load(checkpoint, device=device, fast=fast)
-    if window is None and not stream and recogniser.preprocessing.sampling != "dense":
+    recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
+    if window is None and not stream and recognizer.preprocessing.sampling != "dense":
         notes().print(
             f"Windows of {WINDOW_S} s. The network learned on whole videos: set --window to their "
             "length. Actions that are shorter than two windows need --smooth 1."
         )
     with progress_bar("windows") as progress:
-        found = follow(recogniser, video, settings, rule=rule, progress=progress)
+        found = follow(recognizer, video, settings, rule=rule, progress=progress)
     _print(found, top if as_json else None)
     _write(found, csv=csv, srt=srt, html=html, scores=scores)
     if found.error is not None:

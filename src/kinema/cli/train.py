@@ -24,7 +24,7 @@ def train(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a network on labelled videos.
+    """Train a network on labeled videos.
 
     The run folder gets the full settings, metrics.jsonl, TensorBoard events, curves.png, and the
     networks of the best and the last epoch.

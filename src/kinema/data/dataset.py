@@ -97,7 +97,7 @@ class TrainClips(Dataset[ClipItem | Skipped]):
 
     Args:
         dataset: The videos; all must have a label.
-        transform: Spatial and colour augmentation; may change the label (mirrored directions).
+        transform: Spatial and color augmentation; may change the label (mirrored directions).
         seed: Seed of the run.
     """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from kinema.data.sampling import sampling_of
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import is_video_path, open_source
 from kinema.video.folder import is_frame
@@ -46,7 +46,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def read_clips(paths: Iterable[Path], how: Preprocessing, *, batch: int) -> Iterator[torch.Tensor]:
-    """The middle clip and center crop of every video, normalised, in batches.
+    """The middle clip and center crop of every video, normalized, in batches.
 
     Yields:
         (B, T, 3, H, W) float32, B = `batch` or fewer at the end.
@@ -63,4 +63,4 @@ def read_clips(paths: Iterable[Path], how: Preprocessing, *, batch: int) -> Iter
 def _clip(path: Path, how: Preprocessing, transform: ViewTransform) -> torch.Tensor:
     with open_source(path) as source:
         (indices,) = sampling_of(how).test(source.info.frames, 1)
-        return normalise(transform(source.read(indices)), how.mean, how.std)
+        return normalize(transform(source.read(indices)), how.mean, how.std)

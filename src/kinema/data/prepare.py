@@ -54,7 +54,7 @@ class PrepareSettings:
 
     Attributes:
         short_side_px: Longest short side of a frame; smaller videos keep theirs. Even, because
-            the colours have half the resolution.
+            the colors have half the resolution.
         group_frames: Frames from one keyframe to the next, at most.
 
     Raises:

@@ -99,7 +99,7 @@ class DenseSampling:
 
 @dataclass(frozen=True)
 class ShuffledSegmentSampling:
-    """The frames of `SegmentSampling` in random order: a control, not a way to recognise well.
+    """The frames of `SegmentSampling` in random order: a control, not a way to recognize well.
 
     A network that is as good with it as without does not use the order of frames, or the data set
     does not need it. Training draws an order for every clip; in a test it depends on the number of

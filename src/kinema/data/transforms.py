@@ -1,4 +1,4 @@
-"""Frames to clips in space and colour, on uint8 tensors.
+"""Frames to clips in space and color, on uint8 tensors.
 
 Letters: T frames, H, W, X crops of one clip.
 """
@@ -34,7 +34,7 @@ class Augmentation:
         flip: "off"; "on" mirrors half of the clips; "swap" does so too, but a class with a
             direction in its name (left, clockwise) becomes its mirrored class, and is not
             mirrored when there is none; "skip" never mirrors classes with a direction.
-        brightness: Strength of colour jitter; 0 is off. Likewise contrast, saturation and hue.
+        brightness: Strength of color jitter; 0 is off. Likewise contrast, saturation and hue.
         contrast: See `brightness`.
         saturation: See `brightness`.
         hue: See `brightness`.
@@ -63,13 +63,13 @@ class Augmentation:
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise OptionError(f"aspect must be an ascending range above 0, got {self.aspect}.")
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
-            raise OptionError("Colour jitter must not be negative, and hue at most 0.5.")
+            raise OptionError("Color jitter must not be negative, and hue at most 0.5.")
         if self.randaugment_ops < 0 or not 0 <= self.randaugment_magnitude <= 30:
             raise OptionError("randaugment_ops must be 0 or more, its magnitude 0 to 30.")
 
 
 class TrainTransform:
-    """Resizes the short side, crops, mirrors and colours one clip at random.
+    """Resizes the short side, crops, mirrors and colors one clip at random.
 
     Draws from PyTorch's global generator, which the data set seeds for every clip.
 
@@ -86,7 +86,7 @@ class TrainTransform:
         self.crop_px = preprocessing.crop_px
         self.augmentation = augmentation
         self.mirrored = _mirrored_labels(augmentation.flip, class_names)
-        self.colour = _colour(augmentation)
+        self.color = _color(augmentation)
         self.resized_crop = v2.RandomResizedCrop(
             preprocessing.crop_px, scale=augmentation.area, ratio=augmentation.aspect
         )
@@ -97,7 +97,7 @@ class TrainTransform:
         partner = self.mirrored[label]
         if partner is not None and torch.rand(()) < 0.5:
             clip, label = clip.flip(-1), partner
-        for change in self.colour:
+        for change in self.color:
             clip = change(clip)
         return clip.contiguous(), label
 
@@ -206,7 +206,7 @@ def multiscale_box(
     return (height - high) * down // 4, (width - wide) * across // 4, high, wide
 
 
-def normalise(
+def normalize(
     clips: torch.Tensor,
     mean: Sequence[float],
     std: Sequence[float],
@@ -251,7 +251,7 @@ def _mirrored_labels(flip: FlipName, class_names: Sequence[str]) -> list[int | N
     return [label if flip == "on" else None for label in range(len(class_names))]
 
 
-def _colour(chosen: Augmentation) -> list[torch.nn.Module]:
+def _color(chosen: Augmentation) -> list[torch.nn.Module]:
     changes: list[torch.nn.Module] = []
     strengths = (chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
     if any(strengths):

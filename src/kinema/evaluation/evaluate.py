@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kinema.data.dataset import VideoDataset
 from kinema.data.loader import Unreadable, ViewLoader, view_batches
-from kinema.data.transforms import normalise
+from kinema.data.transforms import normalize
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.evaluation.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from kinema.inference.optimize import optimized_at_first
@@ -115,7 +115,7 @@ def score_views(
     score: Run, views_VTCHW: torch.Tensor, how: Preprocessing, device: torch.device
 ) -> NDArray[np.float64]:
     """(V, T, 3, H, W) uint8 views -> (V, K) scores before softmax."""
-    clips = normalise(views_VTCHW.to(device), how.mean, how.std)
+    clips = normalize(views_VTCHW.to(device), how.mean, how.std)
     scores: NDArray[np.float64] = score(clips).double().cpu().numpy()
     return scores
 

@@ -27,7 +27,7 @@ def write_openvino_int8(graph: Graph, path: Path, *, calibration: Iterable[torch
 
 
 def write_onnx_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
-    """As `write_onnx`, with pairs of quantise and dequantise nodes around int8 layers."""
+    """As `write_onnx`, with pairs of quantize and dequantize nodes around int8 layers."""
     import onnx
 
     write_onnx(graph, path)
@@ -42,7 +42,7 @@ def write_onnx_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Ten
 def _quantized(
     model: Any, calibration: Iterable[torch.Tensor], *, scale_per_channel: bool | None = None
 ) -> Any:
-    """The quantised model; activations have one scale or many, as nncf likes it by default."""
+    """The quantized model; activations have one scale or many, as nncf likes it by default."""
     try:
         import nncf
         from nncf.quantization.advanced_parameters import (
@@ -50,7 +50,7 @@ def _quantized(
             QuantizationParameters,
         )
     except ImportError as error:
-        raise missing("nncf", "Quantising to int8") from error
+        raise missing("nncf", "Quantizing to int8") from error
     clips = [clip[None] for batch in calibration for clip in batch]
     dataset = nncf.Dataset(clips, lambda clip: {INPUT: clip.numpy()})
     activations = QuantizationParameters(per_channel=scale_per_channel)

@@ -110,7 +110,7 @@ def export(  # noqa: PLR0913 - the public door to all formats
         format: The format, when the suffix is another.
         size: Height and width of the frames in pixels.
         facts: Class names and preprocessing to keep inside the file.
-        clips: (B, T, 3, size, size) normalised clips to verify with; best real ones. Noise when
+        clips: (B, T, 3, size, size) normalized clips to verify with; best real ones. Noise when
             not given, which tells nothing about the agreement of best classes.
         calibration: Real clips in batches: with them layers compute in int8 (ONNX, OpenVINO).
         verify: Whether to run the file.
@@ -165,7 +165,7 @@ def export_stream(
         size: See `export`.
         streams: How many streams run side by side.
         facts: See `export`.
-        video: (streams, n, 3, size, size) normalised frames to verify with; 64 frames of noise
+        video: (streams, n, 3, size, size) normalized frames to verify with; 64 frames of noise
             when not given.
         overwrite: See `export`.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kinema.errors import KinemaError, OptionError, UnknownNameError, did_you_mean
 from kinema.report.plots import DPI, Figure, save_png
-from kinema.report.sweeps import COLOURS, result_of
+from kinema.report.sweeps import COLORS, result_of
 
 # Settings of a variant that its network's name tells, or that change no time.
 _IN_THE_NAME = (
@@ -191,7 +191,7 @@ def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
             yerr=[100 * (point.deviation or 0) for _, point in mine],
             fmt="o",
             capsize=3,
-            color=COLOURS[number % len(COLOURS)],
+            color=COLORS[number % len(COLORS)],
             label=sweep,
         )
     for (place, point), lift_pt in zip(placed, _lifts(placed), strict=True):
@@ -202,7 +202,7 @@ def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
             textcoords="offset points",
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey", "shrinkB": 3},
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray", "shrinkB": 3},
             parse_math=False,
         )
     plot.margins(x=0.15, y=0.12)

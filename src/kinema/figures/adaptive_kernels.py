@@ -56,7 +56,7 @@ def adaptive_kernels(
 
     Args:
         net: In eval mode.
-        clip: (1, T, 3, H, W) float, normalised.
+        clip: (1, T, 3, H, W) float, normalized.
         source: Where the network comes from, for messages.
 
     Raises:

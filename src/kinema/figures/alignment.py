@@ -24,12 +24,12 @@ from kinema.figures.capture import (
     in_block,
     run_watched,
 )
-from kinema.figures.panels import MAPS, colour_bar, strip_rows
+from kinema.figures.panels import MAPS, color_bar, strip_rows
 from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
 from kinema.report.plots import save_png, shortened
 from kinema.temporal import SME
-from kinema.temporal.kernels.neighbours import pairs
+from kinema.temporal.kernels.neighbors import pairs
 from kinema.temporal.tsi import attend
 
 ALIGNING = Kind("saliency alignment", classes=(SME,), holders=("sme", "tsi"))
@@ -73,7 +73,7 @@ def align_frames(
 
     Args:
         net: In eval mode.
-        clip: (1, T, 3, H, W) float, normalised.
+        clip: (1, T, 3, H, W) float, normalized.
         frame_pairs: t of each pair (t, t+1), from 0; the middle one by default.
         query: Place in frame t as shares (x, y) of width and height, 0 to 1; by default where the
             two frames differ most.
@@ -160,7 +160,7 @@ def _most_changed(
     return row, column
 
 
-QUERY_COLOUR, FOUND_COLOUR = "#ff2d2d", "#ffe600"
+QUERY_COLOR, FOUND_COLOR = "#ff2d2d", "#ffe600"
 
 
 Place = tuple[int, int]  # row and column of a feature map
@@ -225,8 +225,8 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
         for cell, t in enumerate((first, second)):
             strip.show(cell, pair.shown.frames[t])
             strip.say(cell, f"frame t{'+1' * cell}, {pair.shown.when(t)}")
-            strip.mark(cell, one.query, grid, QUERY_COLOUR)
-        strip.mark(1, _most_similar(one), grid, FOUND_COLOUR)
+            strip.mark(cell, one.query, grid, QUERY_COLOR)
+        strip.mark(1, _most_similar(one), grid, FOUND_COLOR)
         maps = {
             "similarity": one.similarity,
             "features of t+1": np.abs(one.features).mean(0),
@@ -236,7 +236,7 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
             top = float(values.max())
             image = strip.show(cell, values / (top or 1), cmap=MAPS, vmin=0, vmax=1)
             strip.say(cell, f"{name}, max {top:.3g}")
-    colour_bar(figure, image, strips, "share of the map's largest value")
+    color_bar(figure, image, strips, "share of the map's largest value")
     return save_png(figure, out)
 
 

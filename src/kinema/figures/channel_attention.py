@@ -20,7 +20,7 @@ from kinema.figures.capture import (
     in_block,
     run_watched,
 )
-from kinema.figures.panels import MAPS, colour_bar, strip_rows
+from kinema.figures.panels import MAPS, color_bar, strip_rows
 from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
 from kinema.report.plots import save_png
@@ -41,7 +41,7 @@ class ChannelAttention:
         module: Its class: "ME", "MEM", "SME" or "SE".
         residual: Whether the output is x + A x (ME, SME); otherwise it is A x (MEM, SE).
         frame_stride: Frames of the clip for each frame here.
-        compared: Whether a frame had a neighbour to be compared with, (T,); all True for SE.
+        compared: Whether a frame had a neighbor to be compared with, (T,); all True for SE.
         attention: A (T, C).
         inputs: (T, C, H, W).
         outputs: (T, C, H, W).
@@ -58,7 +58,7 @@ class ChannelAttention:
 
     @property
     def means(self) -> NDArray[np.float32]:
-        """Mean attention of every channel over the frames that had a neighbour, (C,)."""
+        """Mean attention of every channel over the frames that had a neighbor, (C,)."""
         means: NDArray[np.float32] = self.attention[self.compared].mean(0)
         return means
 
@@ -73,7 +73,7 @@ def channel_attention(
 
     Args:
         net: In eval mode.
-        clip: (1, T, 3, H, W) float, normalised.
+        clip: (1, T, 3, H, W) float, normalized.
         block: Such as "res2.0"; the first one that has such a module by default.
         source: Where the network comes from, for messages.
 
@@ -112,7 +112,7 @@ def channel_attention(
 
 
 def _compared(module: ChannelGate | SME) -> NDArray[np.bool_]:
-    """Which frames have the neighbour that their attention comes from."""
+    """Which frames have the neighbor that their attention comes from."""
     has_T = np.ones(module.frames, bool)
     looks = (module.look_back or 0) + (module.look_ahead or 0)
     if looks and module.frames > 1:
@@ -178,7 +178,7 @@ def draw_attention(
     frames = len(seen.attention)
     sign = "+" if seen.residual else ""  # what is added may be negative, a factor is not
     form = "x + A x" if seen.residual else "A x"
-    lone = "" if seen.compared.all() else "; * this frame has no neighbour to be compared with"
+    lone = "" if seen.compared.all() else "; * this frame has no neighbor to be compared with"
     title = f"{network}, {seen.module} of {seen.block}: output = {form}{lone}"
     names = ["clip"]
     for channel in channels:
@@ -195,7 +195,7 @@ def draw_attention(
             image = below.show(t, outputs[t], cmap=MAPS, **ends)
             star = "" if seen.compared[t] else "*"
             below.say(t, f"A = {seen.attention[t, channel]:{sign}.3f}{star}")
-        colour_bar(figure, image, [above, below])
+        color_bar(figure, image, [above, below])
     return save_png(figure, out)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
 from kinema.figures.capture import check_eval
-from kinema.figures.panels import HEAT, colour_bar, strip_rows
+from kinema.figures.panels import HEAT, color_bar, strip_rows
 from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
 from kinema.report.plots import save_png
@@ -56,7 +56,7 @@ def grad_cam(
 
     Args:
         net: In eval mode.
-        clips: (B, T, 3, H, W) float, normalised.
+        clips: (B, T, 3, H, W) float, normalized.
         classes: One class for each clip; each one's best by default.
         layer: Name in the backbone, such as "layer4.1", or a stage, such as "res5"; the last
             stage by default.
@@ -195,7 +195,7 @@ def draw_cam(
         laid_over.show(t, shown.frames[t])
         image = laid_over.show(t, maps_Rhw[t // stride], **smooth)
         laid_over.say(t, f"max {maps_Rhw[t // stride].max():.2f}")
-    colour_bar(figure, image, strips, "share of the clip's largest value")
+    color_bar(figure, image, strips, "share of the clip's largest value")
     return save_png(figure, out)
 
 

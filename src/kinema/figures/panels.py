@@ -35,10 +35,10 @@ class Strip:
         plot.set_xlim(0, cells * (1 + GAP) - GAP)
         plot.set_ylim(1, 0)
 
-    def show(self, cell: int, picture: NDArray[Any], **colours: Any) -> Any:
+    def show(self, cell: int, picture: NDArray[Any], **colors: Any) -> Any:
         """Draws a picture (H, W, 3) or map (h, w) into a cell; returns its image."""
         left, limits = cell * (1 + GAP), (self.plot.get_xlim(), self.plot.get_ylim())
-        image = self.plot.imshow(picture, extent=(left, left + 1, 1, 0), **colours)
+        image = self.plot.imshow(picture, extent=(left, left + 1, 1, 0), **colors)
         self.plot.set(xlim=limits[0], ylim=limits[1])
         return image
 
@@ -48,14 +48,14 @@ class Strip:
         looks = {"ha": "center", "va": "bottom", "fontsize": 8, "parse_math": False}
         self.plot.text(middle, -0.02, text, **looks)
 
-    def mark(self, cell: int, place: tuple[int, int], grid: tuple[int, ...], colour: str) -> None:
+    def mark(self, cell: int, place: tuple[int, int], grid: tuple[int, ...], color: str) -> None:
         """Draws a box around row and column `place` of a map of shape `grid`."""
         rows, columns = grid
         sides = max(1 / columns, MARK), max(1 / rows, MARK)
         across = (place[1] + 0.5) / columns + sides[0] / 2 * np.array([-1, 1, 1, -1, -1])
         down = (place[0] + 0.5) / rows + sides[1] / 2 * np.array([-1, -1, 1, 1, -1])
         corners = np.clip(across, 0, 1) + cell * (1 + GAP), np.clip(down, 0, 1)
-        self.plot.plot(*corners, color=colour, linewidth=1.6)
+        self.plot.plot(*corners, color=color, linewidth=1.6)
 
 
 def strip_rows(
@@ -85,7 +85,7 @@ def strip_rows(
     return figure, strips
 
 
-def colour_bar(figure: Figure, image: Any, strips: list[Strip], label: str = "") -> None:
+def color_bar(figure: Figure, image: Any, strips: list[Strip], label: str = "") -> None:
     """The scale of an image, to the right of some strips."""
     first, last = (strip.plot.get_position() for strip in (strips[0], strips[-1]))
     width = figure.get_figwidth()

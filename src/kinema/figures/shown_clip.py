@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.data.sampling import sampling_of
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import open_source
 
@@ -25,7 +25,7 @@ class ShownClip:
         frames: (T, H, W, 3) uint8 RGB.
         frame_indices: Of the frames in the video.
         rate_hz: Frames per second of the video; 0 where it has none.
-        clip: The same for a network: (1, T, 3, H, W) float, normalised.
+        clip: The same for a network: (1, T, 3, H, W) float, normalized.
     """
 
     path: Path
@@ -41,9 +41,9 @@ class ShownClip:
 
     @property
     def motion(self) -> float:
-        """Mean absolute difference of successive frames of the clip, in grey levels (0 to 255).
+        """Mean absolute difference of successive frames of the clip, in gray levels (0 to 255).
 
-        Over all pixels and colours of the crop; 0 for one frame.
+        Over all pixels and colors of the crop; 0 for one frame.
         """
         steps = np.abs(np.diff(self.frames.astype(np.int16), axis=0))
         return float(steps.mean()) if steps.size else 0.0
@@ -69,5 +69,5 @@ def read_shown_clip(path: Path, how: Preprocessing) -> ShownClip:
         frames=frames_1TCHW[0].permute(0, 2, 3, 1).numpy(),
         frame_indices=tuple(indices.tolist()),
         rate_hz=rate_hz,
-        clip=normalise(frames_1TCHW, how.mean, how.std),
+        clip=normalize(frames_1TCHW, how.mean, how.std),
     )

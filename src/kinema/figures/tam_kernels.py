@@ -15,12 +15,12 @@ from kinema.errors import OptionError, UnknownNameError
 from kinema.figures.adaptive_kernels import AdaptiveKernels, adaptive_kernels, shared_kernels
 from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
-from kinema.report.plots import DPI, RUN_COLOURS, Figure, save_png, shortened
+from kinema.report.plots import DPI, RUN_COLORS, Figure, save_png, shortened
 
 # Clips with a column of their own; the paper shows four.
 SHOWN_CLIPS = 4
 VIOLIN, SHARED_VIOLIN = "#1f6feb", "#d9822b"
-OFFSET_COLOURS = ("#1f6feb", "#57606a", "#d9822b", "#2da44e", "#8250df")
+OFFSET_COLORS = ("#1f6feb", "#57606a", "#d9822b", "#2da44e", "#8250df")
 BINS = 60
 
 ByOffset = Mapping[int, NDArray[np.float32]]
@@ -33,7 +33,7 @@ class KernelStudy:
     Attributes:
         network: Its name.
         clips: Names of the n clips.
-        motion: Of each clip, the mean absolute difference of successive frames, in grey levels.
+        motion: Of each clip, the mean absolute difference of successive frames, in gray levels.
         made: By block, the kernels and gates of each clip.
         shared_by: Name of the network whose temporal convolutions stand beside; None without one.
         shared: By block, their weights by offset in frames.
@@ -155,7 +155,7 @@ def draw_violins(study: KernelStudy, out: Path | None = None) -> bytes:
 def draw_distributions(study: KernelStudy, out: Path | None = None) -> bytes:
     """How gates V (local branch) and kernels Theta (global branch) are spread over all clips.
 
-    Thin grey lines are single clips.
+    Thin gray lines are single clips.
     """
     rows = len(study.made)
     figure = Figure(figsize=(8, 2.3 * rows + 0.7), dpi=DPI, layout="constrained")
@@ -172,12 +172,12 @@ def draw_distributions(study: KernelStudy, out: Path | None = None) -> bytes:
             left.hist(pooled, edges, density=True, histtype="step", color=VIOLIN, lw=1.6)
         else:
             left.text(0.5, 0.5, "no local branch", ha="center", transform=left.transAxes)
-        for colour, (offset, values) in zip(
-            _offset_colours(made[0].offsets), _by_offset(made).items(), strict=True
+        for color, (offset, values) in zip(
+            _offset_colors(made[0].offsets), _by_offset(made).items(), strict=True
         ):
             label = _offset_text(offset)
             right.hist(
-                values, edges, density=True, histtype="step", color=colour, lw=1.6, label=label
+                values, edges, density=True, histtype="step", color=color, lw=1.6, label=label
             )
         right.legend(title="offset", frameon=False, fontsize=8, title_fontsize=8)
         left.set_ylabel(f"{block}\ndensity")
@@ -206,27 +206,27 @@ def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
     plots = figure.subplots(rows, 2, squeeze=False)
     order = np.argsort(study.motion, kind="stable")
     half = (len(order) + 1) // 2
-    groups = (("small", order[:half], RUN_COLOURS[1]), ("large", order[half:], RUN_COLOURS[2]))
+    groups = (("small", order[:half], RUN_COLORS[1]), ("large", order[half:], RUN_COLORS[2]))
     for (left, right), (block, made) in zip(plots, study.made.items(), strict=True):
         shares = [off_frame_weight(one) for one in made]
         low = min(float(values.min()) for values in shares)
         high = max(float(values.max()) for values in shares)
         edges = np.linspace(low, max(high, low + 1e-6), BINS // 2 + 1)
-        for name, members, colour in groups:
+        for name, members, color in groups:
             values = np.concatenate([shares[i] for i in members])
             motion = study.motion[members]
             label = f"{name} motion ({len(members)}: {motion.min():.1f} to {motion.max():.1f})"
-            left.hist(values, edges, density=True, alpha=0.55, color=colour, label=label)
+            left.hist(values, edges, density=True, alpha=0.55, color=color, label=label)
             quarters = np.stack([np.quantile(shares[i], (0.25, 0.5, 0.75)) for i in members], 1)
             reach = np.abs(quarters[[0, 2]] - quarters[1])
-            right.errorbar(motion, quarters[1], yerr=reach, fmt="o", capsize=3, color=colour)
+            right.errorbar(motion, quarters[1], yerr=reach, fmt="o", capsize=3, color=color)
         left.legend(frameon=False, fontsize=8)
         left.set_ylabel(f"{block}\ndensity")
         right.set_ylim(edges[0], edges[-1])
         right.set_ylabel("median, quartiles")
     plots[-1][0].set_xlabel("kernel weight on other frames,\n1 - Theta at offset 0")
     plots[-1][1].set_xlabel(
-        "motion: mean absolute difference of\nsuccessive frames of the clip, grey levels"
+        "motion: mean absolute difference of\nsuccessive frames of the clip, gray levels"
     )
     for plot in plots.flat:
         _tidy(plot)
@@ -275,14 +275,14 @@ def _by_offset(several: Sequence[AdaptiveKernels]) -> dict[int, NDArray[np.float
     }
 
 
-def _violins(plot: Any, weights: ByOffset, colour: str) -> None:
+def _violins(plot: Any, weights: ByOffset, color: str) -> None:
     parts = plot.violinplot(
         list(weights.values()), list(weights), widths=0.8, showmedians=True, showextrema=True
     )
     for body in parts["bodies"]:
-        body.set(facecolor=colour, alpha=0.45)
+        body.set(facecolor=color, alpha=0.45)
     for name in ("cbars", "cmins", "cmaxes", "cmedians"):
-        parts[name].set(color=colour, linewidth=1)
+        parts[name].set(color=color, linewidth=1)
     plot.set_xticks(list(weights), [_offset_text(offset) for offset in weights])
     plot.tick_params(labelsize=8)
     _tidy(plot)
@@ -301,8 +301,8 @@ def _offset_text(offset: int) -> str:
     return f"{offset:+d}" if offset else "0"
 
 
-def _offset_colours(offsets: Sequence[int]) -> list[str]:
-    return [OFFSET_COLOURS[number % len(OFFSET_COLOURS)] for number in range(len(offsets))]
+def _offset_colors(offsets: Sequence[int]) -> list[str]:
+    return [OFFSET_COLORS[number % len(OFFSET_COLORS)] for number in range(len(offsets))]
 
 
 def _counted(study: KernelStudy) -> str:

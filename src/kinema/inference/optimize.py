@@ -76,7 +76,7 @@ class FastNetwork:
         self._run = run
 
     def __call__(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        """(B, T, 3, H, W) float, normalised -> (B, K) float32 scores before softmax."""
+        """(B, T, 3, H, W) float, normalized -> (B, K) float32 scores before softmax."""
         return self._run(clips_BTCHW)
 
 
@@ -91,14 +91,15 @@ def optimize(
 ) -> FastNetwork:
     """Finds the fastest form of a network for clips like the example.
 
-    Tried are the runtimes and precisions of `kinema.inference.runtime.Form`, on whole batches and on smaller
-    ones. A form counts only when its scores on the example stay within `TOLERANCE` of the plain
-    network's. On the CPU the process keeps freed memory from then on (see `kinema.system.process`), which
+    Tried are the runtimes and precisions of `kinema.inference.runtime.Form`, on whole batches
+    and on smaller ones. A form counts only when its scores on the example stay within `TOLERANCE` of the plain
+    network's. On the CPU the process keeps freed memory from then on (see
+    `kinema.system.process`), which
     alone is up to a third of the time. Later changes of `net`'s weights do not reach the fast form.
 
     Args:
         net: The network, in eval mode; it is not changed.
-        example: Clips (B, T, 3, H, W), float, normalised, on the network's device; best real ones.
+        example: Clips (B, T, 3, H, W), float, normalized, on the network's device; best real ones.
         precision: "auto" takes bfloat16 where it is faster, "32" never, "bf16" always.
         runtimes: Which to try; by default those that start at once: "fused" on a CPU that has it,
             else "eager". With "compiled" the first run of each new size takes from seconds to
@@ -159,13 +160,13 @@ def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:
             f"optimize wants example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
         )
     if net.training:
-        raise OptionError("A network is optimised in eval mode only: call net.eval() first.")
+        raise OptionError("A network is optimized in eval mode only: call net.eval() first.")
 
 
 def optimized_at_first(
     net: VideoNetwork, *, precision: Literal["auto", "32", "bf16"] = "auto"
 ) -> Run:
-    """A function from clips to scores that optimises the network for the first clips it gets."""
+    """A function from clips to scores that optimizes the network for the first clips it gets."""
     fast: list[FastNetwork] = []
 
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:

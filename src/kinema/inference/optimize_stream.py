@@ -62,7 +62,7 @@ def optimize_stream(
 
     Args:
         net: A causal network in eval mode; later changes of its weights do not reach the form.
-        example: Frames (B, 3, H, W) of B streams, float, normalised, on the network's device.
+        example: Frames (B, 3, H, W) of B streams, float, normalized, on the network's device.
         forms: Which to try; by default all that can run here.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.data.sampling import sampling_of
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import CheckpointError, InputShapeError, OptionError
 from kinema.inference.optimize import optimized_at_first
 from kinema.models.network import Run, VideoNetwork
@@ -35,7 +35,7 @@ class ClipRecognizer:
         labels: The K class names.
         preprocessing: How a video becomes clips: that of the training.
         device: Where the network computes.
-        score: Clips (V, T, 3, H, W), normalised, to scores (V, K): the network, or its fast form.
+        score: Clips (V, T, 3, H, W), normalized, to scores (V, K): the network, or its fast form.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class ClipRecognizer:
         for clip in sampling_of(how).test(total, views.clips):
             crops_VTCHW = transform(read(clip)).to(self.device)
             with torch.inference_mode():
-                scores_VK = self.score(normalise(crops_VTCHW, how.mean, how.std))
+                scores_VK = self.score(normalize(crops_VTCHW, how.mean, how.std))
             sums += scores_VK.double().sum(0).cpu().numpy()
         return (sums / views.count).astype(np.float32)
 

@@ -179,11 +179,11 @@ def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
 
 
 def _in_type(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Another floating-point type; bytes would be taken for normalised values after that."""
+    """Another floating-point type; bytes would be taken for normalized values after that."""
     if not pictures.is_floating_point():
         raise InputShapeError(
-            f"Normalised floating-point pictures are wanted, got {pictures.dtype}. "
-            "kinema.data.transforms.normalise turns uint8 RGB into them."
+            f"Normalized floating-point pictures are wanted, got {pictures.dtype}. "
+            "kinema.data.transforms.normalize turns uint8 RGB into them."
         )
     return pictures.to(dtype)
 

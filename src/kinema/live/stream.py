@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import OptionError, did_you_mean
 from kinema.inference.optimize_stream import optimize_stream
 from kinema.inference.predict import ClipRecognizer, check_finite
@@ -37,7 +37,7 @@ _NAMES = {"pace": get_args(Pace), "drop": get_args(DropName), "on_reconnect": ge
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How a stream is recognised.
+    """How a stream is recognized.
 
     Attributes:
         every: The network gets every so many-th frame; None takes the spacing of the training,
@@ -144,7 +144,7 @@ class FrameRecognizer:
     """One stream of pictures through a network, with smoothing and hysteresis; knows no source.
 
     Args:
-        recogniser: The network, causal, with its labels and preprocessing.
+        recognizer: The network, causal, with its labels and preprocessing.
         settings: See `StreamSettings`.
         fast: Runs the fastest form on this machine; see `kinema.inference.optimize_stream`.
         step: What `streaming_form` made before; several streams may share it, as the past of this
@@ -156,20 +156,20 @@ class FrameRecognizer:
 
     def __init__(
         self,
-        recogniser: ClipRecognizer,
+        recognizer: ClipRecognizer,
         settings: StreamSettings,
         *,
         fast: bool = False,
         step: Step | None = None,
     ) -> None:
         for label in settings.hysteresis.background:
-            if not 0 <= label < recogniser.net.classes:
+            if not 0 <= label < recognizer.net.classes:
                 raise OptionError(f"There is no class {label} to take for background.")
-        self._recogniser = recogniser
+        self._recognizer = recognizer
         self._settings = settings
-        self._step = step or streaming_form(recogniser, fast=fast)
+        self._step = step or streaming_form(recognizer, fast=fast)
         self._network_state: State = ()
-        self._transform = ViewTransform(recogniser.preprocessing, Views())
+        self._transform = ViewTransform(recognizer.preprocessing, Views())
         self._smoothing_state: State = ()
         self._shown_state: State = ()
         self._shown = NOTHING
@@ -208,25 +208,25 @@ class FrameRecognizer:
 
     def _scores(self, picture: NDArray[np.uint8]) -> torch.Tensor:
         """(1, K), float32, on the CPU."""
-        how = self._recogniser.preprocessing
+        how = self._recognizer.preprocessing
         # Rotated pictures are views with negative strides; frames of a pipe are read-only.
         frame_1CHW = torch.tensor(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
-        crop_1CHW = self._transform(frame_1CHW)[0].to(self._recogniser.device)
-        frame = normalise(crop_1CHW, how.mean, how.std)
+        crop_1CHW = self._transform(frame_1CHW)[0].to(self._recognizer.device)
+        frame = normalize(crop_1CHW, how.mean, how.std)
         scores_1K, self._network_state = self._step.advance(frame, self._network_state)
         return scores_1K.float().cpu()
 
     def _named(self, label: int, probs_K: list[float]) -> ClassProb:
-        return ClassProb(label, self._recogniser.labels[label], probs_K[label])
+        return ClassProb(label, self._recognizer.labels[label], probs_K[label])
 
 
 class LiveRecognition(Closing):
-    """Recognises a source; iterating gives a `FrameResult` for each frame that the network gets.
+    """Recognizes a source; iterating gives a `FrameResult` for each frame that the network gets.
 
     Frames are decoded in a thread, which has ended when the iteration has.
 
     Args:
-        recogniser: The network, causal, with its labels and preprocessing.
+        recognizer: The network, causal, with its labels and preprocessing.
         source: What `open_live` opens, or an opened source, which is closed at the end.
         settings: See `StreamSettings`.
         fast: See `FrameRecognizer`.
@@ -236,21 +236,21 @@ class LiveRecognition(Closing):
         UnreadableVideoError: the source cannot be opened; while iterating, it was lost.
 
     Example:
-        `for result in LiveRecognition(recogniser, "rtsp://camera/1"): print(result.top[0].name)`
+        `for result in LiveRecognition(recognizer, "rtsp://camera/1"): print(result.top[0].name)`
     """
 
     def __init__(
         self,
-        recogniser: ClipRecognizer,
+        recognizer: ClipRecognizer,
         source: str | LiveSource,
         *,
         settings: StreamSettings | None = None,
         fast: bool = False,
     ) -> None:
         self.settings = settings or StreamSettings()
-        self._recognise = FrameRecognizer(recogniser, self.settings, fast=fast)
+        self._recognize = FrameRecognizer(recognizer, self.settings, fast=fast)
         self._source = open_live(source) if isinstance(source, str) else source
-        self._queue = _queue(self._source, self.settings, recogniser.preprocessing)
+        self._queue = _queue(self._source, self.settings, recognizer.preprocessing)
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
         self._frames = 0
         self._began = self._ended = 0.0
@@ -265,9 +265,9 @@ class LiveRecognition(Closing):
                 if self.settings.limit_s and frame.time_s - first_s >= self.settings.limit_s:
                     return
                 if frame.connection != connection and self.settings.on_reconnect == "restart":
-                    self._recognise.restart()
+                    self._recognize.restart()
                 connection = frame.connection
-                result = self._recognise(frame, decoded_at_s=decoded_at_s)
+                result = self._recognize(frame, decoded_at_s=decoded_at_s)
                 self._count(result)
                 yield result
                 if self._frames == self.settings.limit_frames:
@@ -303,17 +303,18 @@ class LiveRecognition(Closing):
         self._ended = time.monotonic()
 
 
-def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> Step:
-    """The recogniser's network frame by frame.
+def streaming_form(recognizer: ClipRecognizer, *, fast: bool = False) -> Step:
+    """The recognizer's network frame by frame.
 
     Args:
-        recogniser: With a causal network.
-        fast: Whether the fastest form on this machine runs instead; see `kinema.inference.optimize_stream`.
+        recognizer: With a causal network.
+        fast: Whether the fastest form on this machine runs instead; see
+            `kinema.inference.optimize_stream`.
 
     Raises:
         OptionError: the network looks ahead; the message says how to get one that does not.
     """
-    net = recogniser.net
+    net = recognizer.net
     try:
         step = net.streaming()
     except OptionError as error:
@@ -325,7 +326,7 @@ def streaming_form(recogniser: ClipRecognizer, *, fast: bool = False) -> Step:
         ) from None
     if not fast:
         return step
-    side = recogniser.preprocessing.crop_px
+    side = recognizer.preprocessing.crop_px
     example = next(net.parameters()).new_zeros((1, 3, side, side))
     return optimize_stream(net, example=example).step
 

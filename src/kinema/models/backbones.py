@@ -86,7 +86,7 @@ def list_backbones() -> list[str]:
 
 
 def build_backbone(name: str, *, frames: int) -> Backbone:
-    """Builds a backbone with its own random initialisation, for clips of `frames` frames.
+    """Builds a backbone with its own random initialization, for clips of `frames` frames.
 
     Raises:
         UnknownNameError: neither timm nor torchvision has it; the message has the nearest name.

@@ -16,7 +16,7 @@ NAMES_SHOWN = 50
 DATA = ("Training videos", "Validation videos")
 RECIPE = ("Trained", "Settings", "Started from", "Imported from")
 RESULTS = ("Validation top-1", "Validation top-5", "Validation mean class accuracy")
-LICENCE = ("Licence",)
+LICENSE = ("License",)
 
 # Read by model hubs.
 HEADER = """---
@@ -27,16 +27,16 @@ tags:
 - video
 ---"""
 
-NO_LICENCE = (
-    "*Not stated. The licence of kinema's code does not cover the weights: the terms of the "
+NO_LICENSE = (
+    "*Not stated. The license of kinema's code does not cover the weights: the terms of the "
     "training\nvideos do, and those of the weights that training started from.*"
 )
 
 EXAMPLE = """```python
 import kinema
 
-recogniser = kinema.Recognizer.load("this-folder")
-print(recogniser.predict("video.mp4").top)
+recognizer = kinema.Recognizer.load("this-folder")
+print(recognizer.predict("video.mp4").top)
 ```"""
 
 
@@ -50,9 +50,9 @@ def model_card(
         labels: Its K class names.
         how: How clips for it are made.
         notes: Further lines, such as {"Validation top-1": "91.2 %"}; the names in `DATA`,
-            `RECIPE`, `RESULTS` and `LICENCE` go to these sections, others to the facts.
+            `RECIPE`, `RESULTS` and `LICENSE` go to these sections, others to the facts.
     """
-    placed = {*DATA, *RECIPE, *RESULTS, *LICENCE}
+    placed = {*DATA, *RECIPE, *RESULTS, *LICENSE}
     facts = _facts(net, labels, how)
     facts |= {name: text for name, text in notes.items() if name not in placed}
     parts = [
@@ -66,14 +66,14 @@ def model_card(
         "*For whom and for what it was made, and what it must not be used for: not stated.*",
         "## Data",
         _bullets(_section(notes, DATA)),
-        "*Where the videos come from, who is seen in them, how they were labelled: not stated.*",
+        "*Where the videos come from, who is seen in them, how they were labeled: not stated.*",
         "## Recipe",
         _bullets(_section(notes, RECIPE)) or "*How it was trained: not stated.*",
         "## Results",
         _bullets(_section(notes, RESULTS)) or "*Accuracy: not measured, or not stated.*",
         f"## Limits\n\n{_limits(net)}",
-        "## Licence of the weights",
-        _bullets(_section(notes, LICENCE)) or NO_LICENCE,
+        "## License of the weights",
+        _bullets(_section(notes, LICENSE)) or NO_LICENSE,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -55,7 +55,7 @@ class NetworkSpec:
 
 
 class VideoNetwork(nn.Module):
-    """Scores for clips: (B, T, 3, H, W) normalised RGB -> (B, K) before softmax.
+    """Scores for clips: (B, T, 3, H, W) normalized RGB -> (B, K) before softmax.
 
     Args:
         name: What the network is called in reports.
@@ -242,7 +242,7 @@ class VideoNetwork(nn.Module):
         """Scores clips.
 
         Args:
-            clips_BTCHW: (B, T, 3, H, W), float, normalised.
+            clips_BTCHW: (B, T, 3, H, W), float, normalized.
 
         Returns:
             (B, K) scores before softmax.
@@ -306,8 +306,8 @@ class VideoNetwork(nn.Module):
             )
         if not clips.is_floating_point():
             raise InputShapeError(
-                f"{self.name} wants normalised floating-point clips, got {clips.dtype}. "
-                "kinema.data.transforms.normalise turns uint8 RGB into them."
+                f"{self.name} wants normalized floating-point clips, got {clips.dtype}. "
+                "kinema.data.transforms.normalize turns uint8 RGB into them."
             )
 
 

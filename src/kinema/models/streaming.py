@@ -84,7 +84,7 @@ class StreamingNetwork:
         """Takes in the next frames; without gradients.
 
         Args:
-            frames: (B, 3, H, W), float, normalised: the next frame of each stream; or several,
+            frames: (B, 3, H, W), float, normalized: the next frame of each stream; or several,
                 (B, T, 3, H, W). All frames of a stream have one size.
 
         Returns:
@@ -128,8 +128,8 @@ class StreamingNetwork:
             )
         if not frames.is_floating_point():
             raise InputShapeError(
-                f"{self._name} wants normalised floating-point frames, got {frames.dtype}. "
-                "kinema.data.transforms.normalise turns uint8 RGB into them."
+                f"{self._name} wants normalized floating-point frames, got {frames.dtype}. "
+                "kinema.data.transforms.normalize turns uint8 RGB into them."
             )
 
     def _check_state(self, state: State) -> None:
@@ -158,7 +158,7 @@ class StepModule(nn.Module):
         """The scores of the frames and the tensors of the state after them.
 
         Args:
-            frames: (B, 3, H, W) or (B, T, 3, H, W), float, normalised.
+            frames: (B, 3, H, W) or (B, T, 3, H, W), float, normalized.
             *state: None for streams that start.
         """
         several = frames.ndim == 5

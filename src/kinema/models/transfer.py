@@ -33,7 +33,7 @@ def load_network(net: VideoNetwork, weights: str | Path) -> WeightsReport:
     """Takes over backbone and temporal modules of a trained network.
 
     Args:
-        net: The new network; its classifier keeps its own initialisation, even for as many classes.
+        net: The new network; its classifier keeps its own initialization, even for as many classes.
         weights: A folder that `save` has written, or its model.safetensors. The folder must be of
             the same backbone with the same temporal modules at the same sites; the file only needs
             the same tensors.
@@ -67,7 +67,7 @@ def load_network(net: VideoNetwork, weights: str | Path) -> WeightsReport:
 
 
 def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
-    """Makes sure that a network that starts from a folder sees colours as it did there.
+    """Makes sure that a network that starts from a folder sees colors as it did there.
 
     Raises:
         CheckpointError: the folder's mean or standard deviation differ from those now in use.
@@ -81,7 +81,7 @@ def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
         wanted, used = getattr(theirs, key), getattr(preprocessing, key)
         if wanted != used:
             raise CheckpointError(
-                f"{folder} was trained with {key} {list(wanted)} of the colours, now it is "
+                f"{folder} was trained with {key} {list(wanted)} of the colors, now it is "
                 f"{list(used)}. Set preprocessing.{key} to {list(wanted)}."
             )
 

@@ -77,7 +77,7 @@ def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
     """Fills the backbone of a network that has no temporal module yet.
 
     Args:
-        net: The network; its classifier keeps its own initialisation.
+        net: The network; its classifier keeps its own initialization.
         weights: "imagenet" (timm's or torchvision's published weights, which need the network or
             a filled cache) or a file with the tensor names of timm or torchvision.
 

@@ -28,8 +28,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 DPI = 110
-TRAIN_COLOUR, VAL_COLOUR = "#8a8f98", "#1f6feb"
-RUN_COLOURS = ("#b6bcc6", "#1f6feb", "#d9822b", "#2da44e")
+TRAIN_COLOR, VAL_COLOR = "#8a8f98", "#1f6feb"
+RUN_COLORS = ("#b6bcc6", "#1f6feb", "#d9822b", "#2da44e")
 
 # From so many classes on, names and numbers no longer fit.
 NAMED_CLASSES = 40
@@ -52,21 +52,21 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
     numbers = [line["epoch"] for line in epochs]
     figure = Figure(figsize=(10, 3), dpi=DPI, layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
-    _line(loss, numbers, [line["loss"] for line in epochs], TRAIN_COLOUR, "training")
+    _line(loss, numbers, [line["loss"] for line in epochs], TRAIN_COLOR, "training")
     loss.set_title("loss")
-    _line(accuracy, numbers, [100 * line["top1"] for line in epochs], TRAIN_COLOUR, "training")
+    _line(accuracy, numbers, [100 * line["top1"] for line in epochs], TRAIN_COLOR, "training")
     tested = [line for line in epochs if line.get("val_top1") is not None]
     _line(
         accuracy,
         [line["epoch"] for line in tested],
         [100 * line["val_top1"] for line in tested],
-        VAL_COLOUR,
+        VAL_COLOR,
         "validation",
     )
     accuracy.set_title("top-1 in %")
     accuracy.set_ylim(0, 102)
     accuracy.legend(frameon=False)
-    _line(rate, numbers, [line["lr"] for line in epochs], TRAIN_COLOUR, "")
+    _line(rate, numbers, [line["lr"] for line in epochs], TRAIN_COLOR, "")
     rate.set_title("learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for plot in (loss, accuracy, rate):
@@ -108,8 +108,8 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
     if classes <= NUMBERED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if shares[row, column] > 0.55 else "black"
-                plot.text(column, row, str(count), ha="center", va="center", color=colour, size=8)
+                color = "white" if shares[row, column] > 0.55 else "black"
+                plot.text(column, row, str(count), ha="center", va="center", color=color, size=8)
     if title:
         plot.set_title(title)
     return save_png(figure, out)
@@ -134,8 +134,8 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
     for number, (name, report) in enumerate(reports.items()):
         shares = [100 * (result.accuracy or 0.0) for result in report.per_class]
         places = rows + (number - (len(reports) - 1) / 2) * thickness
-        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
-        plot.barh(places, shares, height=thickness, color=colour, label=name)
+        color = RUN_COLORS[number % len(RUN_COLORS)]
+        plot.barh(places, shares, height=thickness, color=color, label=name)
     names = [shortened(result.name) for result in classes]
     plot.set_yticks(rows, names, fontsize=9, parse_math=False)
     plot.set_ylim(len(classes) - 0.4, -0.6)
@@ -172,8 +172,8 @@ def draw_frames(
     return _kept(buffer.getvalue(), out)
 
 
-def _line(plot: Any, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
-    plot.plot(x, y, color=colour, label=label, marker="o", markersize=3)
+def _line(plot: Any, x: Sequence[float], y: Sequence[float], color: str, label: str) -> None:
+    plot.plot(x, y, color=color, label=label, marker="o", markersize=3)
 
 
 def shortened(name: str) -> str:

@@ -10,14 +10,14 @@ from rich.text import Text
 from kinema.errors import UnknownNameError, did_you_mean
 from kinema.report.plots import DPI, Figure, save_png
 
-COLOURS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
+COLORS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
 
 
 def sweep_table(document: dict[str, Any]) -> Table:
     """Top-1 of every variant on every test, with parameters and GMACs.
 
     Args:
-        document: What `kinema.sweep.summary.summarise` made.
+        document: What `kinema.sweep.summary.summarize` made.
     """
     tests = list(document["rows"][0]["tests"])
     table = Table("variant", title=document["title"])
@@ -46,7 +46,7 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
     """Top-1 of every variant: a dot for the mean, a bar for the deviation over the seeds.
 
     Args:
-        document: What `kinema.sweep.summary.summarise` made.
+        document: What `kinema.sweep.summary.summarize` made.
         out: PNG file to write, too.
 
     Returns:
@@ -67,7 +67,7 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
             yerr=[100 * (result["deviation"] or 0) for result in results],
             fmt="o",
             capsize=3,
-            color=COLOURS[number % len(COLOURS)],
+            color=COLORS[number % len(COLORS)],
             label=test,
         )
     if axis == "names":
@@ -125,7 +125,7 @@ def varied_option(document: dict[str, Any]) -> str | None:
     """The one setting that all variants name and of which no two have the same value, or None.
 
     Args:
-        document: What `kinema.sweep.summary.summarise` made.
+        document: What `kinema.sweep.summary.summarize` made.
     """
     settings = _settings(document)
     first, *others = settings.values()
@@ -142,7 +142,7 @@ def option_points(document: dict[str, Any], option: str | None, *, test: str) ->
     """The variants in the order of an option's values, or as they are without one.
 
     Args:
-        document: What `kinema.sweep.summary.summarise` made.
+        document: What `kinema.sweep.summary.summarize` made.
         option: Such as "model.options.ratio"; None places the variants by their names.
         test: Name of the test, such as "val".
 
@@ -202,15 +202,15 @@ def draw_option(
         yerr=[100 * (point.deviation or 0) for point in points],
         fmt="o-" if ordered else "o",
         capsize=3,
-        color=COLOURS[0],
+        color=COLORS[0],
         label="top-1",
     )
     millions = [point.params / 1e6 for point in points]
     (params,) = right.plot(
-        places, millions, "s--" if ordered else "s", color=COLOURS[1], label="parameters"
+        places, millions, "s--" if ordered else "s", color=COLORS[1], label="parameters"
     )
-    left.set_ylabel(f"top-1 in % ({test})", color=COLOURS[0], parse_math=False)
-    right.set_ylabel("parameters in millions", color=COLOURS[1])
+    left.set_ylabel(f"top-1 in % ({test})", color=COLORS[0], parse_math=False)
+    right.set_ylabel("parameters in millions", color=COLORS[1])
     if not ordered:
         turned = 25 if max(map(len, texts)) > 9 else 0
         left.set_xticks(

@@ -19,7 +19,7 @@ from kinema.errors import MissingExtraError
 from kinema.system.files import whole_file
 from kinema.timeline import Segment, Timeline, smoothed
 
-# Curves that can be told apart by colour.
+# Curves that can be told apart by color.
 MOST_CURVES = 6
 # Points of a curve: more than a screen has columns; peaks between them are kept.
 MOST_POINTS = 1500
@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bar:
-    """A segment on the page: its place in percent of the video, and its colour's number."""
+    """A segment on the page: its place in percent of the video, and its color's number."""
 
     segment: Segment
     left: float

@@ -207,7 +207,7 @@ async def make_timeline(
     model = service.model(form.model)
     settings = TimelineSettings(form.window, form.stride, batch=service.batching.clips)
     rule = SegmentRule(form.smooth, form.enter, form.leave, tuple(form.background), form.min_length)
-    rule.hysteresis(model.recogniser.labels)  # refuses wrong names now
+    rule.hysteresis(model.recognizer.labels)  # refuses wrong names now
     async with _video(form, service, kept=True) as (video, is_upload):
         job = Job(new_id(), model, video, is_upload, settings, rule, form.top)
         jobs.add(job)
@@ -263,12 +263,12 @@ def _json(job: Job, *, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def _described(model: ServedModel) -> ModelAnswer:
-    recogniser = model.recogniser
+    recognizer = model.recognizer
     return ModelAnswer(
         name=model.name,
-        network=recogniser.net.name,
-        classes=list(recogniser.labels),
-        frames=recogniser.net.frames,
+        network=recognizer.net.name,
+        classes=list(recognizer.labels),
+        frames=recognizer.net.frames,
         live=model.step is not None,
     )
 
@@ -310,7 +310,7 @@ async def _video(
 def _raw_views(service: Service, model: ServedModel, video: Video, query: FramesQuery) -> Decoded:
     """The views of a file of raw frames; only the wanted frames are read."""
     pixels, limits = query.width * query.height, service.limits
-    how = model.recogniser.preprocessing
+    how = model.recognizer.preprocessing
     limits.check_frame(query.width, query.height, how.short_side_px)
     size = video.path.stat().st_size
     count, rest = divmod(size, 3 * pixels)

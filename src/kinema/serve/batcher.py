@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from kinema.data.transforms import normalise
+from kinema.data.transforms import normalize
 from kinema.recognizer import Recognizer
 from kinema.serve.metrics import Metrics
 
@@ -39,7 +39,7 @@ class Batcher:
 
     Args:
         name: Of the model, for the metrics.
-        recogniser: Its network.
+        recognizer: Its network.
         settings: See `BatchSettings`.
         computing: Where the network runs; one thread, so that passes do not fight for cores.
         metrics: Where sizes and times go.
@@ -48,13 +48,13 @@ class Batcher:
     def __init__(
         self,
         name: str,
-        recogniser: Recognizer,
+        recognizer: Recognizer,
         settings: BatchSettings,
         *,
         computing: Executor,
         metrics: Metrics,
     ) -> None:
-        self._recogniser = recogniser
+        self._recognizer = recognizer
         self._settings = settings
         self._computing = computing
         self._batch_clips = metrics.batch_clips.labels(name)
@@ -124,10 +124,10 @@ class Batcher:
         return batch
 
     def _scores(self, clips: list[torch.Tensor]) -> torch.Tensor:
-        how, began = self._recogniser.preprocessing, time.perf_counter()
+        how, began = self._recognizer.preprocessing, time.perf_counter()
         with torch.inference_mode():
             clips_BTCHW = torch.stack(clips)
-            batch = normalise(clips_BTCHW.to(self._recogniser.device), how.mean, how.std)
-            scores_BK = self._recogniser.score(batch).float().cpu()
+            batch = normalize(clips_BTCHW.to(self._recognizer.device), how.mean, how.std)
+            scores_BK = self._recognizer.score(batch).float().cpu()
         self._seconds.observe(time.perf_counter() - began)
         return scores_BK

@@ -229,7 +229,7 @@ class JobBook:
             raise _CancelledError
         loop.call_soon_threadsafe(self._count, job, 0, 0)
         found = timeline(
-            job.model.recogniser,
+            job.model.recognizer,
             job.video.path,
             job.settings,
             rule=job.rule,

@@ -65,13 +65,13 @@ class _Stream:
             start = _started(await self._next(_FIRST_S))
             service.access.check_key(key_of(self._socket.headers) or start.api_key)
             model = service.model(start.model)
-            recognise = _recogniser(model, start)
+            recognize = _recognizer(model, start)
             with service.streams, service.metrics.streams.track_inprogress():
                 ready = {"type": "ready", "model": model.name, "size_px": _size(model)}
                 await self._socket.send_json(ready)
                 while True:
                     data = await self._next(service.limits.stream_idle_s)
-                    await self._answer(data, start, model, recognise)
+                    await self._answer(data, start, model, recognize)
         except _EndError as end:
             await self._socket.close(_GONE, str(end))
 
@@ -102,7 +102,7 @@ class _Stream:
             stop.cancel()
 
     async def _answer(
-        self, data: str | bytes, start: StreamStart, model: ServedModel, recognise: FrameRecognizer
+        self, data: str | bytes, start: StreamStart, model: ServedModel, recognize: FrameRecognizer
     ) -> None:
         came_s, number = time.perf_counter(), self._frames
         self._began_s = self._began_s if number else came_s
@@ -110,7 +110,7 @@ class _Stream:
         try:
             picture = await self._picture(data, start, number)
             height, width, _ = picture.shape
-            how = model.recogniser.preprocessing
+            how = model.recognizer.preprocessing
             self._service.limits.check_frame(width, height, how.short_side_px)
         except RefusedError as refusal:  # costs this frame, not the stream
             await _say(self._socket, refusal, frame=number)
@@ -118,7 +118,7 @@ class _Stream:
         frame = LiveFrame(number, came_s - self._began_s, picture)
         loop = asyncio.get_running_loop()
         result = await loop.run_in_executor(
-            self._service.stepping, lambda: recognise(frame, decoded_at_s=came_s)
+            self._service.stepping, lambda: recognize(frame, decoded_at_s=came_s)
         )
         self._service.metrics.stream_frames.labels(model.name).inc()
         self._service.metrics.stream_seconds.labels(model.name).observe(result.latency_ms / 1000)
@@ -158,7 +158,7 @@ def _started(message: str | bytes) -> StreamStart:
     return start
 
 
-def _recogniser(model: ServedModel, start: StreamStart) -> FrameRecognizer:
+def _recognizer(model: ServedModel, start: StreamStart) -> FrameRecognizer:
     if model.step is None:
         raise RefusedError(
             422,
@@ -174,12 +174,12 @@ def _recogniser(model: ServedModel, start: StreamStart) -> FrameRecognizer:
         )
     except KinemaError as error:
         raise RefusedError(422, "option", str(error)) from error
-    return FrameRecognizer(model.recogniser, settings, step=model.step)
+    return FrameRecognizer(model.recognizer, settings, step=model.step)
 
 
 def _size(model: ServedModel) -> int:
     """Short side of a frame beyond which more pixels are of no use."""
-    return model.recogniser.preprocessing.short_side_px
+    return model.recognizer.preprocessing.short_side_px
 
 
 def _result(result: FrameResult) -> StreamResult:

@@ -49,13 +49,13 @@ class ServedModel:
 
     Attributes:
         name: What requests call it.
-        recogniser: The network with its labels and preprocessing.
+        recognizer: The network with its labels and preprocessing.
         batcher: Scores clips of all requests.
         step: The network frame by frame; None if it looks ahead.
     """
 
     name: str
-    recogniser: Recognizer
+    recognizer: Recognizer
     batcher: Batcher
     step: Step | None
 
@@ -135,17 +135,17 @@ class Service:
         self.models = {
             name: ServedModel(
                 name,
-                recogniser,
+                recognizer,
                 Batcher(
                     name,
-                    recogniser,
+                    recognizer,
                     self.batching,
                     computing=self._computing,
                     metrics=self.metrics,
                 ),
-                _step(recogniser, fast=fast),
+                _step(recognizer, fast=fast),
             )
-            for name, recogniser in models.items()
+            for name, recognizer in models.items()
         }
 
     async def start(self) -> None:
@@ -189,7 +189,7 @@ class Service:
             RefusedError: it cannot be read, or exceeds a limit.
         """
         views = self._views(options)
-        how = model.recogniser.preprocessing
+        how = model.recognizer.preprocessing
         job = ClipsJob(str(video.path), how, views.clips, views.crops, self.limits.video)
         first, *rest = await self._answers(job, video)
         clips = [(torch.from_numpy(m.arrays[0]), m.arrays[1], m.arrays[2]) for m in rest]
@@ -207,7 +207,7 @@ class Service:
 
     def sampled(self, model: ServedModel, frames: NDArray[np.uint8], options: Options) -> Decoded:
         """The views of raw frames (n, H, W, 3)."""
-        how, views = model.recogniser.preprocessing, self._views(options)
+        how, views = model.recognizer.preprocessing, self._views(options)
         transform = ViewTransform(how, views)
         count, height, width, _ = frames.shape
         clips: Clips = []
@@ -225,7 +225,7 @@ class Service:
         views_VTCHW = torch.cat([crops for crops, _, _ in clips])
         scores_VK = await model.batcher.score(views_VTCHW)
         scores_K = scores_VK.double().mean(0).numpy().astype(np.float32)
-        return model.recogniser.prediction_of(scores_K, path=name, top=top)
+        return model.recognizer.prediction_of(scores_K, path=name, top=top)
 
     def count_decoder_end(self, reason: str) -> None:
         """Counts a decoder process that has ended."""
@@ -261,7 +261,7 @@ class Service:
 
     async def _warm_up(self, model: ServedModel) -> None:
         """The first pass finds fast forms (`--fast`) and makes lazy buffers: no request waits."""
-        how = model.recogniser.preprocessing
+        how = model.recognizer.preprocessing
         shape = (self.batching.clips, how.frames, 3, how.crop_px, how.crop_px)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8)
         _log.info("%s: first pass with %d clips ...", model.name, len(noise))
@@ -280,8 +280,8 @@ def refusal_of(error: DecodingError, video: Video) -> RefusedError:
     return RefusedError(status, error.reason, message, file=video.name, headers=headers)
 
 
-def _step(recogniser: Recognizer, *, fast: bool) -> Step | None:
+def _step(recognizer: Recognizer, *, fast: bool) -> Step | None:
     try:
-        return streaming_form(recogniser, fast=fast)
+        return streaming_form(recognizer, fast=fast)
     except OptionError:
         return None

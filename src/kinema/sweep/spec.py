@@ -89,7 +89,7 @@ class SweepFile(Section):
 
 @dataclass(frozen=True)
 class TestSet:
-    """Labelled videos to test on; the class names are those of training."""
+    """Labeled videos to test on; the class names are those of training."""
 
     annotations: Path
     root: Path

@@ -13,7 +13,7 @@ from kinema.train.checkpoint import write_atomically
 FACTS = ("versions", "git_commit", "machine")
 
 
-def summarise(sweep: Sweep, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize(sweep: Sweep, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The document of a sweep, as plain data for JSON.
 
     Args:

@@ -3,7 +3,7 @@
 Fourteen classes in seven pairs, each the other played backwards (see `motion.py`), with random
 objects, backgrounds, sizes, speeds, start times and camera motion. A network that does not see
 the order of frames can at best tell the pairs apart and must guess within each. Every frame is
-coded by itself at a constant quantiser, so the file of a reversed video holds exactly the pictures
+coded by itself at a constant quantizer, so the file of a reversed video holds exactly the pictures
 of the original: neither motion compensation nor rate control tells the direction of time.
 """
 
@@ -31,7 +31,7 @@ from kinema.system.process import usable_cores
 SETTINGS_FILE = "settings.json"
 RENDERER = 2  # counted up whenever the same settings give other pixels
 SPLITS = ("train", "val")
-# Encoders in order of preference; the options make every frame a key frame of fixed quantiser.
+# Encoders in order of preference; the options make every frame a key frame of fixed quantizer.
 ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "qp": "18", "g": "1", "bf": "0"},
     "mpeg4": {"qmin": "2", "qmax": "2", "g": "1", "bf": "0"},  # part of every FFmpeg build

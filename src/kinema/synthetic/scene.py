@@ -13,7 +13,7 @@ from kinema.synthetic.motion import Rng, Track
 Image = NDArray[np.floating]
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
-REACH = 1.25  # no shape goes farther from its centre, in units of its half size
+REACH = 1.25  # no shape goes farther from its center, in units of its half size
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Look:
     """Everything about a scene that does not move: chosen once per video."""
 
     shape: str
-    colours: Image  # (2, 3): the two halves of the object
+    colors: Image  # (2, 3): the two halves of the object
     stripes: float
     background: Image  # (2S, 2S, 3)
 
@@ -29,13 +29,13 @@ class Look:
 def draw_look(side_px: int, rng: Rng) -> Look:
     """A random object and background that can be told apart."""
     background = _texture(2 * side_px, rng)
-    colours = rng.uniform(0.2, 0.6, (2, 3)).astype(np.float32)
+    colors = rng.uniform(0.2, 0.6, (2, 3)).astype(np.float32)
     first, second, _ = rng.permutation(3)  # the halves differ in hue, and both from the glow
-    colours[[0, 1], [first, second]] = rng.uniform(0.8, 1, 2)
-    colours[[0, 1], [second, first]] = rng.uniform(0, 0.25, 2)
+    colors[[0, 1], [first, second]] = rng.uniform(0.8, 1, 2)
+    colors[[0, 1], [second, first]] = rng.uniform(0, 0.25, 2)
     return Look(
         shape=str(rng.choice(SHAPES)),
-        colours=colours,
+        colors=colors,
         stripes=float(rng.uniform(4, 8)),
         background=background,
     )
@@ -83,7 +83,7 @@ def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.
     unit_px = np.float32(size * side_px / 2)
     cover = np.clip(0.5 - _distance(look.shape, u, v) * unit_px, 0, 1)[..., None]
     half = np.clip(0.5 + u * unit_px, 0, 1)[..., None]
-    paint = half * look.colours[0] + (1 - half) * look.colours[1]
+    paint = half * look.colors[0] + (1 - half) * look.colors[1]
     paint *= (0.85 + 0.15 * np.sin(np.float32(look.stripes) * v))[..., None]
     glow = np.float32(track.glow[t])
     paint = paint * (1 - glow) + glow
@@ -92,7 +92,7 @@ def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.
 
 
 def _texture(side_px: int, rng: Rng) -> Image:
-    """Smooth coloured noise, from two coarse grids."""
+    """Smooth colored noise, from two coarse grids."""
     base = rng.uniform(0.1, 0.4, 3).astype(np.float32)
     coarse = _enlarge(rng.standard_normal((7, 7, 3)), side_px)
     fine = _enlarge(rng.standard_normal((25, 25, 3)), side_px)

@@ -30,7 +30,7 @@ def init_temporal_kernel(
     for the rest, so that the layer equals TSM's shift (TEA supplement, eq. 3); `fixed_shift` the
     same (the caller also stops the gradient); `identity` all [0,1,0]; `half_shift` first half
     [0,0,1], second half [1,0,0]; `quarter_shift` first quarter [1,0,0], last quarter [0,0,1],
-    middle [0,1,0] (STM); `random` PyTorch's own initialisation of a convolution.
+    middle [0,1,0] (STM); `random` PyTorch's own initialization of a convolution.
 
     A causal kernel ends with its own frame. There the channels that would read the next frame
     stay as they are, except that `part_shift` puts the previous frame into its first slot, as the
@@ -161,7 +161,7 @@ class TemporalConv(TemporalModule):
     """Dense temporal convolution: the (2+1)D ResNet-Conv of TEA's supplement (table 1).
 
     A full K x 1 x 1 kernel from C to C channels without bias, norm or activation, from PyTorch's
-    own random initialisation. The same network is C2D-TConv of the TAM paper (section 4.3).
+    own random initialization. The same network is C2D-TConv of the TAM paper (section 4.3).
 
     Weights: 3C^2. Multiply-adds: 3C^2 per pixel and frame. State when streaming: as TIM.
 
@@ -192,7 +192,7 @@ class TemporalConv(TemporalModule):
 
 @register("tpool", at="after_conv1")
 class TemporalPool(TemporalModule):
-    """Average over neighbouring frames: C2D-Pool of the TAM paper (section 4.3).
+    """Average over neighboring frames: C2D-Pool of the TAM paper (section 4.3).
 
     Stride 1, so no frame is lost; the zeros beyond the ends of the clip are counted.
 

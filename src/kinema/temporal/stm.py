@@ -6,7 +6,7 @@ from torch import nn
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.inflated import plain_conv
-from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.kernels.neighbors import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import conv1x1, depthwise3x3

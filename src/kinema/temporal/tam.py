@@ -253,7 +253,7 @@ def _global_branch(frames: int, alpha: int, kernel: int) -> nn.Sequential:
 def _oppose(global_branch: nn.Sequential) -> None:
     """Taps before the middle start with logit 8z, those after it with -8z, the middle with 2.
 
-    z is the mean of a channel as the norm standardises it: half of the units start as 1+z, the
+    z is the mean of a channel as the norm standardizes it: half of the units start as 1+z, the
     others as 1-z. A rest of the random start keeps them from staying the same.
     """
     first, norm, _, last, _ = global_branch

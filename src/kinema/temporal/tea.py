@@ -10,7 +10,7 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.kernels.neighbors import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
@@ -29,7 +29,7 @@ def conv1x1(channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def depthwise3x3(channels: int) -> nn.Conv2d:
-    """A 3 x 3 convolution of every channel by itself, without bias, initialised as `conv1x1`."""
+    """A 3 x 3 convolution of every channel by itself, without bias, initialized as `conv1x1`."""
     conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv

@@ -5,7 +5,7 @@ from torch import nn
 
 from kinema.temporal.base import register
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbours import pairs
+from kinema.temporal.kernels.neighbors import pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
@@ -43,7 +43,7 @@ class MEM(ChannelGate):
         self.restore = nn.Linear(width, channels)
 
     def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C): eq. 1-2, one for the frame without a neighbour."""
+        """(N, C, H, W) -> (N, C): eq. 1-2, one for the frame without a neighbor."""
         pooled_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         earlier_BPC, later_BPC = pairs(pooled_NC, self.frames)
         present, other = (later_BPC, earlier_BPC) if self.causal else (earlier_BPC, later_BPC)

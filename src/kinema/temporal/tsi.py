@@ -13,7 +13,7 @@ from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.inflated import plain_conv
 from kinema.temporal.kernels import native
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbours import pairs, place_pairs
+from kinema.temporal.kernels.neighbors import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import OverTime, conv1x1, depthwise3x3

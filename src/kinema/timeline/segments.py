@@ -19,7 +19,7 @@ class SegmentRule:
     """When a class counts as happening.
 
     Attributes:
-        smooth_windows: Windows of the centred mean of probabilities; odd, 1 is none.
+        smooth_windows: Windows of the centered mean of probabilities; odd, 1 is none.
         enter: Smoothed probability at which a segment begins.
         leave: Smoothed probability below which it ends; at most `enter`.
         background: Names of classes that mean that nothing happens.
@@ -35,7 +35,7 @@ class SegmentRule:
     def __post_init__(self) -> None:
         if self.smooth_windows < 1 or self.smooth_windows % 2 == 0:
             raise OptionError(
-                "A mean over windows is centred: their number must be odd, "
+                "A mean over windows is centered: their number must be odd, "
                 f"got {self.smooth_windows}."
             )
         if not self.min_length_s >= 0:
@@ -100,7 +100,7 @@ def find_segments(
 
 
 def smoothed(probs_MK: NDArray[np.float32], windows: int) -> NDArray[np.float32]:
-    """The mean of each window and its neighbours, `windows` in all; fewer at both ends."""
+    """The mean of each window and its neighbors, `windows` in all; fewer at both ends."""
     sums_MK, counts_M1 = probs_MK.copy(), np.ones((len(probs_MK), 1), np.float32)
     for shift in range(1, windows // 2 + 1):
         later, earlier = slice(shift, None), slice(None, -shift)

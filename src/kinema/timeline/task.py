@@ -1,7 +1,7 @@
 """What happens when in a long video: windows scored in one pass, then steady segments.
 
 A grid of frames, spaced as in the network's training, lies over the whole video. A window is T
-neighbours of the grid, so windows that overlap share their frames. The video is decoded once and
+neighbors of the grid, so windows that overlap share their frames. The video is decoded once and
 in order; only small frames of the newest window, the batch that waits for the network and what is
 decoded ahead are in memory.
 
@@ -125,7 +125,7 @@ def read_here(
 
 
 def timeline(
-    recogniser: ClipRecognizer,
+    recognizer: ClipRecognizer,
     path: str | Path,
     settings: TimelineSettings | None = None,
     *,
@@ -140,7 +140,7 @@ def timeline(
     and `Timeline.error` says where reading stopped.
 
     Args:
-        recogniser: The network with its class names and preprocessing.
+        recognizer: The network with its class names and preprocessing.
         path: A video file.
         settings: Windows and computing.
         rule: What makes segments of windows.
@@ -158,10 +158,10 @@ def timeline(
         `timeline(Recognizer.load("runs/first/best"), "long.mp4").segments[0].name`
     """
     settings, rule = settings or TimelineSettings(), rule or SegmentRule()
-    rule.hysteresis(recogniser.labels)  # refuses wrong names before the long work
-    how = recogniser.preprocessing
+    rule.hysteresis(recognizer.labels)  # refuses wrong names before the long work
+    how = recognizer.preprocessing
     with reading(path, how, settings) as (grid, frames):
-        scores_MK = _all_scores(recogniser, frames, grid, settings, progress)
+        scores_MK = _all_scores(recognizer, frames, grid, settings, progress)
     check_finite(scores_MK, str(path))
     if not len(scores_MK):
         raise UnreadableVideoError(frames.error or f"{path} gives no frames.")
@@ -170,30 +170,30 @@ def timeline(
     return Timeline(
         path=str(path),
         duration_s=float(grid.shown_s[-1]),
-        class_names=recogniser.labels,
+        class_names=recognizer.labels,
         window_s=float(ends_s[0] - starts_s[0]),
         stride_s=float(starts_s[1] - starts_s[0]) if len(starts_s) > 1 else 0.0,
         starts_s=starts_s,
         ends_s=ends_s,
         scores=scores_MK,
-        segments=find_segments(_softmax(scores_MK), cells_s, recogniser.labels, rule),
+        segments=find_segments(_softmax(scores_MK), cells_s, recognizer.labels, rule),
         error=frames.error,
     )
 
 
 def _all_scores(
-    recogniser: ClipRecognizer,
+    recognizer: ClipRecognizer,
     frames: SmallFrames,
     grid: Grid,
     settings: TimelineSettings,
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float32]:
     """(M, K) of the windows up to the end of the video or its damage."""
-    total = count_windows(len(grid.numbers_G), recogniser.preprocessing.frames, grid.hop)
-    rows = np.empty((total, recogniser.net.classes), np.float32)
+    total = count_windows(len(grid.numbers_G), recognizer.preprocessing.frames, grid.hop)
+    rows = np.empty((total, recognizer.net.classes), np.float32)
     done = 0
     with closing(ahead(iter(frames), settings.chunk * grid.hop)) as small:
-        windows = scored(recogniser, small, grid.hop, stream=settings.stream, batch=settings.batch)
+        windows = scored(recognizer, small, grid.hop, stream=settings.stream, batch=settings.batch)
         for done, scores_K in enumerate(windows, 1):
             rows[done - 1] = scores_K.numpy()
             if progress is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from kinema.data.loader import TrainBatch
-from kinema.data.transforms import normalise
+from kinema.data.transforms import normalize
 from kinema.values import Preprocessing
 
 
@@ -73,7 +73,7 @@ class DeviceBatches:
 def network_input(
     clips_BTCHW: torch.Tensor, how: Preprocessing, *, channels_last: bool
 ) -> torch.Tensor:
-    """uint8 clips -> normalised float32 clips (B, T, 3, H, W) on the same device.
+    """uint8 clips -> normalized float32 clips (B, T, 3, H, W) on the same device.
 
     With `channels_last` frames get that memory order while they are still bytes, so that the
     network has nothing to rearrange.
@@ -81,5 +81,5 @@ def network_input(
     frames_NCHW = clips_BTCHW.flatten(0, 1)
     if channels_last:
         frames_NCHW = frames_NCHW.contiguous(memory_format=torch.channels_last)
-    frames_NCHW = normalise(frames_NCHW, how.mean, how.std)
+    frames_NCHW = normalize(frames_NCHW, how.mean, how.std)
     return torch.unflatten(frames_NCHW, 0, clips_BTCHW.shape[:2])

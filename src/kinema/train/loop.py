@@ -98,9 +98,9 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
     for batch in batches:
         started, waited_before_s = time.perf_counter(), batches.wait_s
         is_step = (position.batches + 1) % settings.accumulate == 0
-        learnt = learn(job, batch, sync=is_step)
+        learned = learn(job, batch, sync=is_step)
         batches.load_ahead()
-        done = read(job, learnt)
+        done = read(job, learned)
         if is_step:
             take_step(job)
         position.batches += 1
@@ -117,7 +117,7 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class Learned:
     """Mean loss and hits of one part of a batch, still on the device, and its number of clips."""
 
     loss: torch.Tensor
@@ -125,7 +125,7 @@ class Learnt:
     clips: int
 
 
-def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learnt:
+def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learned:
     """Forward, loss and backward for one part of a batch, without waiting for the device.
 
     With `sync` the gradients of all processes are averaged.
@@ -145,23 +145,23 @@ def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learnt:
         loss = job.loss(scores_BK, targets)
         job.fabric.backward(loss / settings.accumulate)
     hits = (scores_BK.argmax(dim=1) == labels_B).sum()
-    return Learnt(loss.detach(), hits, len(labels_B))
+    return Learned(loss.detach(), hits, len(labels_B))
 
 
-def read(job: Job, learnt: Learnt) -> Sums:
+def read(job: Job, learned: Learned) -> Sums:
     """The loss and hits as numbers; waits once for the device.
 
     Raises:
         KinemaError: the loss is not finite. No weight has been changed by it.
     """
-    loss, hits = torch.stack([learnt.loss.float(), learnt.hits.float()]).tolist()
+    loss, hits = torch.stack([learned.loss.float(), learned.hits.float()]).tolist()
     if not math.isfinite(loss):
         raise KinemaError(
             f"The loss is {loss} in epoch {job.position.epoch + 1}, step "
             f"{job.position.steps + 1}, at a learning rate of {job.lr:g}. Lower optimizer.lr, "
             "lengthen schedule.warmup_epochs or set train.clip_norm."
         )
-    return Sums(loss=loss * learnt.clips, correct=hits, clips=learnt.clips)
+    return Sums(loss=loss * learned.clips, correct=hits, clips=learned.clips)
 
 
 def take_step(job: Job) -> None:
@@ -321,7 +321,7 @@ def _reduce(job: Job, how: str, *values: float) -> list[float]:
     return list(cast(torch.Tensor, together).tolist())
 
 
-def _nothing_to_learn(job: Job) -> Learnt:
+def _nothing_to_learn(job: Job) -> Learned:
     """No video of the batch could be read."""
     if job.fabric.world_size > 1:
         raise KinemaError(
@@ -329,7 +329,7 @@ def _nothing_to_learn(job: Job) -> Learnt:
             f"be read in process {job.fabric.global_rank}, and the others cannot go on without it. "
             "Remove the broken videos from the annotations, or raise train.batch_size."
         )
-    return Learnt(torch.zeros(()), torch.zeros(()), clips=0)
+    return Learned(torch.zeros(()), torch.zeros(()), clips=0)
 
 
 def _result(job: Job, history: list[EpochResult]) -> TrainResult:

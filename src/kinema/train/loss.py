@@ -62,7 +62,7 @@ Mixing = Callable[[torch.Tensor, torch.Tensor], Mixed]
 def build_mixing(settings: TrainSettings, *, classes: int) -> Mixing | None:
     """What turns clips (B, T, 3, H, W) float and labels (B,) into mixed clips and targets (B, K).
 
-    Each clip is mixed with its neighbour in the (shuffled) batch; random numbers come from
+    Each clip is mixed with its neighbor in the (shuffled) batch; random numbers come from
     torch's global generator. None when the recipe has neither.
     """
     kinds: list[v2.Transform] = []

@@ -41,7 +41,7 @@ def parameter_groups(
     """All parameters that learn, in at most six groups with their rate and decay.
 
     The classifier is `net.head`. The temporal modules are a part of their own only where their rate
-    is another one. A parameter of at most one dimension is a bias, the weight of a normalisation
+    is another one. A parameter of at most one dimension is a bias, the weight of a normalization
     layer or a scale.
     """
     part_of = {id(p): "classifier" for p in net.head.parameters()}

@@ -14,7 +14,7 @@ from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.values import WeightsReport
 
-# Settings that may change when a run is resumed: none of them touches what was learnt so far.
+# Settings that may change when a run is resumed: none of them touches what was learned so far.
 # The number of epochs may change unless the schedule is stretched over them.
 FREE_ON_RESUME = frozenset(
     {

@@ -169,7 +169,7 @@ class OptimizerBase(Section):
             starts from scratch where the backbone does not.
         classifier_lr_mult: Factor on the rate of the classifier (5 in TSM and TEA).
         classifier_decay_mult: Factor on the weight decay of the classifier.
-        decay_norm_and_bias: Whether biases and normalisation weights decay too.
+        decay_norm_and_bias: Whether biases and normalization weights decay too.
     """
 
     lr: PositiveFloat

@@ -20,15 +20,15 @@ def test_a_text_file_holds_a_path_per_line(tmp_path):
     assert read_listing(file, root="/videos").root.as_posix() == "/videos"
 
 
-def test_a_folder_is_searched(colour_set):
-    listing = read_listing(colour_set, root=None)
+def test_a_folder_is_searched(color_set):
+    listing = read_listing(color_set, root=None)
     assert listing.paths.to_pylist()[:3] == ["blue/0.mp4", "blue/1.mp4", "green/0.mp4"]
-    assert (len(listing), listing.root) == (6, colour_set)
+    assert (len(listing), listing.root) == (6, color_set)
 
 
-def test_one_video_and_one_folder_of_frames(colour_set, tmp_path):
-    one = read_listing(colour_set / "red" / "0.mp4", root=None)
-    assert (one.paths.to_pylist(), one.root) == (["0.mp4"], colour_set / "red")
+def test_one_video_and_one_folder_of_frames(color_set, tmp_path):
+    one = read_listing(color_set / "red" / "0.mp4", root=None)
+    assert (one.paths.to_pylist(), one.root) == (["0.mp4"], color_set / "red")
     (tmp_path / "frames").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "frames" / "1.png")
     frames = read_listing(tmp_path / "frames", root=None)
@@ -48,10 +48,10 @@ def test_manifests_are_read_by_column(tmp_path):
         read_listing(tmp_path, root=None)
 
 
-def test_names_that_are_not_utf8_are_escaped(colour_set, tmp_path):
+def test_names_that_are_not_utf8_are_escaped(color_set, tmp_path):
     strange = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
     with open(strange, "wb") as file:
-        file.write((colour_set / "red" / "0.mp4").read_bytes())
+        file.write((color_set / "red" / "0.mp4").read_bytes())
     assert read_listing(tmp_path, root=None).paths.to_pylist() == ["caf\\xe9.mp4"]
 
 

@@ -23,10 +23,10 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def work(checkpoint, colour_set) -> Work:
+def work(checkpoint, color_set) -> Work:
     how = ClipRecognizer.load(checkpoint, device="cpu").preprocessing
     settings = LabelSettings(clips=2, crops=3, top=2, features=True)
-    return Work(str(checkpoint), str(colour_set), how, settings, "cpu", threads=1, plugins=())
+    return Work(str(checkpoint), str(color_set), how, settings, "cpu", threads=1, plugins=())
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +40,18 @@ def decoded(decode) -> pa.Table:
     return decode(pa.table({"number": [7, 8, 9], "path": PATHS}))
 
 
-def test_rows_are_what_predict_says(work, decoded, checkpoint, colour_set):
+def test_rows_are_what_predict_says(work, decoded, checkpoint, color_set):
     rows = LabelStage(work)(decoded).to_pylist()
     assert [row["number"] for row in rows] == [7, 8, 9]
     assert len({row["began"] for row in rows}) == 1
-    recogniser = ClipRecognizer.load(checkpoint, device="cpu")
+    recognizer = ClipRecognizer.load(checkpoint, device="cpu")
     for row in (rows[0], rows[2]):
-        wanted = recogniser.predict(colour_set / row["path"], clips=2, crops=3, top=2)
+        wanted = recognizer.predict(color_set / row["path"], clips=2, crops=3, top=2)
         assert [entry["name"] for entry in row["top"]] == [entry.name for entry in wanted.top]
         probs = [entry["prob"] for entry in row["top"]]
         assert probs == pytest.approx([entry.prob for entry in wanted.top], abs=1e-5)
         assert row["error"] is None
-        assert len(row["features"]) == recogniser.net.head.classifier.in_features
+        assert len(row["features"]) == recognizer.net.head.classifier.in_features
     bad = rows[1]
     assert (bad["path"], bad["top"], bad["features"]) == ("gone.mp4", None, None)
     assert bad["error"].endswith("gone.mp4 does not exist.")
@@ -69,8 +69,8 @@ def test_the_fastest_form_gives_the_same_rows(work, decoded):
             np.testing.assert_allclose(got["features"], wanted["features"], rtol=0.05, atol=0.05)
 
 
-def test_names_that_are_not_utf8_are_opened(work, colour_set, tmp_path):
-    good = (colour_set / "red" / "0.mp4").read_bytes()
+def test_names_that_are_not_utf8_are_opened(work, color_set, tmp_path):
+    good = (color_set / "red" / "0.mp4").read_bytes()
     for name, content in ((b"caf\xe9.mp4", good), (b"bad\xe9.mp4", b""), (b"c\\xe9.mp4", good)):
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
             file.write(content)

@@ -37,8 +37,8 @@ def test_every_form_is_measured_on_the_kinds_wished_for(without_decord):
     assert all(row["ratio"] == 1 for row in found.rows if row["form"] == PYAV)
 
 
-def test_the_clip_of_the_user_is_used(colour_set, without_decord):
-    clip = colour_set / "red" / "0.mp4"
+def test_the_clip_of_the_user_is_used(color_set, without_decord):
+    clip = color_set / "red" / "0.mp4"
     found = measure_decode(clip=clip, kinds=["mjpeg avi"], **TINY)
     assert found.settings["clip"] == "0.mp4"
 

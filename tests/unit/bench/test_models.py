@@ -83,9 +83,9 @@ def test_operators_are_compared_with_a_copy():
 
 
 @pytest.mark.slow
-def test_a_video_is_compared_with_the_model_alone(colour_set, tmp_path, monkeypatch):
+def test_a_video_is_compared_with_the_model_alone(color_set, tmp_path, monkeypatch):
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path))
-    rows = measure_video(colour_set / "red" / "0.mp4", model="tsm_resnet18", rounds=1).rows
+    rows = measure_video(color_set / "red" / "0.mp4", model="tsm_resnet18", rounds=1).rows
     assert [row["form"] for row in rows] == ["plain", "fast"]
     assert all(row["ratio"] > 0.5 for row in rows)
 

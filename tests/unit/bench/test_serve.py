@@ -43,8 +43,8 @@ def test_no_videos(tmp_path):
         measure_serve([tmp_path])
 
 
-def test_a_server_that_is_not_there_is_a_failure(colour_set):
-    upload = Upload.of(colour_set / "red" / "0.mp4", [0.5, 0.5])
+def test_a_server_that_is_not_there_is_a_failure(color_set):
+    upload = Upload.of(color_set / "red" / "0.mp4", [0.5, 0.5])
     found = send_load("http://127.0.0.1:9", [upload], clients=2, until=time.perf_counter() + 0.05)
     assert len(found) >= 2
     assert {one.fate for one in found} == {"failed"}
@@ -61,11 +61,11 @@ def test_what_this_process_uses_is_told():
 
 
 @pytest.mark.slow
-def test_a_server_under_load(colour_set):
+def test_a_server_under_load(color_set):
     load = ServeLoad(clients=4, seconds=3.0, workers=1, batch=4)
     how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
     measurement = measure_serve(
-        [colour_set], network="tsm_test_resnet", preprocessing=how, load=load
+        [color_set], network="tsm_test_resnet", preprocessing=how, load=load
     )
     offline, served = measurement.rows
     assert offline.keys() == served.keys()
@@ -79,13 +79,13 @@ def test_a_server_under_load(colour_set):
 
 
 @pytest.mark.slow
-def test_wrong_answers_are_seen(colour_set, monkeypatch):
+def test_wrong_answers_are_seen(color_set, monkeypatch):
     """Clips that are mixed up would not be noticed by their number."""
     real = Upload.of.__func__
     wrong = classmethod(lambda cls, path, probs: replace(real(cls, path, probs), probs=[9.0] * 400))
     monkeypatch.setattr(Upload, "of", wrong)
     measurement = measure_serve(
-        [colour_set],
+        [color_set],
         network="tsm_test_resnet",
         preprocessing=Preprocessing(frames=4, short_side_px=40, crop_px=32),
         load=ServeLoad(clients=2, seconds=1.0, workers=1, batch=4),

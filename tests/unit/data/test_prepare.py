@@ -70,7 +70,7 @@ def test_frame_k_of_a_copy_is_frame_k(make_video, tmp_path, name, read_number):
         assert len(after._known.index.keyframes) >= 3
 
 
-def test_colours_stay(make_video, tmp_path):
+def test_colors_stay(make_video, tmp_path):
     make_video("a.mp4", size=(128, 96), frames=3)
     prepare_dataset(rows_of(tmp_path, "a.mp4"), tmp_path / "out", settings=SMALL, workers=0)
     with VideoFile(tmp_path / "a.mp4") as before, VideoFile(tmp_path / "out" / "a.mp4") as after:

@@ -1,4 +1,4 @@
-"""Sizes, crops, mirrors and colours of clips."""
+"""Sizes, crops, mirrors and colors of clips."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from kinema.data.transforms import (
     TrainTransform,
     ViewTransform,
     multiscale_box,
-    normalise,
+    normalize,
     resize_short_side,
 )
 from kinema.errors import OptionError
@@ -147,9 +147,9 @@ def test_full_resolution_takes_the_whole_short_side():
     assert squares.shape == (3, 4, 3, 40, 40)
 
 
-def test_normalised_values_follow_the_formula():
+def test_normalized_values_follow_the_formula():
     clips = noise(5, 6)
-    got = normalise(clips, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+    got = normalize(clips, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
     expected = (clips / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)

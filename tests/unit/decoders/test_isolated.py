@@ -40,10 +40,10 @@ def expected(video: Path) -> np.ndarray:
         return np.concatenate([transform(source.read(clip)).numpy() for clip in clips])
 
 
-def test_views_are_those_of_this_process(decoder, colour_set):
+def test_views_are_those_of_this_process(decoder, color_set):
     for name in ("red/0.mp4", "blue/1.mp4"):
         np.testing.assert_array_equal(
-            decoder.read(colour_set / name), expected(colour_set / name), strict=True
+            decoder.read(color_set / name), expected(color_set / name), strict=True
         )
 
 
@@ -55,27 +55,27 @@ def test_views_are_those_of_this_process(decoder, colour_set):
         pytest.param("hang", "decoding took more than 2 s, 2 times", marks=pytest.mark.slow),
     ],
 )
-def test_a_video_that_ends_its_decoder_costs_itself(decoder, colour_set, tmp_path, name, reason):
+def test_a_video_that_ends_its_decoder_costs_itself(decoder, color_set, tmp_path, name, reason):
     bad = tmp_path / f"{name}.mp4"
-    bad.write_bytes((colour_set / "red" / "0.mp4").read_bytes())
+    bad.write_bytes((color_set / "red" / "0.mp4").read_bytes())
     with pytest.raises(UnreadableVideoError, match=f"{name}.mp4 cannot be read: {reason}"):
         decoder.read(bad)
-    good = colour_set / "green" / "0.mp4"
+    good = color_set / "green" / "0.mp4"
     np.testing.assert_array_equal(decoder.read(good), expected(good))
 
 
-def test_broken_files_have_their_reason(decoder, colour_set, tmp_path):
+def test_broken_files_have_their_reason(decoder, color_set, tmp_path):
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(UnreadableVideoError, match=r"empty.mp4 is empty \(0 bytes\)"):
         decoder.read(tmp_path / "empty.mp4")
-    (tmp_path / "cut.mp4").write_bytes((colour_set / "red" / "0.mp4").read_bytes()[:300])
+    (tmp_path / "cut.mp4").write_bytes((color_set / "red" / "0.mp4").read_bytes()[:300])
     with pytest.raises(UnreadableVideoError, match="cut.mp4"):
         decoder.read(tmp_path / "cut.mp4")
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_replaced(colour_set):
-    good = colour_set / "green" / "0.mp4"
+def test_a_killed_process_is_replaced(color_set):
+    good = color_set / "green" / "0.mp4"
     with IsolatedDecoder(DecodeOrder(HOW, 2, 3)) as decoder:
         decoder.read(good)
         parent = decoder._process.pid
@@ -85,12 +85,12 @@ def test_a_killed_process_is_replaced(colour_set):
         np.testing.assert_array_equal(decoder.read(good), expected(good))
 
 
-def test_a_process_that_cannot_start_is_no_fault_of_a_video(colour_set, tmp_path, monkeypatch):
+def test_a_process_that_cannot_start_is_no_fault_of_a_video(color_set, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with IsolatedDecoder(DecodeOrder(HOW, 2, 3)) as decoder:
         with pytest.raises(ClusterError, match="No decoder can be started .* exit code 3"):
-            decoder.read(colour_set / "red" / "0.mp4")
+            decoder.read(color_set / "red" / "0.mp4")
         monkeypatch.delenv("PYTHONPATH")
 
 

@@ -19,10 +19,10 @@ from kinema.values import Annotations, Preprocessing, Sample, Views
 HOW = Preprocessing(frames=2, short_side_px=40, crop_px=32)
 
 
-class ColourNet(nn.Module):
+class ColorNet(nn.Module):
     """Scores are the mean red, green and blue of the clip; remembers what it was shown."""
 
-    name, classes, frames = "colour_net", 3, 2
+    name, classes, frames = "color_net", 3, 2
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class ColourNet(nn.Module):
 
 
 @pytest.fixture
-def net() -> ColourNet:
-    return ColourNet()
+def net() -> ColorNet:
+    return ColorNet()
 
 
 @pytest.fixture
-def dataset(colour_set) -> VideoDataset:
-    rows = read_annotations(colour_set / "val.csv", classes=("red", "green", "blue"))
-    return VideoDataset(rows, colour_set, HOW)
+def dataset(color_set) -> VideoDataset:
+    rows = read_annotations(color_set / "val.csv", classes=("red", "green", "blue"))
+    return VideoDataset(rows, color_set, HOW)
 
 
 def with_samples(dataset, *samples: Sample) -> VideoDataset:
@@ -87,12 +87,12 @@ def test_scores_are_the_mean_over_views_whatever_the_batch(net, dataset, views, 
     assert sum(shape[0] for shape in net.shapes[: -2 * views.count]) == 2 * views.count
 
 
-def test_evaluation_and_prediction_agree(dataset, checkpoint, colour_set):
-    recogniser = Recognizer.load(checkpoint)
-    own = dataset.with_preprocessing(recogniser.preprocessing)
-    report = evaluate(recogniser.net, own, views=Views(clips=2, crops=3))
+def test_evaluation_and_prediction_agree(dataset, checkpoint, color_set):
+    recognizer = Recognizer.load(checkpoint)
+    own = dataset.with_preprocessing(recognizer.preprocessing)
+    report = evaluate(recognizer.net, own, views=Views(clips=2, crops=3))
     for path, scores in zip(report.paths, report.scores, strict=True):
-        predicted = recogniser.predict(colour_set / path, clips=2, crops=3)
+        predicted = recognizer.predict(color_set / path, clips=2, crops=3)
         assert_allclose(predicted.scores, scores, rtol=0, atol=1e-4)
 
 
@@ -116,10 +116,10 @@ def test_modes_and_gradients_are_left_as_they_were(net, dataset):
 
 
 def test_bf16_gives_nearly_the_same_scores(dataset, checkpoint):
-    recogniser = Recognizer.load(checkpoint)
-    own = dataset.with_preprocessing(recogniser.preprocessing)
-    exact = evaluate(recogniser.net, own).scores
-    coarse = evaluate(recogniser.net, own, precision="bf16").scores
+    recognizer = Recognizer.load(checkpoint)
+    own = dataset.with_preprocessing(recognizer.preprocessing)
+    exact = evaluate(recognizer.net, own).scores
+    coarse = evaluate(recognizer.net, own, precision="bf16").scores
     assert not np.array_equal(coarse, exact)
     assert_allclose(coarse, exact, rtol=0, atol=0.1 * np.abs(exact).max())
 
@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_refused(net, dataset):
     with pytest.raises(OptionError, match="list.csv has no videos to test on"):
         evaluate(net, with_samples(dataset))
     few = replace(dataset.annotations, class_names=("red", "green"))
-    with pytest.raises(CheckpointError, match="colour_net has 3 classes, but .*val.csv has 2"):
+    with pytest.raises(CheckpointError, match="color_net has 3 classes, but .*val.csv has 2"):
         evaluate(net, replace(dataset, annotations=few))
     long = dataset.with_preprocessing(replace(HOW, frames=8))
     with pytest.raises(CheckpointError, match="takes 2 frames, .* preprocessing samples 8"):
@@ -185,9 +185,9 @@ def test_progress_is_told(net, dataset):
 
 def test_score_file_holds_everything_and_no_pickle(net, dataset, tmp_path):
     views = Views(clips=2, crops=3, resize_px=24)
-    unlabelled = Sample("blue/0.mp4", None)
+    unlabeled = Sample("blue/0.mp4", None)
     report = evaluate(
-        net, with_samples(dataset, *dataset.annotations.samples, unlabelled), views=views
+        net, with_samples(dataset, *dataset.annotations.samples, unlabeled), views=views
     )
     path = save_scores(report, tmp_path / "new" / "scores.npz")
     assert [p.name for p in path.parent.iterdir()] == ["scores.npz"]

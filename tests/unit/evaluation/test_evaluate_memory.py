@@ -28,8 +28,8 @@ def peak_mib(folder, clips: int, crops: int) -> float:
 
 
 @pytest.mark.slow
-def test_thirty_views_peak_where_six_do(colour_set, tmp_path, monkeypatch):
+def test_thirty_views_peak_where_six_do(color_set, tmp_path, monkeypatch):
     (tmp_path / "one.csv").write_text("path,label\nred/0.mp4,red\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     # One view is 18 MiB in float32: 24 more held at once would be 440 MiB.
-    assert peak_mib(colour_set, 10, 3) < peak_mib(colour_set, 2, 3) + 100
+    assert peak_mib(color_set, 10, 3) < peak_mib(color_set, 2, 3) + 100

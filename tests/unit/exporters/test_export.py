@@ -122,18 +122,18 @@ def test_class_names_and_preprocessing_are_in_the_file(net, tmp_path):
 
 
 @SUFFIXES
-def test_a_file_runs_without_this_package(checkpoint, colour_set, tmp_path, suffix):
-    recogniser = kinema.Recognizer.load(checkpoint)
-    how, net = recogniser.preprocessing, recogniser.net
-    path, video = tmp_path / f"net{suffix}", colour_set / "green" / "1.mp4"
-    kinema.export(net, path, size=how.crop_px, facts=Facts(recogniser.labels, how))
+def test_a_file_runs_without_this_package(checkpoint, color_set, tmp_path, suffix):
+    recognizer = kinema.Recognizer.load(checkpoint)
+    how, net = recognizer.preprocessing, recognizer.net
+    path, video = tmp_path / f"net{suffix}", color_set / "green" / "1.mp4"
+    kinema.export(net, path, size=how.crop_px, facts=Facts(recognizer.labels, how))
     blocked = f"import sys; sys.modules['kinema'] = None; sys.argv = ['', {str(path)!r}, "
     code = f"{blocked}{str(video)!r}]; exec(open({str(RUNNER)!r}).read())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line.split(" %  ") for line in done.stdout.splitlines()]
     said = {name: float(percent) for percent, name in lines}
-    for wanted in recogniser.predict(video).top:
+    for wanted in recognizer.predict(video).top:
         # Pillow resizes in its own rounding.
         assert said[wanted.name] == pytest.approx(100 * wanted.prob, abs=2)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kinema.data.transforms import normalise
+from kinema.data.transforms import normalize
 from kinema.errors import OptionError, SiteError, UnknownNameError, UnreadableVideoError
 from kinema.figures import tam_kernels
 from kinema.figures.alignment import (
@@ -36,10 +36,10 @@ HOW = Preprocessing(frames=FRAMES, short_side_px=40, crop_px=SIDE)
 
 
 def made_clip(name: str = "a $clip_", *, motion: int = 10) -> ShownClip:
-    """Every frame is brighter than the one before by `motion` grey levels."""
+    """Every frame is brighter than the one before by `motion` gray levels."""
     noise = np.random.default_rng(0).integers(0, 100, (1, SIDE, SIDE, 3))
     frames = (noise + motion * np.arange(FRAMES)[:, None, None, None]).astype(np.uint8)
-    clip = normalise(torch.from_numpy(frames).permute(0, 3, 1, 2), HOW.mean, HOW.std)
+    clip = normalize(torch.from_numpy(frames).permute(0, 3, 1, 2), HOW.mean, HOW.std)
     return ShownClip(Path(f"{name}.mp4"), frames, (3, 9, 15, 21), 10.0, clip[None])
 
 
@@ -47,16 +47,16 @@ def picture(png: bytes) -> Image.Image:
     return Image.open(io.BytesIO(png))
 
 
-def test_a_shown_clip_is_what_the_network_is_given(colour_set):
-    shown = read_shown_clip(colour_set / "red" / "0.mp4", HOW)
+def test_a_shown_clip_is_what_the_network_is_given(color_set):
+    shown = read_shown_clip(color_set / "red" / "0.mp4", HOW)
     assert shown.frames.shape == (FRAMES, SIDE, SIDE, 3)
     assert shown.frame_indices == (1, 4, 7, 10)
     assert (shown.name, shown.when(1)) == ("0", "0.3 s")
     pixels = torch.from_numpy(shown.frames).permute(0, 3, 1, 2)
-    torch.testing.assert_close(shown.clip[0], normalise(pixels, HOW.mean, HOW.std))
+    torch.testing.assert_close(shown.clip[0], normalize(pixels, HOW.mean, HOW.std))
     assert shown.frames[..., 0].mean() > 100 > shown.frames[..., 1].mean()  # it is red
     with pytest.raises(UnreadableVideoError, match="missing.mp4"):
-        read_shown_clip(colour_set / "missing.mp4", HOW)
+        read_shown_clip(color_set / "missing.mp4", HOW)
 
 
 def test_motion_is_the_mean_difference_of_successive_frames():

@@ -12,7 +12,7 @@ from kinema.figures.grad_cam import grad_cam
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
 
-from ...random_weights import randomised, tiny_network
+from ...random_weights import randomized, tiny_network
 
 FRAMES = 4
 
@@ -113,7 +113,7 @@ def test_layers_and_classes_that_do_not_exist(options, error, message):
 
 @pytest.mark.slow
 def test_two_pathways_have_maps_of_their_own_frames():
-    net = randomised(create_model("tsn_slowfast_resnet50", classes=3, frames=16))
+    net = randomized(create_model("tsn_slowfast_resnet50", classes=3, frames=16))
     x = torch.randn(1, 16, 3, 64, 64)
     assert grad_cam(net, x, layer="slow.layer4").maps.shape[:2] == (1, 2)
     assert grad_cam(net, x, layer="fast.layer4").maps.shape[:2] == (1, 16)

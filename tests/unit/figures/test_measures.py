@@ -14,7 +14,7 @@ from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.temporal import ME, MEM, SE, SME, TAM, list_temporal
 
-from ...random_weights import randomised, tiny_network
+from ...random_weights import randomized, tiny_network
 
 FRAMES = 4
 
@@ -119,7 +119,7 @@ def test_attention_is_what_the_equations_say_and_what_the_output_has(
     torch.testing.assert_close(net(x), before, rtol=0, atol=0)
 
 
-def test_the_first_block_is_the_default_and_a_causal_module_lacks_the_first_neighbour():
+def test_the_first_block_is_the_default_and_a_causal_module_lacks_the_first_neighbor():
     seen = channel_attention(tiny_network("mem", causal=True), clip())
     assert seen.block == "res2.0"
     assert seen.compared.tolist() == [False, True, True, True]
@@ -134,7 +134,7 @@ def test_a_block_with_two_modules_names_them():
 
 
 def test_what_passed_is_kept_before_layers_behind_work_in_place():
-    net = randomised(tiny_network("tsn").insert("me", at="before_addition"))
+    net = randomized(tiny_network("tsn").insert("me", at="before_addition"))
     me = module_of(net, "res2.0", ME)
     (passed,) = run_watched(net, clip(), [me])
     with torch.no_grad():
@@ -298,7 +298,7 @@ def test_pairs_and_places_outside_the_clip_are_refused(options, message):
 def test_attention_of_the_slow_pathway():
     torch.manual_seed(0)
     net = create_model("mem_slowfast_resnet50", classes=3, frames=16)
-    net = randomised(net)
+    net = randomized(net)
     x = torch.randn(1, 16, 3, 64, 64)
     seen = channel_attention(net, x, block="res4.0")  # the slow trunk's blocks come first
     assert (seen.frame_stride, len(seen.attention), len(seen.compared)) == (8, 2, 2)

@@ -13,76 +13,76 @@ from kinema.video.decode import open_source
 
 
 @pytest.fixture(scope="module")
-def recogniser(checkpoint) -> Recognizer:
+def recognizer(checkpoint) -> Recognizer:
     return Recognizer.load(checkpoint, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def frames(colour_set) -> np.ndarray:
+def frames(color_set) -> np.ndarray:
     """(n, H, W, 3) of one video."""
-    with open_source(colour_set / "green" / "0.mp4") as source:
+    with open_source(color_set / "green" / "0.mp4") as source:
         return source.read(range(source.info.frames)).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def test_everything_comes_from_the_folder(recogniser):
-    assert recogniser.labels == ("red", "green", "blue")
-    assert recogniser.preprocessing.crop_px == 32
-    assert not recogniser.net.training
+def test_everything_comes_from_the_folder(recognizer):
+    assert recognizer.labels == ("red", "green", "blue")
+    assert recognizer.preprocessing.crop_px == 32
+    assert not recognizer.net.training
 
 
-def test_probabilities_are_sorted_and_sum_to_one(recogniser, colour_set):
-    prediction = recogniser.predict(colour_set / "red" / "0.mp4")
+def test_probabilities_are_sorted_and_sum_to_one(recognizer, color_set):
+    prediction = recognizer.predict(color_set / "red" / "0.mp4")
     probs = [entry.prob for entry in prediction.top]
     assert probs == sorted(probs, reverse=True)
     assert sum(probs) == pytest.approx(1, abs=1e-5)
     assert {entry.name for entry in prediction.top} == {"red", "green", "blue"}
     assert prediction.top[0].label == prediction.scores.argmax()
-    assert prediction.path == str(colour_set / "red" / "0.mp4")
+    assert prediction.path == str(color_set / "red" / "0.mp4")
 
 
-def test_top_limits_the_classes(recogniser, colour_set):
-    assert len(recogniser.predict(colour_set / "red" / "0.mp4", top=2).top) == 2
+def test_top_limits_the_classes(recognizer, color_set):
+    assert len(recognizer.predict(color_set / "red" / "0.mp4", top=2).top) == 2
 
 
 @pytest.mark.parametrize(("clips", "crops"), [(1, 1), (3, 3), (2, 10)])
-def test_file_and_memory_give_the_same_scores(recogniser, colour_set, frames, clips, crops):
-    file = recogniser.predict(colour_set / "green" / "0.mp4", clips=clips, crops=crops)
+def test_file_and_memory_give_the_same_scores(recognizer, color_set, frames, clips, crops):
+    file = recognizer.predict(color_set / "green" / "0.mp4", clips=clips, crops=crops)
     channels_first = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
     for video in (frames, torch.from_numpy(frames), channels_first, channels_first.numpy()):
-        memory = recogniser.predict_frames(video, clips=clips, crops=crops)
+        memory = recognizer.predict_frames(video, clips=clips, crops=crops)
         assert_allclose(memory.scores, file.scores, rtol=0, atol=1e-4)
 
 
-def test_a_folder_of_frames_is_a_video(recogniser, frames, tmp_path):
+def test_a_folder_of_frames_is_a_video(recognizer, frames, tmp_path):
     for number, picture in enumerate(frames):
         Image.fromarray(picture).save(tmp_path / f"frame_{number:03d}.png")
-    folder = recogniser.predict(tmp_path)
-    assert_allclose(folder.scores, recogniser.predict_frames(frames).scores, rtol=0, atol=1e-4)
+    folder = recognizer.predict(tmp_path)
+    assert_allclose(folder.scores, recognizer.predict_frames(frames).scores, rtol=0, atol=1e-4)
 
 
-def test_views_of_arrays_are_read_as_they_are(recogniser, frames):
-    backwards = recogniser.predict_frames(frames[::-1])
-    copied = recogniser.predict_frames(frames[::-1].copy())
+def test_views_of_arrays_are_read_as_they_are(recognizer, frames):
+    backwards = recognizer.predict_frames(frames[::-1])
+    copied = recognizer.predict_frames(frames[::-1].copy())
     assert_allclose(backwards.scores, copied.scores, rtol=0, atol=0)
     frozen = frames.copy()
     frozen.flags.writeable = False
     assert_allclose(
-        recogniser.predict_frames(frozen).scores, recogniser.predict_frames(frames).scores
+        recognizer.predict_frames(frozen).scores, recognizer.predict_frames(frames).scores
     )
 
 
-def test_one_frame_is_enough(recogniser, frames):
-    assert len(recogniser.predict_frames(frames[:1]).top) == 3
+def test_one_frame_is_enough(recognizer, frames):
+    assert len(recognizer.predict_frames(frames[:1]).top) == 3
 
 
-def test_a_list_of_frames_is_a_video(recogniser):
+def test_a_list_of_frames_is_a_video(recognizer):
     frames = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), np.uint8)
     assert_array_equal(
-        recogniser.predict_frames(list(frames)).scores, recogniser.predict_frames(frames).scores
+        recognizer.predict_frames(list(frames)).scores, recognizer.predict_frames(frames).scores
     )
     for wrong in ([frames[0], frames[1, :40]], "video.mp4", 3):
         with pytest.raises(InputShapeError, match="wants (an array, a tensor|uint8 RGB frames)"):
-            recogniser.predict_frames(wrong)
+            recognizer.predict_frames(wrong)
 
 
 @pytest.mark.parametrize(
@@ -95,35 +95,35 @@ def test_a_list_of_frames_is_a_video(recogniser):
         (np.zeros((0, 48, 64, 3), np.uint8), r"\(0, 48, 64, 3\)"),
     ],
 )
-def test_wrong_frames_are_refused(recogniser, wrong, got):
+def test_wrong_frames_are_refused(recognizer, wrong, got):
     with pytest.raises(InputShapeError, match=f"wants uint8 RGB frames .* got .*{got}"):
-        recogniser.predict_frames(wrong)
+        recognizer.predict_frames(wrong)
 
 
-def test_wrong_options_are_refused(recogniser, colour_set):
-    video = colour_set / "red" / "0.mp4"
+def test_wrong_options_are_refused(recognizer, color_set):
+    video = color_set / "red" / "0.mp4"
     with pytest.raises(OptionError, match="crops must be 1, 3 or 10, got 2"):
-        recogniser.predict(video, crops=2)
+        recognizer.predict(video, crops=2)
     with pytest.raises(OptionError, match="clips must be at least 1, got 0"):
-        recogniser.predict(video, clips=0)
+        recognizer.predict(video, clips=0)
     with pytest.raises(OptionError, match="top must be at least 1, got 0"):
-        recogniser.predict(video, top=0)
+        recognizer.predict(video, top=0)
 
 
-def test_unreadable_videos_name_file_and_reason(recogniser, colour_set, tmp_path):
+def test_unreadable_videos_name_file_and_reason(recognizer, color_set, tmp_path):
     with pytest.raises(UnreadableVideoError, match="gone.mp4 does not exist"):
-        recogniser.predict(tmp_path / "gone.mp4")
+        recognizer.predict(tmp_path / "gone.mp4")
     with pytest.raises(UnreadableVideoError, match="holds no frames"):
-        recogniser.predict(tmp_path)
+        recognizer.predict(tmp_path)
     cut = tmp_path / "cut.mp4"
-    cut.write_bytes((colour_set / "red" / "0.mp4").read_bytes()[:200])
+    cut.write_bytes((color_set / "red" / "0.mp4").read_bytes()[:200])
     with pytest.raises(UnreadableVideoError, match="cut.mp4"):
-        recogniser.predict(cut)
+        recognizer.predict(cut)
 
 
-def test_scores_that_mean_nothing_are_refused(recogniser):
+def test_scores_that_mean_nothing_are_refused(recognizer):
     with pytest.raises(CheckpointError, match=r"scores for a\.mp4 are not finite"):
-        recogniser.prediction_of(np.float32([0.0, np.nan, 1.0]), path="a.mp4")
+        recognizer.prediction_of(np.float32([0.0, np.nan, 1.0]), path="a.mp4")
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path):
@@ -131,13 +131,13 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
         Recognizer.load(tmp_path)
 
 
-def test_a_saved_network_comes_back(recogniser, checkpoint, tmp_path):
+def test_a_saved_network_comes_back(recognizer, checkpoint, tmp_path):
     folder = kinema.save(
-        recogniser.net,
+        recognizer.net,
         tmp_path / "again",
-        labels=recogniser.labels,
-        preprocessing=recogniser.preprocessing,
+        labels=recognizer.labels,
+        preprocessing=recognizer.preprocessing,
     )
     again = Recognizer.load(folder).net
-    for name, tensor in recogniser.net.state_dict().items():
+    for name, tensor in recognizer.net.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name

@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from kinema import Recognizer
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import MissingExtraError, OptionError
 from kinema.inference.optimize import TOLERANCE
 from kinema.live.live_source import LiveFrame
@@ -34,23 +34,23 @@ from ...rtsp_server import RtspServer
 
 
 @pytest.fixture(scope="module")
-def recogniser(tmp_path_factory) -> Recognizer:
+def recognizer(tmp_path_factory) -> Recognizer:
     return Recognizer.load(save_causal(tmp_path_factory.mktemp("causal") / "net"), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def video(colour_set) -> str:
-    return str(colour_set / "green" / "0.mp4")
+def video(color_set) -> str:
+    return str(color_set / "green" / "0.mp4")
 
 
-def whole_video(recogniser: Recognizer, path: str, every: int = 1) -> np.ndarray:
+def whole_video(recognizer: Recognizer, path: str, every: int = 1) -> np.ndarray:
     """Scores (T, K) of all frames at once."""
-    how = recogniser.preprocessing
+    how = recognizer.preprocessing
     with VideoFile(path) as file:
         frames = file.read(range(0, file.info.frames, every))
-    clips = normalise(ViewTransform(how, Views())(frames), how.mean, how.std)
+    clips = normalize(ViewTransform(how, Views())(frames), how.mean, how.std)
     with torch.inference_mode():
-        return recogniser.net.frame_scores(clips)[0].numpy()
+        return recognizer.net.frame_scores(clips)[0].numpy()
 
 
 class Pictures:
@@ -75,11 +75,11 @@ class Pictures:
 
 
 @pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_file_gets_the_scores_of_the_whole_video(recogniser, video, fast, tmp_path, monkeypatch):
+def test_a_file_gets_the_scores_of_the_whole_video(recognizer, video, fast, tmp_path, monkeypatch):
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path))
-    live = LiveRecognition(recogniser, video, fast=fast)
+    live = LiveRecognition(recognizer, video, fast=fast)
     results = list(live)
-    expected = whole_video(recogniser, video)
+    expected = whole_video(recognizer, video)
     assert [result.frame for result in results] == list(range(12))
     assert [result.time_s for result in results] == pytest.approx([n / 12 for n in range(12)])
     # The fastest form may be bfloat16.
@@ -89,31 +89,31 @@ def test_a_file_gets_the_scores_of_the_whole_video(recogniser, video, fast, tmp_
     assert not any(thread.name == "kinema-decode" for thread in threading.enumerate())
 
 
-def test_every_second_frame_is_a_video_of_those(recogniser, video):
-    results = list(LiveRecognition(recogniser, video, settings=StreamSettings(every=2)))
+def test_every_second_frame_is_a_video_of_those(recognizer, video):
+    results = list(LiveRecognition(recognizer, video, settings=StreamSettings(every=2)))
     assert [result.frame for result in results] == [0, 2, 4, 6, 8, 10]
     scores = [result.scores for result in results]
-    assert_allclose(scores, whole_video(recogniser, video, 2), rtol=1e-4, atol=1e-4)
+    assert_allclose(scores, whole_video(recognizer, video, 2), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("rate", "frames"), [(4, [0, 3, 6, 9]), (5, [0, 3, 5, 8, 10])])
-def test_frames_by_rate(recogniser, video, rate, frames):
+def test_frames_by_rate(recognizer, video, rate, frames):
     settings = StreamSettings(rate_hz=rate)
-    results = LiveRecognition(recogniser, video, settings=settings)
+    results = LiveRecognition(recognizer, video, settings=settings)
     assert [result.frame for result in results] == frames
 
 
 def test_the_spacing_of_the_training_is_taken_where_it_is_known(video, tmp_path):
     how = Preprocessing(frames=4, sampling="dense", window_frames=16, short_side_px=40, crop_px=32)
-    recogniser = Recognizer.load(save_causal(tmp_path / "dense", how=how), device="cpu")
+    recognizer = Recognizer.load(save_causal(tmp_path / "dense", how=how), device="cpu")
     assert training_spacing(how) == 4
     assert training_spacing(Preprocessing()) == 1
-    assert [result.frame for result in LiveRecognition(recogniser, video)] == [0, 4, 8]
+    assert [result.frame for result in LiveRecognition(recognizer, video)] == [0, 4, 8]
 
 
-def test_probabilities_are_smoothed_and_named(recogniser, video):
+def test_probabilities_are_smoothed_and_named(recognizer, video):
     plain, smooth = (
-        list(LiveRecognition(recogniser, video, settings=StreamSettings(smoothing=rule, top=5)))
+        list(LiveRecognition(recognizer, video, settings=StreamSettings(smoothing=rule, top=5)))
         for rule in (EveryFrame(), WindowMean(3))
     )
     probs = [{c.label: c.prob for c in result.top} for result in plain]
@@ -125,30 +125,30 @@ def test_probabilities_are_smoothed_and_named(recogniser, video):
 
 
 @pytest.mark.parametrize("how", ["restart", "continue"])
-def test_what_is_remembered_of_a_lost_source(recogniser, how):
+def test_what_is_remembered_of_a_lost_source(recognizer, how):
     source = Pictures(12, cuts=(5,))
     settings = StreamSettings(on_reconnect=how, smoothing=EveryFrame())
-    scores = [r.scores for r in LiveRecognition(recogniser, source, settings=settings)]
+    scores = [r.scores for r in LiveRecognition(recognizer, source, settings=settings)]
     fresh = Pictures(12)
     fresh.pictures = fresh.pictures[5:]
-    again = [r.scores for r in LiveRecognition(recogniser, fresh, settings=settings)]
-    whole = [r.scores for r in LiveRecognition(recogniser, Pictures(12), settings=settings)]
+    again = [r.scores for r in LiveRecognition(recognizer, fresh, settings=settings)]
+    whole = [r.scores for r in LiveRecognition(recognizer, Pictures(12), settings=settings)]
     assert_allclose(scores, whole[:5] + again if how == "restart" else whole, rtol=1e-5, atol=1e-5)
     assert np.abs(np.array(again) - whole[5:]).max() > 1e-3
 
 
-def test_events_tell_of_another_shown_class(recogniser, monkeypatch):
+def test_events_tell_of_another_shown_class(recognizer, monkeypatch):
     scores = {"red": [9.0, 0, 0], "none": [0, 0, 0], "blue": [0, 0, 9.0], "green": [0, 9.0, 0]}
     sequence = ["none", "red", "red", "blue", "none", "none", "green", "red"]
     coming = iter(torch.tensor([scores[name]]).float() for name in sequence)
     settings = StreamSettings(
         smoothing=EveryFrame(), hysteresis=Hysteresis(0.6, 0.4, background=(1,))
     )
-    recognise = FrameRecognizer(recogniser, settings)
-    monkeypatch.setattr(recognise, "_scores", lambda _: next(coming))
+    recognize = FrameRecognizer(recognizer, settings)
+    monkeypatch.setattr(recognize, "_scores", lambda _: next(coming))
     events = {}
     for frame in Pictures(len(sequence)).frames(None):
-        result = recognise(frame, decoded_at_s=0)
+        result = recognize(frame, decoded_at_s=0)
         if result.changed:
             events[frame.number] = result.shown.name if result.shown else None
     assert events == {1: "red", 3: "blue", 4: None, 7: "red"}
@@ -157,7 +157,7 @@ def test_events_tell_of_another_shown_class(recogniser, monkeypatch):
 @pytest.mark.parametrize(
     "drop", ["oldest", "newest", pytest.param("never", marks=pytest.mark.slow), None]
 )
-def test_a_slow_network_drops_by_the_rule(recogniser, monkeypatch, drop):
+def test_a_slow_network_drops_by_the_rule(recognizer, monkeypatch, drop):
     plain = FrameRecognizer._scores
 
     def slow(self, picture):
@@ -166,7 +166,7 @@ def test_a_slow_network_drops_by_the_rule(recogniser, monkeypatch, drop):
 
     monkeypatch.setattr(FrameRecognizer, "_scores", slow)
     settings = StreamSettings(drop=drop)
-    live = LiveRecognition(recogniser, Pictures(24, live=True), settings=settings)
+    live = LiveRecognition(recognizer, Pictures(24, live=True), settings=settings)
     frames = [result.frame for result in live]
     assert len(frames) + live.summary.dropped == 24
     if drop == "never":
@@ -179,20 +179,20 @@ def test_a_slow_network_drops_by_the_rule(recogniser, monkeypatch, drop):
         assert live.summary.latency_p99_ms < 250
 
 
-def test_a_file_at_its_own_pace_takes_its_time(recogniser, video):
+def test_a_file_at_its_own_pace_takes_its_time(recognizer, video):
     began = time.monotonic()
     settings = StreamSettings(pace="source", limit_s=0.5)
-    live = LiveRecognition(recogniser, video, settings=settings)
+    live = LiveRecognition(recognizer, video, settings=settings)
     assert len(list(live)) + live.summary.dropped in (6, 7)
     assert 0.4 < time.monotonic() - began < 1.5
 
 
-def test_limits_and_stopping(recogniser):
+def test_limits_and_stopping(recognizer):
     limited = StreamSettings(limit_frames=3)
-    assert len(list(LiveRecognition(recogniser, Pictures(9), settings=limited))) == 3
+    assert len(list(LiveRecognition(recognizer, Pictures(9), settings=limited))) == 3
     seconds = StreamSettings(limit_s=0.5)
-    assert len(list(LiveRecognition(recogniser, Pictures(9), settings=seconds))) == 5
-    with LiveRecognition(recogniser, Pictures(9)) as live:
+    assert len(list(LiveRecognition(recognizer, Pictures(9), settings=seconds))) == 5
+    with LiveRecognition(recognizer, Pictures(9)) as live:
         for result in live:
             if result.frame == 4:
                 live.stop()
@@ -200,11 +200,11 @@ def test_limits_and_stopping(recogniser):
 
 
 def test_a_network_that_looks_ahead_says_how_to_get_one_that_does_not(video, tmp_path):
-    recogniser = Recognizer.load(save_causal(tmp_path / "net", causal=False), device="cpu")
+    recognizer = Recognizer.load(save_causal(tmp_path / "net", causal=False), device="cpu")
     with pytest.raises(
         OptionError, match=r"causal=True.*import --causal.*RUN/recipe.toml model.causal=true"
     ):
-        LiveRecognition(recogniser, video)
+        LiveRecognition(recognizer, video)
 
 
 @pytest.mark.parametrize(
@@ -222,14 +222,14 @@ def test_settings_that_do_not_fit(settings, message):
         StreamSettings(**settings)
 
 
-def test_sources_and_settings_that_do_not_fit(recogniser):
+def test_sources_and_settings_that_do_not_fit(recognizer):
     with pytest.raises(OptionError, match="is live: it has only its own pace"):
-        LiveRecognition(recogniser, Pictures(2, live=True), settings=StreamSettings(pace="full"))
+        LiveRecognition(recognizer, Pictures(2, live=True), settings=StreamSettings(pace="full"))
     with pytest.raises(OptionError, match="no frame is dropped.*'oldest' needs pace='source'"):
-        LiveRecognition(recogniser, Pictures(2), settings=StreamSettings(drop="oldest"))
+        LiveRecognition(recognizer, Pictures(2), settings=StreamSettings(drop="oldest"))
     background = StreamSettings(hysteresis=Hysteresis(background=(7,)))
     with pytest.raises(OptionError, match="no class 7"):
-        LiveRecognition(recogniser, Pictures(2), settings=background)
+        LiveRecognition(recognizer, Pictures(2), settings=background)
     with pytest.raises(OptionError, match="Unknown class 'geen'. Did you mean 'green'"):
         labels_named(("red", "geen"), LABELS)
     with pytest.raises(OptionError, match="positive sizes"):
@@ -237,11 +237,11 @@ def test_sources_and_settings_that_do_not_fit(recogniser):
 
 
 @pytest.mark.slow
-def test_rtsp_is_recognised_through_a_cut(recogniser):
+def test_rtsp_is_recognized_through_a_cut(recognizer):
     with RtspServer() as server:
         how = Connection(timeout_s=1.5, back_off_s=0.05, retries=8)
         source = open_live(server.url, connection=how)
-        live = LiveRecognition(recogniser, source, settings=StreamSettings(limit_s=6))
+        live = LiveRecognition(recognizer, source, settings=StreamSettings(limit_s=6))
         cut_at = None
         for result in live:
             if result.frame == 8 and cut_at is None:

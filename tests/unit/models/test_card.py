@@ -9,7 +9,7 @@ from kinema.models.card import model_card
 from kinema.models.zoo import create_model
 from kinema.values import Preprocessing
 
-SECTIONS = ["Intended use", "Data", "Recipe", "Results", "Limits", "Licence of the weights"]
+SECTIONS = ["Intended use", "Data", "Recipe", "Results", "Limits", "License of the weights"]
 
 
 def text_of(name="tsm_test_resnet", *, classes=2, notes=None, **options) -> str:
@@ -31,7 +31,7 @@ def test_a_card_without_notes_says_what_is_missing():
     assert "- **Input**: 4 frames (dense from 16 consecutive ones), short side 40" in text
     assert "Class names: class 0, class 1." in text
     assert "always answers with one of its 2 classes" in section(text, "Limits")
-    for title in ("Intended use", "Data", "Recipe", "Results", "Licence of the weights"):
+    for title in ("Intended use", "Data", "Recipe", "Results", "License of the weights"):
         assert re.search(r"\*.*not stated", section(text, title), flags=re.IGNORECASE), title
 
 
@@ -41,7 +41,7 @@ def test_a_card_without_notes_says_what_is_missing():
         (card.DATA, "Data"),
         (card.RECIPE, "Recipe"),
         (card.RESULTS, "Results"),
-        (card.LICENCE, "Licence of the weights"),
+        (card.LICENSE, "License of the weights"),
     ],
 )
 def test_every_known_line_goes_to_its_section(names, title):

@@ -35,7 +35,7 @@ def test_scores_are_the_mean_of_the_frame_scores():
             r"wants clips of shape \(B, 4, 3, H, W\), got \(8, 3, 32, 32\)",
         ),
         (torch.zeros(2, 4, 1, 32, 32), r"wants clips of shape"),
-        (torch.zeros(2, 4, 3, 32, 32, dtype=torch.uint8), "normalised floating-point .* uint8"),
+        (torch.zeros(2, 4, 3, 32, 32, dtype=torch.uint8), "normalized floating-point .* uint8"),
     ],
 )
 def test_wrong_clips_are_refused(clips, message):

@@ -102,7 +102,7 @@ def test_no_memory_is_taken_for_impossible_sizes(net, tmp_path, change, message)
         load_saved(folder)
 
 
-def test_a_misspelt_preprocessing_key_is_named(net, tmp_path):
+def test_a_misspelled_preprocessing_key_is_named(net, tmp_path):
     folder = save(net, tmp_path / "model", labels=LABELS)
     text = (folder / "config.json").read_text().replace("crop_px", "crop_pix")
     (folder / "config.json").write_text(text)

@@ -108,10 +108,10 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         built(weights=tmp_path / "a.safetensors")
 
 
-def test_colours_must_be_normalised_as_before(trained, tmp_path):
+def test_colors_must_be_normalized_as_before(trained, tmp_path):
     how = Preprocessing(frames=4, mean=(0.5, 0.5, 0.5))
-    folder = save(trained, tmp_path / "grey", labels=LABELS, preprocessing=how)
+    folder = save(trained, tmp_path / "gray", labels=LABELS, preprocessing=how)
     check_same_input(folder, how)
-    check_same_input(folder / "model.safetensors", Preprocessing())  # says nothing about colours
+    check_same_input(folder / "model.safetensors", Preprocessing())  # says nothing about colors
     with pytest.raises(CheckpointError, match=r"trained with mean .* Set preprocessing.mean to"):
         check_same_input(folder, Preprocessing())

@@ -2,7 +2,7 @@
 
 import runpy
 import sys
-from html_page.parser import HTMLParser
+from html.parser import HTMLParser
 
 import pytest
 import torch

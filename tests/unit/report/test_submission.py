@@ -12,7 +12,7 @@ from kinema.values import Views
 V2 = read_class_names("something_v2")
 
 
-def unlabelled(scores, paths, names):
+def unlabeled(scores, paths, names):
     return report_scores(
         scores=np.array(scores, np.float32),
         labels=np.full(len(paths), -1, np.int64),
@@ -23,7 +23,7 @@ def unlabelled(scores, paths, names):
 
 
 def test_the_best_class_by_name(tmp_path):
-    report = unlabelled([[0, 2, 1], [3, 2, 1]], ("v/100", "v/101"), ("Sit", "Jump, twice", "Run"))
+    report = unlabeled([[0, 2, 1], [3, 2, 1]], ("v/100", "v/101"), ("Sit", "Jump, twice", "Run"))
     path = write_submission(report, tmp_path / "new" / "v1.csv", form="name")
     assert path.read_bytes() == b"100;Jump, twice\n101;Sit\n"
 
@@ -36,13 +36,13 @@ def test_five_numbers_of_the_label_file(tmp_path, order):
     for row, best in enumerate(([5, 0, 173, 20, 4], [9, 8, 7, 6, 5])):
         for place, number in enumerate(best):
             scores[row, names.index(V2[number])] = 10 - place
-    report = unlabelled(scores, ("a/7.webm", "8.webm"), names)
+    report = unlabeled(scores, ("a/7.webm", "8.webm"), names)
     path = write_submission(report, tmp_path / "v2.csv", form="top5")
     assert path.read_text() == "7;5;0;173;20;4\n8;9;8;7;6;5\n"
 
 
 def test_nothing_is_overwritten(tmp_path):
-    report = unlabelled([[0, 1]], ("a",), ("x", "y"))
+    report = unlabeled([[0, 1]], ("a",), ("x", "y"))
     path = write_submission(report, tmp_path / "v1.csv", form="name")
     with pytest.raises(OptionError, match="v1.csv already exists. Choose a new name"):
         write_submission(report, path, form="name")
@@ -50,13 +50,13 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_what_a_server_would_refuse(tmp_path):
-    twice = unlabelled([[0, 1]] * 2, ("a/7.webm", "b/7.mp4"), ("x", "y"))
+    twice = unlabeled([[0, 1]] * 2, ("a/7.webm", "b/7.mp4"), ("x", "y"))
     with pytest.raises(OptionError, match="two have the id 7. Test every video once"):
         write_submission(twice, tmp_path / "a.csv", form="name")
-    foreign = unlabelled([[0] * 6], ("a",), (*V2[:5], V2[5].lower()))
+    foreign = unlabeled([[0] * 6], ("a",), (*V2[:5], V2[5].lower()))
     with pytest.raises(OptionError, match="is no class of Something-Something V2.* Did you mean"):
         write_submission(foreign, tmp_path / "a.csv", form="top5")
-    few = unlabelled([[0] * 4], ("a",), V2[:4])
+    few = unlabeled([[0] * 4], ("a",), V2[:4])
     with pytest.raises(OptionError, match="Five classes are to be named, the network has fewer"):
         write_submission(few, tmp_path / "a.csv", form="top5")
     assert list(tmp_path.iterdir()) == []

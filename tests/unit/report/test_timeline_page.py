@@ -132,8 +132,8 @@ def test_subtitles_and_csv_and_table(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
-def test_a_browser_seeks_where_a_segment_begins(tmp_path, colour_set):
-    video = colour_set / "red" / "0.mp4"
+def test_a_browser_seeks_where_a_segment_begins(tmp_path, color_set):
+    video = color_set / "red" / "0.mp4"
     out = write_timeline_page(timeline_of(video), tmp_path / "t.html")
     press = "document.dispatchEvent(new KeyboardEvent('keydown', {key: ']'}));"
     tell = "document.title = axis.getAttribute('aria-valuetext') + '|' + innerWidth;"

@@ -10,7 +10,7 @@ from kinema.errors import KinemaError, RecipeError
 from kinema.sweep.import_results import known_results
 from kinema.sweep.run import finished_results
 from kinema.sweep.spec import Sweep, load_sweep
-from kinema.sweep.summary import summarise, write_summary
+from kinema.sweep.summary import summarize, write_summary
 
 from .files import RECIPE
 
@@ -53,7 +53,7 @@ def result(variant: str, seed: int, commit: str = "abc") -> dict[str, Any]:
 
 def written(folder: Path, results: list[dict[str, Any]], **how: Any) -> Path:
     file = folder / "results.json"
-    write_summary(summarise(plan(folder, **how), results), file)
+    write_summary(summarize(plan(folder, **how), results), file)
     return file
 
 

@@ -67,7 +67,7 @@ def test_coding_leaves_no_trace_of_the_direction_of_time(encoder: str, tmp_path:
     assert len(there) == len(frames)
     assert np.array_equal(there[::-1], back)
     error = there.transpose(0, 2, 3, 1).astype(float) - frames
-    assert np.abs(error).mean() < 6  # of 255; half of the colour resolution is lost
+    assert np.abs(error).mean() < 6  # of 255; half of the color resolution is lost
 
 
 def test_the_same_seed_gives_the_same_video_and_another_seed_another() -> None:
@@ -113,7 +113,7 @@ def _place(track: object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def test_the_pixels_go_where_the_names_say() -> None:
     settings = MotionSettings(size_px=64, camera=0)
 
-    def centre(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def center(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
         rows, columns = np.nonzero(frame.max(axis=2) > 180)
         return np.array([rows.mean(), columns.mean()])
 
@@ -121,9 +121,9 @@ def test_the_pixels_go_where_the_names_say() -> None:
         right, up, turn = (
             render_video(name, (seed,), settings) for name in ("move_right", "move_up", "rotate_cw")
         )
-        assert centre(right[-1])[1] > centre(right[0])[1] + 5
-        assert centre(up[-1])[0] < centre(up[0])[0] - 5
-        steps = np.diff([centre(frame) for frame in turn], axis=0)
+        assert center(right[-1])[1] > center(right[0])[1] + 5
+        assert center(up[-1])[0] < center(up[0])[0] - 5
+        steps = np.diff([center(frame) for frame in turn], axis=0)
         down, across = steps.T
         assert (across[:-1] * down[1:] - down[:-1] * across[1:]).sum() > 0  # clockwise on screen
 
@@ -231,7 +231,7 @@ def test_negative_workers(tmp_path: Path) -> None:
         render_motion_set(tmp_path, settings=TINY, workers=-2)
 
 
-def test_a_misspelt_class_names_the_nearest() -> None:
+def test_a_misspelled_class_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="'rotate_cv'. Did you mean 'rotate_cw'"):
         render_video("rotate_cv", (0,), TINY)
 

@@ -14,7 +14,7 @@ from kinema.models.res2net import Res2NetBlock, ScaleConv
 from kinema.temporal import TemporalModule, list_temporal, temporal_named
 from kinema.temporal.conv import init_temporal_kernel
 
-from ...random_weights import randomised
+from ...random_weights import randomized
 
 CHANNELS, FRAMES = 32, 9
 # In float64, apart from the means that ME and SME take in float32.
@@ -58,7 +58,7 @@ def build(name: str, options: dict[str, Any], frames: int = FRAMES) -> TemporalM
         module = entry.module.from_conv(conv, frames=frames, **options)
     else:
         module = entry.build(CHANNELS, frames=frames, options=options)
-    return randomised(module).double()
+    return randomized(module).double()
 
 
 def clips(count: int, frames: int = FRAMES, channels: int = CHANNELS) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_mem_copies_the_frame_without_a_partner_and_halves_with_zero_weights(cau
 @pytest.mark.parametrize("transform", ["next", "both", "none"])
 @pytest.mark.parametrize("gate_scale", [1.0, 2.0])
 def test_me_without_expansion_is_the_identity(transform, gate_scale):
-    module = randomised(temporal.ME(CHANNELS, frames=4, transform=transform, gate_scale=gate_scale))
+    module = randomized(temporal.ME(CHANNELS, frames=4, transform=transform, gate_scale=gate_scale))
     conv, norm = module.expand
     for tensor in (conv.weight, norm.bias, norm.running_mean):
         nn.init.zeros_(tensor)
@@ -156,7 +156,7 @@ def test_me_without_expansion_is_the_identity(transform, gate_scale):
 
 
 def test_the_gate_of_mes_last_frame_is_a_constant_but_not_zero():
-    module = randomised(temporal.ME(CHANNELS, frames=4))
+    module = randomized(temporal.ME(CHANNELS, frames=4))
     ratio = (run(module, x := clips(2, 4)) / x)[:, 3]
     torch.testing.assert_close(ratio, ratio[:1, :, :1, :1].expand_as(ratio), rtol=1e-4, atol=1e-4)
     assert (ratio - 1).abs().max() > 0.01
@@ -201,7 +201,7 @@ def test_opposed_kernels_of_tam_start_as_shifts_both_ways(frames, kernel):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("branches", ["both", "global", "global_se"])
 def test_tams_kernels_weigh_and_its_gates_are_open_in_part(branches, causal):
-    module = randomised(
+    module = randomized(
         temporal.TAM(CHANNELS, frames=6, kernel=5, branches=branches, causal=causal)
     )
     gate, kernels = module.double().weights(3 * torch.randn(2, CHANNELS, 6).double())
@@ -217,7 +217,7 @@ def test_tams_kernels_weigh_and_its_gates_are_open_in_part(branches, causal):
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("branches", ["both", "global"])
 def test_tam_equals_one_convolution_with_a_group_for_every_channel_of_every_clip(kernel, branches):
-    module = randomised(temporal.TAM(CHANNELS, frames=6, kernel=kernel, branches=branches))
+    module = randomized(temporal.TAM(CHANNELS, frames=6, kernel=kernel, branches=branches))
     x_BCTS = clips(2, 6).transpose(1, 2).flatten(3)
     gate, kernels = module.weights(x_BCTS.mean(3))
     gated = x_BCTS if gate is None else x_BCTS * gate[..., None]
@@ -243,7 +243,7 @@ def test_tam_with_one_open_tap_and_open_gates_is_a_shift(tap, offset):
 
 
 def test_tam_with_constant_kernels_moves_with_the_content():
-    module = randomised(temporal.TAM(CHANNELS, frames=FRAMES))
+    module = randomized(temporal.TAM(CHANNELS, frames=FRAMES))
     nn.init.zeros_(module.global_branch[0].weight)
     x = clips(2, FRAMES + 1)
     early, late = run(module, x[:, :-1]), run(module, x[:, 1:])
@@ -251,7 +251,7 @@ def test_tam_with_constant_kernels_moves_with_the_content():
 
 
 def test_cti_that_takes_nothing_repeats_the_first_group_convolved_on():
-    module = randomised(temporal.CTI(CHANNELS, frames=6))
+    module = randomized(temporal.CTI(CHANNELS, frames=6))
     open_towards(module, -1e6)
     x = clips(2, 6)
     wanted = [x[:, :, :8]]
@@ -261,7 +261,7 @@ def test_cti_that_takes_nothing_repeats_the_first_group_convolved_on():
 
 
 def test_cti_that_takes_everything_convolves_each_group_by_itself():
-    module = randomised(temporal.CTI(CHANNELS, frames=6))
+    module = randomized(temporal.CTI(CHANNELS, frames=6))
     open_towards(module, 1e6)
     tim = temporal.TIM(CHANNELS, frames=6, init="identity")
     with torch.no_grad():
@@ -280,7 +280,7 @@ def open_towards(cti: temporal.CTI, value: float) -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_plain_sme_differs_from_me_only_by_the_gate(causal):
-    me = randomised(temporal.ME(CHANNELS, frames=4, causal=causal))
+    me = randomized(temporal.ME(CHANNELS, frames=4, causal=causal))
     sme = temporal.SME(CHANNELS, frames=4, pyramid=0, alignment=False, causal=causal).eval()
     renamed = {n.replace("transform", "pyramid.0"): w for n, w in me.state_dict().items()}
     sme.load_state_dict(renamed)
@@ -312,7 +312,7 @@ def test_gte_starts_by_moving_an_eighth_each_way():
 
 @pytest.mark.parametrize(("first", "stride"), [(False, 1), (True, 1), (True, 2)])
 def test_mta_that_moves_nothing_is_res2net(first, stride):
-    plain = randomised(res2net_block(first=first, stride=stride))
+    plain = randomized(res2net_block(first=first, stride=stride))
     block = Res2NetBlock(plain)
     block.conv2 = temporal.MTA(block.conv2, frames=4)
     for shift in block.conv2.shifts:

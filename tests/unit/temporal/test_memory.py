@@ -9,7 +9,7 @@ from kinema.errors import InputShapeError, OptionError
 from kinema.temporal import TemporalModule
 from kinema.temporal.memory import Memory
 
-from ...random_weights import randomised
+from ...random_weights import randomized
 
 CHANNELS, FRAMES = 32, 9
 # In float64, apart from the means that ME and SME take in float32.
@@ -73,7 +73,7 @@ modules = pytest.mark.parametrize("module", MODULES, indirect=True)
 @pytest.fixture
 def module(request) -> TemporalModule:
     """With random weights and statistics; default norms would hide mistakes."""
-    return randomised(MODULES[request.param]()).double()
+    return randomized(MODULES[request.param]()).double()
 
 
 def videos(count: int = 2) -> torch.Tensor:

@@ -31,7 +31,7 @@ needs_compiler = pytest.mark.skipif(
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """An empty cache folder, a compiler that takes no time to optimise, nothing loaded yet."""
+    """An empty cache folder, a compiler that takes no time to optimize, nothing loaded yet."""
     compiler = tmp_path / "compiler"
     compiler.write_text(f'#!/bin/sh\nexec {shutil.which("gcc")} "$@" -O0\n', encoding="utf-8")
     compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)

@@ -47,7 +47,7 @@ def test_items_made_ahead_keep_their_order_and_their_errors():
     stopped.close()
 
 
-def test_smoothing_is_centred():
+def test_smoothing_is_centered():
     probs = np.zeros((5, 1), np.float32)
     probs[2] = 1
     assert_allclose(smoothed(probs, 3)[:, 0], [0, 1 / 3, 1 / 3, 1 / 3, 0])

@@ -14,7 +14,7 @@ from PIL import Image
 
 import kinema
 from kinema import Recognizer
-from kinema.data.transforms import ViewTransform, normalise
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import OptionError, UnknownNameError, UnreadableVideoError
 from kinema.timeline import (
     Segment,
@@ -33,7 +33,7 @@ SMALL = {"short_side_px": 40, "crop_px": 32}
 
 
 def write_video(path: Path, times_ms: list[int], *, key_every: int = 12) -> Path:
-    """Noise that changes its colour every 20 frames."""
+    """Noise that changes its color every 20 frames."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as file:
         stream = file.add_stream("mpeg4", rate=RATE_HZ, options={"g": str(key_every)})
@@ -63,7 +63,7 @@ def frames(video) -> np.ndarray:
         return np.stack(list(source.in_order()))
 
 
-def recogniser_of(name: str, how: Preprocessing, **options) -> Recognizer:
+def recognizer_of(name: str, how: Preprocessing, **options) -> Recognizer:
     torch.manual_seed(3)
     net = kinema.create_model(name, classes=len(NAMES), frames=how.frames, **options)
     return Recognizer(with_random_norms(net), NAMES, how, device="cpu")
@@ -73,25 +73,25 @@ def recogniser_of(name: str, how: Preprocessing, **options) -> Recognizer:
 def dense() -> Recognizer:
     """T=4 frames, 3 frames apart."""
     how = Preprocessing(frames=4, sampling="dense", window_frames=12, **SMALL)
-    return recogniser_of("tsm_test_resnet", how)
+    return recognizer_of("tsm_test_resnet", how)
 
 
 @pytest.fixture(scope="module")
 def segments() -> Recognizer:
-    return recogniser_of("tsm_test_resnet", Preprocessing(frames=4, **SMALL))
+    return recognizer_of("tsm_test_resnet", Preprocessing(frames=4, **SMALL))
 
 
 @pytest.fixture(scope="module")
 def alone() -> Recognizer:
     """No temporal module: a frame's scores depend on itself only."""
     how = Preprocessing(frames=4, sampling="dense", window_frames=12, **SMALL)
-    return recogniser_of("tsn_test_resnet", how)
+    return recognizer_of("tsn_test_resnet", how)
 
 
 @pytest.fixture(scope="module")
 def causal() -> Recognizer:
     how = Preprocessing(frames=4, sampling="dense", window_frames=12, **SMALL)
-    return recogniser_of("tsm_test_resnet", how, causal=True)
+    return recognizer_of("tsm_test_resnet", how, causal=True)
 
 
 def test_dense_windows_are_those_of_predict(dense, video, frames):
@@ -121,8 +121,8 @@ def test_windows_of_given_seconds_are_those_of_predict(segments, video, frames):
 def test_a_short_video_is_one_window(segments, dense, tmp_path, frames_in_all):
     times_ms = [round(1000 * n / RATE_HZ) for n in range(frames_in_all)]
     short = write_video(tmp_path / "short.mp4", times_ms)
-    for recogniser in (segments, dense):
-        found = timeline(recogniser, short)
+    for recognizer in (segments, dense):
+        found = timeline(recognizer, short)
         assert found.scores.shape == (1, 3)
         assert found.starts_s[0] == 0
         assert found.ends_s[0] == found.duration_s == pytest.approx(frames_in_all / 12, abs=2e-3)
@@ -131,9 +131,9 @@ def test_a_short_video_is_one_window(segments, dense, tmp_path, frames_in_all):
 
 
 def test_chunks_do_not_change_a_number(dense, alone, causal, video):
-    for recogniser, stream in ((dense, False), (alone, False), (causal, True)):
+    for recognizer, stream in ((dense, False), (alone, False), (causal, True)):
         one, two, three = (
-            timeline(recogniser, video, TimelineSettings(stream=stream, chunk=chunk))
+            timeline(recognizer, video, TimelineSettings(stream=stream, chunk=chunk))
             for chunk in (1, 16, 64)
         )
         assert_array_equal(one.scores, two.scores)
@@ -142,9 +142,9 @@ def test_chunks_do_not_change_a_number(dense, alone, causal, video):
 
 
 def test_batches_change_no_more_than_rounding(dense, alone, causal, video):
-    for recogniser, stream in ((dense, False), (alone, False), (causal, True)):
-        one = timeline(recogniser, video, TimelineSettings(stream=stream, batch=1))
-        seven = timeline(recogniser, video, TimelineSettings(stream=stream, batch=7))
+    for recognizer, stream in ((dense, False), (alone, False), (causal, True)):
+        one = timeline(recognizer, video, TimelineSettings(stream=stream, batch=1))
+        seven = timeline(recognizer, video, TimelineSettings(stream=stream, batch=7))
         assert_allclose(one.scores, seven.scores, rtol=0, atol=1e-5)
 
 
@@ -182,7 +182,7 @@ def test_a_stream_is_the_whole_video_at_once(causal, video, frames):
     found = timeline(causal, video, TimelineSettings(stream=True, batch=2))
     grid = torch.from_numpy(frames[::3]).permute(0, 3, 1, 2)
     how = causal.preprocessing
-    clips = normalise(ViewTransform(how, Views())(grid), how.mean, how.std)
+    clips = normalize(ViewTransform(how, Views())(grid), how.mean, how.std)
     with torch.no_grad():
         whole_GK = causal.net.frame_scores(clips)[0]
     expected = torch.stack([whole_GK[place : place + 4].mean(0) for place in range(0, 31, 2)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kinema.data.loader import TrainBatch
-from kinema.data.transforms import normalise
+from kinema.data.transforms import normalize
 from kinema.train.device_batches import DeviceBatches, network_input
 from kinema.values import Preprocessing
 
@@ -55,12 +55,12 @@ def test_no_batches() -> None:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_input_is_normalised_in_the_memory_order_of_the_network(channels_last: bool) -> None:
+def test_input_is_normalized_in_the_memory_order_of_the_network(channels_last: bool) -> None:
     how = Preprocessing()
     clips = torch.randint(256, (2, 4, 3, 6, 8), dtype=torch.uint8)
     ready = network_input(clips, how, channels_last=channels_last)
     assert ready.dtype == torch.float32
-    assert torch.equal(ready, normalise(clips, how.mean, how.std))
+    assert torch.equal(ready, normalize(clips, how.mean, how.std))
     frames = ready.flatten(0, 1)
     assert frames.data_ptr() == ready.data_ptr()
     order = torch.channels_last if channels_last else torch.contiguous_format

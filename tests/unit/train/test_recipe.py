@@ -155,29 +155,29 @@ def test_settings_are_frozen() -> None:
         recipe.train.epochs = 3  # type: ignore[misc]
 
 
-def test_misspelt_key_names_file_line_and_nearest_key(file: Path) -> None:
+def test_misspelled_key_names_file_line_and_nearest_key(file: Path) -> None:
     message = refused(edited(file, "clip_norm", "clip_nrom"))
     assert message == (f"{file}, line 24: unknown key 'train.clip_nrom'. Did you mean 'clip_norm'?")
 
 
-def test_misspelt_key_of_a_variant(file: Path) -> None:
+def test_misspelled_key_of_a_variant(file: Path) -> None:
     message = refused(file, "schedule.min_lr=0.1")
     assert message.startswith("command line (schedule.min_lr=0.1): unknown key 'schedule.min_lr'.")
     message = refused(edited(file, "lr = 1", "lr = 1\nmomentun = 0.9"))
     assert "unknown key 'optimizer.momentun'. Did you mean 'momentum'?" in message
 
 
-def test_misspelt_section(file: Path) -> None:
-    message = refused(edited(file, "[optimizer]", "[optimiser]"))
-    assert f"{file}, line 13: unknown key 'optimiser'. Did you mean 'optimizer'?" in message
+def test_misspelled_section(file: Path) -> None:
+    message = refused(edited(file, "[optimizer]", "[optimzer]"))
+    assert f"{file}, line 13: unknown key 'optimzer'. Did you mean 'optimizer'?" in message
 
 
-def test_misspelt_augmentation_key() -> None:
+def test_misspelled_augmentation_key() -> None:
     with pytest.raises(RecipeError, match=r"test: unknown key 'augmentation.zzz'. Valid are: "):
         recipe_from(MINIMAL | {"augmentation": {"zzz": 1}}, source="test")
 
 
-def test_misspelt_override_names_the_command_line(file: Path) -> None:
+def test_misspelled_override_names_the_command_line(file: Path) -> None:
     assert refused(file, "train.epoch=3") == (
         "command line (train.epoch=3): unknown key 'train.epoch'. Did you mean 'epochs'?"
     )

@@ -69,12 +69,12 @@ def test_a_resumed_run_keeps_its_origin_and_does_not_need_it(
     assert before["source"].startswith(str(pretrained))
 
 
-def test_colours_of_the_old_network_must_be_those_of_the_new(
+def test_colors_of_the_old_network_must_be_those_of_the_new(
     settings: Tables, tmp_path: Path
 ) -> None:
     net = create_model("resnet10t", temporal="tim", classes=5, frames=2, stages=(5,))
     how = Preprocessing(frames=2, mean=(0.5, 0.5, 0.5))
-    folder = save(net, tmp_path / "grey", labels="abcde", preprocessing=how)
+    folder = save(net, tmp_path / "gray", labels="abcde", preprocessing=how)
     settings["model"]["weights"] = str(folder)
     with pytest.raises(CheckpointError, match=r"Set preprocessing.mean to \[0.5, 0.5, 0.5\]"):
         build_job(recipe_from(settings, source="test"), out=tmp_path / "run", resume=False)

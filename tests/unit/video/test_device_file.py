@@ -46,7 +46,7 @@ def test_both_decoders_give_the_same_frames(data_dir, name, device):
         wanted = [last, 0, last // 3, 0]
         frames = source.read(wanted)
         assert frames.device.type == device
-        # The engine of a GPU rounds colours in its own way.
+        # The engine of a GPU rounds colors in its own way.
         tolerance = 0 if device == "cpu" else 3
         difference = frames.cpu().int() - plain.read(wanted).int()
         assert difference.abs().float().mean() <= tolerance
@@ -69,23 +69,23 @@ def test_unreadable_files_are_found_before_torchcodec_sees_them(tmp_path):
 
 @needs_torchcodec
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
-def test_a_missing_device_is_named(colour_set, monkeypatch):
+def test_a_missing_device_is_named(color_set, monkeypatch):
     monkeypatch.setattr(VideoFile, "exact_stream", 0)  # whatever encoder made the file
     with pytest.raises(UnreadableVideoError, match="cannot be decoded on cuda"):
-        open_on_device(colour_set / "red" / "0.mp4", "cuda")
+        open_on_device(color_set / "red" / "0.mp4", "cuda")
 
 
-def test_without_torchcodec_the_extra_is_named(colour_set, monkeypatch):
+def test_without_torchcodec_the_extra_is_named(color_set, monkeypatch):
     monkeypatch.setattr(VideoFile, "exact_stream", 0)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(MissingExtraError, match=r"kinema\[nvdec\]"):
-        open_on_device(colour_set / "red" / "0.mp4", "cpu")
+        open_on_device(color_set / "red" / "0.mp4", "cpu")
 
 
 @needs_torchcodec
 @pytest.mark.data
 def test_a_prediction_is_the_same(checkpoint, data_dir):
-    recogniser = Recognizer.load(checkpoint)
+    recognizer = Recognizer.load(checkpoint)
     clip = data_dir / "clips" / "k400_tai_chi.mp4"
-    plain = recogniser.predict(clip, clips=2)
-    assert (recogniser.predict(clip, clips=2, decode_on="cpu").scores == plain.scores).all()
+    plain = recognizer.predict(clip, clips=2)
+    assert (recognizer.predict(clip, clips=2, decode_on="cpu").scores == plain.scores).all()

@@ -84,12 +84,12 @@ def test_names_without_a_prefix_are_frames_too(tmp_path):
 
 
 def test_every_kind_of_picture_becomes_rgb(tmp_path):
-    grey = Image.fromarray(np.full((6, 8), 100, np.uint8))
-    grey.save(tmp_path / "1.png")
-    grey.convert("RGB").quantize(4).save(tmp_path / "2.png", transparency=bytes([0, 9, 9, 9]))
+    gray = Image.fromarray(np.full((6, 8), 100, np.uint8))
+    gray.save(tmp_path / "1.png")
+    gray.convert("RGB").quantize(4).save(tmp_path / "2.png", transparency=bytes([0, 9, 9, 9]))
     Image.fromarray(np.full((6, 8), 100 << 8, np.uint16)).save(tmp_path / "3.png")
-    grey.convert("RGBA").save(tmp_path / "4.png")
-    grey.convert("RGB").convert("CMYK").save(tmp_path / "5.jpg", quality=95)
+    gray.convert("RGBA").save(tmp_path / "4.png")
+    gray.convert("RGB").convert("CMYK").save(tmp_path / "5.jpg", quality=95)
     with open_source(tmp_path) as source:
         levels = source.read(range(5)).float().mean(dim=(2, 3))
     assert levels.numpy() == pytest.approx(100, abs=3)

@@ -1,4 +1,4 @@
-// The frame of the page: models, tabs, colours and the key.
+// The frame of the page: models, tabs, colors and the key.
 
 import { ask, key, setKey } from "./api.js";
 import { startClip } from "./clip.js";

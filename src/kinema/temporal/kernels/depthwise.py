@@ -13,7 +13,7 @@ from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 def depthwise_reference(
     x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:
-    """Plain form of `depthwise`: a sum of zero-padded, weighted neighbours."""
+    """Plain form of `depthwise`: a sum of zero-padded, weighted neighbors."""
     x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     taps = weight_C1K1.shape[2]
     out = torch.zeros_like(x_BTCHW)

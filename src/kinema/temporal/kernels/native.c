@@ -157,7 +157,7 @@ static inline void fence(int stream) {
 #define SLIDES_b16 0
 #endif
 
-/* Pixels whose rows of all neighbouring frames fit into the cache of one core. */
+/* Pixels whose rows of all neighboring frames fit into the cache of one core. */
 static inline long block_of(long channels) {
     long pixels = 16384 / channels;
     return pixels < 1 ? 1 : pixels;
@@ -288,7 +288,7 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
 DEFINE_MIX(mix_f32, float, f32)
 DEFINE_MIX(mix_b16, bf16, b16)
 
-/* One row of bytes: [0,a) from `next`, [a,a+p) from `last`, the rest from `here`; a neighbour that
+/* One row of bytes: [0,a) from `next`, [a,a+p) from `last`, the rest from `here`; a neighbor that
  * is not there (null) gives zeros. */
 static inline void shift_row(char *o, const char *next, const char *last, const char *here, long a,
                              long p, long width, int stream) {

@@ -18,7 +18,7 @@ def shift_reference(
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
-    """Lets the leading channels read a neighbouring frame; zeros enter at the borders.
+    """Lets the leading channels read a neighboring frame; zeros enter at the borders.
 
     One pass over the activation where an engine takes it; otherwise pads and one concatenation,
     which keep channels_last memory, need no permuted copy, and export to graphs without scattered

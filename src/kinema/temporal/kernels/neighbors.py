@@ -1,4 +1,4 @@
-"""What every comparison of a frame with its neighbour needs.
+"""What every comparison of a frame with its neighbor needs.
 
 Letters: B clips, T frames, N = B*T, ... any further axes.
 """
