@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 
-.PHONY: help setup system-packages quickstart test test-slow test-all fuzz check docs audit secrets format clean
+.PHONY: help setup system-packages quickstart test test-slow test-all fuzz check docs audit secrets pages format clean
 
 help:  ## Lists the targets
 	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,13 @@ audit: .venv/installed-dev  ## Looks for known vulnerabilities in the installed 
 secrets: .venv/installed-dev  ## Looks for keys and passwords in the files of the repository
 	git ls-files -z --cached --others --exclude-standard | \
 		xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+# Tables, pages and diagrams that tests compare with the code; each script says what it writes.
+pages: .venv/installed-dev  ## Rewrites the generated parts of README.md and docs/
+	for script in command_line_page recipe_page reference_tables module_tables readme_table \
+		benchmark_tables results_page module_diagrams motion_diagrams; do \
+		$(BIN)/python scripts/$$script.py || exit 1; done
+	cd tests/model && ../../$(BIN)/python test_every_network.py
 
 format: .venv/installed-dev  ## Formats the code and mends what the linter can mend
 	$(BIN)/ruff format src tests examples scripts
