@@ -150,7 +150,7 @@ def test_killed_from_outside_at_any_time(recipe: Path, long: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_signals_lose_no_step_and_the_command_told_goes_on(
+def test_signals_lose_no_step_and_the_printed_command_resumes(
     recipe: Path, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the undisturbed run
@@ -185,7 +185,7 @@ def test_signals_lose_no_step_and_the_command_told_goes_on(
     assert code == 130
     *_, how, last = errors.splitlines()
     assert last == "Interrupted."
-    name, *words_told = shlex.split(how.removeprefix("To go on: "))
+    name, *resume_words = shlex.split(how.removeprefix("To resume: "))
     assert name == "kinema"
-    subprocess.run([*kinema, *words_told], check=True, timeout=120)
+    subprocess.run([*kinema, *resume_words], check=True, timeout=120)
     assert_same(long, parts)

@@ -1,4 +1,4 @@
-"""What all commands share: where they print, and what they accept."""
+"""Options, output streams and progress bars shared by all commands."""
 
 import json
 import logging
@@ -14,62 +14,64 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-CheckpointArgument = Annotated[
-    Path, typer.Argument(help="Folder of a network, such as runs/x/best.")
-]
+CheckpointArgument = Annotated[Path, typer.Argument(help="Checkpoint folder, such as runs/x/best.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of tables.")
 ]
 ClipsOption = Annotated[
-    int, typer.Option(help="Clips spread over each video; their scores are averaged.", min=1)
+    int, typer.Option(help="Clips sampled evenly from each video; scores are averaged.", min=1)
 ]
 CropsOption = Annotated[
     int,
-    typer.Option(help="Crops of each clip: 1 (center), 3 (long side) or 10 (corners, mirrored)."),
+    typer.Option(
+        help="Crops per clip: 1 (center), 3 (along the long side) or 10 (corners and mirrored)."
+    ),
 ]
 BackgroundOption = Annotated[
-    list[str] | None, typer.Option(help="Class that means that nothing happens (repeatable).")
+    list[str] | None,
+    typer.Option(help="Background class, meaning that no action happens (repeatable)."),
 ]
 FastOption = Annotated[
     bool,
-    typer.Option("--fast", help="Run what is fastest on this machine, measured on first use."),
+    typer.Option("--fast", help="Run the fastest form for this machine, measured on first use."),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(help="Where to compute, as cpu or cuda:1; by default on a GPU if there is one."),
+    typer.Option(help="Device to run on, such as cpu or cuda:1; by default a GPU if available."),
 ]
 
 
-# Columns where stdout or stderr is no terminal: nothing is wrapped or cut in a file or pipe.
+# Width without a terminal: lines in a file or pipe are neither wrapped nor cut.
 FILE_COLUMNS = 1000
-# Seconds between two lines about progress there.
+# Seconds between progress lines without a terminal.
 LINE_EVERY_S = 60.0
 
 
 def results() -> Console:
-    """Results go to stdout; brackets in names are no markup."""
+    """Console for results, on stdout; brackets in names are not markup."""
     return _console(sys.stdout)
 
 
 def notes() -> Console:
-    """Everything else goes to stderr."""
+    """Console for everything else, on stderr."""
     return _console(sys.stderr)
 
 
 def say_error(message: str) -> None:
-    """An error that the user can mend, on stderr."""
+    """Prints an error that the user can fix, on stderr."""
     notes().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
-    """Prints the one document of `--json`."""
+    """Prints the JSON document of `--json`."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-class _Notes(logging.Handler):
-    """Log lines go to what stderr is at that moment: above a progress bar while one is shown.
+class _StderrHandler(logging.Handler):
+    """Writes log lines to the current `sys.stderr`.
 
-    A bar puts itself in the place of `sys.stderr`; a console would go around it.
+    A progress bar replaces `sys.stderr` while it is shown, so that lines appear above it; a handler
+    that held the original stream would write through the bar.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -77,24 +79,24 @@ class _Notes(logging.Handler):
 
 
 def show_log() -> None:
-    """Shows what the library logs: kinema from INFO on, everything else from WARNING on."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_Notes()])
+    """Logs to stderr: kinema from INFO, all other libraries from WARNING."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_StderrHandler()])
     logging.getLogger("kinema").setLevel(logging.INFO)
 
 
 @contextmanager
-def goes_on(how: str) -> Iterator[None]:
-    """Says on Ctrl-C what makes the work inside go on where it was."""
+def resume_hint(command: str) -> Iterator[None]:
+    """Prints on Ctrl-C the command that resumes the work inside."""
     try:
         yield
     except KeyboardInterrupt:
-        notes().print(f"To go on: {how}")
+        notes().print(f"To resume: {command}")
         raise
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, or without a terminal a line each minute; call it with (done, total)."""
+    """Progress bar on stderr, a line per minute without a terminal; call it with (done, total)."""
     if not sys.stderr.isatty():
         yield _line_each_minute(title)
         return
@@ -112,15 +114,15 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _line_each_minute(title: str) -> Callable[[int, int], None]:
-    told_s = time.monotonic()
+    printed_s = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told_s
-        if time.monotonic() - told_s >= LINE_EVERY_S:
-            told_s = time.monotonic()
+    def update(done: int, total: int) -> None:
+        nonlocal printed_s
+        if time.monotonic() - printed_s >= LINE_EVERY_S:
+            printed_s = time.monotonic()
             notes().print(f"{title}: {done} of {total}")
 
-    return tell
+    return update
 
 
 def _console(stream: TextIO) -> Console:

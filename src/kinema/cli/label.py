@@ -13,11 +13,11 @@ from kinema.cli.console import (
     CropsOption,
     FastOption,
     JsonOption,
-    goes_on,
     notes,
     print_json,
     progress_bar,
     results,
+    resume_hint,
     show_log,
 )
 
@@ -95,7 +95,7 @@ def label(
     show_log()
     # Ray tells of killed workers on stdout, where only the result belongs.
     with (
-        goes_on("the same command"),
+        resume_hint("the same command"),
         progress_bar("labeling") as progress,
         redirect_stdout(sys.stderr),
     ):

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from kinema.cli.console import (
     JsonOption,
-    goes_on,
     notes,
     print_json,
     progress_bar,
     results,
+    resume_hint,
     show_log,
 )
 from kinema.errors import KinemaError, OptionError
@@ -70,7 +70,7 @@ def quickstart(
 
     folder = _folder(out)
     show_log()
-    with goes_on("the same command"):
+    with resume_hint("the same command"):
         _say(1, f"Rendering videos into {folder / 'motion'}")
         settings = MotionSettings(train_per_class=train, val_per_class=val)
         with progress_bar("rendering") as progress:

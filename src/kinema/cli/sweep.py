@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kinema.cli.console import JsonOption, goes_on, notes, print_json, progress_bar, results
+from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results, resume_hint
 
 RESULTS_FILE = "results.json"
 PLOT_FILE = "results.png"
@@ -74,7 +74,7 @@ def sweep(
         notes().print(f"{len(plan.cells)} trainings in {folder}; logs lie beside their folders")
         if elsewhere:
             notes().print(f"{len(elsewhere)} of them are finished elsewhere")
-        with goes_on("the same command"), progress_bar("rendering") as rendering:
+        with resume_hint("the same command"), progress_bar("rendering") as rendering:
             done = run_sweep(plan, jobs=jobs, known=elsewhere, rendering=rendering, finished=say)
     document = summarize(plan, done)
     write_summary(document, folder / RESULTS_FILE)

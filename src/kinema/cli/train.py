@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, goes_on, notes, print_json, results, show_log
+from kinema.cli.console import JsonOption, notes, print_json, results, resume_hint, show_log
 
 
 def train(
@@ -41,7 +41,7 @@ def train(
     settings = load_recipe(recipe, overrides or ())
     folder = resume or out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     quoted = shlex.quote(str(folder))
-    with goes_on(f"kinema train {quoted}/recipe.toml --resume {quoted}"):
+    with resume_hint(f"kinema train {quoted}/recipe.toml --resume {quoted}"):
         result = run_training(
             settings,
             out=folder,
