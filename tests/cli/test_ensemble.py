@@ -66,8 +66,8 @@ def test_predictions_of_an_ensemble_can_be_submitted(kinema, two, score, tmp_pat
     [
         (("--weights", "2;1"), "expected numbers such as 2,1"),
         (("--average", "max"), "expected probs or scores"),
-        (("--scores", "fused.csv"), "expected a name in .npz"),
-        (("--submission", "fused.csv"), "say with --submission-form"),
+        (("--scores", "fused.csv"), "expected a file name ending in .npz"),
+        (("--submission", "fused.csv"), "give the format with --submission-form"),
     ],
 )
 def test_wrong_use(kinema, two, more, part):

@@ -209,8 +209,8 @@ def test_existing_tables_are_kept(kinema, words, tmp_path, name):
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        (("--submission", "s.csv"), "say with --submission-form which form"),
-        (("--submission-form", "name"), "goes with --submission"),
+        (("--submission", "s.csv"), "give the format with --submission-form"),
+        (("--submission-form", "name"), "needs --submission"),
         (("--submission", "s.csv", "--submission-form", "json"), "expected name or top5"),
     ],
 )

@@ -76,7 +76,10 @@ def test_version(kinema):
         (("describe", "tsm_resnet18", "--stages", "4,x"), "expected numbers such as 4,5"),
         (("train", "r.toml", "--out", "a", "--resume", "b"), "not both"),
         (("evaluate", "x", "--data", "y", "--precision", "8"), "expected 32 or bf16"),
-        (("evaluate", "x", "--data", "y", "--scores", "z.csv"), "expected a name in .npz"),
+        (
+            ("evaluate", "x", "--data", "y", "--scores", "z.csv"),
+            "expected a file name ending in .npz",
+        ),
     ],
 )
 def test_wrong_use_is_exit_code_2(kinema, words, part):
@@ -131,9 +134,9 @@ def test_the_installed_program_runs():
     assert (answer.returncode, answer.stdout) == (0, '[\n  "tsn_resnet18"\n]\n'), answer.stderr
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    with console.progress_bar("labeling") as tell:
-        tell(1, 10)  # not a minute yet
+def test_progress_is_a_line_per_minute_without_a_terminal(capsys, monkeypatch):
+    with console.progress_bar("labeling") as update:
+        update(1, 10)  # not a minute yet
         monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
-        tell(3, 10)
+        update(3, 10)
     assert capsys.readouterr() == ("", "labeling: 3 of 10\n")

@@ -83,7 +83,8 @@ def test_a_network_of_kinema_is_not_made_another_one(kinema, checkpoint, tmp_pat
     assert answer.code == 2
     said = " ".join(answer.err.replace("│", " ").split())
     assert (
-        "leave out --causal. It is not made causal afterwards: train it with model.causal" in said
+        "leave out --causal. A trained network cannot be made causal: train it with model.causal"
+        in said
     )
     assert not (tmp_path / "causal").exists()
 

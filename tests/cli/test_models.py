@@ -53,7 +53,7 @@ def test_describe_without_modules_has_no_table(kinema):
     answer = kinema("describe", "tsn_resnet18", "--size", 64)
     assert answer.code == 0
     assert "Temporal modules" not in answer.out
-    assert "of them temporal 0" in answer.out
+    assert "in temporal modules 0" in answer.out
     assert "Sees            1 frame: 0 back, 0 ahead" in answer.out
 
 
@@ -80,13 +80,13 @@ def test_describe_names_what_it_cannot_read(kinema):
     answer = kinema("describe", "tim_resnet18", "--option", "init=partshift")
     assert (answer.code, "Did you mean 'part_shift'" in answer.err) == (1, True)
     answer = kinema("describe", "tim_resnet18", "--option", "classes=5")
-    assert (answer.code, "classes is no option of a temporal module" in answer.err) == (2, True)
+    assert (answer.code, "classes is not an option of a temporal module" in answer.err) == (2, True)
     answer = kinema("describe", "tim_resnet18", "--blocks", "0,x")
     assert (answer.code, "expected numbers such as 4,5" in answer.err) == (2, True)
 
 
-def test_a_trained_network_is_described_as_it_is(kinema, checkpoint):
+def test_a_trained_network_takes_only_a_size(kinema, checkpoint):
     answer = kinema("describe", checkpoint, "--classes", 100)
     assert (answer.code, answer.out) == (2, "")
     words = " ".join(answer.err.replace("│", " ").split())
-    assert "is a trained network, which is described as it is" in words
+    assert "is a checkpoint, for which only --size can be given" in words

@@ -1,4 +1,4 @@
-"""`kinema describe`: what a network is made of and costs."""
+"""`kinema describe`: sites, parameters and multiply-accumulates of a network."""
 
 import inspect
 import tomllib
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="Name of a network, such as tsm_resnet50, or folder of a trained one, which says "
-        "all but the size itself."
+        help="Name of a network, such as tsm_resnet50, or a checkpoint folder, which takes no "
+        "option but --size."
     ),
 ]
 SizeOption = Annotated[
     int | None,
     typer.Option(
-        help="Side of the frames in pixels.", min=16, show_default="224, or as it was trained"
+        help="Side of the frames in pixels.", min=16, show_default="224, or that of the checkpoint"
     ),
 ]
 CLASSES, FRAMES = 400, 8
@@ -33,21 +33,22 @@ ClassesOption = Annotated[
     int | None, typer.Option(help="Number of classes.", min=1, show_default=str(CLASSES))
 ]
 FramesOption = Annotated[
-    int | None, typer.Option(help="Frames of a clip.", min=1, show_default=str(FRAMES))
+    int | None, typer.Option(help="Frames per clip.", min=1, show_default=str(FRAMES))
 ]
 AtOption = Annotated[
     str | None,
-    typer.Option(help="Position in the blocks: a (before conv1), b, c, d (before addition)."),
+    typer.Option(help="Position in a block: a (before conv1), b, c or d (before the addition)."),
 ]
 StagesOption = Annotated[
-    str | None, typer.Option(help="Stages (2 to 5) with temporal modules: 4,5 or efficient.")
+    str | None,
+    typer.Option(help="Stages (2 to 5) with temporal modules, such as 4,5, or efficient."),
 ]
 BlocksOption = Annotated[
     str | None,
-    typer.Option(help="Blocks of a stage: all, first, even, how many, or their numbers 0,1."),
+    typer.Option(help="Blocks per stage: all, first, even, a count, or block numbers such as 0,1."),
 ]
 CausalOption = Annotated[
-    bool, typer.Option("--causal", help="Build the causal form: no frame looks ahead.")
+    bool, typer.Option("--causal", help="Build the causal form, in which no frame looks ahead.")
 ]
 OptionOption = Annotated[
     list[str] | None,
@@ -69,7 +70,7 @@ def describe(
 ) -> None:
     """Show the sites, parameters and multiply-accumulates of a network.
 
-    Position, stages and blocks are those of the paper, if not given.
+    Position, stages and blocks default to those of the paper.
 
     Example: kinema describe tim_resnet50 --classes 174 --stages 4,5
     """
@@ -81,11 +82,11 @@ def describe(
     if (Path(model) / CONFIG_FILE).is_file():
         own = (classes, frames, at, stages, blocks, option, causal or None)
         if any(given is not None for given in own):
-            raise typer.BadParameter(f"{model} is a trained network, which is described as it is")
+            raise typer.BadParameter(f"{model} is a checkpoint, for which only --size can be given")
         saved = load_saved(model)
         net, size = saved.net, size or saved.preprocessing.crop_px
     else:
-        with torch.device("meta"):  # counting needs no numbers in the weights
+        with torch.device("meta"):  # counting needs no weights
             net = create_model(
                 model,
                 classes=classes or CLASSES,
@@ -114,7 +115,7 @@ def _blocks(text: str | None) -> tuple[int, ...] | str | int | None:
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    """`key=value` words, the values as in TOML; a value that is not TOML is text."""
+    """Parses `key=value` words; a value that is not TOML is a string."""
     from kinema.models.zoo import create_model
 
     options: dict[str, Any] = {}
@@ -125,7 +126,7 @@ def _options(words: list[str]) -> dict[str, Any]:
                 f"expected key=value such as ratio=0.5, got {word!r}", param_hint="--option"
             )
         if key in inspect.signature(create_model).parameters:
-            raise typer.BadParameter(f"{key} is no option of a temporal module: see --help")
+            raise typer.BadParameter(f"{key} is not an option of a temporal module: see --help")
         try:
             options[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -178,7 +179,7 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
         ("MACs", cost.macs, cost.temporal_macs),
     ):
         share = f"{temporal:,} ({temporal / total:.2%})"
-        out.print(f"{title:<16}{total:>16,}  of them temporal {share}")
+        out.print(f"{title:<16}{total:>16,}  in temporal modules {share}")
     _print_reach(net)
     table = Table("site", "module", title="Temporal modules")
     table.add_column("parameters", justify="right")
@@ -190,10 +191,10 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
         out.print(table)
     sites = net.sites()
     positions = dict.fromkeys(site.at for site in sites)
-    out.print(f"{len(sites)} sites at the positions: {', '.join(positions) or 'none'}")
+    out.print(f"{len(sites)} sites, positions: {', '.join(positions) or 'none'}")
     out.print(
-        "MACs of one view: convolutions, linear layers, matrix products (attention too) and "
-        "dynamic kernels."
+        "MACs are for one view: convolutions, linear layers, matrix products (also attention) "
+        "and dynamic kernels."
     )
 
 

@@ -1,5 +1,6 @@
-"""`kinema import`: a published checkpoint, or an older one of ours, as a kinema checkpoint."""
+"""`kinema import`: converts a published or an older checkpoint into a kinema checkpoint."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 ModelOption = Annotated[
-    str | None, typer.Option(help="The network the file was trained as, such as tsm_resnet50.")
+    str | None, typer.Option(help="Network that the file was trained as, such as tsm_resnet50.")
 ]
 LabelsOption = Annotated[
     str | None,
@@ -23,20 +24,30 @@ LabelsOption = Annotated[
 FramesOption = Annotated[
     int | None,
     typer.Option(
-        help="Frames of a clip; weights that depend on their number are interpolated.", min=1
+        help="Frames per clip; weights that depend on this number are interpolated.", min=1
     ),
 ]
 DenseOption = Annotated[
     bool,
-    typer.Option("--dense", help="It was trained on clips of 64 consecutive frames (Kinetics)."),
+    typer.Option("--dense", help="Trained on clips of 64 consecutive frames (Kinetics)."),
 ]
 CausalOption = Annotated[
-    bool, typer.Option("--causal", help="It is a causal network, such as the online TSM.")
+    bool, typer.Option("--causal", help="Trained as a causal network, such as the online TSM.")
 ]
 ClassesOption = Annotated[
     int | None,
     typer.Option(help="Classes of a new classifier, for weights of an image network."),
 ]
+
+
+@dataclass(frozen=True)
+class _Imported:
+    """A converted network and what `--json` says about its tensors."""
+
+    net: "VideoNetwork"
+    preprocessing: "Preprocessing"
+    class_names: tuple[str, ...] | None
+    tensors: dict[str, object]
 
 
 def import_checkpoint(
@@ -50,107 +61,123 @@ def import_checkpoint(
     classes: ClassesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert a published checkpoint: every tensor finds its place, or it is an error.
+    """Convert a published checkpoint; a tensor that does not match is an error.
 
-    Known are the files of TSM, TEA, TAM, GST and mmaction2, and ImageNet weights (--classes).
+    Supports the files of TSM, TEA, TAM, GST and mmaction2, and ImageNet weights (--classes).
 
     Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
     --labels kinetics400 --dense --out tsm-k400
     """
     from kinema.data.classes import read_class_names
     from kinema.models.saved import CONFIG_FILE, save
-    from kinema.values import Preprocessing
 
     names = read_class_names(labels) if labels is not None else None
     if (file / CONFIG_FILE).is_file():
-        words = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
-        if given := [name for name, value in words.items() if value]:
-            fix = " It is not made causal afterwards: train it with model.causal=true."
-            raise typer.BadParameter(
-                f"{file} is a network of kinema, which says all but --frames and --labels itself: "
-                f"leave out {' and '.join(given)}.{fix if causal else ''}"
-            )
-        net, preprocessing, own_names, document = _ours(file, frames)
-        names = names or own_names
+        _check_own_options(file, model=model, dense=dense, causal=causal, classes=classes)
+        imported = _load_own(file, frames)
+    elif model is None:
+        raise typer.BadParameter(
+            "name the network that the file was trained as", param_hint="--model"
+        )
     else:
-        if model is None:
-            raise typer.BadParameter(
-                "name the network that the file was trained as", param_hint="--model"
-            )
         try:
-            net, document = _converted(file, model, frames=frames, causal=causal, classes=classes)
+            imported = _convert(
+                file, model, frames=frames, dense=dense, causal=causal, classes=classes
+            )
         except TensorMismatchError as error:
             if as_json:
                 print_json({"matched": 0, "unused": error.unused, "missing": error.missing})
             raise
-        if names is not None and classes is None and len(names) != net.classes:
-            raise CheckpointError(
-                f"{file} has {net.classes} classes, but {len(names)} class names were given. "
-                f"For a new, untrained classifier give --classes {len(names)}."
-            )
-        preprocessing = Preprocessing(
-            frames=net.frames,
-            sampling="dense" if dense else "segments",
-            mean=net.input_mean,
-            std=net.input_std,
-        )
+        if names is not None and classes is None:
+            _check_class_count(file, imported.net.classes, len(names))
+    names = names or imported.class_names
     if names is None:
-        names = tuple(str(label) for label in range(net.classes))
-        notes().print("The classes are named by their numbers; --labels gives them names.")
+        names = tuple(str(label) for label in range(imported.net.classes))
+        notes().print("Classes are named by their numbers; --labels gives them names.")
     card = {"Imported from": file.name}
-    if document["missing"]:
-        card["Not trained"] = "its answers mean nothing before it is trained on videos"
-    save(net, out, labels=names, preprocessing=preprocessing, card=card)
-    document = {"model": net.name, "out": str(out), "frames": net.frames, **document}
+    if imported.tensors["missing"]:
+        card["Not trained"] = "its predictions mean nothing before it is trained on videos"
+    net = imported.net
+    save(net, out, labels=names, preprocessing=imported.preprocessing, card=card)
+    document = {"model": net.name, "out": str(out), "frames": net.frames, **imported.tensors}
     if as_json:
         print_json(document)
     else:
-        _print(document, net, preprocessing)
+        _print(document, imported)
 
 
-def _ours(
-    file: Path, frames: int | None
-) -> tuple["VideoNetwork", "Preprocessing", tuple[str, ...], dict[str, object]]:
-    """A kinema checkpoint of this or an older release, for so many frames."""
-    from dataclasses import replace
+def _check_own_options(
+    file: Path, *, model: str | None, dense: bool, causal: bool, classes: int | None
+) -> None:
+    """Raises for options that a kinema checkpoint already defines."""
+    options = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
+    if given := [name for name, value in options.items() if value]:
+        fix = " A trained network cannot be made causal: train it with model.causal=true."
+        raise typer.BadParameter(
+            f"{file} is a kinema checkpoint, which defines everything but --frames and --labels: "
+            f"leave out {' and '.join(given)}.{fix if causal else ''}"
+        )
 
+
+def _load_own(file: Path, frames: int | None) -> _Imported:
+    """Loads a kinema checkpoint of this or an older release, interpolated to `frames` frames."""
     from kinema.models.saved import load_saved
 
     saved = load_saved(file)
     net = saved.net.interpolate_frames(frames or saved.net.frames)
-    preprocessing = replace(saved.preprocessing, frames=net.frames)
-    document: dict[str, object] = {"matched": len(net.state_dict()), "unused": [], "missing": []}
-    return net, preprocessing, saved.labels, document
+    tensors: dict[str, object] = {"matched": len(net.state_dict()), "unused": [], "missing": []}
+    return _Imported(net, replace(saved.preprocessing, frames=net.frames), saved.labels, tensors)
 
 
-def _converted(
-    file: Path, model: str, *, frames: int | None, causal: bool, classes: int | None
-) -> tuple["VideoNetwork", dict[str, object]]:
+def _convert(
+    file: Path, model: str, *, frames: int | None, dense: bool, causal: bool, classes: int | None
+) -> _Imported:
+    """Converts a published checkpoint, or image weights for a new classifier of `classes`."""
     from kinema.models.convert import import_checkpoint
     from kinema.models.zoo import create_model
+    from kinema.values import Preprocessing
 
+    tensors: dict[str, object]
     if classes is None:
         imported = import_checkpoint(file, model=model, frames=frames, causal=causal)
-        return imported.net, {"matched": len(imported.matched), "unused": [], "missing": []}
-    net = create_model(model, classes=classes, frames=frames or 8, weights=file, causal=causal)
-    report = net.weights_report
-    assert report is not None
-    return net, {
-        "matched": len(report.copied),
-        "derived": list(report.derived),
-        "unused": list(report.unused),
-        "missing": list(report.new),
-    }
+        net = imported.net
+        tensors = {"matched": len(imported.matched), "unused": [], "missing": []}
+    else:
+        net = create_model(model, classes=classes, frames=frames or 8, weights=file, causal=causal)
+        report = net.weights_report
+        assert report is not None
+        tensors = {
+            "matched": len(report.copied),
+            "derived": list(report.derived),
+            "unused": list(report.unused),
+            "missing": list(report.new),
+        }
+    preprocessing = Preprocessing(
+        frames=net.frames,
+        sampling="dense" if dense else "segments",
+        mean=net.input_mean,
+        std=net.input_std,
+    )
+    return _Imported(net, preprocessing, None, tensors)
 
 
-def _print(document: dict[str, object], net: "VideoNetwork", how: "Preprocessing") -> None:
-    out = results()
-    out.print(f"{document['out']}: {net.name}, {net.classes} classes, {how.frames} frames")
+def _check_class_count(file: Path, classes: int, names: int) -> None:
+    if names != classes:
+        raise CheckpointError(
+            f"{file} has {classes} classes, but {names} class names were given. "
+            f"For a new, untrained classifier give --classes {names}."
+        )
+
+
+def _print(document: dict[str, object], imported: _Imported) -> None:
+    out, net = results(), imported.net
+    frames = imported.preprocessing.frames
+    out.print(f"{document['out']}: {net.name}, {net.classes} classes, {frames} frames")
     out.print(f"{document['matched']} tensors matched")
     for key, meaning in (
-        ("derived", "start from slices of the file's tensors"),
-        ("missing", "keep their own initialization"),
-        ("unused", "of the file have no place"),
+        ("derived", "initialized from slices of the file's tensors"),
+        ("missing", "not in the file, initialized as usual"),
+        ("unused", "of the file unused"),
     ):
         found = document.get(key)
         if isinstance(found, list) and found:
@@ -158,6 +185,6 @@ def _print(document: dict[str, object], net: "VideoNetwork", how: "Preprocessing
             out.print(f"{len(found)} tensors {meaning}: {shown}")
     if document["missing"]:
         notes().print(
-            "Its answers mean nothing until it is trained: "
+            "Its predictions mean nothing until it is trained: "
             f"kinema train RECIPE model.weights={document['out']}"
         )

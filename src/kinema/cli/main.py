@@ -1,4 +1,4 @@
-"""The `kinema` program: its commands, its exit codes and its error messages."""
+"""The `kinema` program: command table, exit codes and error messages."""
 
 import os
 import sys
@@ -32,9 +32,9 @@ from kinema.cli import (
 from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
 
-# The environment variable of --plugin: files separated by spaces.
+# Environment variable of --plugin: files separated by spaces.
 PLUGINS = "KINEMA_PLUGINS"
-# The exit code of a program that Ctrl-C has stopped.
+# Exit code of a program stopped by Ctrl-C.
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -46,8 +46,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         import kinema
 
         typer.echo(f"kinema {kinema.__version__}")
@@ -57,7 +57,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def kinema(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_version, is_eager=True
+        ),
     ] = False,
     plugin: Annotated[
         list[Path] | None,
@@ -67,15 +70,15 @@ def kinema(
     """Action recognition in video: train, evaluate and predict.
 
     Start with [bold]kinema quickstart[/bold]. Results go to stdout, messages to stderr. Exit codes:
-    0 done, 1 something failed, 2 unknown or missing options. KINEMA_DEBUG=1 shows where an error
-    arose.
+    0 success, 1 failure, 2 unknown or missing options. KINEMA_DEBUG=1 shows the traceback of an
+    error.
     """
     if plugin:
         from kinema.temporal.plugin import load_plugin
 
         for file in plugin:
             load_plugin(file)
-        # For the processes that training starts.
+        # Training processes read the variable.
         os.environ[PLUGINS] = " ".join(str(file.resolve()) for file in plugin)
 
 
@@ -102,7 +105,7 @@ app.command("serve")(serve.serve)
 
 
 def run() -> None:
-    """Entry point: an error that the user can mend becomes one message and exit code 1."""
+    """Entry point: turns an error that the user can fix into one message and exit code 1."""
     try:
         app()
     except (KinemaError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`kinema models`: what there is to choose from."""
+"""`kinema models`: lists networks, temporal modules and backbones."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ from kinema.cli.console import JsonOption, print_json, results
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'tsm_*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern, such as 'tsm_*'.")] = "*",
     as_json: JsonOption = False,
 ) -> None:
     """List networks, temporal modules and backbones.
 
-    A network is <family>_<backbone>; any CNN of timm can be the backbone.
+    A network is named <family>_<backbone>; most CNNs of timm can be the backbone.
 
     Example: kinema models 'tim_*50*'
     """
@@ -34,4 +34,4 @@ def models(
         out.print(name)
     if pattern == "*":
         out.print(f"\nTemporal modules: {', '.join(list_temporal())}")
-        out.print(f"Backbones: {', '.join(list_backbones())}, and any CNN of timm")
+        out.print(f"Backbones: {', '.join(list_backbones())}, and most CNNs of timm")

@@ -1,4 +1,4 @@
-"""What `kinema evaluate` and `kinema ensemble` write: score files and submissions."""
+"""Score files and submissions written by `kinema evaluate` and `kinema ensemble`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 ScoresOption = Annotated[Path | None, typer.Option(help="Write all scores to this .npz file.")]
 SubmissionOption = Annotated[
-    Path | None, typer.Option(help="Write the predictions in the form of a test server.")
+    Path | None, typer.Option(help="Write the predictions in a test server's format.")
 ]
 SubmissionFormOption = Annotated[
     str | None,
     typer.Option(
         "--submission-form",
-        help="name (id;class name: Something-Something V1, Jester) or top5 (id and five class "
-        "numbers: V2).",
-        show_default="that of --format",
+        help="Submission format: name (id;class name: Something-Something V1, Jester) or top5 (id "
+        "and five class numbers: V2).",
+        show_default="by --format",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """The files that are wanted; `form` is that of the submission, if there is one."""
+    """Files to write; `form` is the format of the submission, if there is one."""
 
     scores: Path | None
     submission: Path | None
@@ -37,18 +37,18 @@ class ScoreFiles:
 
     @property
     def none(self) -> bool:
-        """Whether nothing is to be written."""
+        """True if no file is to be written."""
         return self.scores is None and self.submission is None
 
     def check(self, paths: list[str], class_names: tuple[str, ...]) -> None:
-        """Refuses what could not be submitted, before it is scored."""
+        """Raises for data that the submission format cannot hold, before anything is scored."""
         from kinema.report.submission import check_submission
 
         if self.form is not None:
             check_submission(paths, class_names, form=self.form)
 
     def write(self, report: "Report") -> None:
-        """Writes the files and says where they are."""
+        """Writes the files and prints their paths."""
         from kinema.evaluation.evaluate import save_scores
         from kinema.report.submission import write_submission
 
@@ -60,7 +60,7 @@ class ScoreFiles:
 
 
 def check_new(file: Path | None, option: str) -> None:
-    """Refuses a file that is there already."""
+    """Raises if a file to write exists already."""
     if file is not None and file.exists():
         raise typer.BadParameter(f"{file} already exists", param_hint=option)
 
@@ -68,12 +68,14 @@ def check_new(file: Path | None, option: str) -> None:
 def score_files(
     scores: Path | None, submission: Path | None, form: str | None, *, annotations: str | None
 ) -> ScoreFiles:
-    """The wanted files; wrong and existing names are refused before any work.
+    """Checks the options for score files and submissions before any work.
 
-    `annotations` is the format of the annotation file, which a form may go with.
+    `annotations` is the format of the annotation file; some imply a submission format.
     """
     if scores is not None and scores.suffix != ".npz":
-        raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
+        raise typer.BadParameter(
+            f"expected a file name ending in .npz, got {scores}", param_hint="--scores"
+        )
     check_new(scores, "--scores")
     check_new(submission, "--submission")
     if form is not None and form not in ("name", "top5"):
@@ -82,13 +84,13 @@ def score_files(
         )
     if submission is None:
         if form is not None:
-            raise typer.BadParameter("goes with --submission", param_hint="--submission-form")
+            raise typer.BadParameter("needs --submission", param_hint="--submission-form")
         return ScoreFiles(scores, None, None)
     from kinema.report.submission import FORM_OF
 
     chosen = form or FORM_OF.get(annotations or "")
     if chosen is None:
         raise typer.BadParameter(
-            "say with --submission-form which form the file is to have", param_hint="--submission"
+            "give the format with --submission-form name or top5", param_hint="--submission"
         )
     return ScoreFiles(scores, submission, cast("SubmissionForm", chosen))

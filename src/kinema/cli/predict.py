@@ -1,4 +1,4 @@
-"""`kinema predict`: what happens in videos."""
+"""`kinema predict`: most probable classes of videos."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,29 +26,29 @@ from kinema.errors import UnreadableVideoError
 if TYPE_CHECKING:
     from kinema.values import Prediction
 
-Outcome = tuple[str, "Prediction | str"]  # path, and the prediction or why there is none
+Outcome = tuple[str, "Prediction | str"]  # path, and the prediction or the error
 
 
 def predict(
     checkpoint: CheckpointArgument,
     videos: Annotated[
-        list[Path], typer.Argument(help="Video files, folders of videos, folders of frames.")
+        list[Path], typer.Argument(help="Video files, folders of videos or folders of frames.")
     ],
-    top: Annotated[int, typer.Option(help="Classes to name for each video.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Most probable classes to show per video.", min=1)] = 5,
     clips: ClipsOption = 1,
     crops: CropsOption = 1,
     fast: FastOption = False,
     device: DeviceOption = None,
     decode_on: Annotated[
         str | None,
-        typer.Option(help="GPU that decodes the videos, such as cuda; the CPU when not given."),
+        typer.Option(help="GPU that decodes the videos, such as cuda; the CPU by default."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the most probable classes of each video.
+    """Predict the most probable classes of each video.
 
-    A video that cannot be read gets an error in its place, the others go on, and the exit code is
-    1 at the end.
+    A video that cannot be read is reported as an error, the others are still predicted, and the
+    exit code is 1.
 
     Example: kinema predict runs/x/best clip.mp4 more_clips/
     """
@@ -56,16 +56,16 @@ def predict(
     from kinema.recognizer import Recognizer
     from kinema.values import Views
 
-    Views(clips=clips, crops=crops)  # refuses wrong numbers before the network is loaded
+    Views(clips=clips, crops=crops)  # fails on wrong numbers before the network is loaded
     paths = list(list_videos(videos))
     if fast:
-        show_log()  # says what was chosen
+        show_log()  # shows the chosen form
     recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
-    ask = partial(recognizer.predict, clips=clips, crops=crops, top=top, decode_on=decode_on)
+    run = partial(recognizer.predict, clips=clips, crops=crops, top=top, decode_on=decode_on)
     outcomes: list[Outcome] = []
     with progress_bar("predicting") as progress:
         for done, path in enumerate(paths, start=1):
-            outcomes.append((str(path), _outcome(ask, path)))
+            outcomes.append((str(path), _outcome(run, path)))
             progress(done, len(paths))
     failed = [path for path, outcome in outcomes if isinstance(outcome, str)]
     if as_json:
@@ -80,9 +80,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _outcome(ask: Callable[[Path], "Prediction"], path: Path) -> "Prediction | str":
+def _outcome(run: Callable[[Path], "Prediction"], path: Path) -> "Prediction | str":
     try:
-        return ask(path)
+        return run(path)
     except UnreadableVideoError as error:
         return str(error)
 

@@ -79,7 +79,9 @@ def timeline(
     Example: kinema timeline runs/x/best match.mp4 --html match.html
     """
     if scores is not None and scores.suffix != ".npz":
-        raise typer.BadParameter(f"expected a name in .npz, got {scores}", param_hint="--scores")
+        raise typer.BadParameter(
+            f"expected a file name ending in .npz, got {scores}", param_hint="--scores"
+        )
     for option, file in {"--csv": csv, "--srt": srt, "--html": html, "--scores": scores}.items():
         check_new(file, option)
     from kinema.recognizer import Recognizer
