@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kinema.temporal.kernels import engine
+from kinema.temporal.kernels import dispatch
 from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, gate_reference, spatial_mean
@@ -34,13 +34,13 @@ def made(dtype: torch.dtype, *, sliced: bool = False) -> torch.Tensor:
     width = CHANNELS + 8 if sliced else CHANNELS
     x = torch.randn(CLIPS * FRAMES, width, 14, 15, device="cuda", dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last)[:, :CHANNELS].requires_grad_()
-    assert engine.engine_for(x, 3) is not None
+    assert dispatch.backend_for(x, 3) is not None
     return x
 
 
 def slow_dynamic(x: torch.Tensor, kernels_BCTK: torch.Tensor) -> torch.Tensor:
     """In float64 PyTorch's own operators serve."""
-    assert engine.engine_for(x, 3) is None
+    assert dispatch.backend_for(x, 3) is None
     return dynamic(x, kernels_BCTK, FRAMES)
 
 

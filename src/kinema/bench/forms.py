@@ -20,7 +20,7 @@ from kinema.inference.graph import Call, Graph, clip_graph
 from kinema.inference.runtime import Form, build_run
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.process import give_back_freed_memory, keep_freed_memory
-from kinema.temporal.kernels.engine import as_the_authors
+from kinema.temporal.kernels.dispatch import reference_backend
 
 Build = Callable[[VideoNetwork, torch.Tensor], Run]
 _CALIBRATION_CLIPS = 4
@@ -52,7 +52,7 @@ def _authors(net: VideoNetwork, example: torch.Tensor) -> Run:
 
     @torch.inference_mode()
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        with as_the_authors():
+        with reference_backend():
             scores: torch.Tensor = plain(clips_BTCHW)
         return scores
 

@@ -13,8 +13,8 @@ from kinema.bench.result import Measurement
 from kinema.bench.timing import alternate
 from kinema.system.process import keep_freed_memory
 from kinema.temporal.kernels.depthwise import depthwise
+from kinema.temporal.kernels.dispatch import reference_backend
 from kinema.temporal.kernels.dynamic import dynamic
-from kinema.temporal.kernels.engine import as_the_authors
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.shift import shift
 
@@ -111,5 +111,5 @@ def _repeat(
 def _as_authors(
     operator: Callable[[torch.Tensor], torch.Tensor], x_NCHW: torch.Tensor, times: int
 ) -> None:
-    with as_the_authors():
+    with reference_backend():
         _repeat(operator, x_NCHW, times)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from kinema.errors import InputShapeError
 from kinema.temporal.kernels import native
-from kinema.temporal.kernels.engine import like_the_authors
+from kinema.temporal.kernels.dispatch import uses_reference_backend
 from kinema.temporal.kernels.gate import gate_reference
 from kinema.temporal.kernels.rows import in_memory, rows_like
 
@@ -68,7 +68,7 @@ class Memory:
             self._frames == 1
             and not torch.is_grad_enabled()
             and native.takes(x_NCHW, taps)
-            and not like_the_authors()
+            and not uses_reference_backend()
         )
 
     def where_started(self, x_N: torch.Tensor, otherwise: float = 0) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kinema.temporal.conv import TIM
-from kinema.temporal.kernels.engine import engine_for, like_the_authors
+from kinema.temporal.kernels.dispatch import backend_for, uses_reference_backend
 from kinema.temporal.se import ChannelGate
 
 
@@ -33,5 +33,5 @@ def run_in_order(modules: Iterable[nn.Module], x_NCHW: torch.Tensor) -> torch.Te
 def _folds(gate: nn.Module, conv: TIM, x_NCHW: torch.Tensor) -> bool:
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     watched = any(getattr(module, name) for module in (gate, conv) for name in hooks)
-    taken = engine_for(x_NCHW, conv.weight.shape[2]) is not None
-    return taken and not watched and not like_the_authors()
+    taken = backend_for(x_NCHW, conv.weight.shape[2]) is not None
+    return taken and not watched and not uses_reference_backend()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kinema.temporal.kernels import cuda, engine
+from kinema.temporal.kernels import cuda, dispatch
 from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.kernels.rows import row_stride
 
@@ -22,7 +22,7 @@ def _on_the_cpu(monkeypatch):
         takes=lambda x, taps: row_stride(x) is not None and taps <= 16,
         **{name: getattr(cuda, name) for name in ("mix", "weight_grad", "shift", "spatial_mean")},
     )
-    monkeypatch.setattr(engine, "_engine_of", lambda device: taken)
+    monkeypatch.setattr(dispatch, "_backend_on", lambda device: taken)
 
 
 slow = pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinema.temporal.kernels import engine
+from kinema.temporal.kernels import dispatch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 from kinema.temporal.kernels import cuda  # noqa: E402 - it needs Triton
@@ -110,10 +110,10 @@ def test_small_activations_and_gates_without_derivatives_are_left_to_pytorch():
 def test_without_triton_pytorch_serves_and_it_is_said_once(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "kinema.temporal.kernels.cuda", None)
     monkeypatch.delattr("kinema.temporal.kernels.cuda", raising=False)
-    engine._triton.cache_clear()
+    dispatch._triton.cache_clear()
     with caplog.at_level(logging.INFO, "kinema"):
-        assert engine._engine_of("cuda") is None
-        assert engine._engine_of("cuda") is None
-    engine._triton.cache_clear()
+        assert dispatch._backend_on("cuda") is None
+        assert dispatch._backend_on("cuda") is None
+    dispatch._triton.cache_clear()
     assert ["No Triton" in r.getMessage() for r in caplog.records] == [True]
-    assert engine._engine_of("meta") is None
+    assert dispatch._backend_on("meta") is None

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kinema.errors import InputShapeError
-from kinema.temporal.kernels import engine, native
+from kinema.temporal.kernels import dispatch, native
 from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
 from kinema.temporal.kernels.dynamic import dynamic, dynamic_reference
 from kinema.temporal.kernels.gate import gate, gate_reference, spatial_mean
@@ -102,20 +102,20 @@ ROUNDING = {
     torch.float16: {"rtol": 4e-3, "atol": 1e-2},
     torch.bfloat16: {"rtol": 2e-2, "atol": 6e-2},
 }
-BY = pytest.mark.parametrize("by", ["native", "plain"])
+BACKEND = pytest.mark.parametrize("backend", ["native", "plain"])
 FORM = pytest.mark.parametrize("form", FORMS)
 
 
-def choose(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def choose(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns the native operators off, or makes sure that they are there."""
-    if by == "plain":
+    if backend == "plain":
         monkeypatch.setattr(native, "library", lambda: None)
     else:
         needs_native()
 
 
 def needs_native() -> None:
-    """Where the library cannot be built, no engine takes an activation on the CPU: the plain form
+    """Where the library cannot be built, no backend takes an activation on the CPU: the plain form
     is all there is, and the cases "plain" test it. That it is built wherever there is a compiler
     is the subject of test_native.py, so a skip here hides no broken build.
     """
@@ -159,39 +159,39 @@ def made(form: Form, frames: int, channels: int) -> tuple[torch.Tensor, torch.Te
     return x, torch.randn(form.shape(CLIPS, frames, channels))
 
 
-@BY
+@BACKEND
 @FORM
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_forms_equal_their_equation_in_every_memory_layout(form, layout, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_forms_equal_their_equation_in_every_memory_layout(form, layout, backend, monkeypatch):
+    choose(backend, monkeypatch)
     x, weights = made(FORMS[form], 3, 7)
     check(FORMS[form], LAYOUTS[layout](x), weights, 3)
 
 
-@BY
+@BACKEND
 @FORM
 @pytest.mark.parametrize(
     ("frames", "channels"), [(1, 16), (2, 1), (2, 33), (4, 48), (8, 17), (20, 5), (2, 530)]
 )
-def test_forms_equal_their_equation_for_every_size(form, frames, channels, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_forms_equal_their_equation_for_every_size(form, frames, channels, backend, monkeypatch):
+    choose(backend, monkeypatch)
     check(FORMS[form], *made(FORMS[form], frames, channels), frames)
 
 
-@BY
+@BACKEND
 @FORM
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("channels", [19, 32])
-def test_forms_equal_their_equation_in_half_precision(form, dtype, channels, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_forms_equal_their_equation_in_half_precision(form, dtype, channels, backend, monkeypatch):
+    choose(backend, monkeypatch)
     x, weights = made(FORMS[form], 4, channels)
     check(FORMS[form], x.to(dtype), weights.to(dtype), 4)
 
 
-@BY
+@BACKEND
 @FORM
-def test_an_empty_batch_gives_an_empty_batch(form, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_an_empty_batch_gives_an_empty_batch(form, backend, monkeypatch):
+    choose(backend, monkeypatch)
     x, weights = made(FORMS[form], 4, 6)
     if weights.shape[0] in (CLIPS, len(x)):
         weights = weights[:0]
@@ -214,7 +214,7 @@ def test_the_plain_reference_forms_agree_with_the_equation(form, reference):
     torch.testing.assert_close(reference(x, weights, 4), wanted, rtol=1e-12, atol=1e-12)
 
 
-@BY
+@BACKEND
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous", "sliced-channels", "expanded"])
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_the_plain_reference_forms_agree_with_the_equation(form, reference):
     [(1, 16, 2, 2), (2, 5, 1, 1), (3, 17, 0, 3), (8, 80, 10, 10), (3, 130, 61, 0), (4, 6, 3, 3)],
 )
 def test_shift_only_moves_values(
-    frames, channels, from_next, from_previous, layout, dtype, by, monkeypatch
+    frames, channels, from_next, from_previous, layout, dtype, backend, monkeypatch
 ):
-    choose(by, monkeypatch)
+    choose(backend, monkeypatch)
     x = LAYOUTS[layout](torch.randn(CLIPS * frames, channels, HEIGHT, WIDTH).to(dtype))
     check_shift(x, frames, from_next, from_previous)
 
@@ -239,11 +239,11 @@ def test_the_derivative_of_shift_keeps_an_infinity_where_it_belongs():
     assert x.grad[:, :, 0, 0].isinf().sum(1).tolist() == [2, 12, 2]
 
 
-@BY
+@BACKEND
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_spatial_mean_is_taken_in_float32(layout, dtype, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_spatial_mean_is_taken_in_float32(layout, dtype, backend, monkeypatch):
+    choose(backend, monkeypatch)
     x = LAYOUTS[layout]((torch.randn(4, 19, HEIGHT, WIDTH) + 3).to(dtype)).requires_grad_()
     mean = spatial_mean(x)
     assert mean.dtype == torch.float32
@@ -254,10 +254,10 @@ def test_spatial_mean_is_taken_in_float32(layout, dtype, by, monkeypatch):
     torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7)
 
 
-@BY
+@BACKEND
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_outputs_larger_than_the_cache_are_the_same(dtype, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_outputs_larger_than_the_cache_are_the_same(dtype, backend, monkeypatch):
+    choose(backend, monkeypatch)
     x = torch.randn(4, 64, 182, 182).to(dtype).contiguous(memory_format=LAST)
     assert x.numel() * x.element_size() > 16 << 20
     weights = torch.randn(64, 1, 3, 1)
@@ -272,9 +272,9 @@ def test_outputs_larger_than_the_cache_are_the_same(dtype, by, monkeypatch):
     )
 
 
-@BY
-def test_one_activation_used_several_times_gathers_all_derivatives(by, monkeypatch):
-    choose(by, monkeypatch)
+@BACKEND
+def test_one_activation_used_several_times_gathers_all_derivatives(backend, monkeypatch):
+    choose(backend, monkeypatch)
 
     def scores(x, weights, use):
         y = use(x, weights)
@@ -302,11 +302,11 @@ def test_only_the_wanted_derivative_is_computed(form, wanted):
     assert (weights if wanted == "x" else x).grad is None
 
 
-@BY
+@BACKEND
 @FORM
 @pytest.mark.parametrize("memory", [LAST, torch.contiguous_format])
-def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, by, monkeypatch):
-    choose(by, monkeypatch)
+def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, backend, monkeypatch):
+    choose(backend, monkeypatch)
     x, weights = made(FORMS[form], 4, 16)
     x = x.contiguous(memory_format=memory).requires_grad_()
     weights.requires_grad_()
@@ -325,12 +325,12 @@ def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, by, monkey
 def test_shared_weights_may_have_one_clip_and_one_frame():
     x = torch.randn(6, 4, HEIGHT, WIDTH).contiguous(memory_format=LAST)
     needs_native()
-    by = engine.engine_for(x, 2)
-    assert by is not None
+    backend = dispatch.backend_for(x, 2)
+    assert backend is not None
     for clips, frames in ((1, 1), (2, 1), (1, 3), (2, 3)):
         weights = torch.randn(clips, frames, 2, 4, requires_grad=True)
         x = x.detach().requires_grad_()
-        got = engine.mix(by, x, weights, 3, before=1)
+        got = dispatch.mix(backend, x, weights, 3, before=1)
         wanted = mixed(x, weights.expand(2, 3, 2, 4), 1)
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
         grad = torch.randn_like(got)
@@ -356,7 +356,7 @@ def test_what_does_not_fit_is_refused_and_not_read():
 @FORM
 def test_the_forms_of_the_authors_and_of_exports_can_be_trained(form, monkeypatch):
     x, weights = made(FORMS[form], 3, 7)
-    with engine.as_the_authors():
+    with dispatch.reference_backend():
         check(FORMS[form], x, weights, 3)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     check(FORMS[form], x, weights, 3)
@@ -372,9 +372,9 @@ def test_time_view_copies_nothing_and_fold_view_undoes_it(memory):
     assert torch.equal(fold_view(view, 5, 3), x)
 
 
-@BY
-def test_channels_last_stays_channels_last(by, monkeypatch):
-    choose(by, monkeypatch)
+@BACKEND
+def test_channels_last_stays_channels_last(backend, monkeypatch):
+    choose(backend, monkeypatch)
     x, weights = made(FORMS["depthwise3"], 4, 6)
     for y in (
         shift(x, 4, from_next=1, from_previous=1),

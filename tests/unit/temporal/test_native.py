@@ -267,12 +267,12 @@ def test_loading_the_library_leaves_tiny_numbers_alone(fresh):
     assert torch.tensor(1e-39).mul(1).item() != 0
 
 
-@pytest.mark.parametrize("by", ["native", "plain"])
+@pytest.mark.parametrize("backend", ["native", "plain"])
 @pytest.mark.parametrize("width", [4, 6, 8, 16, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (17, 19)])
-def test_attend_is_softmax_attention(size, dtype, width, by, monkeypatch):
-    if by == "plain":
+def test_attend_is_softmax_attention(size, dtype, width, backend, monkeypatch):
+    if backend == "plain":
         monkeypatch.setattr(native, "library", lambda: None)
     queries, keys = (rows(3, width, *size).to(dtype) for _ in range(2))
     got = attend(queries, keys)

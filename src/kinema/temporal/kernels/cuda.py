@@ -1,6 +1,6 @@
 """The operators along time on CUDA in Triton, one read and one write of the activation each.
 
-Imported only where Triton is and an activation lies on CUDA (engine.py); PyTorch's own operators
+Imported only where Triton is and an activation lies on CUDA (dispatch.py); PyTorch's own operators
 serve where a kernel cannot be compiled. Activations are as in native.c: rows of C values, `ld`
 values apart; float32, bfloat16 and float16 are computed in float32.
 
@@ -208,7 +208,7 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """See `engine.Engine`."""
+    """See `dispatch.Backend`."""
     total, channels, height, width = x_NCHW.shape
     weights = weights_BTKC.float().contiguous()
     out = rows_like(x_NCHW)
@@ -239,7 +239,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
 def weight_grad(
     grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
 ) -> torch.Tensor:
-    """See `engine.Engine`; `grad_NCHW` is dense channels_last memory."""
+    """See `dispatch.Backend`; `grad_NCHW` is dense channels_last memory."""
     total, channels, height, width = x_NCHW.shape
     rows, columns = _tile(channels)
     rows = min(rows, _PART)
@@ -265,9 +265,9 @@ def weight_grad(
 
 
 def shift(
-    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool = False
+    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, reverse: bool = False
 ) -> torch.Tensor:
-    """See `engine.Engine`."""
+    """See `dispatch.Backend`."""
     total, channels, height, width = x_NCHW.shape
     out = rows_like(x_NCHW)
     rows, columns = _tile(channels)
@@ -281,7 +281,7 @@ def shift(
             channels,
             from_next,
             from_next + from_previous,
-            -1 if turned else 1,
+            -1 if reverse else 1,
             ROWS=rows,
             COLUMNS=columns,
             **_OPTIONS,
@@ -290,7 +290,7 @@ def shift(
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """See `engine.Engine`; PyTorch's own reduction reads the activation once as well."""
+    """See `dispatch.Backend`; PyTorch's own reduction reads the activation once as well."""
     return x_NCHW.mean((2, 3), dtype=torch.float32)
 
 

@@ -6,7 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels import engine
+from kinema.temporal.kernels import dispatch
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 
 
@@ -30,7 +30,7 @@ def depthwise(
 ) -> torch.Tensor:
     """Convolves every channel along time, zero padded; tap K//2 is the frame itself.
 
-    One pass over the activation where an engine takes it; otherwise one depth-wise (K, 1) conv2d
+    One pass over the activation where an backend takes it; otherwise one depth-wise (K, 1) conv2d
     on the (B, C, T, H*W) view, which for channels_last memory is no copy: measured at a fifth to
     a tenth of the time of the permuted conv1d.
 
@@ -43,10 +43,10 @@ def depthwise(
     channels, _, taps, _ = weight_C1K1.shape
     before, _ = time_padding(taps, causal=causal)
     x_NCHW = _autocast(x_NCHW)
-    by = engine.engine_for(x_NCHW, taps)
-    if by is not None:
+    backend = dispatch.backend_for(x_NCHW, taps)
+    if backend is not None:
         weights_11KC = weight_C1K1.flatten(1).t()[None, None]
-        return engine.mix(by, x_NCHW, weights_11KC, frames, before=before)
+        return dispatch.mix(backend, x_NCHW, weights_11KC, frames, before=before)
     out_BCTS = F.conv2d(
         time_view(x_NCHW, frames), weight_C1K1, padding=(before, 0), groups=channels
     )

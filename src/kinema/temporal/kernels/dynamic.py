@@ -6,7 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels import engine
+from kinema.temporal.kernels import dispatch
 from kinema.temporal.kernels.layout import time_padding
 
 
@@ -32,7 +32,7 @@ def dynamic(
 ) -> torch.Tensor:
     """Convolves every channel of every clip with its own kernel, zero padded.
 
-    One pass over the activation where an engine takes it; otherwise K shifted multiply-adds:
+    One pass over the activation where an backend takes it; otherwise K shifted multiply-adds:
     unlike a convolution with B*C groups they need no permuted copy and do not fix the batch size
     in an exported graph.
 
@@ -45,10 +45,10 @@ def dynamic(
     """
     taps = kernels_BCTK.shape[3]
     before, _ = time_padding(taps, causal=causal)
-    by = engine.engine_for(x_NCHW, taps)
-    if by is not None:
+    backend = dispatch.backend_for(x_NCHW, taps)
+    if backend is not None:
         weights_BTKC = kernels_BCTK.permute(0, 2, 3, 1)
-        return engine.mix(by, x_NCHW, weights_BTKC, frames, before=before)
+        return dispatch.mix(backend, x_NCHW, weights_BTKC, frames, before=before)
     x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     kernels_KBTC11 = kernels_BCTK.to(x_NCHW.dtype).permute(3, 0, 2, 1)[..., None, None]
     out_BTCHW = x_BTCHW * kernels_KBTC11[before]

@@ -5,7 +5,7 @@ Letters: N frames, C channels, H, W, T frames of a clip.
 
 import torch
 
-from kinema.temporal.kernels import engine
+from kinema.temporal.kernels import dispatch
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -13,9 +13,9 @@ def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
 
     So that a difference of two frames is not lost to half precision.
     """
-    by = engine.engine_for(x_NCHW, taps=1)
-    if by is not None:
-        return engine.spatial_mean(by, x_NCHW)
+    backend = dispatch.backend_for(x_NCHW, taps=1)
+    if backend is not None:
+        return dispatch.spatial_mean(backend, x_NCHW)
     dtype = torch.promote_types(x_NCHW.dtype, torch.float32)
     return x_NCHW.mean((2, 3), dtype=dtype)
 
@@ -27,7 +27,7 @@ def gate_reference(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
 
 def gate(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
     """Multiplies every channel of every frame by its own factor."""
-    by = engine.engine_for(x_NCHW, taps=1)
-    if by is not None:
-        return engine.mix(by, x_NCHW, gate_NC[:, None, None], 1, before=0)
+    backend = dispatch.backend_for(x_NCHW, taps=1)
+    if backend is not None:
+        return dispatch.mix(backend, x_NCHW, gate_NC[:, None, None], 1, before=0)
     return gate_reference(x_NCHW, gate_NC)

@@ -12,7 +12,7 @@ import torch
 
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """One multiply-add per tap; see `engine.mix`."""
+    """One multiply-add per tap; see `dispatch.mix`."""
     clips, taps = x_NCHW.shape[0] // frames, weights_BTKC.shape[2]
     inside_TK = torch.stack([_inside(x_NCHW, frames, k - before) for k in range(taps)], 1)
     masked_BTKC = weights_BTKC.to(x_NCHW.dtype) * inside_TK[None, :, :, None]
@@ -26,7 +26,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int) -> torch.Tensor:
-    """Splits the channels, moves two parts and joins them; see `engine.shift`."""
+    """Splits the channels, moves two parts and joins them; see `dispatch.shift`."""
     clips, rest = x_NCHW.shape[0] // frames, x_NCHW.shape[1] - from_next - from_previous
     parts = []
     sizes = [from_next, from_previous, rest]
@@ -40,7 +40,7 @@ def shift(x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int)
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """See `engine.spatial_mean`."""
+    """See `dispatch.spatial_mean`."""
     return x_NCHW.mean((2, 3), dtype=torch.promote_types(x_NCHW.dtype, torch.float32))
 
 

@@ -3,7 +3,7 @@
 The library is built by the machine's C compiler for the machine's own processor, in a second, and
 kept in the cache folder (`KINEMA_CACHE`, by default `~/.cache/kinema`). Without a compiler, on
 other systems than Linux, or with `KINEMA_NATIVE=0`, everything works in PyTorch's own operators.
-Derivatives are in engine.py.
+Derivatives are in dispatch.py.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps, P pairs, D channels.
 """
@@ -90,7 +90,7 @@ def attend(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor, *, scale: float) -
 
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """See `engine.Engine`."""
+    """See `dispatch.Backend`."""
     clips, pixels, channels = _sizes(x_NCHW, frames)
     weights = weights_BTKC.float().contiguous()
     out = rows_like(x_NCHW)
@@ -115,7 +115,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
 def weight_grad(
     grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
 ) -> torch.Tensor:
-    """See `engine.Engine`; `grad_NCHW` is dense channels_last memory."""
+    """See `dispatch.Backend`; `grad_NCHW` is dense channels_last memory."""
     clips, pixels, channels = _sizes(x_NCHW, frames)
     out_BTKC = x_NCHW.new_empty((clips, frames, taps, channels), dtype=torch.float32)
     _call(
@@ -135,9 +135,9 @@ def weight_grad(
 
 
 def shift(
-    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, turned: bool = False
+    x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, reverse: bool = False
 ) -> torch.Tensor:
-    """See `engine.Engine`."""
+    """See `dispatch.Backend`."""
     clips, pixels, channels = _sizes(x_NCHW, frames)
     out = rows_like(x_NCHW)
     _call(
@@ -152,13 +152,13 @@ def shift(
         channels,
         from_next,
         from_previous,
-        -1 if turned else 1,
+        -1 if reverse else 1,
     )
     return out
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """See `engine.Engine`."""
+    """See `dispatch.Backend`."""
     total, pixels, channels = _sizes(x_NCHW, 1)
     mean_NC = x_NCHW.new_empty((total, channels), dtype=torch.float32)
     name = f"mix_{_SUFFIXES[x_NCHW.dtype]}_mean"

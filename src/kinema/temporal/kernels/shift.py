@@ -6,7 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels import authors, engine
+from kinema.temporal.kernels import dispatch, reference
 from kinema.temporal.kernels.layout import fold_view, time_view
 
 
@@ -14,13 +14,13 @@ def shift_reference(
     x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
 ) -> torch.Tensor:
     """Plain form of `shift`: slice assignments into a tensor of zeros."""
-    return authors.shift(x_NCHW, frames, from_next, from_previous)
+    return reference.shift(x_NCHW, frames, from_next, from_previous)
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
     """Lets the leading channels read a neighboring frame; zeros enter at the borders.
 
-    One pass over the activation where an engine takes it; otherwise pads and one concatenation,
+    One pass over the activation where an backend takes it; otherwise pads and one concatenation,
     which keep channels_last memory, need no permuted copy, and export to graphs without scattered
     writes.
 
@@ -30,10 +30,10 @@ def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: i
         from_next: The first so many channels read the next frame.
         from_previous: The so many channels after these read the previous frame.
     """
-    by = engine.engine_for(x_NCHW, taps=3)
-    if by is not None:
+    backend = dispatch.backend_for(x_NCHW, taps=3)
+    if backend is not None:
         shares = {"from_next": from_next, "from_previous": from_previous}
-        return engine.shift(by, x_NCHW, frames, **shares)
+        return dispatch.shift(backend, x_NCHW, frames, **shares)
     x_BCTS = time_view(x_NCHW, frames)
     last = from_next + from_previous
     parts = []

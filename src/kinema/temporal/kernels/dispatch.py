@@ -1,8 +1,8 @@
-"""Who computes along time on an activation, and the derivatives of what they compute.
+"""Dispatches temporal operators to a backend (C, Triton, PyTorch) and defines their gradients.
 
-An engine has kernels for activations whose channels are closest in memory: compiled C on the CPU
+A backend has kernels for activations whose channels are closest in memory: compiled C on the CPU
 (native.py), Triton on CUDA (cuda.py). Exported graphs (graph.py) and the authors' forms
-(authors.py) are made of PyTorch's own operators, of which autograd finds the derivatives.
+(reference.py) are made of PyTorch's own operators, of which autograd finds the derivatives.
 Elsewhere each operator has a plain way in its own file.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
@@ -18,10 +18,10 @@ from typing import Protocol
 import torch
 
 from kinema.errors import InputShapeError
-from kinema.temporal.kernels import authors, graph, native
+from kinema.temporal.kernels import graph, native, reference
 
 _log = logging.getLogger(__name__)
-_AUTHORS = contextvars.ContextVar("as_the_authors", default=False)
+_REFERENCE = contextvars.ContextVar("reference_backend", default=False)
 
 
 class Operators(Protocol):
@@ -41,7 +41,7 @@ class Operators(Protocol):
         """See the function `spatial_mean`."""
 
 
-class Engine(Operators, Protocol):
+class Backend(Operators, Protocol):
     """Kernels that autograd knows nothing of, and what their derivatives are made of."""
 
     def takes(self, x_NCHW: torch.Tensor, taps: int) -> bool:
@@ -59,48 +59,53 @@ class Engine(Operators, Protocol):
         from_next: int,
         from_previous: int,
         *,
-        turned: bool = False,
+        reverse: bool = False,
     ) -> torch.Tensor:
-        """See the function `shift`; with `turned` next and previous are exchanged."""
+        """See the function `shift`; with `reverse` next and previous are exchanged."""
 
 
-def engine_for(x_NCHW: torch.Tensor, taps: int) -> Operators | None:
+def backend_for(x_NCHW: torch.Tensor, taps: int) -> Operators | None:
     """The operators for this activation; None where the plain way is the best.
 
     Args:
         x_NCHW: Any activation.
         taps: How many frames an output frame reads.
     """
-    if like_the_authors():
-        return authors
+    if uses_reference_backend():
+        return reference
     if torch.compiler.is_exporting():
         return graph
-    engine = _engine_of(x_NCHW.device.type)
-    return engine if engine is not None and engine.takes(x_NCHW, taps) else None
+    backend = _backend_on(x_NCHW.device.type)
+    return backend if backend is not None and backend.takes(x_NCHW, taps) else None
 
 
 @contextlib.contextmanager
-def as_the_authors() -> Iterator[None]:
+def reference_backend() -> Iterator[None]:
     """Operators run as the authors' code writes them, to measure against."""
-    token = _AUTHORS.set(True)
+    token = _REFERENCE.set(True)
     try:
         yield
     finally:
-        _AUTHORS.reset(token)
+        _REFERENCE.reset(token)
 
 
-def like_the_authors() -> bool:
+def uses_reference_backend() -> bool:
     """Whether operators run as the authors' code writes them."""
-    return _AUTHORS.get()
+    return _REFERENCE.get()
 
 
 def mix(
-    engine: Operators, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
+    backend: Operators,
+    x_NCHW: torch.Tensor,
+    weights_BTKC: torch.Tensor,
+    frames: int,
+    *,
+    before: int,
 ) -> torch.Tensor:
     """out[b,t] = sum over k of weights[b,t,k] * x[b,t+k-before], in one pass.
 
     Args:
-        engine: One that takes the activation.
+        backend: One that takes the activation.
         x_NCHW: Folded frames.
         weights_BTKC: B and T may be 1 when all clips or frames share them.
         frames: T.
@@ -116,14 +121,14 @@ def mix(
             f"Weights for {given[0]} clips of {given[1]} frames with {given[3]} channels do not "
             f"fit {clips} clips of {frames} frames with {channels} channels."
         )
-    if _needs_derivatives(engine, x_NCHW, weights_BTKC):
-        mixed: torch.Tensor = _Mix.apply(engine, x_NCHW, weights_BTKC, (frames, before))
+    if _needs_derivatives(backend, x_NCHW, weights_BTKC):
+        mixed: torch.Tensor = _Mix.apply(backend, x_NCHW, weights_BTKC, (frames, before))
         return mixed
-    return engine.mix(x_NCHW, weights_BTKC, frames, before)
+    return backend.mix(x_NCHW, weights_BTKC, frames, before)
 
 
 def shift(
-    engine: Operators, x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
+    backend: Operators, x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
 ) -> torch.Tensor:
     """The leading channels from the next frame, those after them from the previous one.
 
@@ -131,24 +136,24 @@ def shift(
         InputShapeError: the frames are not whole clips.
     """
     _clips(x_NCHW, frames)
-    if _needs_derivatives(engine, x_NCHW):
-        moved: torch.Tensor = _Shift.apply(engine, x_NCHW, (frames, from_next, from_previous))
+    if _needs_derivatives(backend, x_NCHW):
+        moved: torch.Tensor = _Shift.apply(backend, x_NCHW, (frames, from_next, from_previous))
         return moved
-    return engine.shift(x_NCHW, frames, from_next, from_previous)
+    return backend.shift(x_NCHW, frames, from_next, from_previous)
 
 
-def spatial_mean(engine: Operators, x_NCHW: torch.Tensor) -> torch.Tensor:
+def spatial_mean(backend: Operators, x_NCHW: torch.Tensor) -> torch.Tensor:
     """(N, C) float32 means over the pixels of every frame."""
-    if _needs_derivatives(engine, x_NCHW):
-        mean: torch.Tensor = _Mean.apply(engine, x_NCHW)
+    if _needs_derivatives(backend, x_NCHW):
+        mean: torch.Tensor = _Mean.apply(backend, x_NCHW)
         return mean
-    return engine.spatial_mean(x_NCHW)
+    return backend.spatial_mean(x_NCHW)
 
 
-def _needs_derivatives(engine: Operators, *inputs: torch.Tensor) -> bool:
+def _needs_derivatives(backend: Operators, *inputs: torch.Tensor) -> bool:
     """Whether derivatives are wanted that autograd cannot find by itself."""
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    return wanted and engine is not authors and engine is not graph
+    return wanted and backend is not reference and backend is not graph
 
 
 def _clips(x_NCHW: torch.Tensor, frames: int) -> int:
@@ -160,14 +165,14 @@ def _clips(x_NCHW: torch.Tensor, frames: int) -> int:
     return clips
 
 
-def _engine_of(device: str) -> Engine | None:
+def _backend_on(device: str) -> Backend | None:
     if device == "cpu":
         return native
     return _triton() if device == "cuda" else None
 
 
 @functools.cache
-def _triton() -> Engine | None:
+def _triton() -> Backend | None:
     try:
         from kinema.temporal.kernels import cuda
     except ImportError as error:
@@ -182,10 +187,10 @@ def _dense(grad_NCHW: torch.Tensor) -> torch.Tensor:
 
 class _Mix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, engine, x, weights, sizes):  # type: ignore[no-untyped-def]  # autograd's own signature
+    def forward(ctx, backend, x, weights, sizes):  # type: ignore[no-untyped-def]  # autograd's own signature
         ctx.save_for_backward(x, weights)
-        ctx.engine, ctx.sizes = engine, sizes
-        return engine.mix(x, weights, *sizes)
+        ctx.backend, ctx.sizes = backend, sizes
+        return backend.mix(x, weights, *sizes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -195,14 +200,14 @@ class _Mix(torch.autograd.Function):
         grad, grad_x, grad_weights = _dense(grad), None, None
         if ctx.needs_input_grad[1]:
             back = taps - 1 - before
-            grad_x = ctx.engine.mix(grad, _turned(weights, frames, back), frames, back)
+            grad_x = ctx.backend.mix(grad, _transposed(weights, frames, back), frames, back)
         if ctx.needs_input_grad[2]:
-            all_weights = ctx.engine.weight_grad(grad, x, taps, frames, before)
+            all_weights = ctx.backend.weight_grad(grad, x, taps, frames, before)
             grad_weights = all_weights.sum_to_size(weights.shape).to(weights.dtype)
         return None, grad_x, grad_weights, None
 
 
-def _turned(weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
+def _transposed(weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
     """The weights of the transposed operator: tap j of frame t is tap K-1-j of frame t+j-before."""
     flipped = weights_BTKC.flip(2)
     if flipped.shape[1] == 1:
@@ -214,23 +219,23 @@ def _turned(weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tenso
 
 class _Shift(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, engine, x, sizes):  # type: ignore[no-untyped-def]  # as above
-        ctx.engine, ctx.sizes = engine, sizes
-        return engine.shift(x, *sizes)
+    def forward(ctx, backend, x, sizes):  # type: ignore[no-untyped-def]  # as above
+        ctx.backend, ctx.sizes = backend, sizes
+        return backend.shift(x, *sizes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[no-untyped-def]  # as above
         # What came from the next frame goes back to it.
-        grad_x = ctx.engine.shift(_dense(grad), *ctx.sizes, turned=True)
+        grad_x = ctx.backend.shift(_dense(grad), *ctx.sizes, reverse=True)
         return None, grad_x, None
 
 
 class _Mean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, engine, x):  # type: ignore[no-untyped-def]  # as above
+    def forward(ctx, backend, x):  # type: ignore[no-untyped-def]  # as above
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        return engine.spatial_mean(x)
+        return backend.spatial_mean(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

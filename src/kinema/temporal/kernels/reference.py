@@ -14,7 +14,7 @@ from kinema.temporal.kernels import graph
 
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """See `engine.mix`."""
+    """See `dispatch.mix`."""
     if weights_BTKC.shape[1] > 1:  # nobody has published kernels that differ by frame
         return graph.mix(x_NCHW, weights_BTKC, frames, before)
     taps = weights_BTKC.shape[2]
@@ -36,7 +36,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int) -> torch.Tensor:
-    """See `engine.shift`."""
+    """See `dispatch.shift`."""
     x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
     out = torch.zeros_like(x_BTCHW)
     last = from_next + from_previous
@@ -47,5 +47,5 @@ def shift(x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int)
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """See `engine.spatial_mean`."""
+    """See `dispatch.spatial_mean`."""
     return F.adaptive_avg_pool2d(x_NCHW, 1).flatten(1)
