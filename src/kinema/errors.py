@@ -66,6 +66,23 @@ class MissingExtraError(KinemaError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 
 
+def missing_extra(
+    task: str, package: str | None, extra: str, *, note: str = ""
+) -> MissingExtraError:
+    """The error for an optional package that is not installed.
+
+    Args:
+        task: Subject of the sentence, such as "Training".
+        package: Name of the missing package.
+        extra: The extra of kinema that contains it.
+        note: Further advice, a clause that follows the command.
+    """
+    return MissingExtraError(
+        f"{task} needs {package}, which is not installed. In the folder of kinema run "
+        f'python -m pip install ".[{extra}]"{note}.'
+    )
+
+
 _SHOWN = 40  # a longer list of names is a wall
 
 

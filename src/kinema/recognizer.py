@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinema.inference.predict import ClipRecognizer
-from kinema.live.live_source import LiveSource
-from kinema.live.stream import LiveRecognition, StreamSettings
-from kinema.timeline import SegmentRule, Timeline, TimelineSettings, timeline
+
+if TYPE_CHECKING:
+    from kinema.live.live_source import LiveSource
+    from kinema.live.stream import LiveRecognition, StreamSettings
+    from kinema.timeline import SegmentRule, Timeline, TimelineSettings
 
 
 class Recognizer(ClipRecognizer):
@@ -25,11 +28,11 @@ class Recognizer(ClipRecognizer):
 
     def stream(
         self,
-        source: str | LiveSource,
-        settings: StreamSettings | None = None,
+        source: "str | LiveSource",
+        settings: "StreamSettings | None" = None,
         *,
         fast: bool = False,
-    ) -> LiveRecognition:
+    ) -> "LiveRecognition":
         """Recognizes a live source frame by frame; the network must not look ahead.
 
         Args:
@@ -49,16 +52,19 @@ class Recognizer(ClipRecognizer):
         Example:
             `for result in recognizer.stream("rtsp://camera/1"): print(result.top[0].name)`
         """
+        # Imported here: a prediction needs no camera code.
+        from kinema.live.stream import LiveRecognition
+
         return LiveRecognition(self, source, settings=settings, fast=fast)
 
     def timeline(
         self,
         path: str | Path,
-        settings: TimelineSettings | None = None,
+        settings: "TimelineSettings | None" = None,
         *,
-        rule: SegmentRule | None = None,
+        rule: "SegmentRule | None" = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Timeline:
+    ) -> "Timeline":
         """Finds out what happens when in a video of any length, in constant memory.
 
         Args:
@@ -74,4 +80,6 @@ class Recognizer(ClipRecognizer):
         Example:
             `recognizer.timeline("long.mp4").segments[0].name`
         """
+        from kinema.timeline import timeline
+
         return timeline(self, path, settings, rule=rule, progress=progress)

@@ -176,6 +176,11 @@ class ClassProb:
     name: str
     prob: float
 
+    def to_dict(self, *, digits: int | None = None) -> dict[str, Any]:
+        """Returns the JSON form, the probability rounded to `digits` decimals."""
+        prob = self.prob if digits is None else round(self.prob, digits)
+        return {"label": self.label, "name": self.name, "prob": prob}
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -70,4 +70,4 @@ def test_without_the_extra(kinema, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     answer = kinema("serve", "nowhere")
     assert answer.code == 1
-    assert 'pip install "kinema[serve]"' in answer.err
+    assert 'pip install ".[serve]"' in answer.err

@@ -66,7 +66,9 @@ def test_docstrings_are_statements(folder: str):
 
 def test_spelling_is_american():
     listed = ["git", "ls-files", "-z"]
-    names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(
+        listed, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     found = []
     for name in filter(None, names.split("\0")):
         path = REPOSITORY / name

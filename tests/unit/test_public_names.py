@@ -84,3 +84,13 @@ def test_prediction_loads_no_heavy_extras():
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert printed_by(code) == "[]"
+
+
+@pytest.mark.slow
+def test_prediction_loads_no_code_for_files_cameras_or_long_videos():
+    code = (
+        "import sys, kinema\nkinema.Recognizer\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('kinema.')}\n"
+        "print(sorted(rooms & {'exporters', 'live', 'timeline', 'evaluation', 'train', 'report'}))"
+    )
+    assert printed_by(code) == "[]"

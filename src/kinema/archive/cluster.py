@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from kinema.archive.settings import ClusterSettings
-from kinema.errors import ClusterError, MissingExtraError, OptionError
+from kinema.errors import ClusterError, OptionError, missing_extra
 from kinema.system.process import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -106,10 +106,7 @@ def _ray(*, local: bool) -> Any:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"Labeling an archive needs {error.name}, which is not installed: "
-            'python -m pip install "kinema[ray]"'
-        ) from error
+        raise missing_extra("Labeling an archive", error.name, "ray") from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
     return ray
 

@@ -181,9 +181,7 @@ class LabelStage:
         named = self._recognizer.prediction_of(
             output[: self._classes], path="", top=self._work.settings.top
         )
-        row: dict[str, Any] = {
-            "top": [{"label": c.label, "name": c.name, "prob": c.prob} for c in named.top]
-        }
+        row: dict[str, Any] = {"top": [c.to_dict() for c in named.top]}
         if self._work.settings.features:
             row["features"] = output[self._classes :]
         return row

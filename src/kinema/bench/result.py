@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kinema.system.files import whole_file
+from kinema.system.files import write_whole
 from kinema.system.machine import run_facts
 
 
@@ -51,5 +51,4 @@ def command_of(words: Sequence[str]) -> str:
 
 def write_measurement(document: dict[str, Any], path: Path) -> None:
     """Writes the document as JSON; an older file is replaced only when the new one is whole."""
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(document, indent=1) + "\n")

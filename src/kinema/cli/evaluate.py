@@ -28,7 +28,7 @@ from kinema.cli.output import (
     score_files,
 )
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.system.files import told_of
+from kinema.system.files import naming_write_errors
 
 if TYPE_CHECKING:
     from kinema.evaluation.evaluate import Precision
@@ -211,7 +211,7 @@ def _table_writer(out: Path | None) -> Callable[["Report"], None]:
         check_new(out / name, "--out")
 
     def write(report: "Report") -> None:
-        with told_of(out):
+        with naming_write_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         write_per_class_csv(report, out / "per_class.csv")
         write_confusion_csv(report, out / "confusion.csv")

@@ -90,7 +90,7 @@ def _outcome(run: Callable[[Path], "Prediction"], path: Path) -> "Prediction | s
 def _row(path: str, outcome: "Prediction | str") -> dict[str, object]:
     if isinstance(outcome, str):
         return {"path": path, "error": outcome}
-    top = [{"label": c.label, "name": c.name, "prob": round(c.prob, 6)} for c in outcome.top]
+    top = [c.to_dict(digits=6) for c in outcome.top]
     return {"path": path, "top": top}
 
 

@@ -102,7 +102,7 @@ def _document(
         ],
         "prediction": {
             "path": prediction.path,
-            "top": [{"label": c.label, "name": c.name, "prob": c.prob} for c in prediction.top],
+            "top": [c.to_dict() for c in prediction.top],
         },
         "report": str(page),
     }

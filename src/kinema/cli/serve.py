@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinema.cli.console import DeviceOption, FastOption, JsonOption, notes, results, show_log
-from kinema.errors import MissingExtraError, OptionError
+from kinema.errors import OptionError, missing_extra
 
 if TYPE_CHECKING:
     from kinema.decoders.pool import DecoderSettings
@@ -195,10 +195,7 @@ def _check_extra() -> None:
         try:
             import_module(name)
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"Serving needs {error.name}, which is not installed: "
-                'python -m pip install "kinema[serve]"'
-            ) from error
+            raise missing_extra("The service", error.name, "serve") from error
 
 
 @contextmanager

@@ -251,7 +251,7 @@ def _row(result: "FrameResult") -> dict[str, object]:
     row: dict[str, object] = {
         "frame": result.frame,
         "time_s": round(result.time_s, 6),
-        "top": [{"label": c.label, "name": c.name, "prob": round(c.prob, 6)} for c in result.top],
+        "top": [c.to_dict(digits=6) for c in result.top],
     }
     if result.changed:
         shown = result.shown

@@ -7,15 +7,12 @@ MP4 inside, whatever their names end in; frame folders become video files too.
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import pairwise, repeat
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,8 +24,8 @@ from kinema.data.annotations import COPIES_FILE, write_csv
 from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
-from kinema.system.files import is_unused, partial_of, told_of, whole_file
-from kinema.system.process import usable_cores
+from kinema.system.files import is_unused, naming_write_errors, partial_of, whole_file, write_whole
+from kinema.system.pool import map_in_processes
 from kinema.values import Annotations, Skipped, VideoInfo
 from kinema.video.decode import FrameSource, VideoFile, open_source
 
@@ -128,7 +125,9 @@ def prepare_dataset(
     _claim(root, settings, dataset.root)
     paths = list(dict.fromkeys(sample.path for sample in dataset.annotations.samples))
     outcomes: list[_Outcome] = []
-    for outcome in _prepared(paths, dataset.root, root, settings, workers):
+    for outcome in map_in_processes(
+        _prepare, paths, dataset.root, root, settings, workers=workers, chunk=2
+    ):
         outcomes.append(outcome)
         if progress is not None:
             progress(len(outcomes), len(paths))
@@ -162,13 +161,13 @@ def _claim(root: Path, settings: PrepareSettings, originals: Path) -> None:
                 "Choose another folder."
             )
         return
-    with told_of(root):
+    with naming_write_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     if not is_unused(root, first=file):
         raise KinemaError(
             f"{root} must be a new or empty folder or one of earlier copies. Choose another folder."
         )
-    _replace(file, json.dumps(wanted, indent=2) + "\n")
+    write_whole(file, json.dumps(wanted, indent=2) + "\n")
 
 
 def _read_settings(file: Path) -> dict[str, Any]:
@@ -177,29 +176,6 @@ def _read_settings(file: Path) -> dict[str, Any]:
         return dict(found)
     except (TypeError, ValueError) as error:
         raise KinemaError(f"{file} is not the settings of copies: {error}.") from error
-
-
-def _prepared(
-    paths: list[str], source: Path, root: Path, settings: PrepareSettings, workers: int | None
-) -> Iterator[_Outcome]:
-    """Makes all copies and tells of each in the order of the paths."""
-    count = usable_cores() if workers is None else workers
-    if count == 0:
-        for path in paths:
-            yield _prepare(path, source, root, settings)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        repeated = repeat(source), repeat(root), repeat(settings)
-        try:
-            yield from pool.map(_prepare, paths, *repeated, chunksize=2)
-        except BrokenProcessPool:
-            raise KinemaError(
-                "A process was killed, perhaps for want of memory. Finished copies are kept: "
-                "start again with fewer workers to continue."
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _prepare(path: str, source: Path, root: Path, settings: PrepareSettings) -> _Outcome:
@@ -306,7 +282,7 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     table = root / f"{name}.csv"
     with whole_file(table) as partial:
         write_csv(Annotations(kept, rows.class_names, rows.source), partial)
-    _replace(root / f"{name}.classes.txt", class_list_text(rows.class_names))
+    write_whole(root / f"{name}.classes.txt", class_list_text(rows.class_names))
 
 
 def _encoder() -> str:
@@ -317,8 +293,3 @@ def _encoder() -> str:
 def _bytes(path: Path) -> int:
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
     return sum(file.stat().st_size for file in files)
-
-
-def _replace(path: Path, text: str) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from kinema.errors import OptionError
-from kinema.inference.graph import FACTS_KEY, Call, Graph, missing, quiet
+from kinema.errors import OptionError, missing_extra
+from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
 
 OPSET = 18
 
@@ -37,7 +37,7 @@ def load_onnx(path: Path) -> Call:
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing("onnxruntime", "Running an ONNX file") from error
+        raise missing_extra("Running an ONNX file", "onnxruntime", "export") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -70,5 +70,5 @@ def _onnx() -> Any:
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
-        raise missing("onnx and onnxscript", "Writing an ONNX file") from error
+        raise missing_extra("Writing an ONNX file", error.name, "export") from error
     return onnx

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from kinema.errors import missing_extra
 from kinema.exporters.onnx_file import write_onnx
 from kinema.exporters.openvino_file import save_openvino
-from kinema.inference.graph import INPUT, Graph, missing, quiet
+from kinema.inference.graph import INPUT, Graph, quiet
 from kinema.inference.openvino_model import openvino_model
 
 
@@ -50,7 +51,7 @@ def _quantized(
             QuantizationParameters,
         )
     except ImportError as error:
-        raise missing("nncf", "Quantizing to int8") from error
+        raise missing_extra("Quantizing to 8 bits", "nncf", "export") from error
     clips = [clip[None] for batch in calibration for clip in batch]
     dataset = nncf.Dataset(clips, lambda clip: {INPUT: clip.numpy()})
     activations = QuantizationParameters(per_channel=scale_per_channel)

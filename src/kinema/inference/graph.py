@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kinema.errors import InputShapeError, MissingExtraError
+from kinema.errors import InputShapeError
 from kinema.inference.fold import fold_batch_norms
 from kinema.models.network import VideoNetwork
 from kinema.models.streaming import step_graph
@@ -100,13 +100,6 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def missing(package: str, wanted: str) -> MissingExtraError:
-    """The error for a runtime that is not installed."""
-    return MissingExtraError(
-        f"{wanted} needs the package {package}. Install it with: pip install 'kinema[export]'"
-    )
 
 
 def temporary_beside(path: Path) -> Path:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from kinema.inference.graph import FACTS_KEY, Call, Graph, missing, quiet
+from kinema.errors import missing_extra
+from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
 
 
 def openvino_model(graph: Graph) -> Any:
@@ -99,5 +100,5 @@ def openvino_package() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise missing("openvino", "This format") from error
+        raise missing_extra("This format", "openvino", "export") from error
     return openvino

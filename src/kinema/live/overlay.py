@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kinema.errors import MissingExtraError, OptionError
 from kinema.system.closing import Closing
-from kinema.system.files import told_of
+from kinema.system.files import naming_write_errors
 from kinema.system.fonts import fallback_font
 
 # Encoders in order of preference; the second is part of every FFmpeg build.
@@ -63,7 +63,7 @@ class CaptionedVideo(Closing):
 
     def __init__(self, path: str | Path) -> None:
         self._last_tick = -1
-        with told_of(Path(path)):
+        with naming_write_errors(Path(path)):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         codec = next(name for name in ENCODERS if name in av.codecs_available)
         try:

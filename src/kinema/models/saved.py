@@ -20,7 +20,7 @@ from kinema.errors import CheckpointError, KinemaError
 from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import fill, read_tensors
-from kinema.system.files import told_of
+from kinema.system.files import naming_write_errors
 from kinema.values import Preprocessing
 
 FORMAT = 1
@@ -83,7 +83,7 @@ def save(
         "preprocessing": preprocessing.to_dict(),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}
-    with told_of(target):
+    with naming_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:

@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinema.errors import MissingExtraError
+from kinema.errors import missing_extra
 from kinema.report.tables import percent
-from kinema.system.files import whole_file
+from kinema.system.files import write_whole
 from kinema.values import ClassProb
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        'Reports need jinja2, which is not installed: python -m pip install "kinema[train]"'
-    ) from error
+    raise missing_extra("The report", error.name, "train") from error
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,7 @@ def write_report(page: QuickstartPage, out: Path) -> Path:
     environment.filters["percent"] = percent
     environment.filters["embedded"] = _embedded
     text = environment.get_template("report.html").render(page=page)
-    with whole_file(out) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_whole(out, text)
     return out
 
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kinema.errors import MissingExtraError
-from kinema.system.files import whole_file
+from kinema.errors import missing_extra
+from kinema.system.files import write_whole
 from kinema.system.fonts import fallback_font
 from kinema.values import Report
 
@@ -23,9 +23,7 @@ try:
     from matplotlib.text import Text
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        'Figures need matplotlib, which is not installed: python -m pip install "kinema[train]"'
-    ) from error
+    raise missing_extra("Plotting", error.name, "train") from error
 
 DPI = 110
 TRAIN_COLOR, VAL_COLOR = "#8a8f98", "#1f6feb"
@@ -204,6 +202,5 @@ def _take_fonts(figure: Figure) -> None:
 
 def _kept(png: bytes, out: Path | None) -> bytes:
     if out is not None:
-        with whole_file(out) as partial:
-            partial.write_bytes(png)
+        write_whole(out, png)
     return png

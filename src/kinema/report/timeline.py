@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from kinema.errors import MissingExtraError
-from kinema.system.files import whole_file
+from kinema.errors import missing_extra
+from kinema.system.files import whole_file, write_whole
 from kinema.timeline import Segment, Timeline, smoothed
 
 # Curves that can be told apart by color.
@@ -52,10 +52,7 @@ def timeline_document(timeline: Timeline, *, top: int) -> dict[str, Any]:
         {
             "start_s": round(float(start_s), 3),
             "end_s": round(float(end_s), 3),
-            "top": [
-                {"label": c.label, "name": c.name, "prob": round(c.prob, 6)}
-                for c in timeline.top(window, top)
-            ],
+            "top": [c.to_dict(digits=6) for c in timeline.top(window, top)],
         }
         for window, (start_s, end_s) in enumerate(
             zip(timeline.starts_s, timeline.ends_s, strict=True)
@@ -100,8 +97,7 @@ def write_subtitles(timeline: Timeline, out: Path) -> None:
         f"{segment.name} ({100 * segment.prob:.0f} %)\n"
         for number, segment in enumerate(timeline.segments, start=1)
     )
-    with whole_file(out) as partial:
-        partial.write_text("\n".join(blocks), encoding="utf-8", newline="\n")
+    write_whole(out, "\n".join(blocks))
 
 
 def write_scores(timeline: Timeline, out: Path) -> None:
@@ -127,9 +123,7 @@ def write_timeline_page(timeline: Timeline, out: Path) -> Path:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            'Pages need jinja2, which is not installed: python -m pip install "kinema[train]"'
-        ) from error
+        raise missing_extra("The timeline page", error.name, "train") from error
     environment = Environment(
         loader=PackageLoader("kinema.report"), autoescape=True, undefined=StrictUndefined
     )
@@ -142,8 +136,7 @@ def write_timeline_page(timeline: Timeline, out: Path) -> Path:
         curves=curves,
         bars=_bars(timeline, {curve.name: curve.number for curve in curves}),
     )
-    with whole_file(out) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_whole(out, text)
     return out
 
 

@@ -343,7 +343,7 @@ async def _answer(
     return PredictAnswer(
         model=model.name,
         file=name,
-        top=[ClassAnswer(label=c.label, name=c.name, prob=c.prob) for c in prediction.top],
+        top=[ClassAnswer(**c.to_dict()) for c in prediction.top],
         video=decoded.info,
         seen=seen,
         took_ms=round(1000 * (time.perf_counter() - began), 3),

@@ -183,14 +183,12 @@ def _size(model: ServedModel) -> int:
 
 
 def _result(result: FrameResult) -> StreamResult:
-    named = [{"label": c.label, "name": c.name, "prob": c.prob} for c in result.top]
-    shown = result.shown
     return StreamResult.model_validate(
         {
             "frame": result.frame,
             "time_s": round(result.time_s, 6),
-            "top": named,
-            "shown": shown and {"label": shown.label, "name": shown.name, "prob": shown.prob},
+            "top": [c.to_dict() for c in result.top],
+            "shown": result.shown and result.shown.to_dict(),
             "changed": result.changed,
             "latency_ms": round(result.latency_ms, 3),
         }

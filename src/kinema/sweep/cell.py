@@ -11,8 +11,8 @@ from kinema.errors import KinemaError, RecipeError
 from kinema.evaluation.evaluate import evaluate
 from kinema.models.saved import SavedModel, load_saved
 from kinema.sweep.spec import MAIN_TEST, Cell, TestSet
+from kinema.system.files import write_whole
 from kinema.system.machine import run_facts
-from kinema.train.checkpoint import write_atomically
 from kinema.train.loop import train
 from kinema.train.recipe import Recipe
 from kinema.train.run_folder import RunFolder, check_same_settings
@@ -78,7 +78,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         **run_facts(),
     }
     text = json.dumps(result, indent=2) + "\n"
-    write_atomically(cell.run / RESULT_FILE, lambda file: file.write(text.encode()))
+    write_whole(cell.run / RESULT_FILE, text)
     return result
 
 

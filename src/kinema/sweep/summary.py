@@ -8,7 +8,7 @@ from typing import Any
 
 from kinema.errors import KinemaError
 from kinema.sweep.spec import MAIN_TEST, Sweep
-from kinema.train.checkpoint import write_atomically
+from kinema.system.files import write_whole
 
 FACTS = ("versions", "git_commit", "machine")
 
@@ -54,7 +54,7 @@ def write_summary(document: dict[str, Any], path: Path) -> None:
     head = {key: value for key, value in document.items() if key != "cells"}
     lines = ",\n".join("    " + json.dumps(cell) for cell in document["cells"])
     text = json.dumps(head, indent=2).removesuffix("\n}") + f',\n  "cells": [\n{lines}\n  ]\n}}\n'
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_whole(path, text)
 
 
 def read_summary(path: Path) -> dict[str, Any]:

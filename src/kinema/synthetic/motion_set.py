@@ -10,10 +10,8 @@ of the original: neither motion compensation nor rate control tells the directio
 import csv
 import io
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ from numpy.typing import NDArray
 from kinema.errors import KinemaError, OptionError
 from kinema.synthetic.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.synthetic.scene import draw_camera, draw_look, render
-from kinema.system.files import is_unused, whole_file
-from kinema.system.process import usable_cores
+from kinema.system.files import is_unused, write_whole
+from kinema.system.pool import map_in_processes
 
 SETTINGS_FILE = "settings.json"
 RENDERER = 2  # counted up whenever the same settings give other pixels
@@ -166,12 +164,14 @@ def render_motion_set(
     _write_settings(root, settings, complete=False)
     for class_name in MOTION_CLASSES:
         (root / "videos" / class_name).mkdir(parents=True, exist_ok=True)
-    for done, _ in enumerate(_written(jobs, root, settings, workers), start=1):
+    for done, _ in enumerate(
+        map_in_processes(_write_video, jobs, root, settings, workers=workers, chunk=8), start=1
+    ):
         if progress is not None:
             progress(done, len(jobs))
     for split in SPLITS:
         _write_rows(root / f"{split}.csv", [job for job in jobs if job.split == split])
-    _replace(root / "classes.txt", "\n".join(MOTION_CLASSES) + "\n")
+    write_whole(root / "classes.txt", "\n".join(MOTION_CLASSES) + "\n")
     _write_settings(root, settings, complete=True)
     return root
 
@@ -228,28 +228,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
 
 def _write_settings(root: Path, settings: MotionSettings, *, complete: bool) -> None:
     document = {**_wanted(settings), "complete": complete}
-    _replace(root / SETTINGS_FILE, json.dumps(document, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
-
-
-def _written(
-    jobs: list[_Job], root: Path, settings: MotionSettings, workers: int | None
-) -> Iterator[None]:
-    """Writes all videos, one event for each."""
-    count = usable_cores() if workers is None else workers
-    if count == 0:
-        for job in jobs:
-            _write_video(job, root, settings)
-            yield
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        repeated = [root] * len(jobs), [settings] * len(jobs)
-        yield from pool.map(_write_video, jobs, *repeated, chunksize=8)
+    write_whole(root / SETTINGS_FILE, json.dumps(document, indent=2) + "\n")
 
 
 def _target(root: Path, job: _Job) -> Path:
@@ -291,4 +270,4 @@ def _write_rows(path: Path, jobs: list[_Job]) -> None:
     writer.writerow(["path", "label", "seed"])
     for job in jobs:
         writer.writerow([job.path, job.class_name, "-".join(map(str, job.seed))])
-    _replace(path, text.getvalue())
+    write_whole(path, text.getvalue())

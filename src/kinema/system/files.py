@@ -20,7 +20,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OutputError: it cannot be written; the message names it, the reason and what to do.
     """
     partial = partial_of(path)
-    with told_of(path):
+    with naming_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -31,6 +31,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 partial.unlink()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file that holds all of `content`, or leaves the old one; text as UTF-8.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with whole_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def partial_of(path: Path) -> Path:
@@ -49,7 +59,7 @@ def is_unused(folder: Path, *, first: Path) -> bool:
 
 
 @contextmanager
-def told_of(path: Path) -> Iterator[None]:
+def naming_write_errors(path: Path) -> Iterator[None]:
     """Turns a failure to write into an error that names the file, the reason and what to do.
 
     Raises:

@@ -5,10 +5,10 @@ No random state is stored. Every random choice is a function of the seed and the
 """
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -90,16 +90,6 @@ class Learner:
     ema: AveragedModel | None = None
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file that is there completely or not at all, even after a power cut.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with whole_file(path) as building, building.open("wb") as file:
-        write(file)
-
-
 def save_state(path: Path, learner: Learner, *positions: Position) -> None:
     """Writes the training state in place of the one before.
 
@@ -116,7 +106,8 @@ def save_state(path: Path, learner: Learner, *positions: Position) -> None:
         "schedule": learner.schedule.state_dict(),
         "ema": None if learner.ema is None else learner.ema.state_dict(),
     }
-    write_atomically(path, lambda file: torch.save(state, file))
+    with whole_file(path) as partial, partial.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_state(path: Path, learner: Learner, *, rank: int = 0, world: int = 1) -> Position:

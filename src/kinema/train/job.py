@@ -14,7 +14,7 @@ from kinema.data.annotations import read_annotations
 from kinema.data.dataset import TrainClips, VideoDataset
 from kinema.data.loader import TrainLoader, train_batches
 from kinema.data.transforms import TrainTransform
-from kinema.errors import AnnotationError, MissingExtraError, OptionError
+from kinema.errors import AnnotationError, OptionError, missing_extra
 from kinema.models.activation_checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
 from kinema.models.transfer import check_same_input
@@ -38,10 +38,7 @@ from kinema.values import Annotations, Preprocessing
 try:
     from lightning.fabric import Fabric
 except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"Training needs {error.name}, which is not installed: "
-        'python -m pip install "kinema[train]"'
-    ) from error
+    raise missing_extra("Training", error.name, "train") from error
 
 __all__ = ["Fabric", "part_size", "start_fabric"]
 

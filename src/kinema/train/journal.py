@@ -17,8 +17,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kinema.errors import MissingExtraError
-from kinema.system.files import told_of
+from kinema.errors import missing_extra
+from kinema.system.files import naming_write_errors
 from kinema.train.checkpoint import Position
 from kinema.train.job import Job
 from kinema.train.result import EpochResult
@@ -28,10 +28,7 @@ from kinema.values import Report
 try:
     from torch.utils.tensorboard.writer import SummaryWriter
 except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"Training needs {error.name}, which is not installed: "
-        'python -m pip install "kinema[train]"'
-    ) from error
+    raise missing_extra("Training", error.name, "train") from error
 
 Value = float | int | str | None
 
@@ -63,7 +60,7 @@ class Journal:
         )
         self._task = self._bar.add_task("", note="")
         self._path = run.metrics
-        with told_of(self._path):
+        with naming_write_errors(self._path):
             self._file = run.metrics.open("a", encoding="utf-8") if enabled else None
         self._events: Any = None
         if enabled:
@@ -89,7 +86,7 @@ class Journal:
         if self._file is None:
             return
         line = {"kind": kind, "epoch": epoch, "step": step, **values}
-        with told_of(self._path):
+        with naming_write_errors(self._path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         self.lines += 1

@@ -8,9 +8,8 @@ from typing import Any
 
 from kinema.errors import OptionError, RecipeError
 from kinema.models.saved import put_back
-from kinema.system.files import is_unused
+from kinema.system.files import is_unused, write_whole
 from kinema.system.machine import run_facts
-from kinema.train.checkpoint import write_atomically
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.values import WeightsReport
 
@@ -137,11 +136,9 @@ def cut_metrics(run: RunFolder, *, lines: int) -> None:
     """Drops the lines of the log that were written after the training state was saved."""
     if run.metrics.is_file():
         kept = run.metrics.read_bytes().splitlines(keepends=True)[:lines]
-        write_atomically(run.metrics, lambda file: file.writelines(kept))
+        write_whole(run.metrics, b"".join(kept))
 
 
 def _write_settings(run: RunFolder, recipe: Recipe, weights: dict[str, Any] | None) -> None:
-    text = recipe.to_toml().encode()
-    write_atomically(run.recipe, lambda file: file.write(text))
-    facts = (json.dumps({**run_facts(), "weights": weights}, indent=2) + "\n").encode()
-    write_atomically(run.facts, lambda file: file.write(facts))
+    write_whole(run.recipe, recipe.to_toml())
+    write_whole(run.facts, json.dumps({**run_facts(), "weights": weights}, indent=2) + "\n")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinema.errors import MissingExtraError, UnreadableVideoError
+from kinema.errors import UnreadableVideoError, missing_extra
 from kinema.system.closing import Closing
 from kinema.values import VideoInfo
 from kinema.video.decode import FrameSource, VideoFile, open_source
@@ -57,10 +57,11 @@ class DeviceFile(Closing):
             decoders = importlib.import_module("torchcodec.decoders")
         except (ImportError, RuntimeError) as error:  # without FFmpeg its libraries do not load
             file.close()
-            raise MissingExtraError(
-                "Decoding on a device needs torchcodec and FFmpeg's libraries: "
-                'python -m pip install "kinema[nvdec]", and FFmpeg from your system '
-                f"({_first_line(error)})."
+            raise missing_extra(
+                "Decoding on a device",
+                "torchcodec with FFmpeg's libraries",
+                "nvdec",
+                note=f" and install FFmpeg with your system's packages ({_first_line(error)})",
             ) from error
         self._file = file
         try:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -211,22 +210,6 @@ def test_a_full_disk_stops_with_what_is_done(dataset, tmp_path, monkeypatch):
     with pytest.raises(KinemaError, match="disk of .*out is full .* start again to continue"):
         prepare_dataset(dataset, out, settings=SMALL, workers=0)
     assert not list(out.rglob("*.mp4*"))
-
-
-def test_a_killed_process_is_told(dataset, tmp_path, monkeypatch):
-    class Pool:
-        def __init__(self, *_, **__): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-        def shutdown(self, **_): ...
-        def map(self, *_, **__):
-            raise BrokenProcessPool
-
-    monkeypatch.setattr(prepare, "ProcessPoolExecutor", Pool)
-    with pytest.raises(KinemaError, match="A process was killed.*fewer workers"):
-        prepare_dataset(dataset, tmp_path / "out", settings=SMALL, workers=2)
 
 
 def test_folders_that_hold_something_else_are_left_alone(dataset, tmp_path):

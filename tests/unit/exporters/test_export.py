@@ -196,7 +196,7 @@ def test_clips_and_sizes_that_do_not_fit_are_named(net, tmp_path):
 )
 def test_a_missing_runtime_names_the_extra(net, tmp_path, monkeypatch, package, suffix):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'kinema\[export\]'"):
+    with pytest.raises(MissingExtraError, match=rf'{package}.*pip install "\.\[export\]"'):
         kinema.export(net, tmp_path / f"net{suffix}", size=SIZE)
     assert not list(tmp_path.iterdir())
 

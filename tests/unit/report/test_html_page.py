@@ -80,5 +80,5 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
 
 def test_without_jinja_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "kinema\[train\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[train\]"'):
         runpy.run_path(html_page.__file__)

@@ -87,7 +87,7 @@ def test_curves_of_a_run_without_a_finished_epoch(tmp_path):
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "kinema\[train\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[train\]"'):
         runpy.run_path(plots.__file__)
 
 

@@ -1,8 +1,28 @@
-"""Folders that something new may be written to."""
+"""Files are written whole or not at all; folders that something new may be written to."""
 
 from pathlib import Path
 
-from kinema.system.files import is_unused, partial_of
+import pytest
+
+from kinema.errors import OutputError
+from kinema.system.files import is_unused, partial_of, whole_file, write_whole
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "state.pt"
+    file.write_bytes(b"old")
+
+    def fill_the_disk() -> None:
+        with whole_file(file) as partial:
+            partial.write_bytes(b"ne")
+            raise OSError("disk full")
+
+    with pytest.raises(OutputError, match="disk full"):
+        fill_the_disk()
+    assert file.read_bytes() == b"old"
+    write_whole(file, "new")
+    assert file.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_folder_is_unused_until_something_whole_is_in_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +16,6 @@ from kinema.train.checkpoint import (
     Sums,
     load_state,
     save_state,
-    write_atomically,
 )
 from kinema.train.loop import train
 from kinema.train.optim import build_ema, build_optimizer, build_schedule
@@ -92,21 +91,6 @@ def test_every_process_gets_its_own_sums_back(tmp_path: Path) -> None:
     # With another number of processes the first one goes on with all that was added up.
     assert clips_and_losses(1) == [(8, 3.0)]
     assert clips_and_losses(3) == [(8, 3.0), (0, 0.0), (0, 0.0)]
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "state.pt"
-    file.write_bytes(b"old")
-
-    def fail(target: IO[bytes]) -> None:
-        target.write(b"ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(file, fail)
-    assert file.read_bytes() == b"old"
-    write_atomically(file, lambda target: target.write(b"new"))
-    assert file.read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])

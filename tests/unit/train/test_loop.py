@@ -275,7 +275,7 @@ def test_missing_package_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     file = Path(loop.__file__).with_name(f"{module}.py")
-    with pytest.raises(MissingExtraError, match=r'pip install "kinema\[train\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[train\]"'):
         runpy.run_path(str(file))
 
 

@@ -78,7 +78,7 @@ def test_a_missing_device_is_named(color_set, monkeypatch):
 def test_without_torchcodec_the_extra_is_named(color_set, monkeypatch):
     monkeypatch.setattr(VideoFile, "exact_stream", 0)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    with pytest.raises(MissingExtraError, match=r"kinema\[nvdec\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[nvdec\]"):
         open_on_device(color_set / "red" / "0.mp4", "cpu")
 
 
