@@ -81,7 +81,7 @@ class Position:
 
 
 @dataclass
-class Learner:
+class TrainState:
     """The objects that change while training."""
 
     net: VideoNetwork
@@ -90,32 +90,32 @@ class Learner:
     ema: AveragedModel | None = None
 
 
-def save_state(path: Path, learner: Learner, *positions: Position) -> None:
+def save_state(path: Path, state: TrainState, *positions: Position) -> None:
     """Writes the training state in place of the one before.
 
     Args:
         path: The file.
-        learner: What learns; it is the same in every process.
+        state: What learns; it is the same in every process.
         positions: Those of all processes, in their order; they differ in their sums.
     """
-    state = {
+    document = {
         "format": FORMAT,
         "positions": [asdict(position) for position in positions],
-        "net": learner.net.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
-        "schedule": learner.schedule.state_dict(),
-        "ema": None if learner.ema is None else learner.ema.state_dict(),
+        "net": state.net.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": state.schedule.state_dict(),
+        "ema": None if state.ema is None else state.ema.state_dict(),
     }
     with whole_file(path) as partial, partial.open("wb") as file:
-        torch.save(state, file)
+        torch.save(document, file)
 
 
-def load_state(path: Path, learner: Learner, *, rank: int = 0, world: int = 1) -> Position:
-    """Puts a training state back into the learner; returns how far it had come.
+def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) -> Position:
+    """Puts a training state back into the state; returns how far it had come.
 
     Args:
         path: The file.
-        learner: Takes the state.
+        state: Takes the state.
         rank: This process among `world` processes. Where there were as many, each goes on with
             its own sums; else the first one has them all.
         world: Number of processes.
@@ -124,22 +124,22 @@ def load_state(path: Path, learner: Learner, *, rank: int = 0, world: int = 1) -
         CheckpointError: the file is damaged or belongs to another network or optimizer.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        document: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is not a readable training state ({reason}). Delete it to train from the "
             "beginning."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training state of this version of kinema.")
     try:
-        learner.net.load_state_dict(state["net"])
-        learner.optimizer.load_state_dict(state["optimizer"])
-        learner.schedule.load_state_dict(state["schedule"])
-        if learner.ema is not None:
-            learner.ema.load_state_dict(state["ema"])
-        positions = [_position(**fields) for fields in state["positions"]]
+        state.net.load_state_dict(document["net"])
+        state.optimizer.load_state_dict(document["optimizer"])
+        state.schedule.load_state_dict(document["schedule"])
+        if state.ema is not None:
+            state.ema.load_state_dict(document["ema"])
+        positions = [_position(**fields) for fields in document["positions"]]
         return _position_of(rank, world, positions)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -21,7 +21,7 @@ from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
 from kinema.system.machine import find_device
 from kinema.system.process import keep_freed_memory
-from kinema.train.checkpoint import Learner, Position, load_state
+from kinema.train.checkpoint import TrainState, Position, load_state
 from kinema.train.loss import ClipLoss, Mixing, build_loss, build_mixing
 from kinema.train.optim import (
     build_ema,
@@ -106,7 +106,7 @@ class Job:
         recipe: The settings.
         fabric: Casts, moves and distributes.
         run: The run folder.
-        learner: The bare network and what changes it.
+        state: The bare network and what changes it.
         model: The network as Fabric runs it.
         optimizer: The optimizer as Fabric runs it.
         loader: Training batches of this process.
@@ -120,7 +120,7 @@ class Job:
     recipe: Recipe
     fabric: Fabric
     run: RunFolder
-    learner: Learner
+    state: TrainState
     model: Any  # the class that Fabric wraps around a network is private
     optimizer: Optimizer
     loader: TrainLoader
@@ -138,8 +138,8 @@ class Job:
     @property
     def network(self) -> VideoNetwork:
         """What is evaluated and kept: the averaged network where there is one."""
-        ema = self.learner.ema
-        return self.learner.net if ema is None else cast(VideoNetwork, ema.module)
+        ema = self.state.ema
+        return self.state.net if ema is None else cast(VideoNetwork, ema.module)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -164,7 +164,7 @@ class Job:
     @property
     def lr(self) -> float:
         """The learning rate of the backbone's weights at this moment."""
-        return float(self.learner.optimizer.param_groups[0]["lr"])
+        return float(self.state.optimizer.param_groups[0]["lr"])
 
 
 def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
@@ -191,22 +191,22 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
         check_same_input(recipe.model.weights, preprocessing)
     loader = _build_loader(recipe, train_videos.with_preprocessing(preprocessing), fabric)
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
-    learner = _build_learner(recipe, net, fabric, parts_per_epoch=len(loader))
-    model, optimizer = fabric.setup(_runnable(net, settings), learner.optimizer)
-    if learner.ema is not None:
-        learner.ema.module.to(fabric.device)
+    state = _build_state(recipe, net, fabric, parts_per_epoch=len(loader))
+    model, optimizer = fabric.setup(_runnable(net, settings), state.optimizer)
+    if state.ema is not None:
+        state.ema.module.to(fabric.device)
     if fabric.is_global_zero:
         _open_folder(run, recipe, net, resume=resume)
     fabric.barrier()
     rank, world = fabric.global_rank, fabric.world_size
-    position = load_state(run.state, learner, rank=rank, world=world) if goes_on else Position()
+    position = load_state(run.state, state, rank=rank, world=world) if goes_on else Position()
     if fabric.is_global_zero:
         cut_metrics(run, lines=position.lines)
     return Job(
         recipe=recipe,
         fabric=fabric,
         run=run,
-        learner=learner,
+        state=state,
         model=model,
         optimizer=optimizer,
         loader=loader,
@@ -257,9 +257,9 @@ def _runnable(net: VideoNetwork, settings: TrainSettings) -> nn.Module:
     return cast(nn.Module, torch.compile(net, mode=mode))
 
 
-def _build_learner(
+def _build_state(
     recipe: Recipe, net: VideoNetwork, fabric: Fabric, *, parts_per_epoch: int
-) -> Learner:
+) -> TrainState:
     settings = recipe.train
     fused = settings.fused_optimizer
     optimizer = build_optimizer(
@@ -276,7 +276,7 @@ def _build_learner(
         lr=effective_lr(recipe.optimizer, batch_size=settings.batch_size),
     )
     ema = None if settings.ema_decay is None else build_ema(net, settings.ema_decay)
-    return Learner(net=net, optimizer=optimizer, schedule=schedule, ema=ema)
+    return TrainState(net=net, optimizer=optimizer, schedule=schedule, ema=ema)
 
 
 def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> TrainLoader:

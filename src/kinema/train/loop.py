@@ -98,9 +98,9 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
     for batch in batches:
         started, waited_before_s = time.perf_counter(), batches.wait_s
         is_step = (position.batches + 1) % settings.accumulate == 0
-        learned = learn(job, batch, sync=is_step)
+        output = forward_backward(job, batch, sync=is_step)
         batches.load_ahead()
-        done = read(job, learned)
+        done = to_sums(job, output)
         if is_step:
             take_step(job)
         position.batches += 1
@@ -117,7 +117,7 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
 
 
 @dataclass(frozen=True)
-class Learned:
+class StepOutput:
     """Mean loss and hits of one part of a batch, still on the device, and its number of clips."""
 
     loss: torch.Tensor
@@ -125,14 +125,14 @@ class Learned:
     clips: int
 
 
-def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learned:
+def forward_backward(job: Job, batch: TrainBatch, *, sync: bool) -> StepOutput:
     """Forward, loss and backward for one part of a batch, without waiting for the device.
 
     With `sync` the gradients of all processes are averaged.
     """
     settings, labels_B = job.recipe.train, batch.labels_B
     if len(labels_B) == 0:
-        return _nothing_to_learn(job)
+        return _empty_step(job)
     torch.manual_seed(step_seed(job))
     clips_BTCHW = network_input(
         batch.clips_BTCHW, job.preprocessing, channels_last=settings.channels_last
@@ -145,23 +145,23 @@ def learn(job: Job, batch: TrainBatch, *, sync: bool) -> Learned:
         loss = job.loss(scores_BK, targets)
         job.fabric.backward(loss / settings.accumulate)
     hits = (scores_BK.argmax(dim=1) == labels_B).sum()
-    return Learned(loss.detach(), hits, len(labels_B))
+    return StepOutput(loss.detach(), hits, len(labels_B))
 
 
-def read(job: Job, learned: Learned) -> Sums:
+def to_sums(job: Job, output: StepOutput) -> Sums:
     """The loss and hits as numbers; waits once for the device.
 
     Raises:
         KinemaError: the loss is not finite. No weight has been changed by it.
     """
-    loss, hits = torch.stack([learned.loss.float(), learned.hits.float()]).tolist()
+    loss, hits = torch.stack([output.loss.float(), output.hits.float()]).tolist()
     if not math.isfinite(loss):
         raise KinemaError(
             f"The loss is {loss} in epoch {job.position.epoch + 1}, step "
             f"{job.position.steps + 1}, at a learning rate of {job.lr:g}. Lower optimizer.lr, "
             "lengthen schedule.warmup_epochs or set train.clip_norm."
         )
-    return Sums(loss=loss * learned.clips, correct=hits, clips=learned.clips)
+    return Sums(loss=loss * output.clips, correct=hits, clips=output.clips)
 
 
 def take_step(job: Job) -> None:
@@ -172,9 +172,9 @@ def take_step(job: Job) -> None:
     job.position.lr = job.lr
     job.optimizer.step()
     job.optimizer.zero_grad()
-    job.learner.schedule.step()
-    if job.learner.ema is not None:
-        job.learner.ema.update_parameters(job.learner.net)
+    job.state.schedule.step()
+    if job.state.ema is not None:
+        job.state.ema.update_parameters(job.state.net)
     job.position.steps += 1
 
 
@@ -270,7 +270,7 @@ def checkpoint(job: Job, journal: Journal) -> None:
     job.position.lines = journal.lines
     positions = _gathered(job, job.position)
     if job.is_first:
-        save_state(job.run.state, job.learner, *positions)
+        save_state(job.run.state, job.state, *positions)
     job.fabric.barrier()
 
 
@@ -321,7 +321,7 @@ def _reduce(job: Job, how: str, *values: float) -> list[float]:
     return list(cast(torch.Tensor, together).tolist())
 
 
-def _nothing_to_learn(job: Job) -> Learned:
+def _empty_step(job: Job) -> StepOutput:
     """No video of the batch could be read."""
     if job.fabric.world_size > 1:
         raise KinemaError(
@@ -329,7 +329,7 @@ def _nothing_to_learn(job: Job) -> Learned:
             f"be read in process {job.fabric.global_rank}, and the others cannot go on without it. "
             "Remove the broken videos from the annotations, or raise train.batch_size."
         )
-    return Learned(torch.zeros(()), torch.zeros(()), clips=0)
+    return StepOutput(torch.zeros(()), torch.zeros(()), clips=0)
 
 
 def _result(job: Job, history: list[EpochResult]) -> TrainResult:

@@ -11,7 +11,7 @@ from kinema.errors import CheckpointError, RecipeError
 from kinema.models.zoo import create_model
 from kinema.train import loop
 from kinema.train.checkpoint import (
-    Learner,
+    TrainState,
     Position,
     Sums,
     load_state,
@@ -25,14 +25,14 @@ from kinema.train.settings import AdamWSettings, CosineSettings
 Tables = dict[str, dict[str, Any]]
 
 
-def learner(*, classes: int = 3, ema: bool = True) -> Learner:
+def learner(*, classes: int = 3, ema: bool = True) -> TrainState:
     net = create_model("tsn_resnet10t", classes=classes, frames=2)
     optimizer = build_optimizer(net, AdamWSettings(), batch_size=2)
     schedule = build_schedule(optimizer, CosineSettings(), epochs=2, steps_per_epoch=3, lr=1e-3)
-    return Learner(net, optimizer, schedule, build_ema(net, 0.9) if ema else None)
+    return TrainState(net, optimizer, schedule, build_ema(net, 0.9) if ema else None)
 
 
-def step(learner: Learner) -> None:
+def step(learner: TrainState) -> None:
     learner.net(torch.rand(2, 2, 3, 32, 32)).square().sum().backward()
     learner.optimizer.step()
     learner.optimizer.zero_grad()
@@ -41,7 +41,7 @@ def step(learner: Learner) -> None:
         learner.ema.update_parameters(learner.net)
 
 
-def tensors(learner: Learner) -> dict[str, Any]:
+def tensors(learner: TrainState) -> dict[str, Any]:
     assert learner.ema is not None
     moments = {
         f"{number}.{key}": value

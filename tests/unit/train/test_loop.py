@@ -131,7 +131,7 @@ def test_the_optimizer_is_fused_as_told(settings: Tables, tmp_path: Path, fused:
     word = "auto" if fused else "false"
     chosen = recipe(settings, f"train.fused_optimizer={word}", "train.accelerator=cpu")
     job = build_job(chosen, out=tmp_path / "run", resume=False)
-    assert all(bool(g["fused"]) == fused for g in job.learner.optimizer.param_groups)
+    assert all(bool(g["fused"]) == fused for g in job.state.optimizer.param_groups)
 
 
 def test_accumulated_parts_make_one_batch(settings: Tables, tmp_path: Path) -> None:
@@ -281,12 +281,12 @@ def test_missing_package_names_the_extra(
 
 def test_batch_without_a_readable_video_is_passed_over(settings: Tables, tmp_path: Path) -> None:
     job = build_job(recipe(settings, "train.clip_norm=1.0"), out=tmp_path / "run", resume=False)
-    before = {name: value.clone() for name, value in job.learner.net.state_dict().items()}
+    before = {name: value.clone() for name, value in job.state.net.state_dict().items()}
     empty = TrainBatch(torch.empty(0, 2, 3, 32, 32, dtype=torch.uint8), torch.empty(0).long())
-    assert loop.read(job, loop.learn(job, empty, sync=True)) == Sums()
+    assert loop.to_sums(job, loop.forward_backward(job, empty, sync=True)) == Sums()
     loop.take_step(job)
     assert job.position.steps == 1
-    after = job.learner.net.state_dict()
+    after = job.state.net.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 

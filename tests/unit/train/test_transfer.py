@@ -39,7 +39,7 @@ def test_backbone_and_temporal_weights_are_taken_over(
     from safetensors.torch import load_file
 
     theirs = load_file(pretrained / "model.safetensors")
-    ours = job.learner.net.state_dict()
+    ours = job.state.net.state_dict()
     assert theirs.keys() == ours.keys()
     assert any("tim" in name for name in ours)
     for name in ours:
