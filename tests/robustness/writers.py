@@ -50,7 +50,7 @@ def write(folder: Path, video: Path, number: int) -> None:
         save_state(folder / "state.pt", work, Position(steps=number))
         kinema.save(work.net, folder / "net", labels="abc", preprocessing=HOW, overwrite=True)
         with VideoFile(video) as opened:
-            cache.put(video, os.stat(video), opened._known)
+            cache.put(video, os.stat(video), opened._indexed)
         write_measurement({"number": number, "rows": [number] * 1000}, folder / "result.json")
 
 

@@ -1,1 +1,1 @@
-"""A video file becomes frames."""
+"""Video files and folders of frames: containers, frame index, decoding."""

@@ -1,4 +1,4 @@
-"""A video file as FFmpeg opens it: its packets, its frames, and what is wrong in plain words."""
+"""A video file opened by FFmpeg: its packets, its decoded frames, and readable errors."""
 
 import os
 import re
@@ -19,144 +19,134 @@ from av.video.stream import VideoStream
 from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
 
-# Opens without decoding: enough where all that could be found out is known.
-_KNOWN_ALREADY = {"probesize": "32", "analyzeduration": "0", "skip_frame": "all"}
+# FFmpeg options that skip its analysis of the stream. With a cached index nothing is left to find.
+_SKIP_ANALYSIS = {"probesize": "32", "analyzeduration": "0", "skip_frame": "all"}
 
-# What FFmpeg also opens: text as a drawing, and single images with names such as "png_pipe".
-_NO_VIDEO = ("image2", "tty", "_pipe")
+# Formats that FFmpeg also opens: text rendered as pictures, single images ("png_pipe").
+_NOT_VIDEO = ("image2", "tty", "_pipe")
 
-# A title or comment may not be UTF-8. From 19 on PyAV always reads it; those before, which Python
-# 3.11 gets, must be told.
-_ANY_TITLE: dict[str, Any] = {}
+# Titles and comments may not be UTF-8. PyAV replaces bad bytes by default only from version 19 on.
+_METADATA_ERRORS: dict[str, Any] = {}
 if int(av.__version__.split(".")[0]) < 19:
-    _ANY_TITLE["metadata_errors"] = "replace"
+    _METADATA_ERRORS["metadata_errors"] = "replace"
 
 _Item = TypeVar("_Item")
 CodedPacket: TypeAlias = "AvPacket[VideoStream]"
 
 
 class Container(Closing):
-    """The first moving picture of a file; nothing is opened before it is asked for.
+    """The first video stream of a file. Call `open` or `reopen` before reading from it.
 
     Args:
         path: The file.
-        threads: Frames that are decoded at a time.
-        options: For FFmpeg whenever it opens the file, such as a `format_whitelist`.
+        threads: Decoder threads.
+        options: FFmpeg options for every opening of the file, such as a `format_whitelist`.
 
     Attributes:
-        facts: Size and times of the file.
+        stat: Size and modification time of the file.
 
     Raises:
-        UnreadableVideoError: there is no such file, or nothing in it.
+        UnreadableVideoError: the file does not exist, is no regular file, or is empty.
     """
 
     def __init__(
         self, path: Path, *, threads: int = 1, options: Mapping[str, str] | None = None
     ) -> None:
         self.path = path
-        self.facts = _file_facts(path)
+        self.stat = _file_stat(path)
         self._threads = threads
         self._options = dict(options or {})
         self._opened: tuple[InputContainer, VideoStream] | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the file is held."""
-        return self._opened is not None
+    def open(self, *, skip_analysis: bool = False) -> None:
+        """Opens the file unless it is open already; see `reopen`."""
+        if self._opened is None:
+            self.reopen(skip_analysis=skip_analysis)
 
-    @property
-    def stream(self) -> VideoStream:
-        """The stream of pictures."""
-        return self._now()[1]
-
-    @property
-    def decoder(self) -> VideoCodecContext:
-        """The decoder of that stream."""
-        return self.stream.codec_context
-
-    @property
-    def format(self) -> str:
-        """FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
-        return self._now()[0].format.name
-
-    @property
-    def start_s(self) -> float | None:
-        """When its earliest stream begins, from which players count; None if the file is silent."""
-        start = self._now()[0].start_time
-        return None if start is None else start / av.time_base
-
-    def restart(self, *, known: bool = False) -> None:
-        """Stands at the start of the file again.
+    def reopen(self, *, skip_analysis: bool = False) -> None:
+        """Opens the file at its start.
 
         Args:
-            known: Whether all facts about the stream are known; then none are looked for.
+            skip_analysis: Skips FFmpeg's analysis of the stream, for files with a known index.
 
         Raises:
             UnreadableVideoError: it is not a video.
         """
         self.close()
-        self._opened = self._open({**self._options, **(_KNOWN_ALREADY if known else {})})
+        options = {**self._options, **(_SKIP_ANALYSIS if skip_analysis else {})}
+        try:
+            # FFmpeg would take the relative path "a:b.mp4" for a URL.
+            container = open_container(str(self.path.absolute()), options=options)
+        except av.FFmpegError as error:
+            raise self.unreadable(reason_of(error, self._options)) from error
+        # The cover image of a song is a video stream, too.
+        streams = [
+            stream
+            for stream in container.streams.video
+            if not stream.disposition & Disposition.attached_pic
+        ]
+        problem = _no_video_reason(container, streams)
+        if problem is not None:
+            container.close()
+            raise self.unreadable(problem)
+        decoder = streams[0].codec_context
+        decoder.thread_count = self._threads
+        if self._threads > 1:
+            decoder.thread_type = "FRAME"
+        self._opened = container, streams[0]
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file."""
         if self._opened is not None:
             self._opened[0].close()
             self._opened = None
 
+    @property
+    def stream(self) -> VideoStream:
+        """The video stream."""
+        assert self._opened is not None, "opened before"
+        return self._opened[1]
+
+    @property
+    def decoder(self) -> VideoCodecContext:
+        """Decoder of the video stream."""
+        return self.stream.codec_context
+
+    @property
+    def format(self) -> str:
+        """FFmpeg's name of the container format, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return self._input.format.name
+
+    @property
+    def start_s(self) -> float | None:
+        """Start time of the earliest stream, the zero of players; None if the file has none."""
+        start = self._input.start_time
+        return None if start is None else start / av.time_base
+
+    @property
+    def _input(self) -> InputContainer:
+        assert self._opened is not None, "opened before"
+        return self._opened[0]
+
     def seek(self, pts: int) -> None:
-        """Stands at the last keyframe up to a time; empties the decoder too."""
-        container, stream = self._now()
-        container.seek(pts, stream=stream)
+        """Seeks to the last keyframe at or before a time and flushes the decoder."""
+        self._input.seek(pts, stream=self.stream)
 
     def packets(self) -> Iterator[CodedPacket]:
-        """Coded packets from where the file stands; those without content are left out."""
-        container, stream = self._now()
-        return (packet for packet in _to_end(container.demux(stream)) if packet.size)
+        """Coded packets from the current position; empty ones are left out."""
+        return (packet for packet in _to_end(self._input.demux(self.stream)) if packet.size)
 
-    def decoded(self) -> Iterator[VideoFrame]:
-        """Frames from where the file stands."""
-        container, stream = self._now()
-        return _to_end(container.decode(stream))
+    def frames(self) -> Iterator[VideoFrame]:
+        """Decoded frames from the current position."""
+        return _to_end(self._input.decode(self.stream))
 
-    def at_once(self, packet: CodedPacket) -> list[VideoFrame]:
-        """Decodes a packet and takes all frames the decoder would hold back for later ones."""
-        decoder = self.decoder
-        return [*decoder.decode(packet), *decoder.decode(None)]
+    def decode_and_drain(self, packet: CodedPacket) -> list[VideoFrame]:
+        """Decodes a packet and drains all frames that the decoder still holds back."""
+        return [*self.decoder.decode(packet), *self.decoder.decode(None)]
 
     def unreadable(self, reason: str) -> UnreadableVideoError:
-        """The error that names the file."""
+        """Makes an error that names the file."""
         return UnreadableVideoError(f"{self.path} cannot be read: {reason}.")
-
-    def _now(self) -> tuple[InputContainer, VideoStream]:
-        assert self._opened is not None, "opened before"
-        return self._opened
-
-    def _open(self, options: dict[str, str]) -> tuple[InputContainer, VideoStream]:
-        name = str(self.path.absolute())  # "a:b.mp4" alone would be taken for a URL
-        try:
-            container = open_container(name, options=options)
-        except av.FFmpegError as error:
-            raise self.unreadable(reason_of(error, self._options)) from error
-        form = container.format.name
-        moving = [
-            stream
-            for stream in container.streams.video
-            if not stream.disposition & Disposition.attached_pic  # a cover image of a song
-        ]
-        if moving and not form.endswith(_NO_VIDEO):
-            decoder: CodecContext | None = moving[0].codec_context  # PyAV's types hide the None
-            if decoder is None:
-                container.close()
-                raise self.unreadable("there is no decoder for the codec of its video stream")
-            decoder.thread_count = self._threads
-            if self._threads > 1:
-                decoder.thread_type = "FRAME"
-            return container, moving[0]
-        kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"})) or "no"
-        container.close()
-        if moving:
-            raise self.unreadable(f"it is an image or text ({form}), not a video")
-        raise self.unreadable(f"it has no video stream (only {kinds} streams)")
 
 
 def open_container(
@@ -166,33 +156,39 @@ def open_container(
     form: str | None = None,
     timeout_s: float | None = None,
 ) -> InputContainer:
-    """Opens a file or an address for reading; closing it is left to the caller.
+    """Opens a file or URL for reading; the caller closes it.
 
     Args:
-        address: What FFmpeg shall open.
-        options: For FFmpeg, such as a `format_whitelist`.
-        form: FFmpeg's name of the format; left out: FFmpeg finds out.
-        timeout_s: What opening, and later each reading, may take; left out: any time.
+        address: Path, URL or device.
+        options: FFmpeg options, such as a `format_whitelist`.
+        form: FFmpeg's name of the input format; detected by default.
+        timeout_s: Limit for opening and for each read; none by default.
 
     Raises:
         av.FFmpegError: it cannot be opened.
     """
     timeout = None if timeout_s is None else (timeout_s, timeout_s)
     container: InputContainer = av.open(
-        address, mode="r", format=form, options=dict(options or {}), timeout=timeout, **_ANY_TITLE
+        address,
+        mode="r",
+        format=form,
+        options=dict(options or {}),
+        timeout=timeout,
+        **_METADATA_ERRORS,
     )
     return container
 
 
 def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
-    """The words of FFmpeg or the system for what went wrong, without the path.
+    """Readable reason of an FFmpeg or system error, without the path.
 
     Args:
-        error: What was raised.
-        options: Those that the file was opened with.
+        error: The exception.
+        options: Options that the file was opened with.
     """
     allowed = (options or {}).get("format_whitelist")
-    if allowed and isinstance(error, av.ArgumentError):  # FFmpeg's word for one not in the list
+    # FFmpeg answers "invalid argument" for a format outside of the whitelist.
+    if allowed and isinstance(error, av.ArgumentError):
         names = allowed.split(",")
         return (
             f"it is not in one of the accepted containers ({', '.join(names[:8])}"
@@ -206,27 +202,39 @@ def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _file_facts(path: Path) -> os.stat_result:
-    """Size and times of a file that is there and not empty."""
+def _no_video_reason(container: InputContainer, streams: list[VideoStream]) -> str | None:
+    """Reason why a file cannot be decoded as a video; None if it can."""
+    form = container.format.name
+    if not streams:
+        kinds = sorted({s.type for s in container.streams if s.type != "video"})
+        return f"it has no video stream (only {', '.join(kinds) or 'no'} streams)"
+    if form.endswith(_NOT_VIDEO):
+        return f"it is an image or text ({form}), not a video"
+    decoder: CodecContext | None = streams[0].codec_context  # PyAV's types hide the None
+    return None if decoder else "there is no decoder for the codec of its video stream"
+
+
+def _file_stat(path: Path) -> os.stat_result:
+    """Checks that a file exists and is not empty, and returns its size and times."""
     try:
-        facts = path.stat()
+        result = path.stat()
     except FileNotFoundError:
         is_address = re.match(r"(https?|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
-        fix = " It is an address: download it, or follow it with `kinema stream`."
+        fix = " It is a URL: download it, or recognize it live with `kinema stream`."
         raise UnreadableVideoError(f"{path} does not exist.{fix if is_address else ''}") from None
     except OSError as error:
         raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error)}.") from error
-    if not stat.S_ISREG(facts.st_mode):
+    if not stat.S_ISREG(result.st_mode):
         raise UnreadableVideoError(f"{path} is not a file.")
-    if facts.st_size == 0:
+    if result.st_size == 0:
         raise UnreadableVideoError(f"{path} is empty (0 bytes).")
-    return facts
+    return result
 
 
 def _to_end(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Ends normally where PyAV raises at the end of a file."""
     try:
         yield from items
     except (av.EOFError, IndexError):
-        # PyAV cannot flush a stream that appeared after the first packets: IndexError, at the
-        # end of the file.
+        # IndexError: PyAV cannot flush a stream that appeared after the first packets.
         return

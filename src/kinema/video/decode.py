@@ -1,15 +1,16 @@
-"""Video files to frames: exact frame numbers, decoding only what is needed.
+"""Decodes frames by number from video files, and only the parts of a file that hold them.
 
-A frame's number is its place in the order in which decoding the whole file yields frames. What
-`probe` found out decides how wanted frames are reached. Where the places of all frames are known,
-only the groups of pictures that hold wanted frames are decoded, and of these no picture that no
-wanted one needs. Where every packet is a frame, all are read and only those of the wanted groups
-are decoded. Other files are decoded from the start up to the last wanted frame.
+A frame's number is its position when the whole file is decoded in order. The frame index decides
+how frames are reached ("seek", "skip" or "start", see `frame_index`):
+
+- seek: from the keyframe of each group with wanted frames, without unreferenced pictures;
+- skip: all packets are read, only groups with wanted frames are decoded;
+- start: everything is decoded up to the last wanted frame. This is also the way out when a file
+  is damaged or not as indexed.
 """
 
 import os
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +25,10 @@ from numpy.typing import NDArray
 from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
 from kinema.values import VideoInfo
-from kinema.video.container import CodedPacket, Container, reason_of
+from kinema.video.container import Container, reason_of
 from kinema.video.display import upright
-from kinema.video.folder import FrameFolder, checked_indices
-from kinema.video.frame_index import IndexedVideo, probe
+from kinema.video.folder import FrameFolder, checked_indices, read_distinct
+from kinema.video.frame_index import FrameIndex, IndexedVideo, build_index
 from kinema.video.index_cache import IndexCache
 
 VIDEO_SUFFIXES = frozenset(
@@ -44,7 +45,7 @@ class FrameSource(Closing, Protocol):
         """Facts about the video."""
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
-        """The wanted frames: (n, 3, H, W) uint8 RGB, in the order of the indices."""
+        """Wanted frames: (n, 3, H, W) uint8 RGB, in the order of the indices."""
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
         """All frames from first to last: (H, W, 3) RGB each."""
@@ -54,7 +55,7 @@ class FrameSource(Closing, Protocol):
 
 
 def is_video_path(path: str | Path) -> bool:
-    """Whether a file name ends like a video's; hidden files (macOS's ._x.mp4) do not count."""
+    """True for file names with a video suffix, but not for hidden files (macOS writes ._x.mp4)."""
     path = Path(path)
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
@@ -70,7 +71,7 @@ def open_source(
 
     Args:
         path: The file or folder.
-        index_cache: Remembers what opening a file finds out.
+        index_cache: Cache of frame indices.
         threads: See `VideoFile`.
         options: See `VideoFile`.
 
@@ -85,18 +86,18 @@ def open_source(
 class VideoFile(Closing):
     """One video file.
 
-    Opening it reads its packet index and decodes its first frame, unless the cache knows both.
+    Opening it builds its frame index and decodes its first frame, unless both are in the cache.
 
     Args:
         path: The file.
-        index_cache: Where the index is looked up and kept.
-        threads: Frames that are decoded at a time. One costs the least CPU time and is right where
-            every core has a process of its own; more answer sooner where one video is waited for.
-        options: For FFmpeg whenever it opens the file. Of files from strangers, a
-            `format_whitelist` and a `protocol_whitelist` keep it from opening other ones.
+        index_cache: Cache of frame indices.
+        threads: Decoder threads. One costs the least CPU time and suits a loader with one process
+            per core; more give a single video sooner.
+        options: FFmpeg options for every opening of the file. For untrusted files, a
+            `format_whitelist` and a `protocol_whitelist` keep it from opening others.
 
     Raises:
-        UnreadableVideoError: empty, truncated, no video in it, or not decodable.
+        UnreadableVideoError: empty, truncated, without video, or not decodable.
     """
 
     def __init__(
@@ -111,28 +112,59 @@ class VideoFile(Closing):
         self._container = Container(self.path, threads=threads, options=options)
         self._cache = index_cache
         self._to_rgb = VideoReformatter()  # keeps its tables from frame to frame
-        known = None if index_cache is None else index_cache.get(self.path, self._container.facts)
-        self._is_remembered = known is not None
-        self._known = known or self._learned()
+        cached = None if index_cache is None else index_cache.get(self.path, self._container.stat)
+        self._from_cache = cached is not None
+        self._indexed = cached or self._build_index()
+
+    def _build_index(self) -> IndexedVideo:
+        indexed = build_index(self._container)
+        if self._cache is not None:
+            self._cache.put(self.path, self._container.stat, indexed)
+        return indexed
 
     @property
     def info(self) -> VideoInfo:
         """Facts about the video."""
-        return self._known.info
+        return self._indexed.info
 
     @property
     def exact_stream(self) -> int | None:
-        """Number of the stream, where every decoder gets the same frames; else None.
+        """Index of the video stream if every decoder gives the same frames, otherwise None.
 
-        Others may count frames that this one counted by decoding in another way, and round
-        samples of more than 8 bits otherwise.
+        Other decoders may count differently where frames are counted by decoding, and may round
+        differently where samples have more than 8 bits.
         """
-        if self._known.index.reach != "seek":
+        if self._indexed.index.access != "seek":
             return None
-        if not self._container.is_open:
-            self._container.restart()
+        self._container.open()
         stream = self._container.stream
         return stream.index if all(part.bits == 8 for part in stream.format.components) else None
+
+    def times_s(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> list[float]:
+        """Presentation times in seconds from the first frame.
+
+        They follow from the frame rate if the file has no times.
+
+        Raises:
+            OptionError: a number is outside of the video.
+        """
+        numbers, pts = checked_indices(frame_indices, self.info), self._indexed.index.pts
+        if not pts:
+            rate = self.info.rate_hz
+            return [number / rate if rate else 0.0 for number in numbers]
+        return [(pts[number] - pts[0]) * self._indexed.tick_s for number in numbers]
+
+    @property
+    def lead_s(self) -> float:
+        """Seconds from the start of the file to its first frame; 0 if unknown.
+
+        Audio may start before the video, and players and subtitles count from its start.
+        """
+        self._container.open()
+        start_s, pts = self._container.start_s, self._indexed.index.pts
+        if start_s is None or not pts:
+            return 0.0
+        return max(0.0, pts[0] * self._indexed.tick_s - start_s)
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
         """Decodes the wanted frames.
@@ -141,51 +173,20 @@ class VideoFile(Closing):
             frame_indices: Frame numbers from 0, in any order, repeated if wanted.
 
         Returns:
-            (n, 3, H, W) uint8 RGB turned and mirrored as it is to be shown, a view of (n, H, W, 3).
+            (n, 3, H, W) uint8 RGB, upright, a view of (n, H, W, 3).
 
         Raises:
             OptionError: a number is outside of the video.
             UnreadableVideoError: a frame cannot be decoded; the message names it.
         """
-        wanted = checked_indices(frame_indices, self.info)
-        unique = sorted(set(wanted))
         try:
-            frames = torch.from_numpy(self._pictures(unique))
+            return read_distinct(frame_indices, self.info, self._decode)
         except UnreadableVideoError:
-            if not self._is_remembered:
+            if not self._from_cache:
                 raise
-            self._known, self._is_remembered = self._learned(), False  # the cache may be wrong
+            # The cached index may be wrong: build it from the file and try once more.
+            self._indexed, self._from_cache = self._build_index(), False
             return self.read(frame_indices)
-        if wanted != unique:
-            frames = frames[[bisect_left(unique, number) for number in wanted]]
-        return frames.permute(0, 3, 1, 2)
-
-    def times_s(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> list[float]:
-        """When the frames are shown, in seconds from the first frame.
-
-        Where a file does not tell the times, they follow from its frame rate.
-
-        Raises:
-            OptionError: a number is outside of the video.
-        """
-        numbers, pts = checked_indices(frame_indices, self.info), self._known.index.pts
-        if not pts:
-            rate = self.info.rate_hz
-            return [number / rate if rate else 0.0 for number in numbers]
-        return [(pts[number] - pts[0]) * self._known.tick_s for number in numbers]
-
-    @property
-    def lead_s(self) -> float:
-        """Seconds from the beginning of the file to its first frame; 0 if it does not tell.
-
-        Where sound begins before the pictures, players and subtitles count from the sound.
-        """
-        if not self._container.is_open:
-            self._container.restart()
-        start_s, pts = self._container.start_s, self._known.index.pts
-        if start_s is None or not pts:
-            return 0.0
-        return max(0.0, pts[0] * self._known.tick_s - start_s)
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
         """Decodes all frames from first to last.
@@ -194,36 +195,29 @@ class VideoFile(Closing):
             (H, W, 3) RGB each, upright.
 
         Raises:
-            UnreadableVideoError: there are fewer frames than the file promises.
+            UnreadableVideoError: fewer frames than the index has can be decoded.
         """
-        yield from map(self._picture, self._whole())
+        yield from map(self._picture, self._all_frames())
 
     def verify(self) -> None:
         """Decodes every frame and keeps none.
 
         Raises:
-            UnreadableVideoError: there are fewer frames than the file promises.
+            UnreadableVideoError: fewer frames than the index has can be decoded.
         """
-        for _ in self._whole():
+        for _ in self._all_frames():
             pass
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file."""
         self._container.close()
 
-    def _learned(self) -> IndexedVideo:
-        """Finds out what there is to know of the file, and has it remembered."""
-        known = probe(self._container)
-        if self._cache is not None:
-            self._cache.put(self.path, self._container.facts, known)
-        return known
-
-    def _whole(self) -> Iterator[VideoFrame]:
+    def _all_frames(self) -> Iterator[VideoFrame]:
         """Every frame from the first on; an error at the end if some are missing."""
-        self._container.restart()
+        self._container.reopen()
         count, reason = 0, "the others are lost or damaged"
         try:
-            for frame in self._container.decoded():
+            for frame in self._container.frames():
                 count += 1
                 yield frame
         except av.FFmpegError as error:
@@ -233,120 +227,125 @@ class VideoFile(Closing):
                 f"only {count} of its {self.info.frames} frames can be decoded ({reason})"
             )
 
-    def _pictures(self, unique: list[int]) -> NDArray[np.uint8]:
-        pictures = self._planned(unique)
-        return self._sequential(unique) if pictures is None else pictures
+    def _decode(self, numbers: list[int]) -> NDArray[np.uint8]:
+        """Decodes frames with ascending numbers into (n, H, W, 3) RGB."""
+        pictures = self._decode_groups(numbers)
+        # Damaged or wrongly indexed files: decoding from the start finds every frame there is.
+        return self._decode_from_start(numbers) if pictures is None else pictures
 
-    def _planned(self, unique: list[int]) -> NDArray[np.uint8] | None:
-        """Decodes only what the wanted frames need; None if the index is wrong or has no plan."""
-        index, pictures = self._known.index, self._buffer(len(unique))
-        rows = {index.place(number): row for row, number in enumerate(unique)}
+    def _decode_groups(self, numbers: list[int]) -> NDArray[np.uint8] | None:
+        """Decodes only groups with wanted frames; None if a frame was not where the index says."""
+        index, pictures = self._indexed.index, self._empty_pictures(len(numbers))
+        rows = {index.key(number): row for row, number in enumerate(numbers)}
         try:
-            if index.reach == "seek":
-                for place, frame in self._sought(index.groups(unique)):
-                    pictures[rows.pop(place)] = self._picture(frame)
-            elif index.reach == "skip":
-                for place, frame in self._skipped_to(index.groups(unique)):
-                    pictures[rows.pop(place)] = self._picture(frame)
+            found: Iterator[tuple[int, VideoFrame]] = iter(())
+            if index.access == "seek":
+                self._container.open(skip_analysis=True)
+                found = _by_seeking(self._container, index, numbers)
+            elif index.access == "skip":
+                self._container.reopen()
+                found = _by_skipping(self._container, index, numbers)
+            for key, frame in found:
+                pictures[rows.pop(key)] = self._picture(frame)
         except av.FFmpegError:
             return None
         return None if rows else pictures
 
-    def _sought(self, groups: dict[int, list[int]]) -> Iterator[tuple[int, VideoFrame]]:
-        """Wanted frames with their times; the pictures that no other needs are left out."""
-        if not self._container.is_open:
-            self._container.restart(known=True)
-        decoder, index = self._container.decoder, self._known.index
-        for keyframe, times in groups.items():
-            self._container.seek(keyframe)
-            wanted, coming = set(times), set(times)
-            for packet in self._container.packets():
-                if index.is_unreferenced(packet.pts) and packet.pts not in wanted:
-                    continue
-                coming.discard(packet.pts or 0)
-                for frame in decoder.decode(packet) if coming else self._container.at_once(packet):
-                    if frame.pts is not None and frame.pts in wanted:
-                        wanted.remove(frame.pts)
-                        yield frame.pts, frame
-                if not coming:
-                    break
+    def _decode_from_start(self, numbers: list[int]) -> NDArray[np.uint8]:
+        """Decodes from the start of the file up to the last wanted frame.
 
-    def _skipped_to(self, groups: dict[int, list[int]]) -> Iterator[tuple[int, VideoFrame]]:
-        """Wanted frames with their numbers, where every packet is one frame."""
-        self._container.restart()
-        packets, passed = self._container.packets(), 0
-        for keyframe, numbers in groups.items():
-            end = numbers[-1] + 1
-            run = islice(packets, keyframe - passed, end - passed)
-            kept = self._kept(run, keyframe, numbers)
-            if not kept:
-                return
-            yield from ((number, kept[number]) for number in numbers)
-            passed = end
-
-    def _kept(
-        self, packets: Iterable[CodedPacket], keyframe: int, numbers: list[int]
-    ) -> dict[int, VideoFrame]:
-        """The wanted frames of a run that ends with the last; none if it is not as indexed."""
-        decoder = self._container.decoder
-        wanted, kept, number = set(numbers), {}, keyframe
-        for packet in chain(packets, [None]):
-            for frame in decoder.decode(packet):
-                if number == keyframe and not frame.key_frame:
-                    return {}
-                if number in wanted:
-                    kept[number] = frame
-                number += 1
-        decoder.flush_buffers()
-        return kept if number == numbers[-1] + 1 else {}
-
-    def _sequential(self, unique: list[int]) -> NDArray[np.uint8]:
-        """Decodes from the start up to the last wanted frame."""
-        self._container.restart()
-        index, pictures = self._known.index, self._buffer(len(unique))
-        missing = {index.place(number): row for row, number in enumerate(unique)}
-        others = self._take(missing, pictures)
-        if missing:
-            number = unique[min(missing.values())]
-            raise self._container.unreadable(
-                f"frame {number} of {index.frames} cannot be decoded; {others}"
-            )
-        return pictures
-
-    def _buffer(self, frames: int) -> NDArray[np.uint8]:
-        return np.empty((frames, self.info.height, self.info.width, 3), np.uint8)
-
-    def _take(self, missing: dict[int, int], pictures: NDArray[np.uint8]) -> str:
-        """Decodes until no frame is missing or all are passed.
-
-        Args:
-            missing: Row of `pictures` by the place of the frame; found frames are removed.
-            pictures: Filled with the frames that are found.
-
-        Returns:
-            What to say about frames that could be decoded when some are still missing.
+        Raises:
+            UnreadableVideoError: a frame cannot be decoded; the message names the first one.
         """
-        reached, last = min(missing, default=0), max(missing, default=0)
-        by_time = self._known.index.reach == "seek"
+        self._container.reopen()
+        index, pictures = self._indexed.index, self._empty_pictures(len(numbers))
+        rows = {index.key(number): row for row, number in enumerate(numbers)}
+        position, last = min(rows, default=0), max(rows, default=0)
         count, reason = 0, "the file ends there"
         try:
-            for frame in self._container.decoded():
-                place = frame.pts if by_time else count
+            for frame in self._container.frames():
+                # Times stay right behind a lost frame, where counting would be off by one.
+                key = frame.pts if index.access == "seek" else count
                 count += 1
-                if place in missing:
-                    pictures[missing.pop(place)] = self._picture(frame)
-                reached = reached if place is None else place
-                if not missing or reached > last:
+                if key in rows:
+                    pictures[rows.pop(key)] = self._picture(frame)
+                position = position if key is None else key
+                if not rows or position > last:
                     break
         except av.FFmpegError as error:
             reason = reason_of(error)
-        if missing and reached > min(missing):
-            return "later ones can (its data is lost or damaged)"
-        return f"only the first {count} frames can ({reason})"
+        if not rows:
+            return pictures
+        # Lost in the middle, or is it the end of the file that is missing?
+        if position > min(rows):
+            others = "later ones can (its data is lost or damaged)"
+        else:
+            others = f"only the first {count} frames can ({reason})"
+        number = numbers[min(rows.values())]
+        raise self._container.unreadable(
+            f"frame {number} of {index.frames} cannot be decoded; {others}"
+        )
+
+    def _empty_pictures(self, frames: int) -> NDArray[np.uint8]:
+        return np.empty((frames, self.info.height, self.info.width, 3), np.uint8)
 
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB of one size, upright."""
-        width, height = self._known.coded_size
+        """(H, W, 3) RGB, upright; all frames get the size of the first."""
+        width, height = self._indexed.coded_size
         rgb = self._to_rgb.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
         rgb = rgb.astype(np.uint8, copy=False)
         return upright(rgb, self.info.rotation_deg // 90, mirrored=self.info.mirrored)
+
+
+def _by_seeking(
+    container: Container, index: FrameIndex, numbers: Sequence[int]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yields the wanted frames with their times; decodes from the keyframe of each group."""
+    decoder = container.decoder
+    for keyframe, times in index.groups(numbers).items():
+        container.seek(keyframe)
+        unsent, wanted = set(times), set(times)
+        for packet in container.packets():
+            # Most B-frames are needed by no other picture: unless wanted, they need no decoding.
+            if index.is_unreferenced(packet.pts) and packet.pts not in wanted:
+                continue
+            if packet.pts is not None:
+                unsent.discard(packet.pts)
+            # A decoder holds frames back to reorder them. Once all wanted packets are sent,
+            # draining it gives their frames without decoding the rest of the group.
+            frames = decoder.decode(packet) if unsent else container.decode_and_drain(packet)
+            for frame in frames:
+                if frame.pts is not None and frame.pts in wanted:
+                    wanted.remove(frame.pts)
+                    yield frame.pts, frame
+            if not unsent:
+                break
+
+
+def _by_skipping(
+    container: Container, index: FrameIndex, numbers: Sequence[int]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yields the wanted frames with their numbers, where every packet is one frame.
+
+    Ends early at the first group that is not as indexed.
+    """
+    packets, decoder, passed = container.packets(), container.decoder, 0
+    for keyframe, group in index.groups(numbers).items():
+        # Packets between two groups are read but not decoded.
+        end = group[-1] + 1
+        run = islice(packets, keyframe - passed, end - passed)
+        wanted, found, number = set(group), {}, keyframe
+        for packet in chain(run, [None]):  # None drains the decoder
+            for frame in decoder.decode(packet):
+                # AVI headers may claim keyframes that the codec does not have.
+                if number == keyframe and not frame.key_frame:
+                    return
+                if number in wanted:
+                    found[number] = frame
+                number += 1
+        decoder.flush_buffers()
+        # A packet without a frame would shift all numbers: nothing of the group is certain.
+        if number != end:
+            return
+        yield from found.items()
+        passed = end

@@ -1,7 +1,7 @@
-"""Frames decoded by torchcodec: on a GPU by its video engine (NVDEC), and left in its memory.
+"""Decodes on a GPU with torchcodec: NVDEC decodes, and the frames stay in GPU memory.
 
-PyAV still finds out where the frames of a file are. Only where these places can be trusted, and
-samples have 8 bits, do both decoders give the same frames; every other file is decoded by PyAV.
+PyAV still builds the frame index. Both decoders give the same frames only where seeking is exact
+and samples have 8 bits; every other file is decoded with PyAV.
 """
 
 import importlib
@@ -23,15 +23,15 @@ from kinema.video.index_cache import IndexCache
 def open_on_device(
     path: str | Path, device: torch.device | str, *, index_cache: IndexCache | None = None
 ) -> FrameSource:
-    """Opens a video whose frames are decoded on a device, where that gives the same frames.
+    """Opens a video for decoding on a device, where that gives the same frames.
 
     Args:
         path: A video file, or a folder of frames.
-        device: Such as "cuda" or "cuda:1"; "cpu" decodes with torchcodec, too.
-        index_cache: Remembers what opening a file finds out.
+        device: Such as "cuda" or "cuda:1"; "cpu" also decodes with torchcodec.
+        index_cache: Cache of frame indices.
 
     Raises:
-        MissingExtraError: torchcodec, or the FFmpeg that it needs, is not installed.
+        MissingExtraError: torchcodec or its FFmpeg libraries are not installed.
         UnreadableVideoError: the video does not exist or cannot be read; the message says why.
     """
     source = open_source(path, index_cache=index_cache)
@@ -41,14 +41,14 @@ def open_on_device(
 
 
 class DeviceFile(Closing):
-    """A video file whose frames are decoded by torchcodec.
+    """A video file decoded with torchcodec.
 
     Args:
-        file: The same file, opened by PyAV; it is closed with this.
-        device: Where to decode.
+        file: The same file, opened by PyAV; closed together with this one.
+        device: Device that decodes.
 
     Raises:
-        MissingExtraError: torchcodec, or the FFmpeg that it needs, is not installed.
+        MissingExtraError: torchcodec or its FFmpeg libraries are not installed.
         UnreadableVideoError: the device cannot decode this file.
     """
 
@@ -106,15 +106,15 @@ class DeviceFile(Closing):
         return frames
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
-        """All frames from first to last, decoded by PyAV: (H, W, 3) RGB each."""
+        """All frames from first to last, decoded with PyAV: (H, W, 3) RGB each."""
         return self._file.in_order()
 
     def verify(self) -> None:
-        """Decodes every frame by PyAV; raises UnreadableVideoError if one is missing."""
+        """Decodes every frame with PyAV; raises UnreadableVideoError if one is missing."""
         self._file.verify()
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file."""
         self._file.close()
 
 

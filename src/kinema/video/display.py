@@ -1,6 +1,6 @@
-"""How a decoded picture is to be shown: containers store turns and mirrors beside the pictures.
+"""Rotation and mirroring of decoded pictures, which containers store as metadata.
 
-Phones film with the sensor lying on its side, and apps of front cameras mirror.
+Phones record with the sensor on its side, and apps mirror their front camera.
 """
 
 import numpy as np
@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 
 
 def display_of(frame: VideoFrame) -> tuple[int, bool]:
-    """Quarter turns (0 to 3, counter-clockwise), and whether it is mirrored before them.
+    """Reads the rotation of a frame and whether to mirror it first.
 
-    The display matrix (ISO/IEC 14496-12, 6.2.2) has a negative determinant where it mirrors; the
-    angle that FFmpeg reads from it is then half a turn off.
+    Returns:
+        Quarter turns (0 to 3, counterclockwise), and True if it is mirrored before the rotation.
     """
     quarter_turns = round(frame.rotation / 90) % 4
     stored = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(stored, SideData):
         return quarter_turns, False
     a, b, _, c, d = np.frombuffer(bytes(stored), np.int32)[:5].tolist()
+    # The display matrix (ISO/IEC 14496-12, 6.2.2) has a negative determinant if it mirrors. The
+    # angle that FFmpeg reads from it is then half a turn off.
     if a * d - b * c >= 0:
         return quarter_turns, False
     return (quarter_turns + 2) % 4, True
 
 
 def upright(rgb: NDArray[np.uint8], quarter_turns: int, *, mirrored: bool) -> NDArray[np.uint8]:
-    """(H, W, 3) as it is to be shown; a view of the same memory."""
+    """Mirrors and rotates a picture (H, W, 3) for display; a view of the same memory."""
     if mirrored:
         rgb = rgb[:, ::-1]
     return np.rot90(rgb, quarter_turns) if quarter_turns else rgb

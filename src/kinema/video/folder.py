@@ -1,9 +1,9 @@
-"""Folders of JPEG or PNG frames, read like a video."""
+"""Folders of JPEG or PNG frames, read like video files."""
 
 import re
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +16,23 @@ from kinema.system.closing import Closing
 from kinema.values import VideoInfo
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-# What Pillow raises for damaged files; struct.error comes from their EXIF.
+# Errors of Pillow for damaged files; struct.error comes from their EXIF data.
 _BAD_IMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 class FrameFolder(Closing):
     """A folder whose JPEG or PNG files are the frames of a video, in the order of their numbers.
 
-    When some files are called img_*, only these are taken: frame folders in the layout of TSN
-    hold optical flow (flow_x_*, flow_y_*) beside them. Hidden files are left out. A folder does
-    not tell its frame rate, so `info.rate_hz` and `info.duration_s` are 0.
+    If there are files named img_*, only these count: frame folders in the layout of TSN also
+    hold optical flow (flow_x_*, flow_y_*). Hidden files are left out. A folder has no frame
+    rate, so `info.rate_hz` and `info.duration_s` are 0.
 
     Args:
         path: The folder.
 
     Raises:
-        UnreadableVideoError: it does not exist, there is no frame in it, or the first one
-            cannot be read.
+        UnreadableVideoError: it does not exist, holds no frames, or the first frame cannot be
+            read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -62,17 +62,9 @@ class FrameFolder(Closing):
 
         Raises:
             OptionError: a number is outside of the folder.
-            UnreadableVideoError: a file cannot be read or has another size than the first one.
+            UnreadableVideoError: a file cannot be read or differs in size from the first one.
         """
-        wanted = checked_indices(frame_indices, self.info)
-        unique = sorted(set(wanted))
-        pictures = np.empty((len(unique), self.info.height, self.info.width, 3), np.uint8)
-        for row, number in enumerate(unique):
-            pictures[row] = self._picture_of_size(number)
-        frames = torch.from_numpy(pictures)
-        if wanted != unique:
-            frames = frames[[bisect_left(unique, number) for number in wanted]]
-        return frames.permute(0, 3, 1, 2)
+        return read_distinct(frame_indices, self.info, self._pictures)
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
         """Reads all frames from first to last.
@@ -81,7 +73,7 @@ class FrameFolder(Closing):
             (H, W, 3) RGB each.
 
         Raises:
-            UnreadableVideoError: a file cannot be read or has another size than the first one.
+            UnreadableVideoError: a file cannot be read or differs in size from the first one.
         """
         for number in range(self.info.frames):
             yield self._picture_of_size(number)
@@ -90,13 +82,19 @@ class FrameFolder(Closing):
         """Reads every frame and keeps none.
 
         Raises:
-            UnreadableVideoError: a file cannot be read or has another size than the first one.
+            UnreadableVideoError: a file cannot be read or differs in size from the first one.
         """
         for _ in self.in_order():
             pass
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: no file stays open."""
+
+    def _pictures(self, numbers: list[int]) -> NDArray[np.uint8]:
+        pictures = np.empty((len(numbers), self.info.height, self.info.width, 3), np.uint8)
+        for row, number in enumerate(numbers):
+            pictures[row] = self._picture_of_size(number)
+        return pictures
 
     def _picture_of_size(self, number: int) -> NDArray[np.uint8]:
         picture = self._picture(number)
@@ -118,12 +116,12 @@ class FrameFolder(Closing):
 
 
 def is_frame(file: Path) -> bool:
-    """Whether a file name ends like a frame's; hidden files do not count."""
+    """True for file names with a frame suffix, but not for hidden files."""
     return file.suffix.lower() in FRAME_SUFFIXES and not file.name.startswith(".")
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    """The frames of a folder in the order of their numbers."""
+    """Frame files of a folder in the order of their numbers."""
     try:
         files = [file for file in folder.iterdir() if is_frame(file)]
     except FileNotFoundError:
@@ -132,7 +130,7 @@ def _frame_files(folder: Path) -> list[Path]:
         raise UnreadableVideoError(f"{folder} cannot be read: {error.strerror}.") from error
     if not files:
         raise UnreadableVideoError(
-            f"{folder} holds no frames: expected files that end in "
+            f"{folder} holds no frames: expected file names ending in "
             f"{', '.join(sorted(FRAME_SUFFIXES))}."
         )
     named = [file for file in files if file.name.startswith("img_")]
@@ -140,14 +138,14 @@ def _frame_files(folder: Path) -> list[Path]:
 
 
 def _natural(file: Path) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sorts img_2.jpg before img_10.jpg."""
+    """Sort key that puts img_2.jpg before img_10.jpg."""
     parts = re.split(r"(\d+)", file.stem)
     return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], file.name
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3); 16 bits become 8, which Pillow's own conversion would clip instead."""
-    if image.mode.startswith("I;16"):
+    """Converts an image of any mode to (H, W, 3)."""
+    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip to 8 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "P":
         image = image.convert("RGBA")  # a palette may hold transparency
@@ -155,13 +153,39 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def checked_indices(frame_indices: Sequence[int] | NDArray[np.int64], info: VideoInfo) -> list[int]:
-    """Frame numbers as plain numbers.
+    """Converts frame numbers to plain integers.
 
     Raises:
-        OptionError: one is outside of the video.
+        OptionError: a number is outside of the video.
     """
     wanted = [int(i) for i in frame_indices]
     for number in wanted:
         if not 0 <= number < info.frames:
             raise OptionError(f"{info.path} has frames 0 to {info.frames - 1}, asked for {number}.")
     return wanted
+
+
+def read_distinct(
+    frame_indices: Sequence[int] | NDArray[np.int64],
+    info: VideoInfo,
+    decode: Callable[[list[int]], NDArray[np.uint8]],
+) -> torch.Tensor:
+    """Decodes every wanted frame once and arranges the frames in the wanted order.
+
+    Args:
+        frame_indices: Frame numbers from 0, in any order, repeated if wanted.
+        info: Facts about the video.
+        decode: Makes (n, H, W, 3) of n ascending frame numbers.
+
+    Returns:
+        (n, 3, H, W) uint8 RGB, a view of (n, H, W, 3).
+
+    Raises:
+        OptionError: a number is outside of the video.
+    """
+    wanted = checked_indices(frame_indices, info)
+    unique = sorted(set(wanted))
+    frames = torch.from_numpy(decode(unique))
+    if wanted != unique:
+        frames = frames[[bisect_left(unique, number) for number in wanted]]
+    return frames.permute(0, 3, 1, 2)

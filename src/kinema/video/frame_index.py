@@ -1,9 +1,9 @@
 """Frame index of a video file, built from its packets.
 
-MP4/MOV and Matroska/WebM tell from their packets where every frame is. In AVI without B-frames
-every packet is a frame. Other containers seek to wrong places or may leave frames out (MPEG-TS,
-MPEG-PS, GIF, AVI with B-frames), and so may files that begin in the middle of a group: of these
-the frames are counted by decoding.
+The packets of MP4/MOV and Matroska/WebM give the time of every frame and the keyframes to seek to.
+In AVI without B-frames every packet is one frame. In other containers seeking lands in wrong
+places and packets may give no frame (MPEG-TS, MPEG-PS, GIF, AVI with B-frames), and the same holds
+for files that begin inside of a group of pictures: their frames are counted by decoding.
 """
 
 from array import array
@@ -11,7 +11,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import av
@@ -23,76 +22,44 @@ from kinema.values import VideoInfo
 from kinema.video.container import Container, reason_of
 from kinema.video.display import display_of
 
-# Containers whose packet times and keyframe flags can be trusted for seeking.
-_INDEXED = frozenset({"mov", "mp4", "matroska", "webm"})
+# Containers whose packet times and keyframe flags are reliable enough for seeking.
+_SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm"})
 
-# Codecs whose key frames begin anew, in AVI without B-frames, where a packet is a frame.
+# Codecs that decode from any keyframe on in AVI without B-frames, where a packet is one frame.
 _ONE_FRAME_PER_PACKET = frozenset({"mjpeg", "mpeg4"})
 
-# An AVI packet this small says "nothing changed" and may give no frame.
+# An AVI packet this small means "nothing changed" and may give no frame.
 _EMPTY_PACKET_BYTES = 16
 
-# H.264 units that may stand in a picture nobody refers to: slice, SEI, delimiter, filler. A
-# packet with any other, such as a new parameter set, is needed by later ones.
+# H.264 unit types that a picture without references to it may contain: slice, SEI, delimiter,
+# filler. Other units, such as a new parameter set, are needed by later packets.
 _SLICE, _HARMLESS_UNITS = 1, frozenset({1, 6, 9, 12})
 
-# How wanted frames are reached: by decoding from the start of the file; by seeking to a keyframe;
-# by reading all packets from the start and decoding only those of the wanted groups.
-Reach = Literal["start", "seek", "skip"]
+# Ways to reach a frame: decode from the start of the file; seek to a keyframe; read all packets
+# from the start but decode only groups of pictures with wanted frames.
+Access = Literal["start", "seek", "skip"]
 
-# Stands for a time that a packet does not tell.
+# Placeholder for the time of a packet without one.
 NO_PTS = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
-class Packets:
-    """What the coded pictures of a video tell before they are decoded, an array for each fact."""
-
-    pts: NDArray[np.int64]
-    keyframe: NDArray[np.bool_]
-    discard: NDArray[np.bool_]
-    bytes: NDArray[np.int64]
-    unreferenced: NDArray[np.bool_]
-
-    @classmethod
-    def read(cls, packets: Iterable[Any], unreferenced: Callable[[Any], bool]) -> "Packets":
-        """Goes through the packets once; a video of hours has some hundred thousand."""
-        pts, sizes, flags = array("q"), array("q"), bytearray()
-        for packet in packets:
-            pts.append(NO_PTS if packet.pts is None else packet.pts)
-            sizes.append(packet.size)
-            kind = packet.is_keyframe | packet.is_discard << 1 | unreferenced(packet) << 2
-            flags.append(kind)
-        kinds = np.frombuffer(flags, np.uint8)
-        return cls(
-            pts=np.frombuffer(pts, np.int64),
-            keyframe=(kinds & 1) > 0,
-            discard=(kinds & 2) > 0,
-            bytes=np.frombuffer(sizes, np.int64),
-            unreferenced=(kinds & 4) > 0,
-        )
-
-    def times(self, chosen: NDArray[np.bool_]) -> "array[int]":
-        """The known times of some packets, rising."""
-        return array("q", np.sort(self.pts[chosen & (self.pts != NO_PTS)]).tobytes())
-
-
-@dataclass(frozen=True)
 class FrameIndex:
-    """The frames of a video and how to reach them.
+    """Number and times of all frames, and the way to reach them.
 
     Attributes:
-        frames: Their exact number.
-        reach: How wanted frames are reached.
-        pts: Their times in ticks of the stream, rising; empty if not all are known.
-        keyframes: Where decoding may begin, rising: times for "seek", frame numbers for "skip".
-        unreferenced: Times of pictures that no other picture needs, rising ("seek" only).
+        frames: Exact number of frames.
+        access: Way to reach a frame.
+        pts: Presentation times in ticks of the stream, ascending; empty if some are unknown.
+        keyframes: Entry points of the decoder, ascending: times for "seek", frame numbers for
+            "skip".
+        unreferenced: Times of pictures that no other picture needs, ascending ("seek" only).
 
-    The numbers are kept as machine integers: a video of hours has some hundred thousand.
+    Numbers are stored as machine integers, as hours of video have several hundred thousand frames.
     """
 
     frames: int
-    reach: Reach = "start"
+    access: Access = "start"
     pts: Sequence[int] = ()
     keyframes: Sequence[int] = ()
     unreferenced: Sequence[int] = ()
@@ -102,35 +69,35 @@ class FrameIndex:
             numbers = np.asarray(getattr(self, name), np.int64)
             object.__setattr__(self, name, array("q", numbers.tobytes()))
 
-    def is_unreferenced(self, time: int | None) -> bool:
-        """Whether no other picture needs the one of this time."""
-        if time is None:
+    def is_unreferenced(self, pts: int | None) -> bool:
+        """True if no other picture needs the one with this time."""
+        if pts is None:
             return False
-        place = bisect_left(self.unreferenced, time)
-        return place < len(self.unreferenced) and self.unreferenced[place] == time
+        place = bisect_left(self.unreferenced, pts)
+        return place < len(self.unreferenced) and self.unreferenced[place] == pts
 
-    def place(self, number: int) -> int:
-        """What a decoded frame is known by: its time for "seek", else its number."""
-        return self.pts[number] if self.reach == "seek" else number
+    def key(self, number: int) -> int:
+        """Identifies a decoded frame: its time for "seek", otherwise its number."""
+        return self.pts[number] if self.access == "seek" else number
 
     def groups(self, numbers: Iterable[int]) -> dict[int, list[int]]:
-        """The places of frames by the last keyframe that is shown no later."""
+        """Groups the keys of frames by the last keyframe shown no later than the frame."""
         found: dict[int, list[int]] = {}
         for number in numbers:
-            place = self.place(number)
-            key = self.keyframes[max(0, bisect_right(self.keyframes, place) - 1)]
-            found.setdefault(key, []).append(place)
+            key = self.key(number)
+            keyframe = self.keyframes[max(0, bisect_right(self.keyframes, key) - 1)]
+            found.setdefault(keyframe, []).append(key)
         return found
 
 
 @dataclass(frozen=True)
 class IndexedVideo:
-    """All that is known of a video before a frame is decoded.
+    """Everything known about a video before its frames are decoded.
 
     Attributes:
-        info: Facts for the user.
-        index: Its frames.
-        coded_size: Width and height in pixels before the rotation.
+        info: Public facts.
+        index: Frame index.
+        coded_size: Width and height in pixels before rotation.
         tick_s: Length of one tick of `index.pts` in seconds.
     """
 
@@ -140,87 +107,98 @@ class IndexedVideo:
     tick_s: float
 
 
-def unreferenced_test(codec: str, extradata: bytes | None) -> Callable[[Any], bool]:
-    """A test whether no other picture needs that of a packet; always false where one cannot tell.
-
-    Args:
-        codec: Name of the codec.
-        extradata: Head of the stream. That of H.264 in MP4 or Matroska says how many bytes the
-            length before every unit has (ISO/IEC 14496-15, 5.3.3.1).
-    """
-    if codec != "h264" or not extradata or len(extradata) < 7 or extradata[0] != 1:
-        return lambda packet: False
-    length_bytes = (extradata[4] & 3) + 1
-    return lambda packet: _only_unreferenced_slices(memoryview(packet), length_bytes)
-
-
-def _only_unreferenced_slices(data: memoryview, length_bytes: int) -> bool:
-    """Whether all units are harmless and all slices have nal_ref_idc 0 (H.264, 7.4.1)."""
-    place, slices, end = 0, 0, len(data)
-    while place + length_bytes < end:
-        head = data[place + length_bytes]
-        kind, importance = head & 31, head >> 5 & 3
-        if kind not in _HARMLESS_UNITS or (kind == _SLICE and importance):
-            return False
-        slices += kind == _SLICE
-        place += length_bytes + int.from_bytes(data[place : place + length_bytes], "big")
-    return slices > 0 and place == end
-
-
-def probe(container: Container) -> IndexedVideo:
-    """Reads the packets of a file and decodes its first frame; the file stays open.
+def build_index(container: Container) -> IndexedVideo:
+    """Reads all packets of a file and decodes its first frame; leaves the file open.
 
     Raises:
-        UnreadableVideoError: truncated, no video in it, or not decodable.
+        UnreadableVideoError: truncated, without video, or not decodable.
     """
-    container.restart()
+    container.reopen()
     try:
-        index = _scan(container)
-        return _described(container, index, _first_frame(container, index))
+        index = _index_frames(container)
+        # The first frame proves that the file decodes and has the size and the rotation.
+        first = _first_frame(container, index)
+        tick_s = float(container.stream.time_base or 0)
+        return IndexedVideo(
+            _video_info(container, index, first), index, (first.width, first.height), tick_s
+        )
     except BaseException:
         container.close()
         raise
 
 
-def _scan(container: Container) -> FrameIndex:
-    """Finds the frames by reading the packets, decoding only where these do not tell."""
-    names = set(container.format.split(","))
-    packets = _all_packets(container)
-    if "mov" in names:
-        _check_whole(container)
+@dataclass(frozen=True)
+class _Packets:
+    """Facts about all packets, available without decoding; one array per fact."""
+
+    pts: NDArray[np.int64]
+    keyframe: NDArray[np.bool_]
+    discard: NDArray[np.bool_]
+    bytes: NDArray[np.int64]
+    unreferenced: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, container: Container) -> "_Packets":
+        decoder = container.decoder
+        is_unreferenced = unreferenced_test(decoder.name, decoder.extradata)
+        # Compact arrays in one pass, as hours of video have several hundred thousand packets.
+        pts, sizes, flags = array("q"), array("q"), bytearray()
+        try:
+            for packet in container.packets():
+                pts.append(NO_PTS if packet.pts is None else packet.pts)
+                sizes.append(packet.size)
+                flags.append(
+                    packet.is_keyframe | packet.is_discard << 1 | is_unreferenced(packet) << 2
+                )
+        except av.FFmpegError as error:
+            raise container.unreadable(reason_of(error)) from error
+        if not pts:
+            raise container.unreadable("its video stream is empty")
+        bits = np.frombuffer(flags, np.uint8)
+        return cls(
+            pts=np.frombuffer(pts, np.int64),
+            keyframe=(bits & 1) > 0,
+            discard=(bits & 2) > 0,
+            bytes=np.frombuffer(sizes, np.int64),
+            unreferenced=(bits & 4) > 0,
+        )
+
+    def times(self, chosen: NDArray[np.bool_]) -> "array[int]":
+        """Known times of the chosen packets, ascending."""
+        return array("q", np.sort(self.pts[chosen & (self.pts != NO_PTS)]).tobytes())
+
+
+def _index_frames(container: Container) -> FrameIndex:
+    """Builds the index from packets, and decodes only where these are not reliable."""
+    formats, decoder = set(container.format.split(",")), container.decoder
+    packets = _Packets.read(container)
+    if "mov" in formats:
+        _check_not_truncated(container)
+    # Packets marked "discard" (edit lists) are decoded but never shown.
     shown = ~packets.discard
     pts = packets.times(shown)
     timed = len(pts) > 0 and len(np.unique(pts)) == shown.sum()
-    if names & _INDEXED and timed and _begins_with_group(packets, pts):
+    # Seeking is exact only if the file begins with the keyframe of its first group. Otherwise
+    # the first frames may need pictures that are not in the file, and decoders leave them out.
+    if formats & _SEEKABLE and timed and packets.keyframe[0] and NO_PTS < packets.pts[0] <= pts[0]:
         keyframes = packets.times(packets.keyframe)
-        unneeded = packets.times(shown & packets.unreferenced)
-        return FrameIndex(len(pts), "seek", pts, keyframes, unneeded)
-    decoder = container.decoder
-    plain_avi = "avi" in names and not decoder.has_b_frames
+        unreferenced = packets.times(shown & packets.unreferenced)
+        return FrameIndex(len(pts), "seek", pts, keyframes, unreferenced)
+    # In AVI without B-frames a frame's number is its packet's number, so whole groups can be
+    # skipped without decoding; seeking in AVI is not exact.
+    plain_avi = "avi" in formats and not decoder.has_b_frames
     if plain_avi and packets.bytes.min() > _EMPTY_PACKET_BYTES:
         times = pts if timed else ()
-        keys = np.flatnonzero(packets.keyframe).tolist()
         if decoder.name in _ONE_FRAME_PER_PACKET and packets.keyframe[0]:
-            return FrameIndex(len(packets.pts), "skip", times, keys)
+            numbers = np.flatnonzero(packets.keyframe).tolist()
+            return FrameIndex(len(packets.pts), "skip", times, numbers)
         return FrameIndex(len(packets.pts), "start", times)
-    return _count(container, int(shown.sum()))
+    return _count_by_decoding(container, promised=int(shown.sum()))
 
 
-def _all_packets(container: Container) -> Packets:
-    decoder = container.decoder
-    unreferenced = unreferenced_test(decoder.name, decoder.extradata)
-    try:
-        packets = Packets.read(container.packets(), unreferenced)
-    except av.FFmpegError as error:
-        raise container.unreadable(reason_of(error)) from error
-    if len(packets.pts) == 0:
-        raise container.unreadable("its video stream is empty")
-    return packets
-
-
-def _check_whole(container: Container) -> None:
-    """Compares the places of the frames in the header of an MP4 or MOV with the file."""
-    entries, size = container.stream.index_entries, container.facts.st_size
+def _check_not_truncated(container: Container) -> None:
+    """Compares the byte ranges of frames in an MP4 or MOV header with the file size."""
+    entries, size = container.stream.index_entries, container.stat.st_size
     cut = sum(entry.pos + entry.size > size for entry in entries)
     if cut:
         raise container.unreadable(
@@ -229,18 +207,13 @@ def _check_whole(container: Container) -> None:
         )
 
 
-def _begins_with_group(packets: Packets, pts: Sequence[int]) -> bool:
-    """Whether no frame needs a picture from before the file; such frames may be left out."""
-    return bool(packets.keyframe[0]) and NO_PTS < packets.pts[0] <= pts[0]
-
-
-def _count(container: Container, promised: int) -> FrameIndex:
-    """Counts by decoding; of a damaged file it takes the number of its packets."""
-    container.restart()
+def _count_by_decoding(container: Container, *, promised: int) -> FrameIndex:
+    """Decodes the whole file; a damaged one keeps the number of frames its packets promise."""
+    container.reopen()
     times: list[int | None] = []
     frames = 0
     try:
-        for frame in container.decoded():
+        for frame in container.frames():
             times.append(frame.pts)
     except av.FFmpegError:
         frames = promised
@@ -250,29 +223,30 @@ def _count(container: Container, promised: int) -> FrameIndex:
 
 
 def _first_frame(container: Container, index: FrameIndex) -> VideoFrame:
-    """Decodes it from the start; by seeking there, where that is safe, to open only once."""
-    if index.reach == "seek":
+    """Decodes the first frame."""
+    # Where seeking is exact, the file need not be opened a second time.
+    if index.access == "seek":
         with suppress(av.FFmpegError):
             container.seek(index.keyframes[0])
-            for packet in islice(container.packets(), 1):
-                for frame in container.at_once(packet):
-                    return frame
-    container.restart()
+            packet = next(container.packets(), None)
+            for frame in () if packet is None else container.decode_and_drain(packet):
+                return frame
+    container.reopen()
     reason = "the stream holds none"
     try:
-        for frame in container.decoded():
+        for frame in container.frames():
             return frame
     except av.FFmpegError as error:
         reason = reason_of(error)
     raise container.unreadable(f"it has a video stream, but no frame could be decoded ({reason})")
 
 
-def _described(container: Container, index: FrameIndex, first: VideoFrame) -> IndexedVideo:
+def _video_info(container: Container, index: FrameIndex, first: VideoFrame) -> VideoInfo:
     stream = container.stream
     quarter_turns, mirrored = display_of(first)
     width, height = (first.width, first.height)[:: -1 if quarter_turns % 2 else 1]
     rate = float(stream.average_rate or stream.guessed_rate or 0)
-    info = VideoInfo(
+    return VideoInfo(
         path=str(container.path),
         frames=index.frames,
         rate_hz=rate,
@@ -284,5 +258,30 @@ def _described(container: Container, index: FrameIndex, first: VideoFrame) -> In
         container=container.format,
         mirrored=mirrored,
     )
-    tick_s = float(stream.time_base or 0)
-    return IndexedVideo(info, index, (first.width, first.height), tick_s)
+
+
+def unreferenced_test(codec: str, extradata: bytes | None) -> Callable[[Any], bool]:
+    """Makes a test for packets whose picture no other picture needs; False where unknown.
+
+    Args:
+        codec: Name of the codec.
+        extradata: Header of the stream. For H.264 in MP4 or Matroska it holds the number of bytes
+            in the length field before every unit (ISO/IEC 14496-15, 5.3.3.1).
+    """
+    if codec != "h264" or not extradata or len(extradata) < 7 or extradata[0] != 1:
+        return lambda packet: False
+    length_bytes = (extradata[4] & 3) + 1
+    return lambda packet: _has_only_unreferenced_slices(memoryview(packet), length_bytes)
+
+
+def _has_only_unreferenced_slices(data: memoryview, length_bytes: int) -> bool:
+    """True if all units are harmless and all slices have nal_ref_idc 0 (H.264, 7.4.1)."""
+    place, slices, end = 0, 0, len(data)
+    while place + length_bytes < end:
+        head = data[place + length_bytes]
+        kind, importance = head & 31, head >> 5 & 3
+        if kind not in _HARMLESS_UNITS or (kind == _SLICE and importance):
+            return False
+        slices += kind == _SLICE
+        place += length_bytes + int.from_bytes(data[place : place + length_bytes], "big")
+    return slices > 0 and place == end

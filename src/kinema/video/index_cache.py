@@ -1,8 +1,7 @@
 """Cache of frame indices in one SQLite file beside the data set.
 
-Reading all packets of a file, or decoding it once to count its frames, is needed only the first
-time. `IndexCache` keeps the result in one SQLite file beside the data set, under the size and the
-time of change of the video, so that later openings neither scan nor decode anything.
+An index is built once, by reading all packets of a video or by decoding it. Later openings take
+it from the cache, as long as size and modification time of the video are the same.
 """
 
 import json
@@ -25,7 +24,7 @@ from kinema.video.frame_index import FrameIndex, IndexedVideo
 
 CACHE_NAME = ".kinema_index"
 
-# Counted up when the meaning of an entry changes; another FFmpeg may find other frames.
+# Format version of the entries. Another FFmpeg may find other frames, so its version is part of it.
 _LAYOUT = f"3 av {av.__version__}"
 _BUSY_S = 5.0
 _TABLE = (
@@ -36,22 +35,21 @@ _TABLE = (
 _LOOK_UP = "SELECT entry FROM videos WHERE path = ? AND bytes = ? AND mtime_ns = ? AND layout = ?"
 _MAGIC = b"SQLite format 3\0"
 
-
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
 
 class IndexCache:
-    """A file with what is known of the videos of a data set.
+    """SQLite file with the frame indices of a data set.
 
-    Several processes may read and write it at once, and one that is killed does no harm. An entry
-    counts only for a file of the same size and time of change, and for the FFmpeg it was made
-    with. A file that is no cache, or is damaged, is begun anew and a note is logged. Where it
-    cannot be written, videos are scanned as if there were no cache.
+    Several processes may read and write it concurrently, and killing one leaves it intact. An
+    entry is valid only for the same size and modification time of the video and the same version
+    of PyAV. A damaged cache is renamed and replaced with a warning. A cache that cannot be written
+    is ignored.
 
     Args:
-        path: The file; made with its first entry.
+        path: The file; created with the first entry.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -59,21 +57,21 @@ class IndexCache:
 
     @classmethod
     def beside(cls, root: str | Path) -> "IndexCache | None":
-        """The cache in the folder of the videos; None where that cannot be written."""
+        """Cache in the folder of the videos; None if that is not writable."""
         folder = Path(root)
         writable = folder.is_dir() and os.access(folder, os.W_OK)
         return cls(folder / CACHE_NAME) if writable else None
 
     @classmethod
     def chosen(cls, choice: str | None, root: str | Path) -> "IndexCache | None":
-        """What the setting `index_cache` means.
+        """Cache for a value of the setting `index_cache`.
 
         Args:
-            choice: The path of a cache file; "" for none; None for one beside the videos.
+            choice: Path of a cache file; "" for no cache; None for one beside the videos.
             root: Folder of the videos.
 
         Raises:
-            OptionError: the path is a folder, a file of another kind, or in no folder.
+            OptionError: the path is a folder, not a cache file, or in a folder that does not exist.
         """
         if choice is None:
             return cls.beside(root)
@@ -86,25 +84,25 @@ class IndexCache:
                 f"{path / CACHE_NAME if path.is_dir() else CACHE_NAME}."
             )
         if path.name != CACHE_NAME and not _may_be_cache(path):
-            raise OptionError(f"index_cache {choice!r} is a file of another kind; name a new one.")
+            raise OptionError(f"index_cache {choice!r} is not a cache file; name a new file.")
         return cls(path)
 
-    def get(self, video: Path, facts: os.stat_result) -> IndexedVideo | None:
-        """What is known of a video file with these facts; None if nothing is."""
+    def get(self, video: Path, stat: os.stat_result) -> IndexedVideo | None:
+        """Looks up a video file of this size and modification time; None if there is no entry."""
         if not self.path.exists():
             return None
-        wanted = (self._key(video), facts.st_size, facts.st_mtime_ns, _LAYOUT)
+        wanted = (self._key(video), stat.st_size, stat.st_mtime_ns, _LAYOUT)
         row = self._transaction(lambda db: db.execute(_LOOK_UP, wanted).fetchone())
         if row is None:
             return None
         found = _unpacked(row[0], video)
         if found is None:
-            _log.warning("%s: the entry of %s is damaged and is made anew.", self.path, video)
+            _log.warning("%s: the entry of %s is damaged and will be rebuilt.", self.path, video)
         return found
 
-    def put(self, video: Path, facts: os.stat_result, known: IndexedVideo) -> None:
-        """Remembers a video file with these facts."""
-        row = (self._key(video), facts.st_size, facts.st_mtime_ns, _LAYOUT, _packed(known))
+    def put(self, video: Path, stat: os.stat_result, indexed: IndexedVideo) -> None:
+        """Stores the index of a video file of this size and modification time."""
+        row = (self._key(video), stat.st_size, stat.st_mtime_ns, _LAYOUT, _packed(indexed))
 
         def write(db: sqlite3.Connection) -> None:
             db.execute(_TABLE)
@@ -113,19 +111,19 @@ class IndexCache:
         self._transaction(write)
 
     def _key(self, video: Path) -> str:
-        """Relative to the cache, so that a data set may be moved together with it."""
+        """Path relative to the cache, so that it moves with its data set."""
         path = Path(os.path.abspath(video))
         if path.is_relative_to(self.path.parent):
             return path.relative_to(self.path.parent).as_posix()
         return str(path)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result | None:
-        """Runs one transaction on its own connection, which outlives no fork; None in trouble."""
-        file = _file_number(self.path)
+        """Runs a transaction on a connection of its own; None if the cache cannot be used."""
+        inode = _inode(self.path)
         try:
             with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as db:
-                # Without waiting for the disk: a killed process leaves the file whole, only a
-                # power cut may not, and then it is begun anew.
+                # Do not wait for the disk. A killed process leaves the file intact; a power cut
+                # may not, and then it is replaced.
                 db.execute("PRAGMA synchronous = OFF")
                 with db:
                     return work(db)
@@ -133,89 +131,89 @@ class IndexCache:
             if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # locked, read-only, full ...
                 _log.debug("%s cannot be used now: %s.", self.path, error)
             elif "no such table" not in str(error):  # there is none before the first entry
-                self._begin_anew(file, error)
+                self._replace_damaged(inode, error)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            self._begin_anew(file, error)
+            self._replace_damaged(inode, error)
         return None
 
-    def _begin_anew(self, file: int, error: Exception) -> None:
-        """Puts a damaged file out of the way, unless another process has already done so."""
-        if _file_number(self.path) != file:
+    def _replace_damaged(self, inode: int, error: Exception) -> None:
+        """Renames a damaged file, unless another process has already replaced it."""
+        if _inode(self.path) != inode:
             return
         aside = self.path.with_name(self.path.name + ".damaged")
         with suppress(OSError):
             os.replace(self.path, aside)
             _log.warning(
-                "%s is no usable index cache (%s). It was renamed to %s and is made anew.",
+                "%s is not a usable index cache (%s). It was renamed to %s and will be rebuilt.",
                 *(self.path, error, aside.name),
             )
 
 
 def _may_be_cache(path: Path) -> bool:
-    """Whether it is new, empty or an SQLite file; a video list must not be put out of the way."""
+    """True if it is new, empty or an SQLite file; a user's video list must not be renamed."""
     if not path.exists():
         return True
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) in (b"", _MAGIC)
 
 
-def _file_number(path: Path) -> int:
-    """Tells a file from another one that has taken its name."""
+def _inode(path: Path) -> int:
+    """Distinguishes a file from its replacement of the same name; 0 if there is none."""
     try:
         return path.stat().st_ino
     except OSError:
         return 0
 
 
-def _packed(known: IndexedVideo) -> bytes:
-    """JSON, compressed, with a checksum; series of numbers as differences."""
-    facts = asdict(known.info)
-    del facts["path"]
-    index = known.index
+def _packed(indexed: IndexedVideo) -> bytes:
+    """Compressed JSON with a checksum; number series are stored as differences."""
+    info = asdict(indexed.info)
+    del info["path"]
+    index = indexed.index
     document = {
-        "info": facts,
+        "info": info,
         "frames": index.frames,
-        "reach": index.reach,
-        "pts": _steps(index.pts),
-        "keyframes": _steps(index.keyframes),
-        "unreferenced": _steps(index.unreferenced),
-        "coded_size": known.coded_size,
-        "tick_s": known.tick_s,
+        "reach": index.access,
+        "pts": _differences(index.pts),
+        "keyframes": _differences(index.keyframes),
+        "unreferenced": _differences(index.unreferenced),
+        "coded_size": indexed.coded_size,
+        "tick_s": indexed.tick_s,
     }
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode())
 
 
 def _unpacked(blob: object, video: Path) -> IndexedVideo | None:
-    """Reads an entry back; None when it is damaged or contradicts itself."""
+    """Reads an entry; None if it is damaged or contradicts itself."""
     try:
         assert isinstance(blob, bytes)
-        document = json.loads(zlib.decompress(blob))  # checks the sum
+        document = json.loads(zlib.decompress(blob))  # verifies the checksum
         index = FrameIndex(
             frames=document["frames"],
-            reach=document["reach"],
+            access=document["reach"],
             pts=list(accumulate(document["pts"])),
             keyframes=list(accumulate(document["keyframes"])),
             unreferenced=list(accumulate(document["unreferenced"])),
         )
         info = VideoInfo(path=str(video), **document["info"])
         width, height = document["coded_size"]
-        known = IndexedVideo(info, index, (width, height), document["tick_s"])
+        indexed = IndexedVideo(info, index, (width, height), document["tick_s"])
     except (AssertionError, KeyError, OverflowError, TypeError, ValueError, zlib.error):
         return None
-    return known if _agrees(known) else None
+    return indexed if _is_consistent(indexed) else None
 
 
-def _agrees(known: IndexedVideo) -> bool:
-    """Whether the parts of an entry fit together."""
-    index = known.index
-    if not (known.info.frames == index.frames > 0 and len(index.pts) in (0, index.frames)):
+def _is_consistent(indexed: IndexedVideo) -> bool:
+    """True if the parts of an entry agree."""
+    index = indexed.index
+    if not (indexed.info.frames == index.frames > 0 and len(index.pts) in (0, index.frames)):
         return False
-    if index.reach == "seek":
+    if index.access == "seek":
         rising = len(index.pts) > 0 and all(a < b for a, b in pairwise(index.pts))
         return rising and bool(index.keyframes)
-    return index.reach == "start" or (len(index.keyframes) > 0 and index.keyframes[0] == 0)
+    return index.access == "start" or (len(index.keyframes) > 0 and index.keyframes[0] == 0)
 
 
-def _steps(values: Sequence[int]) -> list[int]:
-    """The differences, which repeat themselves and so compress well."""
+def _differences(values: Sequence[int]) -> list[int]:
+    """Differences of neighbors, which repeat and so compress well."""
     return [now - before for before, now in zip((0, *values), values, strict=False)]

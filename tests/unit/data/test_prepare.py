@@ -66,7 +66,7 @@ def test_frame_k_of_a_copy_is_frame_k(make_video, tmp_path, name, read_number):
         )
         assert after.times_s([0, 3, 29]) == pytest.approx(before.times_s([0, 3, 29]), abs=1e-3)
         assert after.info.codec == "h264"
-        assert len(after._known.index.keyframes) >= 3
+        assert len(after._indexed.index.keyframes) >= 3
 
 
 def test_colors_stay(make_video, tmp_path):

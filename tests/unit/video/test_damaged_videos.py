@@ -89,7 +89,7 @@ def test_unreadable_files_are_named_with_their_reason(make_video, tmp_path, soun
     (tmp_path / "no_frames").mkdir()
     reasons = {
         tmp_path / "missing.mp4": "does not exist",
-        "http://camera/live.mp4": "does not exist. It is an address: .*`kinema stream`",
+        "http://camera/live.mp4": "does not exist. It is a URL: .*`kinema stream`",
         text / "inside.mp4": "cannot be read: not a directory",
         os.devnull: "is not a file",
         picture: "is an image or text \\(png_pipe\\), not a video",

@@ -14,7 +14,8 @@ import torch
 
 from kinema.errors import OptionError
 from kinema.video.decode import VideoFile, is_video_path, open_source
-from kinema.video.index_cache import FrameIndex, IndexCache, IndexedVideo
+from kinema.video.frame_index import FrameIndex, IndexedVideo
+from kinema.video.index_cache import IndexCache
 
 from .reading import KINDS, UNEVEN, in_order, pictures
 
@@ -36,7 +37,7 @@ def test_frames_are_those_of_decoding_in_order(make_video, name, read_number):
             for index, picture in zip(wish, pictures(source, wish), strict=True):
                 assert np.array_equal(picture, expected[index]), (name, index)
         if path.suffix[1:] in PLANNED or name == "mpeg4.avi":
-            assert source._planned(sorted(set(wishes[-1].tolist()))) is not None
+            assert source._decode_groups(sorted(set(wishes[-1].tolist()))) is not None
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -72,7 +73,7 @@ def test_a_wrong_memory_is_noticed_and_mended(make_video, read_number):
     path, other = make_video(frames=48), make_video("other.mp4", frames=20, pts=range(5, 85, 4))
     cache = IndexCache(path.with_name("index"))
     with VideoFile(other) as source:
-        cache.put(path, os.stat(path), source._known)
+        cache.put(path, os.stat(path), source._indexed)
     with VideoFile(path, index_cache=cache) as source:
         assert source.info.frames == 20
         assert read_number(pictures(source, [19])[0]) == 19
@@ -84,7 +85,7 @@ def test_a_wrong_memory_is_noticed_and_mended(make_video, read_number):
 def test_pictures_that_no_other_needs_are_not_decoded(make_video, monkeypatch, read_number):
     path = make_video("deep.mp4", bframes=3, frames=60, codec_options={"b_strategy": "0"})
     with VideoFile(path) as source:
-        unneeded = source._known.index.unreferenced
+        unneeded = source._indexed.index.unreferenced
         assert len(unneeded) > 20
         decoded = []
         packets = source._container.packets
@@ -95,7 +96,7 @@ def test_pictures_that_no_other_needs_are_not_decoded(make_video, monkeypatch, r
                 decoded.append(packet.pts)
 
         monkeypatch.setattr(source._container, "packets", noted)
-        before = [n for n in range(11) if source._known.index.pts[n] in unneeded]
+        before = [n for n in range(11) if source._indexed.index.pts[n] in unneeded]
         shown = [read_number(picture) for picture in pictures(source, [*before, 11])]
         assert shown == [*before, 11]
         with av.open(str(path)) as container:
@@ -112,15 +113,15 @@ def test_all_frames_in_order(make_video, read_number):
 def test_in_avi_a_frame_that_claims_to_be_a_keyframe_is_not_believed(make_video, read_number):
     path = make_video("claims.avi", codec="mpeg4", bframes=0)
     with VideoFile(path) as source:
-        index = source._known.index
-        assert (index.reach, list(index.keyframes)) == ("skip", [0, 12, 24])
-        source._known = IndexedVideo(
+        index = source._indexed.index
+        assert (index.access, list(index.keyframes)) == ("skip", [0, 12, 24])
+        source._indexed = IndexedVideo(
             source.info,
             FrameIndex(30, "skip", index.pts, tuple(range(30))),
-            source._known.coded_size,
-            source._known.tick_s,
+            source._indexed.coded_size,
+            source._indexed.tick_s,
         )
-        assert source._planned([5, 17]) is None
+        assert source._decode_groups([5, 17]) is None
         assert [read_number(p) for p in pictures(source, [5, 17])] == [5, 17]
 
 

@@ -73,7 +73,7 @@ def test_a_damaged_file_is_begun_anew_with_a_note(cache, video, caplog):
         cache.path.write_bytes(damage)
         with caplog.at_level(logging.WARNING, "kinema"):
             assert cache.get(video, facts) is None
-        assert "no usable index cache" in caplog.text
+        assert "not a usable index cache" in caplog.text
         caplog.clear()
         cache.put(video, facts, known(video))
         assert cache.get(video, facts) == known(video)
@@ -86,7 +86,7 @@ def test_a_table_of_another_form_is_begun_anew(cache, video, caplog):
     db.close()
     with caplog.at_level(logging.WARNING, "kinema"):
         assert cache.get(video, os.stat(video)) is None
-    assert "no usable index cache" in caplog.text
+    assert "not a usable index cache" in caplog.text
     cache.put(video, os.stat(video), known(video))
     assert cache.get(video, os.stat(video)) == known(video)
 
@@ -116,7 +116,7 @@ def test_a_damaged_entry_is_not_believed(cache, video, change, caplog):
     db.close()
     with caplog.at_level(logging.WARNING, "kinema"):
         assert cache.get(video, os.stat(video)) is None
-    assert "a.mp4 is damaged and is made anew" in caplog.text
+    assert "a.mp4 is damaged and will be rebuilt" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_place_that_cannot_be_right_is_refused(tmp_path):
         IndexCache.chosen(str(tmp_path), tmp_path)
     with pytest.raises(OptionError, match="must be a file in a folder that exists"):
         IndexCache.chosen(str(tmp_path / "a" / "b"), tmp_path)
-    with pytest.raises(OptionError, match="train.csv' is a file of another kind"):
+    with pytest.raises(OptionError, match="train.csv' is not a cache file"):
         IndexCache.chosen(str(rows), tmp_path)
 
 
