@@ -98,7 +98,7 @@ def channel_attention(
         assert isinstance(module, ChannelGate)
         (passed,) = run_watched(net, clip, [module])
         with torch.no_grad():
-            attention_NC = module.factors(passed.given) - float(isinstance(module, ME))
+            attention_NC = module.gate_factors(passed.given) - float(isinstance(module, ME))
     return ChannelAttention(
         block=chosen.block,
         module=type(module).__name__,

@@ -119,6 +119,21 @@ class TemporalModule(nn.Module, ABC):
         assert last_NCHW is not None
         return last_NCHW
 
+    def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor | None:
+        """Factors (N, C) of a module that only scales channels; None for any other module.
+
+        Such a module's `forward` is `kernels.gate.gate(x, self.gate_factors(x))`.
+        """
+        return None
+
+    def fold_gate(self, x_NCHW: torch.Tensor, factors_NC: torch.Tensor) -> torch.Tensor | None:
+        """Output for x whose channels are scaled by the factors, without storing the product.
+
+        None where this is no faster than the product followed by `forward`. A module that a gate
+        may stand in front of can override it.
+        """
+        return None
+
     def _last_of(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """The output for the last frame of clips."""
         own, frames = self.frames, clips_BTCHW.shape[1]

@@ -10,6 +10,7 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dense import conv_time
 from kinema.temporal.kernels.depthwise import depthwise
+from kinema.temporal.kernels.dispatch import backend_for, uses_reference_backend
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 from kinema.temporal.memory import Memory, conv_step, depthwise_step
@@ -142,10 +143,12 @@ class TIM(TemporalModule):
         """Convolves the newest frames."""
         return depthwise_step(x_NCHW, self.weight, memory)
 
-    def gated(self, x_NCHW: torch.Tensor, factors_NC: torch.Tensor) -> torch.Tensor:
-        """The same on x times the factors of its channels, without a pass for the product."""
-        factors_BCT = torch.unflatten(factors_NC, 0, (-1, self.frames)).transpose(1, 2)
+    def fold_gate(self, x_NCHW: torch.Tensor, factors_NC: torch.Tensor) -> torch.Tensor | None:
+        """Multiplies the factors into the kernels, one kernel per frame, where a backend runs."""
         taps = self.weight.shape[2]
+        if uses_reference_backend() or backend_for(x_NCHW, taps) is None:
+            return None
+        factors_BCT = torch.unflatten(factors_NC, 0, (-1, self.frames)).transpose(1, 2)
         padded = F.pad(factors_BCT, time_padding(taps, causal=self.causal))
         kernels_BCTK = padded.unfold(2, taps, 1) * self.weight[:, 0, :, 0].unsqueeze(1)
         return dynamic(x_NCHW, kernels_BCTK, self.frames, causal=self.causal)

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from kinema.errors import InputShapeError
 from kinema.temporal.kernels import native
 from kinema.temporal.kernels.dispatch import uses_reference_backend
+from kinema.temporal.kernels.eager import runs_eagerly
 from kinema.temporal.kernels.gate import gate_reference
-from kinema.temporal.kernels.rows import in_memory, rows_like
+from kinema.temporal.kernels.rows import rows_like
 
 # What streams remember: tensors with the stream axis first, zero for a stream that starts now.
 State = tuple[torch.Tensor, ...]
@@ -62,12 +63,12 @@ class Memory:
         windows = [all_BT[:, t : t + frames] for t in range(self._frames)]
         return torch.stack(windows, 1).flatten(0, 1)
 
-    def is_native(self, x_NCHW: torch.Tensor, taps: int = 1) -> bool:
-        """Whether one new frame of each stream can go through the operators of native.c."""
+    def is_native(self, x_NCHW: torch.Tensor, taps: int = 1, kernel: str = "convolve_step") -> bool:
+        """True if a kernel of native.py can process this step: one new frame of each stream."""
         return (
             self._frames == 1
             and not torch.is_grad_enabled()
-            and native.takes(x_NCHW, taps)
+            and native.takes(x_NCHW, taps, kernel)
             and not uses_reference_backend()
         )
 
@@ -77,7 +78,7 @@ class Memory:
             ones_N1 = torch.ones_like(x_N.flatten(1)[:, :1])
             self._started_N1 = self.delay(ones_N1) > 0
             # Asking a GPU would make it wait, and a graph has to hold for all states.
-            asked = x_N.device.type == "cpu" and in_memory(x_N)
+            asked = x_N.device.type == "cpu" and runs_eagerly(x_N)
             self._all_started = asked and bool(self._started_N1.all())
         if self._all_started:
             return x_N
@@ -189,7 +190,7 @@ def dynamic_step(
 
 def shift_step(x_NCHW: torch.Tensor, share: int, memory: Memory) -> torch.Tensor:
     """The first `share` channels come from the frame before; see `kernels.shift`."""
-    if memory.is_native(x_NCHW):
+    if memory.is_native(x_NCHW, kernel="shift_step"):
         batch, _, height, width = x_NCHW.shape
         kept_NCHW = rows_like(x_NCHW.new_empty((batch, share, height, width)))
         return native.shift_step(x_NCHW, _in_rows(memory.delay(kept_NCHW)), kept_NCHW)

@@ -29,12 +29,12 @@ class ChannelGate(TemporalModule):
     """A module that multiplies every channel of every frame by a factor of its own."""
 
     @abstractmethod
-    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+    def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): the factors."""
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Scales the channels: (N, C, H, W) -> (N, C, H, W)."""
-        return gate(x_NCHW, self.factors(x_NCHW))
+        return gate(x_NCHW, self.gate_factors(x_NCHW))
 
 
 @register("se", at="before_conv1")
@@ -70,7 +70,7 @@ class SE(ChannelGate):
         self.squeeze = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+    def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): a sigmoid of two layers on the frame's means."""
         means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         return torch.sigmoid(self.expand(torch.relu(self.squeeze(means_NC))))

@@ -129,7 +129,7 @@ class TAM(TemporalModule):
         if self.global_branch is None:
             assert gate_NC is not None
             return gate(x_NCHW, gate_NC)
-        native_form = memory.is_native(x_NCHW, self.kernel)
+        native_form = memory.is_native(x_NCHW, self.kernel, "adaptive_kernels")
         kernels_NCK = self._newest_kernels(memory.window(means_NC, self.window), native_form)
         if gate_NC is not None and self.reverse:
             kernels_NCK, gate_NC = kernels_NCK * gate_NC.unsqueeze(2), None

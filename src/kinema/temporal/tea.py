@@ -85,7 +85,7 @@ class ME(ChannelGate):
         self.transform = nn.Identity() if transform == "none" else depthwise3x3(width)
         self.expand = nn.Sequential(conv1x1(width, channels), nn.BatchNorm2d(channels))
 
-    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+    def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): one plus the excitation."""
         means_ND, transformed_ND = self._means(x_NCHW)
         present, _ = pairs(means_ND, self.frames)

@@ -42,7 +42,7 @@ class MEM(ChannelGate):
         self.reduce_other = nn.Linear(channels, width)
         self.restore = nn.Linear(width, channels)
 
-    def factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+    def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): eq. 1-2, one for the frame without a neighbor."""
         pooled_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         earlier_BPC, later_BPC = pairs(pooled_NC, self.frames)

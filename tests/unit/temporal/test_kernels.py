@@ -322,6 +322,38 @@ def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, backend, m
     assert [g.dtype for g in grads] == [torch.float32, torch.float32]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # in opcheck
+@pytest.mark.parametrize("weights_shape", [(1, 1, 3, 6), (2, 4, 3, 6)])
+def test_operators_are_registered_with_gradients_and_shapes(weights_shape):
+    """Schema, gradients, shapes without data and the graphs that AOTAutograd makes of them."""
+    needs_native()
+    x = torch.randn(8, 6, HEIGHT, WIDTH).contiguous(memory_format=LAST).requires_grad_()
+    weights = torch.randn(weights_shape, requires_grad=True)
+    torch.library.opcheck(dispatch._mix, (x, weights, 4, 1))
+    torch.library.opcheck(dispatch._weight_grad, (torch.randn_like(x), x, 3, 4, 1))
+    torch.library.opcheck(dispatch._shift, (x, 4, 2, 1, False))
+    torch.library.opcheck(dispatch._spatial_mean, (x,))
+
+
+@FORM
+def test_second_derivatives_equal_those_of_the_equation(form):
+    needs_native()
+    x, weights = made(FORMS[form], 3, 7)
+    x = x.contiguous(memory_format=LAST)
+
+    def second(slow: bool) -> list[torch.Tensor]:
+        leaves = [v.double() if slow else v.clone() for v in (x, weights)]
+        leaves = [v.detach().requires_grad_() for v in leaves]
+        y = (FORMS[form].slow if slow else FORMS[form].fast)(*leaves, 3)
+        first = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
+        return list(torch.autograd.grad(sum(g.square().sum() for g in first), leaves))
+
+    for fast, slow in zip(second(False), second(True), strict=True):
+        torch.testing.assert_close(
+            fast.double(), slow, rtol=1e-3, atol=1e-3 * float(slow.abs().max())
+        )
+
+
 def test_shared_weights_may_have_one_clip_and_one_frame():
     x = torch.randn(6, 4, HEIGHT, WIDTH).contiguous(memory_format=LAST)
     needs_native()

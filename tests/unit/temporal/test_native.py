@@ -17,7 +17,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kinema.temporal.kernels import native
+from kinema.temporal.kernels import dispatch, native
 from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.shift import shift
@@ -67,6 +67,21 @@ def test_the_library_is_built_once_and_kept_in_the_cache_folder(fresh, monkeypat
 
 
 @needs_compiler
+def test_single_kernels_can_be_turned_off(fresh):
+    x, queries = rows(8, 6, 3, 5), torch.randn(2, 15, 8)
+    assert dispatch.backend_name("cpu") == "C"
+    with native.without("shift", "attend"):
+        assert native.takes(x, 3)
+        assert not native.takes(x, 3, "shift")
+        assert not native.takes_attention(queries)
+    with native.without():
+        assert not any(native.takes(x, 3, kernel) for kernel in native.KERNELS)
+        assert works() is False
+    assert native.takes(x, 3, "shift")
+    assert native.takes_attention(queries)
+
+
+@needs_compiler
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_damaged_library_is_built_again(fresh, damage):
     library = native.library()
@@ -110,22 +125,23 @@ def no_home() -> Path:
 
 
 @pytest.mark.parametrize(
-    ("compiler", "level", "message"),
+    ("compiler", "message"),
     [
-        ("no-such-compiler", logging.INFO, "No C compiler"),
-        ("false", logging.WARNING, "could not be built, .* KINEMA_NATIVE=0 turns them off"),
+        ("no-such-compiler", r"No C compiler \(no-such-compiler\) .* slower. Install gcc"),
+        ("false", "could not be built .* slower. Set CC .* KINEMA_NATIVE=0 turns"),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no compiler is looked for")
 def test_without_a_compiler_everything_works_and_says_so_once(
-    fresh, compiler, level, message, monkeypatch, caplog
+    fresh, compiler, message, monkeypatch, caplog
 ):
     monkeypatch.setenv("CC", compiler)
     with caplog.at_level(logging.INFO, "kinema"):
         assert not works()
         assert not works()
     (record,) = caplog.records
-    assert record.levelno == level
+    assert record.levelno == logging.WARNING
+    assert dispatch.backend_name("cpu") == "PyTorch"
     assert re.search(message, record.getMessage())
 
 

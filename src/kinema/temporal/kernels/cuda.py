@@ -14,13 +14,17 @@ import functools
 import logging
 import os
 import subprocess
+from typing import Final
 
 import torch
 import triton
 import triton.language as tl
 from triton.errors import TritonError
 
-from kinema.temporal.kernels.rows import in_memory, row_stride, row_stride_of, rows_like
+from kinema.temporal.kernels.eager import runs_eagerly
+from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
+
+NAME: Final = "Triton"
 
 _log = logging.getLogger(__name__)
 
@@ -162,12 +166,17 @@ def _shift_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 - a
     tl.store(to, values, mask=rows & (c < channels)[None, :])
 
 
-def takes(x_NCHW: torch.Tensor, taps: int) -> bool:
-    """Whether the kernels can work, and win, on this activation."""
+def available(device: torch.device) -> bool:
+    """True if the kernels run on this device."""
+    return works(device, torch.float32)
+
+
+def takes(x_NCHW: torch.Tensor, taps: int, kernel: str = "mix") -> bool:
+    """True if the kernels support this activation and are faster than plain PyTorch."""
     return (
         x_NCHW.device.type == "cuda"
         and x_NCHW.dtype in _DTYPES
-        and in_memory(x_NCHW)
+        and runs_eagerly(x_NCHW)
         and wins(x_NCHW, taps)
         and row_stride(x_NCHW) is not None
         and works(x_NCHW.device, x_NCHW.dtype)

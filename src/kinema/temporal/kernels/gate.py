@@ -13,7 +13,7 @@ def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
 
     So that a difference of two frames is not lost to half precision.
     """
-    backend = dispatch.backend_for(x_NCHW, taps=1)
+    backend = dispatch.backend_for(x_NCHW, 1, "spatial_mean")
     if backend is not None:
         return dispatch.spatial_mean(backend, x_NCHW)
     dtype = torch.promote_types(x_NCHW.dtype, torch.float32)
@@ -27,7 +27,7 @@ def gate_reference(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
 
 def gate(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
     """Multiplies every channel of every frame by its own factor."""
-    backend = dispatch.backend_for(x_NCHW, taps=1)
+    backend = dispatch.backend_for(x_NCHW, 1, "gate")
     if backend is not None:
         return dispatch.mix(backend, x_NCHW, gate_NC[:, None, None], 1, before=0)
     return gate_reference(x_NCHW, gate_NC)

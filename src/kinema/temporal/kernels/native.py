@@ -8,6 +8,8 @@ Derivatives are in dispatch.py.
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps, P pairs, D channels.
 """
 
+import contextlib
+import contextvars
 import ctypes
 import functools
 import hashlib
@@ -17,15 +19,31 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import torch
 
-from kinema.temporal.kernels.rows import in_memory, row_stride, row_stride_of, rows_like
+from kinema.temporal.kernels.eager import runs_eagerly
+from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
+
+NAME: Final = "C"
+# Operators that have a kernel; `mix` includes its gradient.
+KERNELS = (
+    "mix",
+    "gate",
+    "shift",
+    "spatial_mean",
+    "attend",
+    "convolve_step",
+    "shift_step",
+    "adaptive_kernels",
+)
 
 _log = logging.getLogger(__name__)
+_DISABLED = contextvars.ContextVar[frozenset[str]]("without", default=frozenset())
 
 _SOURCES = ("native", "attention")
 # -ffast-math lets sums be reordered; infinities still count. No -fopenmp when linking: the OpenMP
@@ -46,12 +64,32 @@ _ATTENTION_WIDTHS = (4, 8, 16, 32)
 _LOG2_E = 1.4426950408889634
 
 
-def takes(x_NCHW: torch.Tensor, taps: int = 1) -> bool:
-    """Whether the native operators can work on this activation as it lies in memory."""
+@contextlib.contextmanager
+def without(*kernels: str) -> Iterator[None]:
+    """Turns single kernels off, as a baseline for measurements.
+
+    Args:
+        kernels: Names from `KERNELS`; all of them when none is given.
+    """
+    token = _DISABLED.set(frozenset(kernels or KERNELS))
+    try:
+        yield
+    finally:
+        _DISABLED.reset(token)
+
+
+def available(device: torch.device) -> bool:
+    """True if the kernels can be had; builds them on the first call."""
+    return device.type == "cpu" and library() is not None
+
+
+def takes(x_NCHW: torch.Tensor, taps: int = 1, kernel: str = "mix") -> bool:
+    """True if the kernel supports this activation and its memory layout."""
     return (
-        x_NCHW.device.type == "cpu"
+        kernel not in _DISABLED.get()
+        and x_NCHW.device.type == "cpu"
         and x_NCHW.dtype in _SUFFIXES
-        and in_memory(x_NCHW)
+        and runs_eagerly(x_NCHW)
         and taps <= _MAX_TAPS
         and row_stride(x_NCHW) is not None
         and library() is not None
@@ -59,11 +97,12 @@ def takes(x_NCHW: torch.Tensor, taps: int = 1) -> bool:
 
 
 def takes_attention(queries_PSD: torch.Tensor) -> bool:
-    """Whether `attend` has a kernel for these queries; it has no gradient."""
+    """True if `attend` has a kernel for these queries. It has no gradient."""
     return (
-        queries_PSD.device.type == "cpu"
+        "attend" not in _DISABLED.get()
+        and queries_PSD.device.type == "cpu"
         and queries_PSD.dtype in _SUFFIXES
-        and in_memory(queries_PSD)
+        and runs_eagerly(queries_PSD)
         and queries_PSD.shape[2] in _ATTENTION_WIDTHS
         and queries_PSD.numel() > 0
         and library() is not None
@@ -290,20 +329,27 @@ def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled operators; None where they cannot be had."""
+    """The compiled kernels; None where they cannot be built. Says once why."""
     if os.environ.get("KINEMA_NATIVE", "1") == "0" or platform.system() != "Linux":
         return None
-    compiler = shutil.which(os.environ.get("CC", "gcc"))
+    name = os.environ.get("CC", "gcc")
+    compiler = shutil.which(name)
     if compiler is None:
-        _log.info("No C compiler (gcc) found: temporal modules use PyTorch's own operators.")
+        _log.warning(
+            "No C compiler (%s) found: temporal modules run on PyTorch's own operators, with equal "
+            "results but slower. Install gcc, or set CC; KINEMA_NATIVE=0 turns the C kernels off "
+            "and hides this message.",
+            name,
+        )
         return None
     try:
         return _loaded(compiler)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
         _log.warning(
-            "The native operators could not be built, temporal modules use PyTorch's own (%s). "
-            "KINEMA_NATIVE=0 turns them off.",
+            "The C kernels could not be built (%s): temporal modules run on PyTorch's own "
+            "operators, with equal results but slower. Set CC to a working compiler; "
+            "KINEMA_NATIVE=0 turns the C kernels off and hides this message.",
             str(reason).strip().splitlines()[-1] if str(reason).strip() else "no reason given",
         )
         return None

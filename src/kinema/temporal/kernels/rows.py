@@ -1,24 +1,25 @@
-"""How an activation lies in memory, and whether a kernel of ours may read it there.
+"""Memory layout of activations: rows of C values, one per pixel, at a constant distance.
 
 Letters: N frames, C channels, H, W.
 """
 
 import torch
-from torch.autograd import forward_ad
 
 
 def row_stride(x_NCHW: torch.Tensor) -> int | None:
-    """Values from one pixel's channels to the next pixel's; None when pixels do not lie in a row.
+    """Distance between the rows of neighboring pixels in values; None if it is not constant.
 
-    For channels_last memory it is C, for a slice of its channels more.
+    It is C for channels_last memory and more for a slice of its channels.
     """
     frames, channels, height, width = x_NCHW.shape
     if x_NCHW.numel() == 0:
         return None
-    if x_NCHW.is_contiguous(memory_format=torch.channels_last):  # the usual case, asked often
+    if x_NCHW.is_contiguous(memory_format=torch.channels_last):  # common, and cheap to check
         return channels
     if channels > 1 and x_NCHW.stride(1) != 1:
         return None
+    # The stride of each axis must be the number of pixels below it times one common row stride.
+    # The stride of an axis of length 1 is arbitrary.
     stride = None
     for length, pixels, given in (
         (width, 1, x_NCHW.stride(3)),
@@ -35,20 +36,11 @@ def row_stride(x_NCHW: torch.Tensor) -> int | None:
     return stride if stride >= channels else None
 
 
-def in_memory(x: torch.Tensor) -> bool:
-    """Whether the values are what lies at the tensor's address, and nobody needs to see operators.
-
-    Not so while a graph is captured, under function transforms and forward-mode derivatives, for
-    tensors of other classes and under modes that watch every operator.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) in (torch.Tensor, torch.nn.Parameter)
-        and torch._C._get_tracing_state() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and forward_ad._current_level < 0
-    )
+def row_stride_of(x_NCHW: torch.Tensor) -> int:
+    """`row_stride` of an activation that a backend has accepted."""
+    stride = row_stride(x_NCHW)
+    assert stride is not None
+    return stride
 
 
 def rows_like(x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -58,10 +50,3 @@ def rows_like(x_NCHW: torch.Tensor) -> torch.Tensor:
     return torch.empty(
         x_NCHW.shape, dtype=x_NCHW.dtype, device=x_NCHW.device, memory_format=torch.channels_last
     )
-
-
-def row_stride_of(x_NCHW: torch.Tensor) -> int:
-    """`row_stride` of an activation that is known to lie in rows."""
-    stride = row_stride(x_NCHW)
-    assert stride is not None
-    return stride

@@ -30,7 +30,7 @@ def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: i
         from_next: The first so many channels read the next frame.
         from_previous: The so many channels after these read the previous frame.
     """
-    backend = dispatch.backend_for(x_NCHW, taps=3)
+    backend = dispatch.backend_for(x_NCHW, 3, "shift")
     if backend is not None:
         shares = {"from_next": from_next, "from_previous": from_previous}
         return dispatch.shift(backend, x_NCHW, frames, **shares)
