@@ -31,6 +31,7 @@ def test_describe_counts_what_python_counts(kinema):
     words = ("describe", "tim_resnet18", "--classes", 27, "--size", 112, "--stages", "4,5")
     document = kinema(*words, "--json").document
     assert document["params"] == cost.params == sum(p.numel() for p in net.parameters())
+    assert document["backend"] in {"C", "Triton", "PyTorch"}
     assert (document["macs"], document["temporal_params"], document["temporal_macs"]) == (
         cost.macs,
         cost.temporal_params,

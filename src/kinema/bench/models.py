@@ -19,6 +19,7 @@ from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
+from kinema.temporal.kernels.dispatch import backend_name
 
 NETWORKS = (
     "tsn_resnet50",
@@ -95,6 +96,7 @@ def measure_models(
         "rounds": rounds,
         "matrix_gmacs_per_s": {kind: round(rate / 1e9, 1) for kind, rate in rates.items()},
         "copy_gb_per_s": round(copy_rate() / 1e9, 1),
+        "backend": backend_name("cpu"),
     }
     return Measurement("model", settings, rows, NOTES)
 

@@ -17,6 +17,7 @@ from kinema.inference.runtime import Form, Step, build_run, build_step
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.system.process import keep_freed_memory
+from kinema.temporal.kernels.dispatch import backend_name
 from kinema.temporal.memory import State
 
 FAMILIES = ("tsn", "tsm", "tim", "tei", "tam")
@@ -90,7 +91,13 @@ def measure_streams(
             progress(f"{backbone}, {batch} cameras")
             few = max(3, rounds // batch)
             rows += _rows(nets, forms, Streams(batch, frames, size), few)
-    settings = {"batches": list(batches), "frames": frames, "size": size, "rounds": rounds}
+    settings = {
+        "batches": list(batches),
+        "frames": frames,
+        "size": size,
+        "rounds": rounds,
+        "backend": backend_name("cpu"),
+    }
     return Measurement("stream", settings, rows, NOTES)
 
 

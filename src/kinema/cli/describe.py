@@ -154,6 +154,7 @@ def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
         "look_back": net.reach.look_back,
         "look_ahead": net.reach.look_ahead,
         "frames_in_weights": net.reach.frames_in_weights,
+        "backend": _backend()[0],
         "sites": [
             {
                 "stage": site.stage,
@@ -208,3 +209,14 @@ def _print_reach(net: "VideoNetwork") -> None:
     out.print(f"{'Sees':<16}{field}")
     fixed = f"only {net.frames} frames" if reach.frames_in_weights else "any number of frames"
     out.print(f"{'Runs':<16}{fixed}")
+    backend, device = _backend()
+    out.print(f"{'Backend':<16}{backend} on {device}")
+
+
+def _backend() -> tuple[str, str]:
+    """The backend of the temporal modules on this machine, and its device."""
+    from kinema.system.machine import find_device
+    from kinema.temporal.kernels.dispatch import backend_name
+
+    device = find_device()
+    return backend_name(device), device.type

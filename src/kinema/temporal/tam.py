@@ -75,33 +75,22 @@ class TAM(TemporalModule):
         causal: bool = False,
         window: int | None = None,
     ) -> None:
-        seen = frames if window is None else window
-        _check(branches=branches, kernel=kernel, opposed=opposed)
-        for name, value in {"alpha": alpha, "beta": beta, "window": seen}.items():
-            if value < 1:
-                raise OptionError(f"TAM {name} must be at least 1, got {value}.")
+        _check_options(branches, kernel=kernel, reverse=reverse, opposed=opposed)
         if window is not None and not causal:
             raise OptionError("TAM window is for causal=True; otherwise it sees the whole clip.")
-        if reverse and branches != "both":
-            raise OptionError("TAM reverse needs branches='both': it changes their order.")
-        whole = branches != "local"
-        near = reach(kernel if whole else 3, causal=causal)
-        gated_back = near["look_back"] + (2 if branches == "both" else 0)
+        seen = frames if window is None else window
+        _check_positive(alpha=alpha, beta=beta, window=seen)
         super().__init__(
-            frames=frames,
-            look_back=(max(seen - 1, gated_back) if causal else None)
-            if whole
-            else near["look_back"],
-            look_ahead=near["look_ahead"] if causal or not whole else None,
-            causal=causal,
+            frames=frames, causal=causal, **_reach(branches, kernel, seen, causal=causal)
         )
-        self.frames_in_weights = whole and not causal
+        has_global = branches != "local"
+        self.frames_in_weights = has_global and not causal
         self.window = seen
         self.kernel = kernel
         self.reverse = reverse
-        self.global_branch = _global_branch(seen, alpha, kernel) if whole else None
+        self.global_branch = _global_branch(seen, alpha, kernel) if has_global else None
         if opposed and self.global_branch is not None:
-            _oppose(self.global_branch)
+            _init_opposed(self.global_branch)
         self.local_branch = _local_branch(channels, beta) if branches in ("both", "local") else None
         self.frame_branch = _frame_branch(channels, reduction) if branches == "global_se" else None
 
@@ -250,7 +239,7 @@ def _global_branch(frames: int, alpha: int, kernel: int) -> nn.Sequential:
     )
 
 
-def _oppose(global_branch: nn.Sequential) -> None:
+def _init_opposed(global_branch: nn.Sequential) -> None:
     """Taps before the middle start with logit 8z, those after it with -8z, the middle with 2.
 
     z is the mean of a channel as the norm standardizes it: half of the units start as 1+z, the
@@ -294,10 +283,30 @@ def _frame_branch(channels: int, reduction: int) -> nn.Sequential:
     )
 
 
-def _check(*, branches: str, kernel: int, opposed: bool) -> None:
+def _check_options(branches: str, *, kernel: int, reverse: bool, opposed: bool) -> None:
     if branches not in BRANCHES:
         raise OptionError(f"Unknown TAM branches {branches!r}. " + did_you_mean(branches, BRANCHES))
     if kernel < 3 or kernel % 2 == 0:
         raise OptionError(f"TAM kernel must be odd and at least 3, got {kernel}.")
     if opposed and branches == "local":
         raise OptionError("TAM opposed needs the global branch, which branches='local' leaves out.")
+    if reverse and branches != "both":
+        raise OptionError("TAM reverse needs branches='both': it changes their order.")
+
+
+def _check_positive(**options: int) -> None:
+    for name, value in options.items():
+        if value < 1:
+            raise OptionError(f"TAM {name} must be at least 1, got {value}.")
+
+
+def _reach(branches: Branches, kernel: int, window: int, *, causal: bool) -> dict[str, int | None]:
+    """`look_back` and `look_ahead`; None where an output frame depends on the whole clip."""
+    if branches == "local":
+        return {**reach(3, causal=causal)}
+    if not causal:
+        return {"look_back": None, "look_ahead": None}
+    # The adaptive kernel reads `kernel - 1` past frames. With a local branch each of them comes
+    # gated, and the causal gate reads two more. The kernel itself depends on the window.
+    gated = kernel - 1 + (2 if branches == "both" else 0)
+    return {"look_back": max(window - 1, gated), "look_ahead": 0}
