@@ -1,4 +1,4 @@
-"""`kinema stream`: what happens in a video, camera or address, frame by frame."""
+"""`kinema stream`: recognizes a video, camera or network address frame by frame."""
 
 import json
 import math
@@ -23,98 +23,76 @@ if TYPE_CHECKING:
     from kinema.live.smoothing import Smoothing
     from kinema.live.sources import RawFormat
     from kinema.live.stream import FrameResult, LiveRecognition
-    from kinema.values import Preprocessing
 
 
-class Pace(StrEnum):
-    """Choices of --pace."""
-
-    source = "source"
-    full = "full"
-
-
-class Drop(StrEnum):
-    """Choices of --drop."""
-
-    oldest = "oldest"
-    newest = "newest"
-    never = "never"
-
-
-class OnReconnect(StrEnum):
-    """Choices of --on-reconnect."""
-
-    restart = "restart"
-    carry_on = "continue"
-
-
-class Transport(StrEnum):
-    """Choices of --transport."""
-
-    tcp = "tcp"
-    udp = "udp"
-
+# Choices of the options.
+Pace = StrEnum("Pace", {"source": "source", "full": "full"})
+Drop = StrEnum("Drop", {"oldest": "oldest", "newest": "newest", "never": "never"})
+OnReconnect = StrEnum("OnReconnect", {"restart": "restart", "continue": "continue"})
+Transport = StrEnum("Transport", {"tcp": "tcp", "udp": "udp"})
 
 CausalCheckpointArgument = Annotated[
-    Path, typer.Argument(help="Folder of a causal network, such as runs/x/best.")
+    Path, typer.Argument(help="Checkpoint folder of a causal network, such as runs/x/best.")
 ]
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="Video file, number of a camera, rtsp:// or http:// address, or - for raw frames."
+        help="Video file, camera number, rtsp:// or http:// address, or - for raw frames on stdin."
     ),
 ]
 PaceOption = Annotated[
     Pace | None,
-    typer.Option(help="source is real time, full is full speed: the default for files."),
+    typer.Option(help="source: real time; full: as fast as possible, the default for files."),
 ]
 EveryOption = Annotated[
     int | None,
-    typer.Option(
-        help="Frames from one that the network gets to the next; by default as in training.",
-        min=1,
-    ),
+    typer.Option(help="Use every n-th frame; by default the spacing of the training.", min=1),
 ]
 FpsOption = Annotated[
     float | None,
-    typer.Option(help="Frames per second that the network gets, instead of --every."),
+    typer.Option(help="Frames per second to use, instead of --every."),
 ]
 SmoothOption = Annotated[
     str,
-    typer.Option(help="Mean of probabilities: window:FRAMES, exponential:SHARE_OF_NEWEST or none."),
+    typer.Option(
+        help="Running mean of probabilities: window:FRAMES, exponential:WEIGHT_OF_NEWEST or none."
+    ),
 ]
 PatienceOption = Annotated[
-    int, typer.Option(help="Frames in a row it takes until a class is shown.", min=1)
+    int, typer.Option(help="Consecutive frames before a class is shown.", min=1)
 ]
 DropOption = Annotated[
     Drop | None,
     typer.Option(
-        help="Which frames a slow network misses: the oldest, so that the newest one waits "
-        "(default of pace source), the newest, or never any (default of pace full)."
+        help="Frames to drop when the network is too slow: oldest, so that the newest one waits "
+        "(default at pace source); newest; or never (default at pace full)."
     ),
 ]
 LimitOption = Annotated[
-    str | None, typer.Option(help="End after so many frames (300) or seconds (20s).")
+    str | None, typer.Option(help="Stop after a number of frames (300) or seconds (20s).")
 ]
 RawOption = Annotated[
-    str | None, typer.Option(help="Size and rate of raw RGB frames on stdin: 640x480@25.")
+    str | None, typer.Option(help="Size and rate of raw RGB frames on stdin, such as 640x480@25.")
 ]
-WriteOption = Annotated[Path | None, typer.Option(help="Write a video with captions to this file.")]
+WriteOption = Annotated[Path | None, typer.Option(help="Write a captioned video to this file.")]
 ShowOption = Annotated[
     bool,
-    typer.Option("--show", help="Show the frames with captions in a window (needs OpenCV)."),
+    typer.Option("--show", help="Show the captioned frames in a window (needs OpenCV)."),
 ]
 BackOffOption = Annotated[
-    float, typer.Option(help="Seconds before the first of these attempts, doubled each time.")
+    float,
+    typer.Option(
+        help="Seconds before the first attempt to reconnect, doubled for each further one."
+    ),
 ]
 OnReconnectOption = Annotated[
     OnReconnect,
     typer.Option(
-        help="After a lost source: restart with an empty memory, or continue with the old."
+        help="After a reconnect: restart with an empty memory, or continue with the old one."
     ),
 ]
 AsJsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON lines, as without this option.")
+    bool, typer.Option("--json", help="Print JSON lines; this is the default.")
 ]
 
 
@@ -126,46 +104,50 @@ def stream(
     fps: FpsOption = None,
     smooth: SmoothOption = "window:8",
     enter: Annotated[float, typer.Option(help="Probability at which a class is shown.")] = 0.6,
-    leave: Annotated[float, typer.Option(help="Probability below which a shown class goes.")] = 0.4,
+    leave: Annotated[float, typer.Option(help="Probability below which it disappears.")] = 0.4,
     patience: PatienceOption = 1,
     background: BackgroundOption = None,
-    top: Annotated[int, typer.Option(help="Classes to name for each frame.", min=1)] = 3,
+    top: Annotated[int, typer.Option(help="Classes per frame.", min=1)] = 3,
     drop: DropOption = None,
     limit: LimitOption = None,
     raw: RawOption = None,
     write: WriteOption = None,
     show: ShowOption = False,
-    retries: Annotated[int, typer.Option(help="Attempts to reach a lost source again.", min=0)] = 5,
+    retries: Annotated[int, typer.Option(help="Attempts to reconnect a lost source.", min=0)] = 5,
     back_off: BackOffOption = 0.5,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer or a frame.")] = 5.0,
-    transport: Annotated[Transport, typer.Option(help="Protocol under RTSP.")] = Transport.tcp,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for a connection or a frame.")
+    ] = 5.0,
+    transport: Annotated[
+        Transport, typer.Option(help="Transport protocol of RTSP.")
+    ] = Transport.tcp,
     on_reconnect: OnReconnectOption = OnReconnect.restart,
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Recognize frame by frame; one JSON line for each frame that the network gets.
+    """Recognize a live source frame by frame; prints one JSON line per frame.
 
-    A line has frame, time_s, top and latency_ms, and event when another class is shown, or none.
-    Ctrl-C ends the stream with a summary on stderr.
+    A line has frame, time_s, top and latency_ms, and event if the shown class changes. Ctrl-C
+    ends the stream and prints a summary to stderr.
 
     Example: kinema stream runs/x/best rtsp://camera/1 --fps 12
     """
-    from kinema.live.remote import Connection
-    from kinema.live.smoothing import Hysteresis
+    from kinema.live.connection import Connection
+    from kinema.live.smoothing import Hysteresis, background_labels
     from kinema.live.sources import open_live
-    from kinema.live.stream import LiveRecognition, StreamSettings, labels_named
+    from kinema.live.stream import LiveRecognition, StreamSettings
     from kinema.recognizer import Recognizer
 
     if every is not None and fps is not None:
-        raise typer.BadParameter("--every and --fps are two ways to say one thing: give one")
+        raise typer.BadParameter("--every and --fps exclude each other: give one")
     check_new(write, "--write")
     form = _raw(raw)
     smoothing = _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)
     show_log()
     recognizer = Recognizer.load(checkpoint, device=device)
-    labels = labels_named(tuple(background or ()), recognizer.labels)
+    labels = background_labels(tuple(background or ()), recognizer.labels)
     settings = StreamSettings(
         every=every,
         rate_hz=fps,
@@ -178,24 +160,19 @@ def stream(
         limit_frames=limit_frames,
         limit_s=limit_s,
     )
-    how = Connection(retries, back_off, timeout, transport.value)
-    opened = open_live(source, connection=how, raw=form)
+    connection = Connection(retries, back_off, timeout, transport.value)
+    opened = open_live(source, connection=connection, raw=form)
     live = LiveRecognition(recognizer, opened, settings=settings, fast=fast)
-    if every is None and fps is None:
-        _note_spacing(recognizer.preprocessing)
+    if every is None and fps is None and recognizer.preprocessing.sampling != "dense":
+        notes().print(
+            "Every frame of the stream is used, but the network was trained on frames spread over "
+            "whole videos: set a similar spacing with --fps or --every."
+        )
     _run(live, _canvases(write, show=show, title=source))
 
 
-def _note_spacing(how: "Preprocessing") -> None:
-    if how.sampling != "dense":
-        notes().print(
-            "Every frame of the stream is taken. The network learned on frames spread over whole "
-            "videos: --fps or --every sets as wide a spacing."
-        )
-
-
 def _run(live: "LiveRecognition", canvases: list["Canvas"]) -> None:
-    """Prints the results; after a signal the code is that of the shell, 128 and its number."""
+    """Prints the results. After a signal the exit code is 128 + its number, as in shells."""
     with ExitStack() as stack:
         for canvas in canvases:
             stack.enter_context(closing(canvas))
@@ -205,11 +182,11 @@ def _run(live: "LiveRecognition", canvases: list["Canvas"]) -> None:
         for result in live:
             if not _printed(result):
                 break
-            wanted = [
-                canvas.add(result.picture, _caption(result), time_s=result.time_s)
+            open_canvases = [
+                canvas.add(result.picture, result.caption, time_s=result.time_s)
                 for canvas in canvases
             ]
-            if not all(wanted):
+            if not all(open_canvases):
                 break
     if signals:
         raise typer.Exit(128 + signals[0])
@@ -217,56 +194,39 @@ def _run(live: "LiveRecognition", canvases: list["Canvas"]) -> None:
 
 @contextmanager
 def _stopped_by_signals(live: "LiveRecognition") -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM ends the stream in order, a second one at once."""
-    seen: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
+    """Makes the first Ctrl-C or SIGTERM end the stream in order, and a second one at once.
+
+    Yields:
+        Numbers of the signals that arrived.
+    """
+    received: list[int] = []
+
+    def restore() -> None:
+        for kind, handler in original.items():
+            signal.signal(kind, handler)
 
     def stop(number: int, _: FrameType | None) -> None:
-        seen.append(number)
+        received.append(number)
         live.stop()
-        for kind in kinds:
-            signal.signal(kind, before[kind])
+        restore()
 
-    before = {kind: signal.signal(kind, stop) for kind in kinds}
+    original = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield seen
+        yield received
     finally:
-        for kind in kinds:
-            signal.signal(kind, before[kind])
+        restore()
 
 
 def _printed(result: "FrameResult") -> bool:
-    """Prints a result as a line; False when nobody reads any more, as behind `head`."""
+    """Prints a JSON line; False if the reader of the pipe has closed it, as `head` does."""
     try:
-        sys.stdout.write(json.dumps(_row(result)) + "\n")
+        sys.stdout.write(json.dumps(result.to_dict()) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would flush what is left when it ends, and complain.
+        # At exit Python flushes stdout once more and would print the same error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
-
-
-def _row(result: "FrameResult") -> dict[str, object]:
-    row: dict[str, object] = {
-        "frame": result.frame,
-        "time_s": round(result.time_s, 6),
-        "top": [c.to_dict(digits=6) for c in result.top],
-    }
-    if result.changed:
-        shown = result.shown
-        row["event"] = {
-            "label": None if shown is None else shown.label,
-            "name": None if shown is None else shown.name,
-        }
-    row["latency_ms"] = round(result.latency_ms, 3)
-    return row
-
-
-def _caption(result: "FrameResult") -> str:
-    """The shown class, and below it the most probable ones."""
-    lines = [f"{entry.prob:4.0%} {entry.name}" for entry in result.top]
-    return "\n".join([result.shown.name if result.shown else "-", *lines])
 
 
 def _canvases(write: Path | None, *, show: bool, title: str) -> list["Canvas"]:
@@ -277,7 +237,7 @@ def _canvases(write: Path | None, *, show: bool, title: str) -> list["Canvas"]:
 
 
 def _smoothing(text: str) -> "Smoothing":
-    """Reads --smooth."""
+    """Parses --smooth."""
     from kinema.live.smoothing import EveryFrame, ExponentialMean, WindowMean
 
     name, _, number = text.partition(":")
@@ -286,7 +246,7 @@ def _smoothing(text: str) -> "Smoothing":
     if name == "window" and number.isdecimal():
         return WindowMean(int(number))
     if name == "exponential" and re.fullmatch(r"0?\.\d*[1-9]\d*", number):
-        # The weight of a frame is (1 - share) times that of the next one.
+        # With weight w of the newest frame, older ones decay by 1 - w per frame.
         return ExponentialMean(half_life_frames=math.log(0.5) / math.log(1 - float(number)))
     raise typer.BadParameter(
         f"expected window:8, exponential:0.2 or none, got {text!r}", param_hint="--smooth"
@@ -294,7 +254,7 @@ def _smoothing(text: str) -> "Smoothing":
 
 
 def _limit(text: str | None) -> tuple[int | None, float | None]:
-    """Reads --limit: frames and seconds, of which one is None."""
+    """Parses --limit into (frames, seconds), of which one is None."""
     if text is None:
         return None, None
     found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)s", text)
@@ -308,7 +268,7 @@ def _limit(text: str | None) -> tuple[int | None, float | None]:
 
 
 def _raw(text: str | None) -> "RawFormat | None":
-    """Reads --raw."""
+    """Parses --raw."""
     from kinema.live.sources import RawFormat
 
     if text is None:

@@ -1,1 +1,1 @@
-"""Frames as they arrive, recognized one by one."""
+"""Live recognition, frame by frame: sources, frame queue, online network, smoothing."""

@@ -1,4 +1,4 @@
-"""Frames on their way from the thread that decodes them to the network, and which are dropped."""
+"""Queue between the decoding thread and the network, with a rule for dropping frames."""
 
 import threading
 import time
@@ -7,40 +7,43 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Literal
 
-from kinema.live.live_source import POLL_S, LiveFrame, LiveSource, at_pace
+from kinema.live.live_source import POLL_S, Frames, LiveFrame, LiveSource, Stopped, sleep_until
 
 DropName = Literal["oldest", "newest", "never"]
-Wanted = Callable[[LiveFrame], bool]
 
-# Frames that wait when none of them gives way to a newer one.
-WAITING_FRAMES = 4
+# Queue length, except for drop="oldest", which keeps only the newest frame.
+QUEUED_FRAMES = 4
 
 
 class FrameQueue:
-    """Decodes a source in a thread; iterating gives its frames.
+    """Decodes a source in a thread; iterating yields its frames.
 
     Args:
-        source: The frames; closed by the thread when it ends.
-        drop: What happens to a frame that finds the queue full: it takes the place of the "oldest",
-            so that the one frame that waits is the newest; it is dropped itself, "newest"; or
-            "never", and the source has to wait.
-        wanted: Chooses frames; others are neither handed on nor counted.
-        paced: Whether every frame is held back until its time has come.
+        source: The live source; closed by the thread when it ends.
+        drop: Rule for a new frame when the queue is full. "oldest" replaces the waiting frame, so
+            that the newest one waits; "newest" drops the new frame; "never" makes the source wait.
+        select: Predicate that selects frames; others are skipped and do not count as dropped.
+        paced: Holds every frame back until its time.
 
     Attributes:
-        dropped: Frames that were wanted but found no place.
+        dropped: Selected frames that were dropped.
     """
 
     def __init__(
-        self, source: LiveSource, *, drop: DropName, wanted: Wanted, paced: bool = False
+        self,
+        source: LiveSource,
+        *,
+        drop: DropName,
+        select: Callable[[LiveFrame], bool],
+        paced: bool = False,
     ) -> None:
         self.dropped = 0
         self._source = source
         self._drop = drop
-        self._wanted = wanted
+        self._select = select
         self._paced = paced
-        self._places = 1 if drop == "oldest" else WAITING_FRAMES
-        self._waiting: deque[tuple[LiveFrame, float]] = deque()
+        self._capacity = 1 if drop == "oldest" else QUEUED_FRAMES
+        self._queue: deque[tuple[LiveFrame, float]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._ended = False
@@ -48,10 +51,10 @@ class FrameQueue:
         self._thread = threading.Thread(target=self._decode, name="kinema-decode", daemon=True)
 
     def __iter__(self) -> Iterator[tuple[LiveFrame, float]]:
-        """The frames, with the moment (`time.perf_counter`) at which each was decoded.
+        """Yields frames with the moment (`time.perf_counter`) at which each was decoded.
 
         Raises:
-            UnreadableVideoError: what the source raises, after the frames before it.
+            UnreadableVideoError: error of the source, raised after the frames before it.
         """
         self._thread.start()
         try:
@@ -63,11 +66,11 @@ class FrameQueue:
             self.close()
 
     def stop(self) -> None:
-        """Ends the frames; may be called in a signal handler, as it takes no lock."""
+        """Ends the iteration. Takes no lock, so signal handlers may call it."""
         self._stopped = True
 
     def close(self) -> None:
-        """Ends the frames and waits for the thread, no longer than a timeout of the source."""
+        """Ends the iteration and joins the thread, within the timeout of the source."""
         self.stop()
         if self._thread.ident is None:  # never started
             self._source.close()
@@ -79,24 +82,26 @@ class FrameQueue:
 
     def _next(self) -> tuple[LiveFrame, float] | None:
         with self._changed:
-            while not self._waiting and not self._ended and not self._stopped:
+            # Polls, as `stop` cannot notify without taking the lock.
+            while not self._queue and not self._ended and not self._stopped:
                 self._changed.wait(POLL_S)
-            if self._stopped or not self._waiting:
+            if self._stopped or not self._queue:
                 return None
-            item = self._waiting.popleft()
+            item = self._queue.popleft()
             self._changed.notify_all()
             return item
 
     def _decode(self) -> None:
+        """Body of the thread."""
         try:
             frames = self._source.frames(self._is_stopped)
             with closing(self._source), closing(frames):
-                for frame in at_pace(frames, self._is_stopped) if self._paced else frames:
+                for frame in _paced(frames, self._is_stopped) if self._paced else frames:
                     if self._stopped:
                         break
-                    if self._wanted(frame):
+                    if self._select(frame):
                         self._put(frame)
-        except BaseException as error:  # raised again in the thread that reads
+        except BaseException as error:  # raised again in the consuming thread
             self._error = error
         with self._changed:
             self._ended = True
@@ -105,14 +110,24 @@ class FrameQueue:
     def _put(self, frame: LiveFrame) -> None:
         item = frame, time.perf_counter()
         with self._changed:
-            while self._drop == "never" and len(self._waiting) == self._places:
+            while self._drop == "never" and len(self._queue) == self._capacity:
                 if self._stopped:
                     return
                 self._changed.wait(POLL_S)
-            if len(self._waiting) == self._places:
+            if len(self._queue) == self._capacity:
                 self.dropped += 1
                 if self._drop == "newest":
                     return
-                self._waiting.popleft()
-            self._waiting.append(item)
+                self._queue.popleft()
+            self._queue.append(item)
             self._changed.notify_all()
+
+
+def _paced(frames: Frames, stopped: Stopped) -> Frames:
+    """Holds every frame back until its time."""
+    start_s: float | None = None
+    for frame in frames:
+        if start_s is None:
+            start_s = time.monotonic() - frame.time_s
+        sleep_until(start_s + frame.time_s, stopped)
+        yield frame

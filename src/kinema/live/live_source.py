@@ -1,4 +1,4 @@
-"""What a source of live frames is, and the waiting that it does."""
+"""Live sources: the protocol, and their frames."""
 
 import time
 from collections.abc import Callable, Generator
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# How often whoever waits looks whether it is to stop.
+# Interval at which waiting threads check whether to stop.
 POLL_S = 0.05
 
 Stopped = Callable[[], bool]
@@ -16,13 +16,13 @@ Stopped = Callable[[], bool]
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """One frame of a source.
+    """One frame of a live source.
 
     Attributes:
-        number: Its place among all frames of the source, from 0.
-        time_s: Its time since the first frame.
+        number: Position among all frames of the source, from 0.
+        time_s: Time since the first frame.
         picture: (H, W, 3) uint8 RGB, upright.
-        connection: How often the source had been lost and found again before this frame.
+        connection: Number of reconnects before this frame.
     """
 
     number: int
@@ -35,38 +35,28 @@ Frames = Generator[LiveFrame, None, None]
 
 
 class LiveSource(Protocol):
-    """Something that gives one frame after the other."""
+    """Camera, network address, pipe or file that yields one frame after the other."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Name in messages."""
 
     @property
     def is_live(self) -> bool:
-        """Whether it goes on without waiting for its reader."""
+        """True if frames arrive in real time, at the pace of the source."""
 
     @property
     def reconnects(self) -> int:
-        """How often it was lost and found again."""
+        """Number of reconnects so far."""
 
     def frames(self, stopped: Stopped) -> Frames:
-        """All frames until it ends or `stopped` says so, which is asked while waiting."""
+        """Yields frames until the source ends or `stopped()` is true; polls it while waiting."""
 
     def close(self) -> None:
-        """Gives it back."""
-
-
-def at_pace(frames: Frames, stopped: Stopped) -> Frames:
-    """Holds every frame back until its time has come."""
-    began: float | None = None
-    for frame in frames:
-        if began is None:
-            began = time.monotonic() - frame.time_s
-        sleep_until(began + frame.time_s, stopped)
-        yield frame
+        """Closes the source."""
 
 
 def sleep_until(moment_s: float, stopped: Stopped) -> None:
-    """Waits for a moment of `time.monotonic`, or until it is to stop."""
+    """Sleeps until a moment of `time.monotonic`, or until `stopped()` is true."""
     while (left_s := moment_s - time.monotonic()) > 0 and not stopped():
         time.sleep(min(left_s, POLL_S))

@@ -1,4 +1,4 @@
-"""Pictures with a caption: into a video file or onto the screen."""
+"""Captioned frames, written to a video file or shown in a window."""
 
 from fractions import Fraction
 from importlib import import_module
@@ -16,24 +16,24 @@ from kinema.system.closing import Closing
 from kinema.system.files import naming_write_errors
 from kinema.system.fonts import fallback_font
 
-# Encoders in order of preference; the second is part of every FFmpeg build.
+# Encoders in order of preference; every FFmpeg build has the second.
 ENCODERS = ("libx264", "mpeg4")
-# Times are kept in milliseconds: live frames come irregularly.
+# Timestamps in milliseconds, as live frames arrive irregularly.
 _TICK = Fraction(1, 1000)
 
 
 class Canvas(Protocol):
-    """Where captioned pictures go."""
+    """Output for captioned frames."""
 
     def add(self, picture: NDArray[np.uint8], caption: str, *, time_s: float) -> bool:
-        """Takes a picture (H, W, 3); returns whether more are wanted."""
+        """Adds a picture (H, W, 3); returns False to end the stream."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the output."""
 
 
 def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
-    """A copy of an RGB picture (H, W, 3) with lines of text on a dark bar at its top."""
+    """Copies an RGB picture (H, W, 3) and draws lines of text on a dark bar at its top."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     size_px = max(9, image.height // 18)
     installed = fallback_font(caption)
@@ -51,14 +51,14 @@ def with_caption(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
 
 
 class CaptionedVideo(Closing):
-    """A video file of captioned pictures, at their own times.
+    """Video file of captioned frames with their own timestamps.
 
     Args:
-        path: The file; its suffix chooses the container.
+        path: The file; its suffix selects the container.
 
     Raises:
-        OptionError: there is no container of this suffix, or the encoders do not go into it.
-        OutputError: the folder cannot be made.
+        OptionError: no container has this suffix, or it does not support the encoder.
+        OutputError: the folder cannot be created.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -71,41 +71,45 @@ class CaptionedVideo(Closing):
             self._stream = cast(VideoStream, self._file.add_stream(codec, rate=30))
         except ValueError as error:
             raise OptionError(
-                f"{path}: no video container has this suffix and takes {codec}, take .mp4."
+                f"{path}: no video container has this suffix and supports {codec}; use .mp4."
             ) from error
 
     def add(self, picture: NDArray[np.uint8], caption: str, *, time_s: float) -> bool:
-        """See `Canvas`; all pictures get the size of the first."""
+        """See `Canvas`; all pictures are resized to the first."""
         frame = av.VideoFrame.from_ndarray(with_caption(picture, caption), format="rgb24")
         if self._last_tick < 0:
-            self._begin(frame.width, frame.height)
+            stream, width, height = self._stream, frame.width, frame.height
+            stream.width, stream.height, stream.pix_fmt = width // 2 * 2, height // 2 * 2, "yuv420p"
+            stream.codec_context.time_base = _TICK
         frame = frame.reformat(self._stream.width, self._stream.height)
+        # Encoders refuse equal timestamps: frames of the same millisecond get the next one.
         self._last_tick = max(self._last_tick + 1, round(time_s / _TICK))
         frame.pts, frame.time_base = self._last_tick, _TICK
         self._file.mux(self._stream.encode(frame))
         return True
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Flushes the encoder and closes the file."""
         if self._last_tick >= 0:
             self._file.mux(self._stream.encode())
         self._file.close()
 
-    def _begin(self, width: int, height: int) -> None:
-        stream = self._stream
-        stream.width, stream.height, stream.pix_fmt = width // 2 * 2, height // 2 * 2, "yuv420p"
-        stream.codec_context.time_base = _TICK
-
 
 class Window:
-    """A window of captioned pictures, closed with q or Esc.
+    """Window of captioned frames; q or Esc ends the stream.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
 
     def __init__(self, title: str) -> None:
-        self._cv2 = _opencv()
+        try:
+            self._cv2: Any = import_module("cv2")  # untyped
+        except ImportError as error:
+            raise MissingExtraError(
+                "A window needs OpenCV, which is not installed: pip install opencv-python. A "
+                "captioned video file needs no extra package: --write OUT.mp4."
+            ) from error
         self._title = title
 
     def add(self, picture: NDArray[np.uint8], caption: str, *, time_s: float) -> bool:
@@ -114,16 +118,5 @@ class Window:
         return self._cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
 
     def close(self) -> None:
-        """Takes the window from the screen."""
+        """Closes the window."""
         self._cv2.destroyAllWindows()
-
-
-def _opencv() -> Any:
-    try:
-        cv2 = import_module("cv2")  # untyped
-    except ImportError as error:
-        raise MissingExtraError(
-            "A window needs OpenCV, which is not installed: pip install opencv-python. A captioned "
-            "video file needs nothing more: --write OUT.mp4."
-        ) from error
-    return cv2

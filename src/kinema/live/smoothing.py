@@ -1,8 +1,8 @@
-"""From the values of single frames to a steady answer: smoothing over time, and what to show.
+"""Turns scores of single frames into a steady answer: smoothing over time, then hysteresis.
 
-Every class is a rule without a memory of its own: the state goes in and comes out, as with
+The classes are stateless: the state is passed in and returned, as with
 `StreamingNetwork.advance`. It is a tuple of tensors with the stream axis first, () or zeros for
-a stream that starts now, so `online.reset_rows` starts streams anew here too.
+new streams.
 
 Letters: B streams, K classes, P past frames.
 """
@@ -12,33 +12,34 @@ from typing import Protocol
 
 import torch
 
-from kinema.errors import InputShapeError, OptionError
+from kinema.errors import InputShapeError, OptionError, UnknownNameError, did_you_mean
 from kinema.temporal.memory import State
 
+# Shown label when no class is shown.
 NOTHING = -1
 
 
 class Smoothing(Protocol):
-    """A mean over the frames so far, for values of any meaning: scores or probabilities."""
+    """Running mean over frames, of scores or probabilities."""
 
     def advance(self, values_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """The smoothed values (B, K) of the newest frame and the state after it."""
+        """Returns the smoothed values (B, K) of the newest frame and the new state."""
 
 
 @dataclass(frozen=True)
 class EveryFrame:
-    """No smoothing: each frame's own values."""
+    """No smoothing: values of each frame unchanged."""
 
     def advance(self, values_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """The values as they are."""
+        """Returns the values unchanged."""
         return values_BK, state
 
 
 @dataclass(frozen=True)
 class WindowMean:
-    """The mean of the last `frames` frames, or of as many as the stream has had.
+    """Mean of the last `frames` frames, or of all frames while there are fewer.
 
-    12 frames are those of the authors' demonstration of the online TSM.
+    The authors' demo of the online TSM averages 12 frames.
     """
 
     frames: int = 12
@@ -48,7 +49,7 @@ class WindowMean:
             raise OptionError(f"WindowMean frames must be at least 1, got {self.frames}.")
 
     def advance(self, values_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """The mean (B, K) and the state after this frame."""
+        """Returns the mean (B, K) and the new state."""
         streams, classes = values_BK.shape
         shapes = (streams, self.frames - 1, classes), (streams, 1)
         past_BPK, count_B1 = _resumed(state, values_BK, shapes)
@@ -59,7 +60,7 @@ class WindowMean:
 
 @dataclass(frozen=True)
 class ExponentialMean:
-    """A mean in which a frame counts half as much as one that is `half_life_frames` younger.
+    """Exponential moving average: the weight of a frame halves every `half_life_frames` frames.
 
     The weights sum to one from the first frame on.
     """
@@ -73,7 +74,7 @@ class ExponentialMean:
             )
 
     def advance(self, values_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """The mean (B, K) and the state after this frame."""
+        """Returns the mean (B, K) and the new state."""
         decay = 0.5 ** (1 / self.half_life_frames)
         sum_BK, weight_B1 = _resumed(state, values_BK, (values_BK.shape, (len(values_BK), 1)))
         sum_BK, weight_B1 = decay * sum_BK + values_BK, decay * weight_B1 + 1
@@ -82,18 +83,17 @@ class ExponentialMean:
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """Which label to show: one that has come in clearly stays until it is clearly gone.
+    """Chooses the label to show, with two thresholds so that it does not flicker.
 
-    A label comes in when it is the best one with a probability of at least `enter` for `patience`
-    frames in a row. The shown label stays until another one comes in or its own probability falls
-    below `leave`; then nothing is shown.
+    A label enters when it is the most probable one, with a probability of at least `enter`, for
+    `patience` consecutive frames. It is shown until another label enters or its own probability
+    falls below `leave`.
 
     Args:
-        enter: Probability that brings a label in.
-        leave: Probability below which the shown label goes; at most `enter`.
-        patience: Frames in a row.
-        background: Labels that mean that nothing happens. They come in like others and are shown
-            as nothing.
+        enter: Probability at which a label enters.
+        leave: Probability below which the shown label leaves; at most `enter`.
+        patience: Consecutive frames before a label enters.
+        background: Background labels. They enter and leave like others, but nothing is shown.
     """
 
     enter: float = 0.5
@@ -111,25 +111,27 @@ class Hysteresis:
             raise OptionError(f"Hysteresis patience must be at least 1, got {self.patience}.")
 
     def advance(self, probs_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """The label (B,) to show after this frame, `NOTHING` for none, and the state after it.
+        """Returns the label (B,) to show, `NOTHING` for none, and the new state.
 
         Args:
-            probs_BK: Probabilities, best smoothed ones.
-            state: What the last frame left: the shown and the coming label, both counted from 1
-                with 0 for none, and for how many frames the coming one has come.
+            probs_BK: Probabilities, preferably smoothed.
+            state: Shown label, candidate label, and consecutive frames of the candidate. Labels
+                are counted from 1 with 0 for none, so that zeros are a new stream.
         """
         streams = (len(probs_BK),)
-        shown_B, coming_B, run_B = (
+        shown_B, previous_B, run_B = (
             tensor.long() for tensor in _resumed(state, probs_BK, (streams,) * 3)
         )
+        # Candidate: the best label, if probable enough. Count its consecutive frames.
         best_B = probs_BK.argmax(1)
         clear_B = probs_BK.gather(1, best_B.unsqueeze(1)).squeeze(1) >= self.enter
         candidate_B = torch.where(clear_B, best_B + 1, 0)
-        run_B = torch.where(candidate_B == coming_B, run_B + 1, 1).clamp(max=self.patience)
-        arrived_B = clear_B & (run_B == self.patience)
+        run_B = torch.where(candidate_B == previous_B, run_B + 1, 1).clamp(max=self.patience)
+        enters_B = clear_B & (run_B == self.patience)
+        # The shown label stays while its own probability is high enough.
         own_B = probs_BK.gather(1, (shown_B - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
         kept_B = torch.where(own_B >= self.leave, shown_B, 0)
-        shown_B = torch.where(arrived_B, candidate_B, kept_B)
+        shown_B = torch.where(enters_B, candidate_B, kept_B)
         label_B = shown_B - 1
         for label in self.background:
             label_B = torch.where(label_B == label, NOTHING, label_B)
@@ -137,10 +139,10 @@ class Hysteresis:
 
 
 def _resumed(state: State, values: torch.Tensor, shapes: tuple[tuple[int, ...], ...]) -> State:
-    """The state, or zeros of these shapes when the streams start.
+    """Returns the state, or zeros of these shapes for new streams.
 
     Raises:
-        InputShapeError: it is a state of other streams or another rule.
+        InputShapeError: the state belongs to other streams or another rule.
     """
     if not state:
         return tuple(values.new_zeros(shape) for shape in shapes)
@@ -148,6 +150,20 @@ def _resumed(state: State, values: torch.Tensor, shapes: tuple[tuple[int, ...], 
     if given != [tuple(shape) for shape in shapes]:
         raise InputShapeError(
             f"The state has tensors of the shapes {given}, but these values need "
-            f"{[tuple(shape) for shape in shapes]}: it is that of other streams or another rule."
+            f"{[tuple(shape) for shape in shapes]}: it belongs to other streams or another rule."
         )
     return state
+
+
+def background_labels(names: tuple[str, ...], class_names: tuple[str, ...]) -> tuple[int, ...]:
+    """Labels of the background classes.
+
+    Raises:
+        UnknownNameError: there is no class of a name.
+    """
+    for name in names:
+        if name not in class_names:
+            raise UnknownNameError(
+                f"Unknown background class {name!r}. " + did_you_mean(name, class_names)
+            )
+    return tuple(class_names.index(name) for name in names)

@@ -1,6 +1,6 @@
-"""Frames as they come: from a file, a camera, an RTSP or HTTP address, or raw bytes on stdin.
+"""Opens live sources: files, cameras, RTSP and HTTP addresses, raw frames on stdin.
 
-A source is read by one thread: that which asks for its frames.
+A source is read by a single thread, the one that iterates over its frames.
 """
 
 import os
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kinema.errors import OptionError, UnreadableVideoError
+from kinema.live.connection import Connection, open_address, open_camera
 from kinema.live.live_source import POLL_S, Frames, LiveFrame, LiveSource, Stopped
-from kinema.live.remote import Connection, address, camera
 from kinema.video.decode import VideoFile
 
 STDIN = "-"
@@ -20,12 +20,12 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class RawFormat:
-    """Frames as plain bytes, (H, W, 3) RGB one after the other.
+    """Format of raw frames: consecutive (H, W, 3) RGB bytes.
 
     Attributes:
         width: In pixels.
         height: In pixels.
-        rate_hz: Frames per second; None takes the times at which they arrive.
+        rate_hz: Frames per second; None uses arrival times.
     """
 
     width: int
@@ -40,35 +40,36 @@ class RawFormat:
 def open_live(
     source: str, *, connection: Connection | None = None, raw: RawFormat | None = None
 ) -> LiveSource:
-    """Opens whatever a user calls a source.
+    """Opens a live source.
 
     Args:
-        source: A video file, the number of a camera, an RTSP or HTTP address, or "-" for raw
-            frames on stdin.
-        connection: How an address or camera is reached.
-        raw: What comes on stdin.
+        source: Video file, camera number, RTSP or HTTP address, or "-" for raw frames on stdin.
+        connection: Timeouts and retries for cameras and addresses.
+        raw: Format of raw frames on stdin.
 
     Raises:
-        OptionError: the address has an unknown scheme, or `raw` is missing or not for this source.
+        OptionError: the address has an unknown scheme, or `raw` is missing or does not fit the
+            source.
         UnreadableVideoError: it cannot be opened; the message says why.
     """
     if (source == STDIN) != (raw is not None):
         raise OptionError(
-            f"Raw frames come from stdin ({STDIN!r}) and need their size and rate, such as "
-            f"--raw 640x480@25; got the source {source!r} and {'none' if raw is None else 'both'}."
+            f"Raw frames are read from stdin ({STDIN!r}) and need their size and rate, such as "
+            f"--raw 640x480@25; got the source {source!r} {'without' if raw is None else 'with'} "
+            "a raw format."
         )
-    how = connection or Connection()
+    connection = connection or Connection()
     if raw is not None:
         return RawFrames(raw)
     if source.isdecimal():
-        return camera(int(source), how)
+        return open_camera(int(source), connection)
     if "://" in source:
-        return address(source, how)
+        return open_address(source, connection)
     return FileFrames(source)
 
 
 class FileFrames:
-    """The frames of one video file, without a pace of their own.
+    """Frames of a video file, without a pace of their own.
 
     Raises:
         UnreadableVideoError: it cannot be read; the message says why.
@@ -85,7 +86,7 @@ class FileFrames:
         """See `LiveSource`.
 
         Raises:
-            UnreadableVideoError: there are fewer frames than the file promises.
+            UnreadableVideoError: fewer frames than the index has can be decoded.
         """
         times = self._file.times_s(range(self._file.info.frames))
         for number, (picture, time_s) in enumerate(zip(self._file.in_order(), times, strict=False)):
@@ -94,7 +95,7 @@ class FileFrames:
             yield LiveFrame(number, time_s, picture)
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file."""
         self._file.close()
 
 
@@ -102,8 +103,8 @@ class RawFrames:
     """Raw frames from a pipe.
 
     Args:
-        form: Their size and rate.
-        descriptor: Where they are read; stdin by default.
+        form: Size and rate.
+        descriptor: File descriptor to read; stdin by default.
     """
 
     name = "stdin"
@@ -120,33 +121,34 @@ class RawFrames:
         Raises:
             UnreadableVideoError: the bytes end in the middle of a frame.
         """
-        form, number, began = self.form, 0, 0.0
-        while (data := self._bytes(3 * form.width * form.height, number, stopped)) is not None:
+        form, number, start_s = self.form, 0, 0.0
+        while (data := self._read_frame(number, stopped)) is not None:
             now = time.monotonic()
-            began = began if number else now
-            time_s = number / form.rate_hz if form.rate_hz else now - began
+            start_s = start_s if number else now
+            time_s = number / form.rate_hz if form.rate_hz else now - start_s
             picture = np.frombuffer(data, np.uint8).reshape(form.height, form.width, 3)
             yield LiveFrame(number, time_s, picture)
             number += 1
 
-    def _bytes(self, wanted: int, number: int, stopped: Stopped) -> bytearray | None:
-        """The bytes of a frame; None at the end or when it is to stop."""
-        data = bytearray()
-        while len(data) < wanted:
+    def _read_frame(self, number: int, stopped: Stopped) -> bytearray | None:
+        """Bytes of one frame; None at the end or when stopped."""
+        size, data = 3 * self.form.width * self.form.height, bytearray()
+        while len(data) < size:
             if stopped():
                 return None
+            # Polls, as a blocking read on a silent pipe could not be stopped.
             if not select.select([self._descriptor], [], [], POLL_S)[0]:
                 continue
-            part = os.read(self._descriptor, wanted - len(data))
+            part = os.read(self._descriptor, size - len(data))
             if not part and not data:
                 return None
             if not part:
                 raise UnreadableVideoError(
                     f"{self.name} ended in the middle of frame {number}: {len(data)} of its "
-                    f"{wanted} bytes came. A frame has {self.form.width} x {self.form.height} x 3."
+                    f"{size} bytes arrived. A frame has {self.form.width} x {self.form.height} x 3."
                 )
             data += part
         return data
 
     def close(self) -> None:
-        """Does nothing: others opened it."""
+        """Does nothing: the pipe belongs to its creator."""

@@ -1,4 +1,4 @@
-"""Live recognition: what happens in a stream, frame by frame.
+"""Recognizes a live source frame by frame with an online network.
 
 Letters: K classes, H, W.
 """
@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from kinema.system.closing import Closing
 from kinema.temporal.memory import State
 from kinema.values import ClassProb, Preprocessing, Views
 
-# The latencies of so many newest frames make the summary: a stream may run for months.
+# Newest latencies kept for the summary, as a stream may run for months.
 LATENCIES = 10_000
 
 Pace = Literal["source", "full"]
@@ -37,23 +37,23 @@ _NAMES = {"pace": get_args(Pace), "drop": get_args(DropName), "on_reconnect": ge
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How a stream is recognized.
+    """Frame selection, smoothing and pace of a stream.
 
     Attributes:
-        every: The network gets every so many-th frame; None takes the spacing of the training,
-            where the checkpoint tells it (dense sampling), else every frame.
-        rate_hz: The network gets so many frames per second instead.
-        smoothing: Mean of the probabilities over the frames so far.
-        hysteresis: Which class is shown.
-        top: Classes to name for each frame.
-        pace: "source" takes the frames when their time comes, "full" as fast as the network is;
-            None is "source" for what is live and "full" for everything else.
-        drop: Which frames give way when the network is slower than the source, see `FrameQueue`;
-            None is "oldest" at the source's pace and "never" at full speed.
-        on_reconnect: Whether the network's memory and the shown class "restart" or "continue"
-            after a lost source was found again.
-        limit_frames: Ends after so many results.
-        limit_s: Ends at the first frame that is so many seconds after the first.
+        every: Use every n-th frame; None uses the spacing of the training if it was dense, else
+            every frame.
+        rate_hz: Frames per second to use, instead of `every`.
+        smoothing: Running mean of the probabilities.
+        hysteresis: Rule for the shown class.
+        top: Number of most probable classes per frame.
+        pace: "source" uses frames in real time, "full" as fast as the network runs; None is
+            "source" for live sources and "full" for others.
+        drop: Rule for dropping frames when the network is too slow, see `FrameQueue`; None is
+            "oldest" at pace "source" and "never" at pace "full".
+        on_reconnect: After a reconnect, "restart" clears the memory and the shown class,
+            "continue" keeps them.
+        limit_frames: Number of results after which the stream ends.
+        limit_s: Time since the first frame at which the stream ends, in seconds.
     """
 
     every: int | None = None
@@ -83,21 +83,21 @@ class StreamSettings:
 
 
 def _nothing_drops(drop: str) -> OptionError:
-    return OptionError(f"At full speed no frame is dropped, so drop={drop!r} needs pace='source'.")
+    return OptionError(f"At full speed no frame is dropped: drop={drop!r} needs pace='source'.")
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What happens at one frame.
+    """Result of one frame.
 
     Attributes:
-        frame: The number of the frame in its source.
-        time_s: Its time since the first frame.
-        top: The most probable classes, best first, with smoothed probabilities.
-        shown: The class to show; None when nothing clear happens.
-        changed: Whether another class, or none, was shown before this frame.
-        latency_ms: From the decoded frame to this result.
-        scores: (K,) of this frame alone, before softmax and smoothing.
+        frame: Number of the frame in its source.
+        time_s: Time since the first frame.
+        top: Most probable classes, best first, with smoothed probabilities.
+        shown: Class to show; None if no class is clear.
+        changed: True if `shown` differs from the previous frame.
+        latency_ms: Time from the decoded frame to this result.
+        scores: (K,) of this frame, before softmax and smoothing.
         picture: (H, W, 3) uint8 RGB, the whole frame.
     """
 
@@ -110,18 +110,41 @@ class FrameResult:
     scores: NDArray[np.float32]
     picture: NDArray[np.uint8]
 
+    @property
+    def caption(self) -> str:
+        """The shown class, and one line for each of the most probable ones."""
+        lines = [f"{entry.prob:4.0%} {entry.name}" for entry in self.top]
+        return "\n".join([self.shown.name if self.shown else "-", *lines])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; `event` is present if the shown class changed."""
+        event: dict[str, Any] = {}
+        if self.changed:
+            shown = self.shown
+            event["event"] = {
+                "label": None if shown is None else shown.label,
+                "name": None if shown is None else shown.name,
+            }
+        return {
+            "frame": self.frame,
+            "time_s": round(self.time_s, 6),
+            "top": [entry.to_dict(digits=6) for entry in self.top],
+            **event,
+            "latency_ms": round(self.latency_ms, 3),
+        }
+
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """A stream in numbers.
+    """Statistics of a stream.
 
     Attributes:
-        frames: Results.
-        dropped: Wanted frames that the network was too slow for.
-        seconds: From the first asking for a frame to the last result.
-        latency_p50_ms: Of the newest `LATENCIES` results; likewise the 99th percentile.
-        latency_p99_ms: See `latency_p50_ms`.
-        reconnects: How often the source was lost and found again.
+        frames: Number of results.
+        dropped: Selected frames that were dropped because the network was too slow.
+        seconds: Time from the start of the iteration to the last result.
+        latency_p50_ms: Median latency of the newest `LATENCIES` results.
+        latency_p99_ms: 99th percentile of the same latencies.
+        reconnects: Number of reconnects.
     """
 
     frames: int
@@ -141,14 +164,13 @@ class StreamSummary:
 
 
 class FrameRecognizer:
-    """One stream of pictures through a network, with smoothing and hysteresis; knows no source.
+    """Online network with smoothing and hysteresis for one stream, independent of its source.
 
     Args:
-        recognizer: The network, causal, with its labels and preprocessing.
+        recognizer: Causal network with its class names and preprocessing.
         settings: See `StreamSettings`.
         fast: Runs the fastest form on this machine; see `kinema.inference.optimize_stream`.
-        step: What `streaming_form` made before; several streams may share it, as the past of this
-            one is kept here.
+        step: Result of `online_step`. Streams may share it, as each keeps a memory of its own.
 
     Raises:
         OptionError: the network looks ahead, or the settings do not fit its classes.
@@ -164,27 +186,27 @@ class FrameRecognizer:
     ) -> None:
         for label in settings.hysteresis.background:
             if not 0 <= label < recognizer.net.classes:
-                raise OptionError(f"There is no class {label} to take for background.")
+                raise OptionError(f"Background label {label}: there is no class {label}.")
         self._recognizer = recognizer
         self._settings = settings
-        self._step = step or streaming_form(recognizer, fast=fast)
-        self._network_state: State = ()
+        self._step = step or online_step(recognizer, fast=fast)
+        self._memory: State = ()
         self._transform = ViewTransform(recognizer.preprocessing, Views())
         self._smoothing_state: State = ()
         self._shown_state: State = ()
         self._shown = NOTHING
 
     def restart(self) -> None:
-        """Forgets the past of the stream."""
-        self._network_state = self._smoothing_state = self._shown_state = ()
+        """Clears the memory, for a new stream."""
+        self._memory = self._smoothing_state = self._shown_state = ()
 
     @torch.inference_mode()
     def __call__(self, frame: LiveFrame, *, decoded_at_s: float) -> FrameResult:
-        """Takes in the next frame.
+        """Recognizes the next frame.
 
         Args:
             frame: The frame.
-            decoded_at_s: The moment (`time.perf_counter`) from which the latency counts.
+            decoded_at_s: Start of the latency, a moment of `time.perf_counter`.
         """
         scores_1K = self._scores(frame.picture)
         check_finite(scores_1K.numpy(), f"frame {frame.number}")
@@ -192,7 +214,7 @@ class FrameRecognizer:
             scores_1K.softmax(1), self._smoothing_state
         )
         shown_1, self._shown_state = self._settings.hysteresis.advance(probs_1K, self._shown_state)
-        before, self._shown = self._shown, int(shown_1)
+        previous, self._shown = self._shown, int(shown_1)
         probs_K = probs_1K[0].tolist()
         best = sorted(range(len(probs_K)), key=lambda label: -probs_K[label])[: self._settings.top]
         return FrameResult(
@@ -200,7 +222,7 @@ class FrameRecognizer:
             time_s=frame.time_s,
             top=tuple(self._named(label, probs_K) for label in best),
             shown=None if self._shown == NOTHING else self._named(self._shown, probs_K),
-            changed=self._shown != before,
+            changed=self._shown != previous,
             latency_ms=1000 * (time.perf_counter() - decoded_at_s),
             scores=scores_1K[0].numpy(),
             picture=frame.picture,
@@ -208,12 +230,12 @@ class FrameRecognizer:
 
     def _scores(self, picture: NDArray[np.uint8]) -> torch.Tensor:
         """(1, K), float32, on the CPU."""
-        how = self._recognizer.preprocessing
-        # Rotated pictures are views with negative strides; frames of a pipe are read-only.
+        preprocessing = self._recognizer.preprocessing
+        # A copy: rotated pictures have negative strides, and raw frames are read-only.
         frame_1CHW = torch.tensor(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
         crop_1CHW = self._transform(frame_1CHW)[0].to(self._recognizer.device)
-        frame = normalize(crop_1CHW, how.mean, how.std)
-        scores_1K, self._network_state = self._step.advance(frame, self._network_state)
+        frame = normalize(crop_1CHW, preprocessing.mean, preprocessing.std)
+        scores_1K, self._memory = self._step.advance(frame, self._memory)
         return scores_1K.float().cpu()
 
     def _named(self, label: int, probs_K: list[float]) -> ClassProb:
@@ -221,19 +243,19 @@ class FrameRecognizer:
 
 
 class LiveRecognition(Closing):
-    """Recognizes a source; iterating gives a `FrameResult` for each frame that the network gets.
+    """Stream over a live source; iterating yields a `FrameResult` for each selected frame.
 
-    Frames are decoded in a thread, which has ended when the iteration has.
+    Frames are decoded in a thread, which ends with the iteration.
 
     Args:
-        recognizer: The network, causal, with its labels and preprocessing.
-        source: What `open_live` opens, or an opened source, which is closed at the end.
+        recognizer: Causal network with its class names and preprocessing.
+        source: Argument of `open_live`, or an open source, which is closed at the end.
         settings: See `StreamSettings`.
         fast: See `FrameRecognizer`.
 
     Raises:
-        OptionError: the network looks ahead, or settings and source do not fit each other.
-        UnreadableVideoError: the source cannot be opened; while iterating, it was lost.
+        OptionError: the network looks ahead, or the settings do not fit the source.
+        UnreadableVideoError: the source cannot be opened or, while iterating, was lost.
 
     Example:
         `for result in LiveRecognition(recognizer, "rtsp://camera/1"): print(result.top[0].name)`
@@ -250,13 +272,13 @@ class LiveRecognition(Closing):
         self.settings = settings or StreamSettings()
         self._recognize = FrameRecognizer(recognizer, self.settings, fast=fast)
         self._source = open_live(source) if isinstance(source, str) else source
-        self._queue = _queue(self._source, self.settings, recognizer.preprocessing)
+        self._queue = _make_queue(self._source, self.settings, recognizer.preprocessing)
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
         self._frames = 0
         self._began = self._ended = 0.0
 
     def __iter__(self) -> Iterator[FrameResult]:
-        """The results; a stream can be iterated once."""
+        """Yields the results; a stream can be iterated once."""
         self._began = self._ended = time.monotonic()
         connection, first_s = 0, None
         try:
@@ -264,11 +286,14 @@ class LiveRecognition(Closing):
                 first_s = frame.time_s if first_s is None else first_s
                 if self.settings.limit_s and frame.time_s - first_s >= self.settings.limit_s:
                     return
+                # Frames were lost with the connection, so the memory is out of date.
                 if frame.connection != connection and self.settings.on_reconnect == "restart":
                     self._recognize.restart()
                 connection = frame.connection
                 result = self._recognize(frame, decoded_at_s=decoded_at_s)
-                self._count(result)
+                self._frames += 1
+                self._latencies_ms.append(result.latency_ms)
+                self._ended = time.monotonic()
                 yield result
                 if self._frames == self.settings.limit_frames:
                     return
@@ -276,16 +301,16 @@ class LiveRecognition(Closing):
             self.close()
 
     def stop(self) -> None:
-        """Ends the iteration after the current frame; may be called in a signal handler."""
+        """Ends the iteration after the current frame; signal handlers may call it."""
         self._queue.stop()
 
     def close(self) -> None:
-        """Ends the iteration and waits for the decoding thread."""
+        """Ends the iteration and joins the decoding thread."""
         self._queue.close()
 
     @property
     def summary(self) -> StreamSummary:
-        """The stream so far."""
+        """Statistics of the stream so far."""
         latencies = np.array(self._latencies_ms or [0.0])
         p50, p99 = np.percentile(latencies, [50, 99])
         return StreamSummary(
@@ -297,22 +322,16 @@ class LiveRecognition(Closing):
             reconnects=self._source.reconnects,
         )
 
-    def _count(self, result: FrameResult) -> None:
-        self._frames += 1
-        self._latencies_ms.append(result.latency_ms)
-        self._ended = time.monotonic()
 
-
-def streaming_form(recognizer: ClipRecognizer, *, fast: bool = False) -> Step:
-    """The recognizer's network frame by frame.
+def online_step(recognizer: ClipRecognizer, *, fast: bool = False) -> Step:
+    """Makes an online network: the recognizer's network, run frame by frame.
 
     Args:
-        recognizer: With a causal network.
-        fast: Whether the fastest form on this machine runs instead; see
-            `kinema.inference.optimize_stream`.
+        recognizer: Causal network.
+        fast: Uses the fastest form on this machine; see `kinema.inference.optimize_stream`.
 
     Raises:
-        OptionError: the network looks ahead; the message says how to get one that does not.
+        OptionError: the network looks ahead; the message says how to get a causal one.
     """
     net = recognizer.net
     try:
@@ -332,29 +351,19 @@ def streaming_form(recognizer: ClipRecognizer, *, fast: bool = False) -> Step:
 
 
 def training_spacing(preprocessing: Preprocessing) -> int:
-    """Every how many-th frame of a video the training took; 1 where it depends on the length."""
+    """Spacing of frames in training; 1 if it depended on the length of the video."""
     if preprocessing.sampling == "dense":
         return preprocessing.window_frames // preprocessing.frames
     return 1
 
 
-def labels_named(names: tuple[str, ...], class_names: tuple[str, ...]) -> tuple[int, ...]:
-    """The labels of classes.
-
-    Raises:
-        OptionError: there is no class of a name.
-    """
-    for name in names:
-        if name not in class_names:
-            raise OptionError(f"Unknown class {name!r}. " + did_you_mean(name, class_names))
-    return tuple(class_names.index(name) for name in names)
-
-
-def _queue(source: LiveSource, settings: StreamSettings, how: Preprocessing) -> FrameQueue:
-    """The queue that obeys the settings for this source."""
+def _make_queue(
+    source: LiveSource, settings: StreamSettings, preprocessing: Preprocessing
+) -> FrameQueue:
+    """Makes the queue for a source; closes the source if the settings do not fit."""
     if source.is_live and settings.pace == "full":
         source.close()
-        raise OptionError(f"{source.name} is live: it has only its own pace, pace='source'.")
+        raise OptionError(f"{source.name} is live and sets the pace: use pace='source'.")
     at_pace = settings.pace == "source" or source.is_live
     if not at_pace and settings.drop not in (None, "never"):
         source.close()
@@ -362,22 +371,24 @@ def _queue(source: LiveSource, settings: StreamSettings, how: Preprocessing) -> 
     return FrameQueue(
         source,
         drop=settings.drop or ("oldest" if at_pace else "never"),
-        wanted=_choice(settings, how),
+        select=_selection(settings, preprocessing),
         paced=at_pace and not source.is_live,
     )
 
 
-def _choice(settings: StreamSettings, how: Preprocessing) -> Callable[[LiveFrame], bool]:
-    """Which frames the network gets."""
-    rate, every = settings.rate_hz, settings.every or training_spacing(how)
+def _selection(
+    settings: StreamSettings, preprocessing: Preprocessing
+) -> Callable[[LiveFrame], bool]:
+    """Makes the predicate that selects frames for the network."""
+    rate, every = settings.rate_hz, settings.every or training_spacing(preprocessing)
     if rate is None:
         return lambda frame: frame.number % every == 0
     last = -1
 
     def is_next(frame: LiveFrame) -> bool:
         nonlocal last
-        tick = int(frame.time_s * rate + 1e-6)  # times are rounded
-        last, before = max(tick, last), last
-        return tick > before
+        tick = int(frame.time_s * rate + 1e-6)  # times may be rounded down
+        last, previous = max(tick, last), last
+        return tick > previous
 
     return is_next

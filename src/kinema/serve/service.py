@@ -25,7 +25,7 @@ from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.decoders.wire import Message
 from kinema.errors import OptionError, did_you_mean
 from kinema.inference.runtime import Step
-from kinema.live.stream import streaming_form
+from kinema.live.stream import online_step
 from kinema.recognizer import Recognizer
 from kinema.serve.admission import Access
 from kinema.serve.batcher import Batcher, BatchSettings
@@ -282,6 +282,6 @@ def refusal_of(error: DecodingError, video: Video) -> RefusedError:
 
 def _step(recognizer: Recognizer, *, fast: bool) -> Step | None:
     try:
-        return streaming_form(recognizer, fast=fast)
+        return online_step(recognizer, fast=fast)
     except OptionError:
         return None

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinema.errors import OptionError, UnknownNameError, did_you_mean
-from kinema.live.smoothing import NOTHING, Hysteresis
+from kinema.errors import OptionError
+from kinema.live.smoothing import NOTHING, Hysteresis, background_labels
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,12 @@ class SegmentRule:
         Hysteresis(self.enter, self.leave)
 
     def hysteresis(self, class_names: tuple[str, ...]) -> Hysteresis:
-        """The rule for labels.
+        """Hysteresis with the labels of the background classes.
 
         Raises:
-            UnknownNameError: a background class is none of the names.
+            UnknownNameError: the network has no class of this name.
         """
-        for name in self.background:
-            if name not in class_names:
-                raise UnknownNameError(
-                    f"Unknown background class {name!r}. " + did_you_mean(name, class_names)
-                )
-        labels = tuple(class_names.index(name) for name in self.background)
+        labels = background_labels(self.background, class_names)
         return Hysteresis(self.enter, self.leave, background=labels)
 
 

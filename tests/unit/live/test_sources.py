@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.live.frame_queue import WAITING_FRAMES, FrameQueue
+from kinema.live.connection import Connection, without_password
+from kinema.live.frame_queue import QUEUED_FRAMES, FrameQueue
 from kinema.live.live_source import LiveFrame
-from kinema.live.remote import Connection, without_password
 from kinema.live.sources import RawFormat, RawFrames, open_live
 from kinema.video.decode import VideoFile
 
@@ -100,7 +100,7 @@ def test_half_a_raw_frame_is_an_error():
 def test_a_silent_pipe_can_be_stopped():
     reader, _writer = os.pipe()
     queue = FrameQueue(
-        RawFrames(RawFormat(6, 4), descriptor=reader), drop="never", wanted=lambda _: True
+        RawFrames(RawFormat(6, 4), descriptor=reader), drop="never", select=lambda _: True
     )
     threading.Timer(0.2, queue.stop).start()
     assert list(queue) == []
@@ -230,7 +230,7 @@ def slowly(queue: FrameQueue, wait_s: float) -> list[int]:
 )
 def test_what_is_dropped_when_the_reader_is_slow(drop):
     source = Numbers(40, wait_s=0.005)
-    queue = FrameQueue(source, drop=drop, wanted=lambda _: True)
+    queue = FrameQueue(source, drop=drop, select=lambda _: True)
     taken = slowly(queue, 0.03)
     assert taken == sorted(taken)
     assert len(taken) + queue.dropped == 40
@@ -243,18 +243,18 @@ def test_what_is_dropped_when_the_reader_is_slow(drop):
     if drop == "oldest":  # the last frame always comes
         assert taken[-1] == 39
     else:  # a run from the start
-        assert taken[: WAITING_FRAMES + 1] == list(range(WAITING_FRAMES + 1))
+        assert taken[: QUEUED_FRAMES + 1] == list(range(QUEUED_FRAMES + 1))
 
 
 def test_frames_that_nobody_wants_are_not_dropped_ones():
-    queue = FrameQueue(Numbers(20), drop="never", wanted=lambda frame: frame.number % 5 == 0)
+    queue = FrameQueue(Numbers(20), drop="never", select=lambda frame: frame.number % 5 == 0)
     assert slowly(queue, 0) == [0, 5, 10, 15]
     assert queue.dropped == 0
 
 
 def test_frames_are_held_back_until_their_time():
     began = time.monotonic()
-    queue = FrameQueue(Numbers(4), drop="oldest", wanted=lambda _: True, paced=True)
+    queue = FrameQueue(Numbers(4), drop="oldest", select=lambda _: True, paced=True)
     assert slowly(queue, 0) == [0, 1, 2, 3]
     assert 0.3 <= time.monotonic() - began < 0.6
 
@@ -265,7 +265,7 @@ def test_an_error_comes_after_the_frames_before_it():
             yield from super().frames(stopped)
             raise UnreadableVideoError("lost")
 
-    queue, taken = FrameQueue(Failing(3), drop="never", wanted=lambda _: True), []
+    queue, taken = FrameQueue(Failing(3), drop="never", select=lambda _: True), []
     with pytest.raises(UnreadableVideoError, match="lost"):
         taken.extend(frame.number for frame, _ in queue)
     queue.close()
@@ -274,5 +274,5 @@ def test_an_error_comes_after_the_frames_before_it():
 
 def test_a_queue_that_was_never_read_gives_its_source_back():
     source = Numbers(3)
-    FrameQueue(source, drop="never", wanted=lambda _: True).close()
+    FrameQueue(source, drop="never", select=lambda _: True).close()
     assert source.closed

@@ -12,18 +12,17 @@ from numpy.testing import assert_allclose
 
 from kinema import Recognizer
 from kinema.data.transforms import ViewTransform, normalize
-from kinema.errors import MissingExtraError, OptionError
+from kinema.errors import MissingExtraError, OptionError, UnknownNameError
 from kinema.inference.optimize import TOLERANCE
+from kinema.live.connection import Connection
 from kinema.live.live_source import LiveFrame
 from kinema.live.overlay import CaptionedVideo, Window, with_caption
-from kinema.live.remote import Connection
-from kinema.live.smoothing import EveryFrame, Hysteresis, WindowMean
+from kinema.live.smoothing import EveryFrame, Hysteresis, WindowMean, background_labels
 from kinema.live.sources import RawFormat, open_live
 from kinema.live.stream import (
     FrameRecognizer,
     LiveRecognition,
     StreamSettings,
-    labels_named,
     training_spacing,
 )
 from kinema.values import Preprocessing, Views
@@ -223,15 +222,15 @@ def test_settings_that_do_not_fit(settings, message):
 
 
 def test_sources_and_settings_that_do_not_fit(recognizer):
-    with pytest.raises(OptionError, match="is live: it has only its own pace"):
+    with pytest.raises(OptionError, match="is live and sets the pace"):
         LiveRecognition(recognizer, Pictures(2, live=True), settings=StreamSettings(pace="full"))
     with pytest.raises(OptionError, match="no frame is dropped.*'oldest' needs pace='source'"):
         LiveRecognition(recognizer, Pictures(2), settings=StreamSettings(drop="oldest"))
     background = StreamSettings(hysteresis=Hysteresis(background=(7,)))
     with pytest.raises(OptionError, match="no class 7"):
         LiveRecognition(recognizer, Pictures(2), settings=background)
-    with pytest.raises(OptionError, match="Unknown class 'geen'. Did you mean 'green'"):
-        labels_named(("red", "geen"), LABELS)
+    with pytest.raises(UnknownNameError, match="background class 'geen'. Did you mean 'green'"):
+        background_labels(("red", "geen"), LABELS)
     with pytest.raises(OptionError, match="positive sizes"):
         RawFormat(0, 4)
 
@@ -278,7 +277,7 @@ def test_a_caption_leaves_the_picture_below_as_it_is():
 
 def test_a_video_of_an_unknown_kind(tmp_path):
     with pytest.raises(
-        OptionError, match="no video container has this suffix and takes .*, take .mp4"
+        OptionError, match="no video container has this suffix and supports .*; use .mp4"
     ):
         CaptionedVideo(tmp_path / "out.xyz")
     with pytest.raises(OptionError, match=r"out\.webm: no video container"):

@@ -1,4 +1,4 @@
-"""Frames from cameras and addresses, which may get lost and are then opened again."""
+"""Cameras and network addresses as live sources, reopened when the connection is lost."""
 
 import glob
 import logging
@@ -25,23 +25,23 @@ _log = logging.getLogger(__name__)
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 
-# No wait between two attempts to reconnect is longer.
+# Upper limit of the exponential back-off between reconnects.
 LONGEST_BACK_OFF_S = 30.0
-# Enough to find the codec of a stream; FFmpeg's own 5 s would delay every start.
+# Enough to find the codec of a stream; FFmpeg's default of 5 s would delay every start.
 _ANALYZE_US = 1_000_000
 
 
 @dataclass(frozen=True)
 class Connection:
-    """How an address or camera is reached.
+    """Timeouts and retries for cameras and network addresses.
 
     Attributes:
-        retries: Attempts in a row to reach a lost source again; the first attempt of all has none,
-            so that a wrong address is told at once.
-        back_off_s: Wait before the first of them; every further wait is twice as long, up to
+        retries: Consecutive attempts to reconnect a lost source. The first connection is never
+            retried, so that a wrong address fails at once.
+        back_off_s: Wait before the first attempt, doubled for each further one up to
             `LONGEST_BACK_OFF_S`.
-        timeout_s: Longest wait for an answer to opening, and for a next frame.
-        transport: How RTSP sends its frames.
+        timeout_s: Timeout of opening the source and of each next frame.
+        transport: Transport protocol of RTSP.
     """
 
     retries: int = 5
@@ -59,56 +59,60 @@ class Connection:
             raise OptionError(f"timeout_s must be above 0, got {self.timeout_s}.")
 
 
-def camera(index: int, how: Connection) -> "LiveStream":
-    """A camera of this machine.
+def open_camera(index: int, connection: Connection) -> "ReconnectingSource":
+    """Opens a camera of this machine.
 
     Raises:
         UnreadableVideoError: there is no such camera, or it cannot be opened.
     """
     device = f"/dev/video{index}"
     if not os.path.exists(device):
-        there = ", ".join(sorted(glob.glob("/dev/video*"))) or "no camera"
+        present = ", ".join(sorted(glob.glob("/dev/video*"))) or "no camera"
         raise UnreadableVideoError(
-            f"There is no camera {index}: {device} does not exist; this machine has {there}. "
-            "A container sees a camera only when its device is handed in (docker --device)."
+            f"There is no camera {index}: {device} does not exist; this machine has {present}. "
+            "A container needs access to the device (docker run --device)."
         )
-    once = Connection(retries=0, timeout_s=how.timeout_s)
-    return LiveStream(device, once, form="video4linux2")
+    once = Connection(retries=0, timeout_s=connection.timeout_s)
+    return ReconnectingSource(device, once, form="video4linux2")
 
 
-def address(url: str, how: Connection) -> "LiveStream":
-    """A camera or video behind an RTSP or HTTP address.
+def open_address(url: str, connection: Connection) -> "ReconnectingSource":
+    """Opens an RTSP or HTTP address.
 
     Raises:
-        OptionError: the scheme is another one.
+        OptionError: the URL has another scheme.
         UnreadableVideoError: it cannot be opened; the message says why.
     """
     scheme = url.split("://", maxsplit=1)[0].lower()
     if scheme not in SCHEMES:
         raise OptionError(f"{url}: unknown scheme {scheme!r}. " + did_you_mean(scheme, SCHEMES))
-    timeout_us = str(round(1e6 * how.timeout_s))
+    timeout_us = str(round(1e6 * connection.timeout_s))
     options = {"analyzeduration": str(_ANALYZE_US)}
     if scheme.startswith("rtsp"):
-        options |= {"rtsp_transport": how.transport, "timeout": timeout_us, "fflags": "nobuffer"}
+        options |= {
+            "rtsp_transport": connection.transport,
+            "timeout": timeout_us,
+            "fflags": "nobuffer",
+        }
     else:
         options |= {"rw_timeout": timeout_us}
-    return LiveStream(url, how, options=options)
+    return ReconnectingSource(url, connection, options=options)
 
 
-class LiveStream:
-    """What FFmpeg opens and what may get lost: an address or a camera.
+class ReconnectingSource:
+    """Live source that FFmpeg opens, and that is reopened when it is lost.
 
-    A lost source is opened again. A video of known length behind an HTTP address then goes on
-    where it was left (its start is sent and decoded again); with all others time has gone on.
+    A video of known length at an HTTP address resumes where it was lost: its beginning is sent
+    and decoded again. Other sources resume at the current time.
 
     Args:
-        address: The URL or device.
-        how: Timeouts and retries.
-        form: The name of FFmpeg's input format where it cannot find out.
-        options: Options for FFmpeg.
+        address: URL or device.
+        connection: Timeouts and retries.
+        form: FFmpeg's name of the input format; detected by default.
+        options: FFmpeg options.
 
     Attributes:
-        damaged: Packets that could not be decoded and were left out.
+        damaged: Packets that could not be decoded and were skipped.
 
     Raises:
         UnreadableVideoError: it cannot be opened; the message says why.
@@ -117,7 +121,7 @@ class LiveStream:
     def __init__(
         self,
         address: str,
-        how: Connection,
+        connection: Connection,
         *,
         form: str | None = None,
         options: dict[str, str] | None = None,
@@ -126,7 +130,7 @@ class LiveStream:
         self.reconnects = 0
         self.damaged = 0
         self._address = address
-        self._how = how
+        self._connection = connection
         self._form = form
         self._options = options or {}
         self._to_rgb = VideoReformatter()
@@ -137,9 +141,9 @@ class LiveStream:
         """See `LiveSource`.
 
         Raises:
-            UnreadableVideoError: it was lost and could not be reached again.
+            UnreadableVideoError: the source was lost and all retries failed.
         """
-        clock, number, failures = _Clock(has_end=not self.is_live), 0, 0
+        clock, number, failures = _Clock(restarts=not self.is_live), 0, 0
         while not stopped():
             reason = "it ended"
             try:
@@ -149,32 +153,33 @@ class LiveStream:
                         failures = 0
                         yield LiveFrame(number, time_s, self._picture(frame), self.reconnects)
                         number += 1
+                # Only a video of known length ends; a live source that ends was lost.
                 if not self.is_live or stopped():
                     return
             except (av.FFmpegError, UnreadableVideoError) as error:
                 reason = _reason(error)
             self.close()
             failures += 1
-            self._wait(failures, reason, stopped)
+            self._back_off(failures, reason, stopped)
             clock.reconnect()
 
     def close(self) -> None:
-        """Gives the connection back, and says what was left out."""
+        """Closes the connection and logs the number of skipped packets."""
         if self.damaged:
-            said = "%s: %d packets so far could not be decoded and were left out."
-            _log.warning(said, self.name, self.damaged)
+            message = "%s: %d packets so far could not be decoded and were skipped."
+            _log.warning(message, self.name, self.damaged)
         if self._container is not None:
             self._container.close()
             self._container = None
 
     def _open(self) -> InputContainer:
-        wait_s = self._how.timeout_s
+        timeout_s = self._connection.timeout_s
         try:
             container = open_container(
-                self._address, options=self._options, form=self._form, timeout_s=wait_s
+                self._address, options=self._options, form=self._form, timeout_s=timeout_s
             )
         except av.FFmpegError as error:
-            reason = _reason(error, f"no answer for {wait_s:g} s")
+            reason = _reason(error, f"no answer for {timeout_s:g} s")
             raise UnreadableVideoError(f"{self.name} cannot be opened: {reason}.") from error
         if not container.streams.video or not container.streams.video[0].codec_context:
             container.close()
@@ -182,7 +187,7 @@ class LiveStream:
         return container
 
     def _decoded(self, stopped: Stopped) -> Iterator[VideoFrame]:
-        """The frames of this connection; packets that cannot be decoded are counted."""
+        """Frames of one connection; counts and skips packets that cannot be decoded."""
         if self._container is None:
             self._container = self._open()
             self.reconnects += 1
@@ -194,15 +199,15 @@ class LiveStream:
             except av.InvalidDataError:
                 self.damaged += 1
 
-    def _wait(self, failures: int, reason: str, stopped: Stopped) -> None:
-        """Waits before the next attempt, if there is one."""
-        retries = self._how.retries
+    def _back_off(self, failures: int, reason: str, stopped: Stopped) -> None:
+        """Waits before the next attempt, or raises if there is none left."""
+        retries = self._connection.retries
         if failures > retries:
             again = f" and could not be reached again, tried {retries} times" if retries else ""
             raise UnreadableVideoError(f"{self.name} was lost{again}: {reason}.")
-        wait_s = min(self._how.back_off_s * 2 ** (failures - 1), LONGEST_BACK_OFF_S)
-        said = self.name, reason, wait_s, failures, retries
-        _log.warning("%s was lost: %s. Next attempt in %.1f s (%d of %d).", *said)
+        wait_s = min(self._connection.back_off_s * 2 ** (failures - 1), LONGEST_BACK_OFF_S)
+        values = self.name, reason, wait_s, failures, retries
+        _log.warning("%s was lost: %s. Next attempt in %.1f s (%d of %d).", *values)
         sleep_until(time.monotonic() + wait_s, stopped)
 
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
@@ -212,55 +217,57 @@ class LiveStream:
 
 
 class _Clock:
-    """Times of frames since the first one, over all connections.
+    """Times of frames since the first one, across connections.
 
     Args:
-        has_end: Whether each connection begins with the same first frame again.
+        restarts: True if every connection begins with the first frame of the video again.
     """
 
-    def __init__(self, *, has_end: bool) -> None:
-        self._has_end = has_end
-        self._began = time.monotonic()
+    def __init__(self, *, restarts: bool) -> None:
+        self._restarts = restarts
+        self._start_s = time.monotonic()
         self._last_s: float | None = None
-        self._zero: tuple[float, float] | None = None  # a frame's own time and ours
+        self._zero: tuple[float, float] | None = None  # the same moment in frame time and in ours
 
     def reconnect(self) -> None:
-        """The own times of the frames begin anew."""
-        if not self._has_end:
+        """Expects frame times with a new origin, unless the video begins again."""
+        if not self._restarts:
             self._zero = None
 
     def time_s(self, frame: VideoFrame) -> float | None:
-        """The time of a frame; None if it was there before."""
+        """Time of a frame; None if it was seen before the reconnect."""
         now = time.monotonic()
         if self._last_s is None:
-            self._began = now
+            self._start_s = now
+        # Frame times are steadier than arrival times, which are used where there are none.
         own = now
         if frame.pts is not None and frame.time_base is not None:
             own = float(frame.pts * frame.time_base)
         if self._zero is None:
-            self._zero = own, now - self._began
+            self._zero = own, now - self._start_s
         time_s = own - self._zero[0] + self._zero[1]
-        if self._has_end and self._last_s is not None and time_s <= self._last_s:
+        if self._restarts and self._last_s is not None and time_s <= self._last_s:
             return None
+        # Times never run backwards, even if those of a camera do.
         self._last_s = time_s if self._last_s is None else max(time_s, self._last_s)
         return self._last_s
 
 
 def _has_end(container: InputContainer) -> bool:
-    """Whether the length is known: as a time, or as a number of bytes, which HLS has not."""
+    """True if the length is known, as a duration or as a size (which HLS does not have)."""
     return bool(container.duration) or (container.format.name != "hls" and container.size > 0)
 
 
 def without_password(address: str) -> str:
-    """An address as it may be shown: user names and passwords are left out."""
+    """Removes user name and password from an address, for messages."""
     parts = urlsplit(address)
     if parts.username is None and parts.password is None:
         return address
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _reason(error: Exception, when_late: str = "no frame came in time") -> str:
-    """Why it went wrong, without the address."""
+def _reason(error: Exception, when_late: str = "no frame arrived in time") -> str:
+    """Readable reason of an error, without the address."""
     if isinstance(error, av.ExitError):  # our timeout
         return when_late
     if isinstance(error, UnreadableVideoError):
