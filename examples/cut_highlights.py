@@ -1,8 +1,8 @@
-"""Cuts every stretch of a long video in which one class happens into a file of its own.
+"""Cuts every segment of a class from a long video into a separate file.
 
     python cut_highlights.py runs/first/best match.mp4 goal highlights/
 
-Needs the program ffmpeg, which copies the pictures as they are, from key picture to key picture.
+Needs the program ffmpeg, which copies frames without re-encoding, from keyframe to keyframe.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ import kinema
 
 
 def main(checkpoint: str, video: str, wanted: str, folder: str) -> None:
-    """Writes folder/0.mp4, folder/1.mp4, ... and prints where they come from."""
+    """Writes folder/0.mp4, folder/1.mp4, ... and prints the time span of each."""
     recognizer = kinema.Recognizer.load(checkpoint)
     if wanted not in recognizer.labels:
         sys.exit(f"There is no class {wanted!r}, only {', '.join(recognizer.labels)}.")
@@ -27,7 +27,7 @@ def main(checkpoint: str, video: str, wanted: str, folder: str) -> None:
             check=True,
         )
         print(f"{target}: {segment.start_s:.2f} s to {segment.end_s:.2f} s, {segment.prob:.0%}")
-    print(f"{len(segments)} stretches of {wanted}")
+    print(f"{len(segments)} segments of {wanted}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Names what happens in a video with an exported network, without kinema.
+"""Predicts the classes of a video with an exported network, without kinema.
 
     pip install av numpy pillow onnxruntime    # or openvino, or torch
     python run_exported.py network.onnx video.mp4
 
-Takes what `kinema export` writes: .onnx, .xml (OpenVINO) or .pt2 (torch.export). Class names and
-preprocessing are inside the file.
+Runs files written by `kinema export`: .onnx, .xml (OpenVINO) or .pt2 (torch.export). Class names
+and preprocessing are stored in the file.
 """
 
 import json
@@ -31,7 +31,7 @@ def main(network: str, video: str, top: int = 5) -> None:
 
 
 def load(network: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """The network as a function of (B, T, 3, H, W) float32 clips, and what is said inside it."""
+    """Returns the network as a function of (B, T, 3, H, W) float32 clips, and its metadata."""
     if network.endswith(".onnx"):
         import onnxruntime
 
@@ -54,7 +54,7 @@ def load(network: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
 
 
 def read_clip(video: str, how: dict) -> np.ndarray:
-    """(1, T, 3, H, W): the frames that the network wants, resized, cropped and normalized."""
+    """Returns (1, T, 3, H, W): the sampled frames, resized, cropped and normalized."""
     with av.open(video) as container:
         total = sum(1 for _ in container.decode(video=0))
     wanted = choose_frames(total, how)
@@ -68,18 +68,18 @@ def read_clip(video: str, how: dict) -> np.ndarray:
 
 
 def upright(frame: av.VideoFrame) -> Image.Image:
-    """The picture as it is to be shown: phones store turned ones, some apps mirrored ones."""
+    """Applies the display matrix: phones store rotated frames, some apps mirrored ones."""
     picture, turn_deg = frame.to_image(), frame.rotation
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is not None:
         a, b, _, c, d = np.frombuffer(bytes(stored), np.int32)[:5].tolist()
-        if a * d < b * c:  # the angle is half a turn off then
+        if a * d < b * c:  # a mirrored frame; its angle is off by 180 degrees
             picture, turn_deg = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), turn_deg + 180
     return picture.rotate(round(turn_deg / 90) * 90 % 360, expand=True)
 
 
 def choose_frames(total: int, how: dict) -> list[int]:
-    """The middle of each of T segments, or T frames evenly from the window in the middle."""
+    """Frame numbers: the middle of each of T segments, or T evenly spaced from a center window."""
     count = how["frames"]
     if how["sampling"] == "segments":
         return [min(int((i + 0.5) * total / count), total - 1) for i in range(count)]
@@ -89,7 +89,7 @@ def choose_frames(total: int, how: dict) -> list[int]:
 
 
 def prepare(picture: Image.Image, how: dict) -> np.ndarray:
-    """Short side to its length, center crop, normalized: (3, H, W) float32."""
+    """Resizes the short side, crops the center and normalizes: (3, H, W) float32."""
     width, height = picture.size
     short, side = how["short_side_px"], how["crop_px"]
     size = (short, short * height // width) if width <= height else (short * width // height, short)
@@ -103,7 +103,7 @@ def prepare(picture: Image.Image, how: dict) -> np.ndarray:
 if __name__ == "__main__":
     files = sys.argv[1:]
     if len(files) != 2 or not all(map(os.path.isfile, files)):
-        sys.exit("Usage: python run_exported.py NETWORK VIDEO, both files that are there")
+        sys.exit("Usage: python run_exported.py NETWORK VIDEO, both existing files")
     try:
         main(*files)
     except av.FFmpegError as error:

@@ -1,8 +1,8 @@
-"""Says when something begins and ends in front of a camera.
+"""Reports when actions begin and end in front of a camera.
 
     python watch.py runs/live/best rtsp://camera/1
 
-The network must not look ahead: train it with model.causal=true. The source may also be a video
+The network must be causal: train it with model.causal=true. The source can also be a video
 file or the number of a camera.
 """
 
@@ -12,7 +12,7 @@ import kinema
 
 
 def main(checkpoint: str, source: str) -> None:
-    """Prints a line whenever another class, or none, is shown."""
+    """Prints a line whenever the displayed class changes or disappears."""
     recognizer = kinema.Recognizer.load(checkpoint)
     with recognizer.stream(source) as live:
         for result in live:

@@ -39,7 +39,7 @@ def test_train_and_ask(tmp_path):
     videos_in_class_folders(tmp_path)
     video = next((tmp_path / "videos" / "val").rglob("*.mp4"))
     out = run("train_and_ask.py", "runs/first", str(video), "train.epochs=1")
-    assert "% of the validation videos are right" in out
+    assert "% of the validation videos are correct" in out
     assert Path("runs/first/best/model.safetensors").is_file()
 
 
