@@ -107,6 +107,18 @@ class Site:
         self.x_NCHW = torch.randn(shape).contiguous(memory_format=torch.channels_last)
         self.state: State = ()
 
+    def prepare(self, form: str) -> None:
+        """Brings modules and activation into the mode, dtype and memory format of a form."""
+        training = form.startswith("train")
+        self.modules.train(training)
+        for layer in self.modules.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=torch.channels_last)
+        if form.endswith("bf16"):
+            self.modules.to(torch.bfloat16)
+            self.x_NCHW = self.x_NCHW.to(torch.bfloat16)
+        self.x_NCHW.requires_grad_(training)
+
     def run(self) -> torch.Tensor:
         """Runs the modules on the activation."""
         return run_in_order(self.modules, self.x_NCHW)
@@ -147,14 +159,7 @@ def _runs(name: str, form: str, settings: Settings) -> Callable[[], None]:
         for stage in settings.stages
     ]
     for site in sites:
-        site.modules.train(form.startswith("train"))
-        for layer in site.modules.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.to(memory_format=torch.channels_last)
-        if form.endswith("bf16"):
-            site.modules.to(torch.bfloat16)
-            site.x_NCHW = site.x_NCHW.to(torch.bfloat16)
-        site.x_NCHW.requires_grad_(form.startswith("train"))
+        site.prepare(form)
 
     def train() -> None:
         for site in sites:

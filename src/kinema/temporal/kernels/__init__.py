@@ -1,1 +1,1 @@
-"""The few primitives along time, each a fast form beside its plain reference form."""
+"""Operators along time: a fast form of each beside its plain reference form."""

@@ -1,4 +1,4 @@
-"""Convolutions over time that mix channels: K x 1 x 1 and K x h x w kernels on folded frames.
+"""Dense temporal convolutions, which mix channels: K x 1 x 1 and K x h x w kernels.
 
 Letters: B clips, T frames, N = B*T, C channels in, O channels out, H, W, K taps, h x w window.
 """
@@ -18,7 +18,7 @@ from kinema.temporal.kernels.layout import (
 def conv_time(
     x_NCHW: torch.Tensor, weight_OCK1: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:
-    """A dense K x 1 x 1 convolution, zero padded in time: (N, C, H, W) -> (N, O, H, W)."""
+    """K x 1 x 1 convolution with zero padding in time: (N, C, H, W) -> (N, O, H, W)."""
     taps = weight_OCK1.shape[2]
     before, _ = time_padding(taps, causal=causal)
     out_BOTS = F.conv2d(time_view(x_NCHW, frames), weight_OCK1, padding=(before, 0))
@@ -36,7 +36,7 @@ def conv_clip(
     groups: int = 1,
     causal: bool = False,
 ) -> torch.Tensor:
-    """A K x h x w convolution with stride 1 in time: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+    """K x h x w convolution with stride 1 in time: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
     before, _ = time_padding(weight_OCKhw.shape[2], causal=causal)
     out_BOTHW = F.conv3d(
         clip_view(x_NCHW, frames),

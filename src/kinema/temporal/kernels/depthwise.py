@@ -1,4 +1,4 @@
-"""The depth-wise temporal convolution: one kernel of K taps per channel.
+"""Depth-wise temporal convolution: one kernel of K taps per channel.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
 """
@@ -28,17 +28,17 @@ def depthwise_reference(
 def depthwise(
     x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:
-    """Convolves every channel along time, zero padded; tap K//2 is the frame itself.
+    """Convolves every channel along time with zero padding; tap K//2 reads the frame itself.
 
-    One pass over the activation where an backend takes it; otherwise one depth-wise (K, 1) conv2d
-    on the (B, C, T, H*W) view, which for channels_last memory is no copy: measured at a fifth to
-    a tenth of the time of the permuted conv1d.
+    One pass over the activation where a backend takes it. The plain form is one depth-wise (K, 1)
+    conv2d on the (B, C, T, H*W) view, which copies nothing for channels_last memory: measured at a
+    fifth to a tenth of the time of a conv1d on a permuted copy.
 
     Args:
         x_NCHW: Folded frames.
         weight_C1K1: Kernels; tap 0 reads the earliest frame (cross-correlation).
         frames: T.
-        causal: The last tap is the frame itself, so that nothing looks ahead.
+        causal: The last tap reads the frame itself, so no frame looks ahead.
     """
     channels, _, taps, _ = weight_C1K1.shape
     before, _ = time_padding(taps, causal=causal)
@@ -55,7 +55,7 @@ def depthwise(
 
 
 def _autocast(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """In the dtype that a convolution would compute in."""
+    """Casts to the dtype that autocast gives a convolution."""
     device = x_NCHW.device.type
     if not torch.amp.is_autocast_available(device) or x_NCHW.dtype == torch.float64:
         return x_NCHW

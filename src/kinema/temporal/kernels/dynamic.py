@@ -1,4 +1,4 @@
-"""The dynamic temporal convolution: kernels that differ by clip and channel (TAM).
+"""Dynamic temporal convolution: kernels that differ by clip and channel (TAM).
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 """
@@ -13,7 +13,7 @@ from kinema.temporal.kernels.layout import time_padding
 def dynamic_reference(
     x_NCHW: torch.Tensor, kernels_BCTK: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:
-    """Plain form of `dynamic`: one grouped convolution with B*C groups, as in TAM's own code.
+    """Plain form of `dynamic`: one convolution with B*C groups, as in TAM's code.
 
     All frames of a clip must have the same kernels.
     """
@@ -30,18 +30,18 @@ def dynamic_reference(
 def dynamic(
     x_NCHW: torch.Tensor, kernels_BCTK: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:
-    """Convolves every channel of every clip with its own kernel, zero padded.
+    """Convolves every channel of every clip with its own kernel and zero padding.
 
-    One pass over the activation where an backend takes it; otherwise K shifted multiply-adds:
-    unlike a convolution with B*C groups they need no permuted copy and do not fix the batch size
-    in an exported graph.
+    One pass over the activation where a backend takes it. The plain form is K shifted
+    multiply-adds: unlike a convolution with B*C groups they need no permuted copy and do not fix
+    the batch size of an exported graph.
 
     Args:
         x_NCHW: Folded frames.
-        kernels_BCTK: Kernels; T is the number of frames, or 1 when one kernel serves all of them.
+        kernels_BCTK: Kernels; T is the number of frames, or 1 when all frames share one kernel.
             Tap 0 reads the earliest frame.
         frames: T.
-        causal: The last tap is the frame itself.
+        causal: The last tap reads the frame itself.
     """
     taps = kernels_BCTK.shape[3]
     before, _ = time_padding(taps, causal=causal)

@@ -1,4 +1,4 @@
-"""The channel gate: a descriptor of every frame, and its product with the frame.
+"""Channel gate: the mean of every frame, and the product of a frame with factors per channel.
 
 Letters: N frames, C channels, H, W, T frames of a clip.
 """
@@ -9,9 +9,9 @@ from kinema.temporal.kernels import dispatch
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) -> (N, C), the mean of every frame, in float32 or better.
+    """(N, C, H, W) -> (N, C): the mean of every frame, in float32 or float64.
 
-    So that a difference of two frames is not lost to half precision.
+    In half precision the difference between two frames would be lost to rounding.
     """
     backend = dispatch.backend_for(x_NCHW, 1, "spatial_mean")
     if backend is not None:
@@ -26,7 +26,7 @@ def gate_reference(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
 
 
 def gate(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
-    """Multiplies every channel of every frame by its own factor."""
+    """Multiplies every channel of every frame by a factor."""
     backend = dispatch.backend_for(x_NCHW, 1, "gate")
     if backend is not None:
         return dispatch.mix(backend, x_NCHW, gate_NC[:, None, None], 1, before=0)

@@ -1,9 +1,9 @@
-"""The operators along time for exported graphs, in the few nodes that runtimes do well.
+"""Graph backend: the operators for exported graphs, in a few nodes that runtimes execute fast.
 
-Frames are moved along the folded axis, where they lie one after the other in any memory layout, so
-that no runtime has to change the layout for them; what came from another clip is multiplied by
-zero. OpenVINO runs TSM-ResNet-50 in 1.1 times the time of the plain network this way, and in 1.8
-times with slices of a (B, C, T, S) view.
+Frames move along the folded axis N, on which they are contiguous in every memory layout, so no
+runtime inserts a layout conversion. Frames that come from another clip are multiplied by zero.
+In OpenVINO TSM-ResNet-50 takes 1.1 times as long as the plain network this way, and 1.8 times with
+slices of a (B, C, T, S) view.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 """
@@ -45,11 +45,11 @@ def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
 
 
 def _moved(x_NCHW: torch.Tensor, offset: int) -> torch.Tensor:
-    """Row n holds frame n + offset, around the ends."""
+    """Frame n + offset at place n, wrapping around at the ends."""
     return torch.cat([x_NCHW[offset:], x_NCHW[:offset]])
 
 
 def _inside(x_NCHW: torch.Tensor, frames: int, offset: int) -> torch.Tensor:
-    """(T,) 1 where frame t + offset is in the clip, else 0."""
+    """(T,): 1 where frame t + offset is inside the clip, otherwise 0."""
     source_T = torch.arange(frames, device=x_NCHW.device) + offset
     return ((source_T >= 0) & (source_T < frames)).to(x_NCHW.dtype)

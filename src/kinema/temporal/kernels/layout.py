@@ -9,8 +9,8 @@ import torch
 def time_view(x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
     """(N, C, H, W) -> (B, C, T, S), a view for contiguous and for channels_last input.
 
-    A channels_last input gives a channels_last view, on which operators along T read and write
-    memory in order.
+    A channels_last input gives a channels_last view, on which operators along T access memory in
+    order.
     """
     x_BTSC = torch.unflatten(x_NCHW.permute(0, 2, 3, 1), 0, (-1, frames)).flatten(2, 3)
     return x_BTSC.permute(0, 3, 1, 2)
@@ -23,7 +23,7 @@ def fold_view(x_BCTS: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def clip_view(x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
-    """(N, C, H, W) -> (B, C, T, H, W), a view; channels_last memory is channels_last_3d then."""
+    """(N, C, H, W) -> (B, C, T, H, W), a view; channels_last memory becomes channels_last_3d."""
     return torch.unflatten(x_NCHW, 0, (-1, frames)).transpose(1, 2)
 
 
@@ -33,8 +33,8 @@ def fold_clips(x_BCTHW: torch.Tensor) -> torch.Tensor:
 
 
 def time_padding(taps: int, *, causal: bool) -> tuple[int, int]:
-    """How many zero frames go in front of and behind a clip for a convolution of `taps` taps.
+    """Zero frames before and after a clip for a convolution of `taps` taps.
 
-    The middle tap is the frame itself, or the last tap when nothing may look ahead.
+    The middle tap reads the frame itself; with `causal` the last tap does.
     """
     return (taps - 1, 0) if causal else (taps // 2, taps // 2)

@@ -1,4 +1,4 @@
-"""What every comparison of a frame with its neighbor needs.
+"""Pairs of neighboring frames.
 
 Letters: B clips, T frames, N = B*T, ... any further axes.
 """
@@ -13,9 +13,9 @@ def pairs(x_N: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def place_pairs(pairs_BP: torch.Tensor, *, causal: bool) -> torch.Tensor:
-    """(B, T-1, ...) -> (N, ...): each pair's value at its earlier frame, zeros at the last one.
+    """(B, T-1, ...) -> (N, ...): each pair's value at its earlier frame, zeros at the last frame.
 
-    With `causal` each pair's value stands at its later frame, zeros at the first one.
+    With `causal` each pair's value is at its later frame, with zeros at the first frame.
     """
     zeros_B1 = pairs_BP.new_zeros((pairs_BP.shape[0], 1, *pairs_BP.shape[2:]))
     parts = (zeros_B1, pairs_BP) if causal else (pairs_BP, zeros_B1)

@@ -1,8 +1,8 @@
-"""The operators along time as the authors' published code writes them: what to measure against.
+"""Reference backend: the operators as the authors' published code writes them.
 
-The shift assigns slices into zeros (TSM), a depth-wise convolution is a conv1d on a permuted copy
-(TEA), a dynamic one has B*C groups (TAM), a gate is a product. Where the authors have published
-nothing, the nearest of these stands.
+It is the baseline of our measurements. The shift assigns slices to a tensor of zeros (TSM), a
+depth-wise convolution is a conv1d on a permuted copy (TEA), a dynamic convolution has B*C groups
+(TAM), and a gate is a product. Operators without published code take the nearest of these.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
 """
@@ -15,7 +15,7 @@ from kinema.temporal.kernels import graph
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
     """See `dispatch.mix`."""
-    if weights_BTKC.shape[1] > 1:  # nobody has published kernels that differ by frame
+    if weights_BTKC.shape[1] > 1:  # no published code has kernels that differ by frame
         return graph.mix(x_NCHW, weights_BTKC, frames, before)
     taps = weights_BTKC.shape[2]
     weights_BKC = weights_BTKC.to(x_NCHW.dtype)[:, 0]

@@ -18,17 +18,17 @@ def shift_reference(
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
-    """Lets the leading channels read a neighboring frame; zeros enter at the borders.
+    """Moves the leading channels by one frame; zeros enter at the ends of the clip.
 
-    One pass over the activation where an backend takes it; otherwise pads and one concatenation,
-    which keep channels_last memory, need no permuted copy, and export to graphs without scattered
+    One pass over the activation where a backend takes it. The plain form pads and concatenates
+    once: it keeps channels_last memory, makes no permuted copy, and exports without scattered
     writes.
 
     Args:
         x_NCHW: Folded frames.
         frames: T.
-        from_next: The first so many channels read the next frame.
-        from_previous: The so many channels after these read the previous frame.
+        from_next: Number of leading channels that read the next frame.
+        from_previous: Number of channels after these that read the previous frame.
     """
     backend = dispatch.backend_for(x_NCHW, 3, "shift")
     if backend is not None:
