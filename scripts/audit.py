@@ -1,7 +1,7 @@
-"""Looks the installed packages up among the known vulnerabilities, with pip-audit: `make audit`.
+"""Checks the installed packages for known vulnerabilities with pip-audit: `make audit`.
 
-Where the list of vulnerabilities cannot be reached, pip-audit skips every package and ends as if
-all were well; here that is exit code 2. 1 means that something was found.
+Without access to the vulnerability database, pip-audit skips every package and exits successfully;
+here the exit code is then 2. Exit code 1 means that vulnerabilities were found.
 """
 
 import json
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 COMMAND = ("pip_audit", "--skip-editable", "--format", "json", "--progress-spinner", "off")
-# Of the packages; the project itself and those from other indexes are known to no service.
+# Fraction of packages; the project itself and packages of other indexes are in no database.
 MOST_SKIPPED = 0.2
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to say, and the exit code."""
+    """Message and exit code."""
 
     words: str
     code: int
 
 
 def verdict(text: str, errors: str) -> Verdict:
-    """Reads the answer of pip-audit."""
+    """Interprets the output of pip-audit."""
     try:
         packages: list[dict[str, Any]] = json.loads(text)["dependencies"]
     except (ValueError, KeyError, TypeError):
@@ -32,7 +32,7 @@ def verdict(text: str, errors: str) -> Verdict:
         return Verdict(f"Nothing was audited: pip-audit failed ({last[:300]}).", 2)
     skipped = [package for package in packages if "skip_reason" in package]
     found = [
-        f"{package['name']} {package['version']}: {bug['id']}, mended in "
+        f"{package['name']} {package['version']}: {bug['id']}, fixed in "
         f"{', '.join(bug['fix_versions']) or 'no version yet'}"
         for package in packages
         for bug in package.get("vulns", [])

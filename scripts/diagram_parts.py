@@ -1,6 +1,6 @@
-"""The visual language of the module diagrams.
+"""Elements of the module diagrams.
 
-Rows are channels, columns are frames; the number and the color of a cell tell the frame that its
+Rows are channels, columns are frames; the number and the color of a cell give the frame that its
 content comes from. Orange boxes have weights, gray ones none. Circles are signs. Coordinates are
 inches from the upper left corner.
 """
@@ -32,7 +32,7 @@ SIDES: dict[Side, Point] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "b
 
 @dataclass(frozen=True)
 class Node:
-    """Something that arrows can start from and lead to: its center and its size."""
+    """Center and size of an element that arrows can connect."""
 
     x: float
     y: float
@@ -40,13 +40,13 @@ class Node:
     height: float
 
     def at(self, side: Side) -> Point:
-        """The middle of one of its sides."""
+        """Middle of one of its sides."""
         across, down = SIDES[side]
         return self.x + across * self.width / 2, self.y + down * self.height / 2
 
 
 class Canvas:
-    """A drawing of the common width.
+    """Drawing with the common width.
 
     Args:
         height: In inches.
@@ -60,7 +60,7 @@ class Canvas:
         self.axes.axis("off")
 
     def save(self, path: Path) -> None:
-        """Writes an SVG (text as outlines, the same bytes every time) or a PNG to look at."""
+        """Writes a reproducible SVG with text as outlines, or a PNG for viewing."""
         with matplotlib.rc_context({"svg.hashsalt": "kinema", "svg.fonttype": "path"}):
             more = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 110}
             self.figure.savefig(path, facecolor=WHITE, **more)
@@ -68,16 +68,16 @@ class Canvas:
     def text(
         self, x: float, y: float, text: str, *, size: float = FONT, ink: str = INK, **more: str
     ) -> None:
-        """Text around a point, or beside it with `ha`."""
+        """Draws text centered at a point, or beside it with `ha`."""
         place = {"ha": "center", "va": "center", **more}
         self.axes.text(x, y, text, fontsize=size, color=ink, linespacing=1.15, **place)
 
     def note(self, x: float, y: float, text: str, **more: str) -> None:
-        """A remark beside the drawing."""
+        """Draws a remark in small, pale text."""
         self.text(x, y, text, size=SMALL, ink=FAINT, **more)
 
     def box(self, x: float, y: float, text: str, *, weights: bool = False) -> Node:
-        """An operator, as wide and high as its text needs."""
+        """Draws an operator as a box that fits its text."""
         lines = text.split("\n")
         node = Node(x, y, 0.085 * max(map(len, lines)) + 0.22, 0.18 * len(lines) + 0.18)
         corner = node.x - node.width / 2, node.y - node.height / 2
@@ -92,7 +92,7 @@ class Canvas:
         return node
 
     def sign(self, x: float, y: float, text: str) -> Node:
-        """A sum, difference or product."""
+        """Draws a sum, difference or product as a circle."""
         self.axes.add_patch(Circle((x, y), 0.15, fc=WHITE, ec=INK, lw=1, zorder=3))
         text = {"-": "\N{MINUS SIGN}", "x": "\N{MULTIPLICATION SIGN}"}.get(text, text)
         self.axes.text(x, y, text, fontsize=FONT + 1, color=INK, ha="center", va="center", zorder=4)
@@ -101,7 +101,7 @@ class Canvas:
     def cells(
         self, x: float, y: float, rows: Sequence[Sequence[Content]], *, title: str = ""
     ) -> Node:
-        """A grid of channels and frames whose upper left corner is (x, y)."""
+        """Draws a grid of channels and frames with its upper left corner at (x, y)."""
         for down, row in enumerate(rows):
             for across, content in enumerate(row):
                 self._cell(x + across * CELL, y + down * CELL, content)
@@ -111,7 +111,7 @@ class Canvas:
         return Node(x + width / 2, y + height / 2, width, height)
 
     def pixels(self, x: float, y: float, rows: Sequence[Sequence[int | None]]) -> None:
-        """The pixels of one frame; those that are read have its color."""
+        """Draws the pixels of one frame; the pixels that are read have its color."""
         side = 0.13
         for down, row in enumerate(rows):
             for across, frame in enumerate(row):
@@ -120,7 +120,7 @@ class Canvas:
                 self.axes.add_patch(Rectangle(corner, side, side, fc=color, ec=INK, lw=0.7))
 
     def column(self, x: float, y: float, frame: int, *, title: str, channels: int = 3) -> Node:
-        """One frame with its channels, around the point (x, y)."""
+        """Draws one frame with its channels, centered at (x, y)."""
         top = y - CELL * channels / 2
         for down in range(channels):
             self._rectangle(x - CELL / 2, top + down * CELL, CELL, FRAMES[frame - 1])
@@ -128,7 +128,7 @@ class Canvas:
         return Node(x, y, CELL, CELL * channels)
 
     def frame_around(self, x: float, y: float, width: float, height: float) -> Node:
-        """A dashed frame around cells, its upper left corner at (x, y)."""
+        """Draws a dashed frame around cells, with its upper left corner at (x, y)."""
         self.axes.add_patch(
             Rectangle((x, y), width, height, fc="none", ec=INK, lw=1.6, ls=(0, (3, 2)), zorder=5)
         )
@@ -144,7 +144,7 @@ class Canvas:
         label: str = "",
         bend: float | None = None,
     ) -> None:
-        """From one node to the other, with right angles where they are not in line.
+        """Draws an arrow between nodes, with right angles if they are not aligned.
 
         `bend` is where a line that leaves and enters sideways turns; half-way when not given.
         """
@@ -160,7 +160,7 @@ class Canvas:
             self.note((x0 + x1) / 2, min(y0, y1) - 0.12, label)
 
     def line(self, points: Sequence[Point], *, head: bool = True) -> None:
-        """A line through the points, with an arrow head at the last one."""
+        """Draws a line through the points with an arrow head at the last one."""
         bare = _without_straight_corners(points)
         xs, ys = zip(*(bare[:-1] if head else bare), strict=True)
         self.axes.plot(xs, ys, color=INK, lw=1.1, solid_joinstyle="round", zorder=2)
@@ -193,7 +193,7 @@ class Canvas:
             self._stripes(x, y, content)
 
     def _stripes(self, x: float, y: float, frames: Iterable[int | None]) -> None:
-        """A mix of several frames."""
+        """Draws a cell that mixes several frames."""
         colors = [WHITE if frame is None else FRAMES[frame - 1] for frame in frames]
         wide = CELL / len(colors)
         for number, color in enumerate(colors):
@@ -205,7 +205,7 @@ class Canvas:
 
 
 def _without_straight_corners(points: Sequence[Point]) -> list[Point]:
-    """The points at which a line turns, and its ends."""
+    """Ends and corners of a line."""
     kept = [points[0]]
     for number, point in enumerate(points[1:-1], start=1):
         before, behind = kept[-1], points[number + 1]

@@ -1,6 +1,6 @@
-"""For the documentation site: "Example:" in a docstring is the section "Examples:" of griffe.
+"""Griffe extension of the documentation site: renames "Example:" in docstrings to "Examples:".
 
-Without it, griffe would take the section for plain text and its `>>>` for quotations.
+Without it, griffe would render the section as plain text and its `>>>` as quotations.
 """
 
 from typing import Any
@@ -9,9 +9,9 @@ import griffe
 
 
 class DocstringExamples(griffe.Extension):
-    """Renames the section in every docstring that is read; named in mkdocs.yml."""
+    """Renames the section in every docstring; enabled in mkdocs.yml."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Called for every object with what griffe has read of it."""
+        """Called by griffe for every object."""
         if obj.docstring is not None:
             obj.docstring.value = obj.docstring.value.replace("\nExample:\n", "\nExamples:\n")

@@ -1,7 +1,7 @@
 """Draws the figures of docs/explain/modules.md: `python scripts/module_diagrams.py`.
 
-`--out DIR` writes elsewhere and `--png` makes pictures to look at. What the parts of a drawing mean
-is in diagram_parts.py; the modules that compare frames are in motion_diagrams.py. A test draws all
+`--out DIR` writes elsewhere and `--png` writes PNG files for viewing. diagram_parts.py defines the
+elements of a drawing; motion_diagrams.py draws the modules that compare frames. A test draws all
 of them and compares them with the page.
 """
 
@@ -19,7 +19,7 @@ T = 5
 PLAIN_ROW: list[Content] = [1, 2, 3, 4, 5]
 NEXT_ROW: list[Content] = [2, 3, 4, 5, None]
 PREVIOUS_ROW: list[Content] = [None, 1, 2, 3, 4]
-# What frame 3 has seen after one, two and three convolutions along time.
+# Frames that frame 3 depends on after one, two and three temporal convolutions.
 SEEN: list[Content] = [(2, 3, 4), (1, 2, 3, 4, 5), (1, 2, 3, 4, 5)]
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Draws all figures."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--out", type=Path, default=TARGET)
-    words.add_argument("--png", action="store_true", help="PNG to look at instead of SVG")
+    words.add_argument("--png", action="store_true", help="write PNG instead of SVG")
     chosen = words.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def positions() -> Canvas:
-    """A residual block, its positions, and the key to all figures."""
+    """Residual block with its positions, and the legend of all figures."""
     canvas, y = Canvas(2.95), 1.0
     parts = [
         canvas.box(2.2, y, "conv1 1 x 1\nBN, ReLU", weights=True),
@@ -92,7 +92,7 @@ def shift() -> Canvas:
 
 
 def tim() -> Canvas:
-    """TIM: a kernel for every channel, and how it starts."""
+    """TIM: a kernel for every channel, and its initialization."""
     canvas = Canvas(2.1)
     mixed: list[Content] = [(None, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, None)]
     before = canvas.cells(0.75, 0.45, [PLAIN_ROW] * 5, title="x")
@@ -111,7 +111,7 @@ def tim() -> Canvas:
 
 
 def groups(canvas: Canvas, *, frame: int = 3) -> list[float]:
-    """The four groups of channels at the left; the heights of their rows."""
+    """Draws the four groups of channels at the left; returns the heights of their rows."""
     heights = [0.55 + 0.72 * number for number in range(4)]
     for number, y in enumerate(heights):
         canvas.cells(0.65, y - CELL / 2, [[frame] * 2])
@@ -179,12 +179,12 @@ def gst() -> Canvas:
 
 
 def gte() -> Canvas:
-    """GTE: the 3D convolution becomes two steps."""
+    """GTE: the 3D convolution is split in two."""
     return grouped(["LTS: 3 x 1 x 1\nC/2 to tC", "3 x 3\ntC to tC"], ("(1-t)C", "tC, t = 1/4"))
 
 
 def cti() -> Canvas:
-    """CTI: each group is mixed with the result of the one before."""
+    """CTI: each group is mixed with the result of the previous one."""
     canvas = Canvas(3.1)
     heights = groups(canvas)
     before = canvas.cells(7.35, heights[0] - CELL / 2, [[3] * 2])
@@ -231,7 +231,7 @@ def tam() -> Canvas:
 
 
 def tin() -> Canvas:
-    """TIN: four groups, moved by learned fractions of a frame."""
+    """TIN: four groups, shifted by learned fractions of a frame."""
     canvas = Canvas(2.5)
     rows: list[list[Content]] = [
         [(None, 1), (1, 2), (2, 3), (3, 4), (4, 5)],
@@ -259,7 +259,7 @@ def tin() -> Canvas:
 
 
 def gsm() -> Canvas:
-    """GSM: what the gate takes is shifted, the rest stays."""
+    """GSM: the gated part is shifted, the rest is unchanged."""
     canvas, top, bottom = Canvas(2.8), 0.95, 2.1
     canvas.cells(0.3, 0.9, [PLAIN_ROW] * 4, title="x, two halves")
     gate = canvas.box(2.85, top, "BN, ReLU\n3 x 3 x 3, tanh", weights=True)
@@ -283,7 +283,7 @@ def gsm() -> Canvas:
 
 
 def conv() -> Canvas:
-    """Which values of the clip one output value reads."""
+    """Input values that one output value depends on."""
     canvas = Canvas(1.75)
     kinds = (
         ("2D, 3 x 3", (2,), True, "all channels"),
@@ -305,7 +305,7 @@ def conv() -> Canvas:
 
 
 def _read(frame: int, frames: tuple[int, ...], row: int, column: int, *, wide: bool) -> int | None:
-    """The frame of a pixel that is read, or None."""
+    """Frame of a pixel that is read, or None."""
     return frame if frame in frames and (wide or (row, column) == (1, 1)) else None
 
 
@@ -353,7 +353,7 @@ def causal() -> Canvas:
     canvas.arrow(module, result)
     canvas.line([(6.78, 1.4), (6.78, module.y + module.height / 2)])
     canvas.line([(7.02, module.y + module.height / 2), (7.02, 1.4)])
-    canvas.note(6.9, 1.87, "what a stream keeps of frames 1 and 2")
+    canvas.note(6.9, 1.87, "memory of the stream: frames 1 and 2")
     assert memory.width == 2 * CELL
     return canvas
 

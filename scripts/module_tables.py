@@ -33,13 +33,13 @@ ALIASES = {"tanet_resnet50": "tam_resnet50"}
 
 
 def filled(text: str) -> str:
-    """The page with its tables made anew."""
+    """Returns the page with its tables regenerated."""
     place = r"(<!-- module_tables.py: (\w+) -->\n).*?(<!-- end -->)"
     return re.sub(place, lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text, flags=re.DOTALL)
 
 
 def modules() -> str:
-    """Position, cost and reach of every family."""
+    """Table of the position, cost and temporal receptive field of every family."""
     lines = [
         "| family | place | parameters (more) | GMACs (more) | sees | causal |",
         "| --- | --- | ---: | ---: | --- | --- |",
@@ -56,7 +56,7 @@ def modules() -> str:
 
 
 def cost() -> str:
-    """What modules add, beside the measured times over the plain backbone's."""
+    """Table of added cost and measured times relative to the plain backbone."""
     ratios = measured_ratios()
     measured = {name for name, _ in ratios}
     lines = [
@@ -72,7 +72,7 @@ def cost() -> str:
 
 
 def operators() -> str:
-    """Smallest and largest ratio of each operator over the sizes of a ResNet-50."""
+    """Table of the smallest and largest ratio of each operator over the sizes of a ResNet-50."""
     rows = json.loads((RESULTS / "operators_cpu.json").read_text(encoding="utf-8"))["rows"]
     lines = [
         "| operator | float32 | float32, authors | bfloat16 | bfloat16, authors |",
@@ -91,7 +91,7 @@ TABLES: dict[str, Callable[[], str]] = {"modules": modules, "cost": cost, "opera
 
 
 def measured_ratios() -> dict[tuple[str, str], float]:
-    """Time over that of the plain backbone by network and form, on the CPU."""
+    """CPU time relative to the plain backbone, by network and form."""
     found: dict[tuple[str, str], float] = {}
     for path in sorted(RESULTS.glob("model*_cpu.json"), reverse=True):
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
@@ -100,7 +100,7 @@ def measured_ratios() -> dict[tuple[str, str], float]:
 
 
 def _counted(family: str) -> tuple[Cost, Cost]:
-    """What a family's network and its plain backbone cost for one clip."""
+    """Costs of a family's network and of its plain backbone for one clip."""
     return _cost(_model(family)), _cost(f"tsn_{_backbone(family)}")
 
 
@@ -110,7 +110,7 @@ def _cost(name: str) -> Cost:
 
 
 def _network(name: str, *, causal: bool = False) -> Any:
-    with torch.device("meta"):  # counting needs no numbers in the weights
+    with torch.device("meta"):  # counting needs no weights
         return create_model(name, classes=CLASSES, frames=FRAMES, causal=causal)
 
 
@@ -133,7 +133,7 @@ def _places(family: str) -> str:
 
 
 def _reach(family: str, *, causal: bool) -> str:
-    """What the modules of a family see: for each kind the largest, such as "0, 1; 1, 1"."""
+    """Largest look back and look ahead of each kind of module, such as "0, 1; 1, 1"."""
     try:
         net = _network(_model(family), causal=causal)
     except ValueError:

@@ -6,7 +6,7 @@ UPPER, LOWER = 0.95, 2.2  # heights of the two frames
 
 
 def compared(canvas: Canvas) -> tuple[Node, Node]:
-    """The two frames that motion modules compare."""
+    """Draws the two frames that motion modules compare."""
     return (
         canvas.column(0.5, UPPER, 2, title="x[t]"),
         canvas.column(0.5, LOWER, 3, title="x[t+1]"),
@@ -14,7 +14,7 @@ def compared(canvas: Canvas) -> tuple[Node, Node]:
 
 
 def finished(canvas: Canvas, gate: Node, text: str, *, frame: Node) -> None:
-    """The gate acts on the frame, which goes around everything above."""
+    """Draws the gate on the frame, which bypasses everything above."""
     end = canvas.box(7.75, UPPER, text)
     canvas.arrow(gate, end)
     canvas.line([(frame.x + CELL / 2, UPPER - 0.2), (1.0, UPPER - 0.2), (1.0, 0.25)], head=False)

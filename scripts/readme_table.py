@@ -1,7 +1,7 @@
 """Writes the README's table of networks from the committed measurements and studies.
 
-Run it after a benchmark or a study: `python scripts/readme_table.py`. A test compares the table
-with what this makes.
+Run it after a benchmark or a study: `python scripts/readme_table.py`. A test checks that the
+table is up to date.
 """
 
 import json
@@ -39,7 +39,7 @@ HEAD = (
 
 
 def table() -> str:
-    """The table, in Markdown."""
+    """Returns the table in Markdown."""
     times = _times()
     accuracies = [_accuracies(study) for _, study in STUDIES]
     lines = [list(HEAD), ["---", *["---:"] * (len(HEAD) - 1)]]
@@ -58,14 +58,14 @@ def table() -> str:
 
 
 def written(text: str) -> str:
-    """The README with today's table."""
+    """Returns the README with an updated table."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + table() + END + after
 
 
 def _times() -> dict[tuple[str, str], float]:
-    """Time over that of the plain backbone in the same form; later files win."""
+    """Time relative to the plain backbone in the same form; later files take precedence."""
     found = {}
     for name in ("model_cpu", "model_tsi_cpu"):
         for row in _read(ROOT / "benchmarks" / "results" / f"{name}.json")["rows"]:
@@ -74,7 +74,7 @@ def _times() -> dict[tuple[str, str], float]:
 
 
 def _accuracies(study: str) -> dict[str, str]:
-    """Top-1 of the networks that the study has so far, with the number of its seeds."""
+    """Top-1 of the networks finished in the study, with the number of seeds."""
     file = ROOT / "benchmarks" / "studies" / f"{study}.json"
     if not file.is_file():
         return {}

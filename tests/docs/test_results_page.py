@@ -22,6 +22,6 @@ def test_classes_that_differ_in_direction_only_are_one_group(script):
     _, groups = script["_groups"](["pan_left", "zoom_in", "pan_right", "zoom_out"])
     assert groups == [0, 1, 0, 3]
     title, groups = script["_groups"](script["MOTION_CLASSES"])
-    assert "direction of time" in title
+    assert "time direction" in title
     assert sorted(groups) == sorted([*range(7), *range(7)])
     assert script["_groups"](["run", "jump"]) is None

@@ -20,7 +20,7 @@ UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
             0,
             "No known vulnerabilities in 9 packages. Not looked up: unknown",
         ),
-        ([GOOD, BAD], 1, "bad 2: CVE-1, mended in 2.1"),
+        ([GOOD, BAD], 1, "bad 2: CVE-1, fixed in 2.1"),
         ([BAD, UNKNOWN, UNKNOWN], 1, "1 known vulnerabilities"),
         ([UNKNOWN] * 5, 2, "5 of 5 packages could not be looked up"),
         ([GOOD, UNKNOWN], 2, "Nothing is known"),
