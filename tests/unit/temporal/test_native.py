@@ -116,7 +116,7 @@ def test_without_a_cache_folder_the_library_serves_this_process(fresh, folder, m
         assert works()
         assert works()
     assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
-        "The native operators are built for this process only"
+        "The C kernels are built for this process only"
     ]
 
 

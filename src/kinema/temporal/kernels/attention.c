@@ -1,16 +1,16 @@
-/* Saliency alignment's attention on the CPU (TSI, equation 3), compiled together with native.c. */
+/* Attention of TSI's saliency alignment (equation 3) on the CPU, compiled with native.c. */
 #include <math.h>
 #include <string.h>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
-/* Attention of q over k with the keys as values; q (P,S,D) row-major, kt (P,D,S) the keys
+/* Attention of q over k with the keys as values: q (P,S,D) row-major, kt (P,D,S) the keys
  * transposed, out (P,S,D). No score is stored.
  *
- * Scores are taken relative to a bound of them, |q| max|k|, instead of their maximum, which would
- * need a pass of its own; where the bound is so loose that all weights vanish, the query is done
- * again with the maximum. */
+ * The softmax subtracts an upper bound of the scores, |q| max|k|, instead of their maximum, which
+ * would take one more pass. If the bound is so loose that all weights underflow, the query is
+ * computed again with the maximum. */
 #ifdef __AVX512F__
 static inline __m512 exp2_16(__m512 x) {
     __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -79,10 +79,10 @@ static inline __m512 exp2_16(__m512 x) {
     }
 #endif
 
-/* Below this sum of weights a bound was too loose to trust what is left. */
+/* With a smaller sum of weights the bound was too loose for an exact result. */
 #define TRUSTED 1e-30f
 
-/* The largest score of a query. */
+/* Largest score of a query. */
 static float top_score(const float *q, const float *kt, long S, long D, float scale) {
     float best = -INFINITY;
     for (long j = 0; j < S; j++) {
@@ -109,7 +109,7 @@ static float length_of(const float *q, long D) {
     return sqrtf(norm);
 }
 
-/* Groups of queries that one thread does with the same keys. */
+/* Groups of queries that one thread computes with the same keys. */
 #define GROUPS 64
 
 #define DEFINE_ATTEND_ALL(D_, Q_)                                                                \
@@ -144,7 +144,7 @@ DEFINE_ATTEND_ALL(8, 6)
 DEFINE_ATTEND_ALL(16, 4)
 DEFINE_ATTEND_ALL(32, 4)
 
-/* Whether this width has a kernel. `scale` is the factor of the scores times log2(e). */
+/* Returns 0 if this width has no kernel. `scale` is the factor of the scores times log2(e). */
 int attend(const float *q, const float *kt, float *out, long P, long S, long D, float scale) {
     if (D == 4) attend_4(q, kt, out, P, S, scale);
     else if (D == 8) attend_8(q, kt, out, P, S, scale);

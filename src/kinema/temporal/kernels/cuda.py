@@ -1,11 +1,11 @@
-"""The operators along time on CUDA in Triton, one read and one write of the activation each.
+"""Triton backend: the operators on CUDA, each with one read and one write of the activation.
 
-Imported only where Triton is and an activation lies on CUDA (dispatch.py); PyTorch's own operators
-serve where a kernel cannot be compiled. Activations are as in native.c: rows of C values, `ld`
-values apart; float32, bfloat16 and float16 are computed in float32.
+dispatch.py imports it for activations on CUDA if Triton is installed; where a kernel does not
+compile, PyTorch's own operators run instead. Activations are as in native.c: rows of C values, `ld`
+values apart. float32, bfloat16 and float16 are computed in float32.
 
-The rule that chooses these kernels and the sizes of their tiles follow from counted memory
-traffic, not from a measurement: they are to be measured on a device.
+The rule for choosing these kernels and the sizes of their tiles follow from counted memory traffic.
+They are not measured on a device yet.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps, P parts of a frame.
 """
@@ -29,18 +29,17 @@ NAME: Final = "Triton"
 _log = logging.getLogger(__name__)
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# Below this a launch takes longer than the memory traffic of PyTorch's own operators.
+# Smaller activations: a launch takes longer than the memory traffic of PyTorch's operators.
 LEAST_VALUES = 1 << 18
-# Values of a tile, and the most channels of one: each of 128 threads moves 16 values.
+# Values in a tile, of which each of 128 threads moves 16, and the largest number of channels in it.
 _TILE = 2048
 _WIDEST = 128
-# With fewer programs than this every frame gets programs of its own, and the second-level cache
-# has to serve the taps.
+# With fewer programs than this each frame gets its own, and the second-level cache serves the taps.
 _ENOUGH_PROGRAMS = 2048
-# Pixels that one program of the weights' derivative adds up.
+# Pixels that one program of the weight gradient adds up.
 _PART = 256
 _MAX_TAPS = 16
-# A product may be added in one rounding; Triton 3.9 warns when it is not told.
+# Fused multiply-adds are allowed; without an explicit choice Triton 3.9 warns.
 _OPTIONS = {"enable_fp_fusion": True}
 
 
@@ -61,7 +60,7 @@ def _mix_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 - a k
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One tile of one clip over `span` frames: a frame's tile stays in the cache for K frames."""
+    """One tile of one clip over `span` frames, so that a tile stays in the cache for K frames."""
     program = tl.program_id(0).to(tl.int64)
     spans = tl.cdiv(frames, span)
     first = (program % spans) * span
@@ -127,7 +126,7 @@ def _weight_grad_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR09
     tl.store(to, tl.sum(total, 0), mask=c < channels)
 
 
-@triton.jit(do_not_specialize=["frames", "pixels", "turn"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit(do_not_specialize=["frames", "pixels", "sign"])  # type: ignore[untyped-decorator]  # Triton has no types
 def _shift_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 - a kernel's
     x_ptr,
     out_ptr,
@@ -137,11 +136,11 @@ def _shift_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 - a
     channels,
     ahead,
     moved,
-    turn,
+    sign,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """One tile of one frame; every value is loaded by the one load whose mask holds it."""
+    """One tile of one frame. Each value is read by the one load whose mask includes it."""
     program = tl.program_id(0).to(tl.int64)
     parts = tl.cdiv(channels, COLUMNS)
     c = (program % parts) * COLUMNS + tl.arange(0, COLUMNS)
@@ -152,14 +151,14 @@ def _shift_kernel(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 - a
     t = n % frames
     row = n * pixels + s
     here = x_ptr + row[:, None] * ld + c[None, :]
-    frame = pixels * ld * turn
+    frame = pixels * ld * sign
     rows = (s < pixels)[:, None]
     staying = (c >= moved) & (c < channels)
     values = tl.load(here, mask=rows & staying[None, :], other=0.0)
-    if (t + turn >= 0) & (t + turn < frames):
+    if (t + sign >= 0) & (t + sign < frames):
         from_next = c < ahead
         values += tl.load(here + frame, mask=rows & from_next[None, :], other=0.0)
-    if (t - turn >= 0) & (t - turn < frames):
+    if (t - sign >= 0) & (t - sign < frames):
         from_last = (c >= ahead) & (c < moved)
         values += tl.load(here - frame, mask=rows & from_last[None, :], other=0.0)
     to = out_ptr + row[:, None] * channels + c[None, :]
@@ -184,10 +183,10 @@ def takes(x_NCHW: torch.Tensor, taps: int, kernel: str = "mix") -> bool:
 
 
 def wins(x_NCHW: torch.Tensor, taps: int) -> bool:
-    """Whether a kernel beats PyTorch's own operators when an output reads `taps` frames.
+    """True if a kernel is faster than PyTorch's operators when an output reads `taps` frames.
 
-    Not for small activations, and not for the product with a gate and the mean while no derivative
-    is wanted: these PyTorch does in one pass as well.
+    Small activations are not worth a launch. Without a gradient, PyTorch computes the product with
+    a gate and the mean in one pass as well.
     """
     large = x_NCHW.numel() >= LEAST_VALUES
     return large and taps <= _MAX_TAPS and (taps > 1 or torch.is_grad_enabled())
@@ -195,7 +194,7 @@ def wins(x_NCHW: torch.Tensor, taps: int) -> bool:
 
 @functools.cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernels compile and run for this device and dtype; tried once."""
+    """True if the kernels compile and run for this device and dtype; tries them once."""
     if os.environ.get("KINEMA_NATIVE", "1") == "0":
         return False
     x = torch.zeros((2, 16, 1, 1), device=device, dtype=dtype)
@@ -206,8 +205,9 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
     except (TritonError, RuntimeError, ValueError, OSError, subprocess.SubprocessError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         _log.warning(
-            "Triton's kernels do not work for %s on %s, temporal modules use PyTorch's own "
-            "operators (%s). KINEMA_NATIVE=0 turns them off.",
+            "Triton's kernels do not work for %s on %s (%s): temporal modules run on PyTorch's own "
+            "operators, with equal results but slower. KINEMA_NATIVE=0 turns the kernels off and "
+            "hides this message.",
             dtype,
             device,
             reason[-1],
@@ -217,7 +217,7 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """See `dispatch.Backend`."""
+    """See `dispatch.KernelBackend`."""
     total, channels, height, width = x_NCHW.shape
     weights = weights_BTKC.float().contiguous()
     out = rows_like(x_NCHW)
@@ -248,7 +248,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
 def weight_grad(
     grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
 ) -> torch.Tensor:
-    """See `dispatch.Backend`; `grad_NCHW` is dense channels_last memory."""
+    """See `dispatch.KernelBackend`; `grad_NCHW` is dense channels_last memory."""
     total, channels, height, width = x_NCHW.shape
     rows, columns = _tile(channels)
     rows = min(rows, _PART)
@@ -276,7 +276,7 @@ def weight_grad(
 def shift(
     x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, reverse: bool = False
 ) -> torch.Tensor:
-    """See `dispatch.Backend`."""
+    """See `dispatch.KernelBackend`."""
     total, channels, height, width = x_NCHW.shape
     out = rows_like(x_NCHW)
     rows, columns = _tile(channels)
@@ -299,7 +299,7 @@ def shift(
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """See `dispatch.Backend`; PyTorch's own reduction reads the activation once as well."""
+    """See `dispatch.KernelBackend`; PyTorch's own reduction reads the activation once as well."""
     return x_NCHW.mean((2, 3), dtype=torch.float32)
 
 

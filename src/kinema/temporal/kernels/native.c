@@ -1,10 +1,10 @@
-/* Operators along time on the CPU, one read and one write of the activation each.
+/* Temporal operators on the CPU, each with one read and one write of the activation.
  *
- * An activation is (B, T, S, C): clips, frames, pixels, channels, with channels closest in memory
- * (channels_last). Rows of C values lie `ld` values apart, so a slice of channels needs no copy.
- * bf16 values are read and written as such and computed in float.
+ * An activation is (B, T, S, C): clips, frames, pixels, channels, with the channels contiguous
+ * (channels_last). Rows of C values are `ld` values apart, so a slice of channels needs no copy.
+ * bf16 values are loaded and stored as bf16 and computed in float.
  *
- * The file is compiled where it runs (see native.py); OpenMP symbols are those of PyTorch.
+ * native.py compiles the file on the machine it runs on; the OpenMP symbols are PyTorch's.
  */
 #include <math.h>
 #include <stdint.h>
@@ -15,16 +15,16 @@
 
 typedef uint16_t bf16;
 
-/* Larger outputs go past the cache, as PyTorch's own copies do. */
+/* Larger outputs bypass the cache (streaming stores), as in PyTorch's own copies. */
 #define STREAM_BYTES (16L << 20)
 #define MAX_TAPS 16
-/* Channels whose weights are used for many pixels before the next ones. */
+/* Channels processed at a time, so that their weights stay in the first-level cache. */
 #define PART 512
-/* Values that one core has done before a second one has begun. */
+/* Smaller activations are done before a second thread has started. */
 #define SMALL 32768
-/* Channels that are worked on at once. */
+/* Channels processed at once in adaptive_kernels. */
 #define LANES 16
-/* Frames that all cores together share. */
+/* With fewer frames than this, threads also divide the channels. */
 #define FEW_FRAMES 8
 
 static inline float widen(bf16 v) {
@@ -47,7 +47,7 @@ static inline void store_f32(float *p, float v) { *p = v; }
 static inline float load_b16(const bf16 *p) { return widen(*p); }
 static inline void store_b16(bf16 *p, float v) { *p = narrow(v); }
 
-/* Sixteen values at once; each returns how many of the C values of a row it has done. */
+/* Sixteen values at once; row16 returns the number of values of a row that it has processed. */
 #ifdef __AVX512F__
 static inline __m512 load16_f32(const float *p) { return _mm512_loadu_ps(p); }
 static inline void store16_f32(float *p, __m512 v, int stream) {
@@ -72,7 +72,7 @@ static inline void store16_b16(bf16 *p, __m512 v, int stream) {
     if (stream) _mm256_stream_si256((__m256i *)p, half);
     else _mm256_storeu_si256((__m256i *)p, half);
 }
-/* What is left of a row after whole vectors. */
+/* The remainder of a row after whole vectors. */
 #ifdef __AVX512VL__
 static inline __m512 load_some_f32(const float *p, __mmask16 m) {
     return _mm512_maskz_loadu_ps(m, p);
@@ -118,8 +118,8 @@ static inline void store_some_b16(bf16 *p, __m512 v, __mmask16 m) {
 ROW16(float, f32)
 ROW16(bf16, b16)
 
-/* Three taps over all frames of one pixel: every value is read once. x and o are the pixel in frame
- * 0, `xs` and `os` the values from one frame to the next. */
+/* Three taps over all frames of one pixel, so that every value is read once. x and o point to the
+ * pixel in frame 0; `xs` and `os` are the distances between frames, in values. */
 #define SLIDE16(TYPE, SUFFIX)                                                                    \
     static inline __m512 frame16_##SUFFIX(const TYPE *x, long xs, long t, long T) {              \
         return t < 0 || t >= T ? _mm512_setzero_ps() : load16_##SUFFIX(x + t * xs);              \
@@ -157,7 +157,7 @@ static inline void fence(int stream) {
 #define SLIDES_b16 0
 #endif
 
-/* Pixels whose rows of all neighboring frames fit into the cache of one core. */
+/* Number of pixels whose rows in all neighboring frames fit into the cache of one core. */
 static inline long block_of(long channels) {
     long pixels = 16384 / channels;
     return pixels < 1 ? 1 : pixels;
@@ -168,8 +168,8 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
     return bytes > STREAM_BYTES && row_bytes % 64 == 0 && (uintptr_t)out % 64 == 0;
 }
 
-/* out[b,t,s,c] = sum over k of w[b,t,k,c] * x[b,t+k-before,s,c], frames outside are zero.
- * Weights are float; wb and wt are their strides along B and T, 0 when shared. */
+/* out[b,t,s,c] = sum over k of w[b,t,k,c] * x[b,t+k-before,s,c]; frames outside the clip are zero.
+ * Weights are float; wb and wt are their strides along B and T, 0 where they are shared. */
 #define DEFINE_MIX(NAME, TYPE, SUFFIX)                                                           \
     static inline void NAME##_row(TYPE *restrict o, const TYPE *const *x, const float *const *w, \
                                   int n, long C, int stream) {                                   \
@@ -215,7 +215,7 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
                         for (long s = start; s < stop; s++) {                                    \
                             TYPE *to = o + s * C + c;                                            \
                             for (int k = 0; k < n; k++) rows[k] = base[k] + s * ld + c;          \
-                            /* A number that the compiler knows lets it unroll the taps. */      \
+                            /* Constant numbers of taps let the compiler unroll them. */         \
                             if (n == 3) NAME##_row(to, rows, part, 3, width, stream);            \
                             else if (n == 2) NAME##_row(to, rows, part, 2, width, stream);       \
                             else if (n == 1) NAME##_row(to, rows, part, 1, width, stream);       \
@@ -244,7 +244,7 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
                             into[c] += load_##SUFFIX(gr + c) * load_##SUFFIX(xr + c);            \
                 }                                                                                \
     }                                                                                            \
-    /* mean[n,c] = mean over s of x[n,s,c]. Few frames are shared out by their channels. */        \
+    /* mean[n,c] = mean over s of x[n,s,c]. Threads divide the channels of few frames. */         \
     void NAME##_mean(const TYPE *x, long ld, float *mean, long N, long S, long C) {              \
         long part = N < FEW_FRAMES && C > PART / 4 ? PART / 4 : C, parts = (C + part - 1) / part;\
         _Pragma("omp parallel for collapse(2) schedule(static) if (N * S * C > SMALL)")          \
@@ -259,9 +259,9 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
                 for (long c = 0; c < width; c++) into[c] /= (float)S;                            \
             }                                                                                    \
     }                                                                                            \
-    /* The newest frame x of B streams, whose K-1 past ones (oldest first) and `kept` are dense: \
-     * kept = g x (g is 1 when null), out = sum over k<K-1 of w[b,k,c] past[k] + w[b,K-1,c] kept.\
-     * wb is the stride of the weights along B, 0 when shared. */                                \
+    /* One step of B streams: x is the newest frame; the K-1 past ones (oldest first) and `kept` \
+     * are dense. kept = g x (g is 1 if null), out = sum over k<K-1 of w[b,k,c] past[k]          \
+     * + w[b,K-1,c] kept. wb is the stride of the weights along B, 0 where they are shared. */   \
     void NAME##_step(const TYPE *x, long ld, const TYPE *const *past, TYPE *kept, TYPE *out,     \
                      const float *w, long wb, const float *g, long B, long S, long C, long K) {  \
         long block = block_of(C), blocks = (S + block - 1) / block;                              \
@@ -288,8 +288,8 @@ static inline int streams(const void *out, long row_bytes, long bytes) {
 DEFINE_MIX(mix_f32, float, f32)
 DEFINE_MIX(mix_b16, bf16, b16)
 
-/* One row of bytes: [0,a) from `next`, [a,a+p) from `last`, the rest from `here`; a neighbor that
- * is not there (null) gives zeros. */
+/* One row of bytes: [0,a) from `next`, [a,a+p) from `last`, the rest from `here`; a null neighbor
+ * gives zeros. */
 static inline void shift_row(char *o, const char *next, const char *last, const char *here, long a,
                              long p, long width, int stream) {
     long i = 0;
@@ -319,11 +319,10 @@ static inline void shift_row(char *o, const char *next, const char *last, const 
     }
 }
 
-/* The first `ahead` channels from the next frame, the `behind` after them from the previous one.
- * `size` is the bytes of a value: values are only moved. `turn` is 1, or -1 to exchange next and
- * previous. */
+/* Moves the first `ahead` channels from the next frame, the `behind` after them from the previous
+ * one. `size` is the bytes per value. `sign` is 1, or -1 to exchange next and previous. */
 void shift(const char *x, long ld, char *out, long size, long B, long T, long S, long C, long ahead,
-           long behind, long turn) {
+           long behind, long sign) {
     long block = block_of(C), blocks = (S + block - 1) / block;
     long a = ahead * size, p = behind * size, step = ld * size, width = C * size, frame = S * step;
     int stream = streams(out, width, B * T * S * width);
@@ -334,17 +333,17 @@ void shift(const char *x, long ld, char *out, long size, long B, long T, long S,
             for (long t = 0; t < T; t++) {
                 const char *here = x + ((b * T + t) * S + start) * step;
                 char *o = out + ((b * T + t) * S + start) * width;
-                int is_next = t + turn >= 0 && t + turn < T, is_last = t - turn >= 0 && t - turn < T;
+                int is_next = t + sign >= 0 && t + sign < T, is_last = t - sign >= 0 && t - sign < T;
                 for (long s = start; s < stop; s++, here += step, o += width)
-                    shift_row(o, is_next ? here + turn * frame : 0,
-                              is_last ? here - turn * frame : 0, here, a, p, width, stream);
+                    shift_row(o, is_next ? here + sign * frame : 0,
+                              is_last ? here - sign * frame : 0, here, a, p, width, stream);
             }
             fence(stream);
         }
 }
 
-/* The newest frame of B streams: its first `share` channels go to `kept` (dense) and those of the
- * frame before, `past`, take their place. */
+/* One step of B streams: the first `share` channels of the newest frame go to `kept` (dense), and
+ * those of the previous frame, `past`, take their place. */
 void shift_step(const char *x, long ld, const char *past, char *kept, char *out, long size, long B,
                 long S, long C, long share) {
     long moved = share * size, width = C * size, step = ld * size;
@@ -356,8 +355,8 @@ void shift_step(const char *x, long ld, const char *past, char *kept, char *out,
     }
 }
 
-/* TAM's kernels: softmax(f2 relu(f1 p + b1)) of the pooled windows p (B,W,C), oldest frame first,
- * for every channel; f1 (H,W), f2 (K,H), out (B,K,C). */
+/* TAM's kernels for every channel: softmax(f2 relu(f1 p + b1)) of pooled windows p (B,W,C), oldest
+ * frame first; f1 (H,W), f2 (K,H), out (B,K,C). */
 void adaptive_kernels(const float *p, long B, long W, long C, const float *f1, const float *b1,
                       long H, const float *f2, long K, float *out) {
     for (long b = 0; b < B; b++)

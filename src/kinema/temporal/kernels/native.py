@@ -1,9 +1,8 @@
-"""The operators of native.c and attention.c, compiled on first use, or else the plain forms.
+"""C backend: the kernels of native.c and attention.c, compiled on first use.
 
-The library is built by the machine's C compiler for the machine's own processor, in a second, and
-kept in the cache folder (`KINEMA_CACHE`, by default `~/.cache/kinema`). Without a compiler, on
-other systems than Linux, or with `KINEMA_NATIVE=0`, everything works in PyTorch's own operators.
-Derivatives are in dispatch.py.
+The machine's C compiler builds them for its own processor within a second, into the cache folder
+(`KINEMA_CACHE`, by default `~/.cache/kinema`). Without a compiler, on systems other than Linux, or
+with `KINEMA_NATIVE=0`, PyTorch's own operators run instead. Gradients are in dispatch.py.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps, P pairs, D channels.
 """
@@ -46,8 +45,8 @@ _log = logging.getLogger(__name__)
 _DISABLED = contextvars.ContextVar[frozenset[str]]("without", default=frozenset())
 
 _SOURCES = ("native", "attention")
-# -ffast-math lets sums be reordered; infinities still count. No -fopenmp when linking: the OpenMP
-# functions are then those of the library that PyTorch has loaded, with its threads.
+# -ffast-math lets the compiler reorder sums; infinities stay valid. Linking without -fopenmp binds
+# the OpenMP functions to the library that PyTorch has loaded, so both share one pool of threads.
 _COMPILE = (
     "-O3",
     "-march=native",
@@ -110,7 +109,7 @@ def takes_attention(queries_PSD: torch.Tensor) -> bool:
 
 
 def attend(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor, *, scale: float) -> torch.Tensor:
-    """softmax(queries keys^T * scale) keys, for widths of 4 to 32; no score is stored."""
+    """softmax(queries keys^T * scale) keys for widths of 4 to 32, without storing the scores."""
     queries = queries_PSD.float().contiguous()
     keys_PDS = keys_PSD.float().transpose(1, 2).contiguous()
     out_PSD = torch.empty_like(queries)
@@ -129,7 +128,7 @@ def attend(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor, *, scale: float) -
 
 
 def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: int) -> torch.Tensor:
-    """See `dispatch.Backend`."""
+    """See `dispatch.KernelBackend`."""
     clips, pixels, channels = _sizes(x_NCHW, frames)
     weights = weights_BTKC.float().contiguous()
     out = rows_like(x_NCHW)
@@ -154,7 +153,7 @@ def mix(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, before: i
 def weight_grad(
     grad_NCHW: torch.Tensor, x_NCHW: torch.Tensor, taps: int, frames: int, before: int
 ) -> torch.Tensor:
-    """See `dispatch.Backend`; `grad_NCHW` is dense channels_last memory."""
+    """See `dispatch.KernelBackend`; `grad_NCHW` is dense channels_last memory."""
     clips, pixels, channels = _sizes(x_NCHW, frames)
     out_BTKC = x_NCHW.new_empty((clips, frames, taps, channels), dtype=torch.float32)
     _call(
@@ -176,7 +175,7 @@ def weight_grad(
 def shift(
     x_NCHW: torch.Tensor, frames: int, from_next: int, from_previous: int, *, reverse: bool = False
 ) -> torch.Tensor:
-    """See `dispatch.Backend`."""
+    """See `dispatch.KernelBackend`."""
     clips, pixels, channels = _sizes(x_NCHW, frames)
     out = rows_like(x_NCHW)
     _call(
@@ -197,7 +196,7 @@ def shift(
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """See `dispatch.Backend`."""
+    """See `dispatch.KernelBackend`."""
     total, pixels, channels = _sizes(x_NCHW, 1)
     mean_NC = x_NCHW.new_empty((total, channels), dtype=torch.float32)
     name = f"mix_{_SUFFIXES[x_NCHW.dtype]}_mean"
@@ -212,14 +211,14 @@ def convolve_step(
     kept_NCHW: torch.Tensor,
     gate_NC: torch.Tensor | None,
 ) -> torch.Tensor:
-    """The newest frames of streams, convolved with those before them; see native.c.
+    """Convolves the newest frame of each stream with the frames before it; see native.c.
 
     Args:
         x_NCHW: One frame of each stream.
-        past_NCHW: K-1 earlier ones, oldest first, dense channels_last.
-        weights_BKC: Taps, B = N or 1.
-        kept_NCHW: Is filled with the frame, times the gate.
-        gate_NC: Factors of the frame before the convolution.
+        past_NCHW: The K-1 frames before it, oldest first, in dense channels_last memory.
+        weights_BKC: Taps; B is N, or 1 for all streams.
+        kept_NCHW: Output: the frame times the gate, for the next steps.
+        gate_NC: Factors of the frame's channels before the convolution.
     """
     total, pixels, channels = _sizes(x_NCHW, 1)
     weights = weights_BKC.float().contiguous()
@@ -249,7 +248,7 @@ def adaptive_kernels(
     bias_H: torch.Tensor,
     last_KH: torch.Tensor,
 ) -> torch.Tensor:
-    """(N, W, C) float32 means of W frames -> (N, K, C) float32 kernels of TAM; see native.c."""
+    """TAM's kernels, (N, K, C) float32, from the means of W frames, (N, W, C) float32."""
     batch, window, channels = pooled_NWC.shape
     taps, hidden = last_KH.shape
     kernels_NKC = pooled_NWC.new_empty((batch, taps, channels))
@@ -272,7 +271,7 @@ def adaptive_kernels(
 def shift_step(
     x_NCHW: torch.Tensor, past_NCHW: torch.Tensor, kept_NCHW: torch.Tensor
 ) -> torch.Tensor:
-    """x with its first channels exchanged for those of `past`; they go to `kept`; see native.c."""
+    """Exchanges the first channels for those of `past` and stores them in `kept`."""
     total, pixels, channels = _sizes(x_NCHW, 1)
     out = rows_like(x_NCHW)
     _call(
@@ -292,7 +291,7 @@ def shift_step(
 
 
 def _sizes(x_NCHW: torch.Tensor, frames: int) -> tuple[int, int, int]:
-    """Clips, pixels of a frame, channels."""
+    """Number of clips, of pixels in a frame, and of channels."""
     total, channels, height, width = x_NCHW.shape
     return total // frames, height * width, channels
 
@@ -307,7 +306,7 @@ def _call(
 
 
 def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
-    """Tells the types of all arguments, so that plain numbers and addresses can be passed."""
+    """Declares the argument types, so that plain numbers and addresses can be passed."""
     address, number = ctypes.c_void_p, ctypes.c_long
     mean = (address, number, address, *(number,) * 3)
     native.shift.argtypes = (address, number, address, *(number,) * 8)
@@ -356,7 +355,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def cache_folder() -> Path:
-    """Where compiled operators and measured choices of this machine are kept."""
+    """Folder of compiled kernels and of choices measured on this machine."""
     own = os.environ.get("KINEMA_CACHE")
     if own:
         return Path(own)
@@ -364,17 +363,17 @@ def cache_folder() -> Path:
 
 
 def _loaded(compiler: str) -> ctypes.CDLL:
-    """The library from the cache folder, or built for this process where that cannot be used."""
+    """The library from the cache folder, or one built for this process if that is unusable."""
     try:
         return _declare(ctypes.CDLL(str(_built(compiler, cache_folder()))))
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        _log.info("The native operators are built for this process only (%s).", error)
+        _log.info("The C kernels are built for this process only (%s).", error)
     with tempfile.TemporaryDirectory() as folder:
         return _declare(ctypes.CDLL(str(_built(compiler, Path(folder)))))
 
 
 def _built(compiler: str, folder: Path) -> Path:
-    """The library for this source, compiler and processor, built when the folder has none."""
+    """The library for this source, compiler and processor; builds it if the folder has none."""
     here = resources.files("kinema.temporal.kernels")
     sources = {name: (here / f"{name}.c").read_text("utf-8") for name in _SOURCES}
     version = subprocess.run(
@@ -385,6 +384,7 @@ def _built(compiler: str, folder: Path) -> Path:
     if _intact(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    # Built aside and renamed: two processes may build at once, and neither loads half a file.
     with tempfile.TemporaryDirectory(dir=folder) as work:
         built = Path(work) / "native.so"
         files = [Path(work) / f"{name}.c" for name in sources]
@@ -404,7 +404,7 @@ def _built(compiler: str, folder: Path) -> Path:
 
 
 def _intact(file: Path) -> bool:
-    """Whether the library ends with its own digest: loading half a file would kill the process."""
+    """True if the library ends with its own digest; loading a damaged file kills the process."""
     try:
         code = file.read_bytes()
     except FileNotFoundError:
@@ -413,7 +413,7 @@ def _intact(file: Path) -> bool:
 
 
 def processor() -> str:
-    """The name and the instruction sets of this machine's processor."""
+    """Name and instruction sets of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
