@@ -6,12 +6,14 @@ from pathlib import Path
 _FAULTS = """\
 import os, signal, sys, time
 
-if "kinema.decoders.isolated_process" in sys.orig_argv:
+if "kinema.decoders.worker" in sys.orig_argv:
     real = os.path.isdir
 
     def isdir(path):
         if "crash" in str(path):
             os.kill(os.getpid(), signal.SIGSEGV)
+        if "bug.mp4" in str(path):
+            raise ZeroDivisionError("bug")
         if "hang" in str(path):
             time.sleep(600)
         if "hungry" in str(path):

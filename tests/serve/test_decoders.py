@@ -99,7 +99,7 @@ def test_too_much_memory(pooled, color_set, tmp_path):
 def test_too_much_processor_time(pooled, color_set, tmp_path):
     heavy = repeat_video(write_video(tmp_path / "a.ts", size=(1024, 768)), tmp_path / "b.ts", 150)
     pool, ends = pooled(workers=1, cpu_s=1)
-    fails(pool, job(heavy), "decoding_takes_long", "1 s of processor time")
+    fails(pool, job(heavy), "decoding_takes_long", "1 s of CPU time")
     assert ends == ["decoding_takes_long"]
     assert list(pool.answers(job(color_set / "red" / "0.mp4")))
 

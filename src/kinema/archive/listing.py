@@ -1,35 +1,16 @@
 """Names of files as text: Arrow and Parquet hold UTF-8 only, a file system holds any bytes."""
 
-import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kinema.archive.arrow import pa, pc, pq
+from kinema.archive.arrow import as_text, pa, pc, pq
 from kinema.data.listing import list_videos
 from kinema.errors import AnnotationError
 from kinema.video.decode import is_video_path
 from kinema.video.folder import FRAME_SUFFIXES
-
-_ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
-
-
-def as_text(name: str) -> str:
-    r"""The name, or a message with it, with bytes that are not UTF-8 as escapes such as \xe9."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def file_of(root: Path, name: str) -> Path:
-    """The file of a name that `as_text` may have made; one that has these very letters is first."""
-    file = root / name
-    if "\\x" not in name or os.path.exists(file):
-        return file
-    raw = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(name))
-    return root / os.fsdecode(raw)
-
 
 _CHUNK = 100_000
 

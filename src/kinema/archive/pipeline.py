@@ -4,20 +4,16 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kinema.archive.arrow import pa
 from kinema.archive.cluster import Pools
-from kinema.archive.stages import (
-    BESIDE,
-    PENDING_SCHEMA,
-    DecodeStage,
-    LabelStage,
-    Work,
-    fastest_form,
-)
+from kinema.archive.decode_stage import PENDING_SCHEMA, DecodeStage
+from kinema.archive.label_stage import BESIDE, LabelStage, fastest_form
+from kinema.archive.settings import Work
 from kinema.errors import ClusterError, OptionError
 from kinema.inference.runtime import Form
 
@@ -98,7 +94,7 @@ class Pipeline:
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.execution_no_progress_timeout_s = _PATIENCE_S + videos * self.work.order.most_s
+        context.execution_no_progress_timeout_s = _PATIENCE_S + videos * self.work.decode_s
         context.target_max_block_size = videos * self.work.video_bytes
         batches = {"batch_size": videos, "batch_format": "pyarrow"}
         busy = -(-len(todo) // videos)  # more processes would never get a batch
@@ -106,7 +102,7 @@ class Pipeline:
             data.from_arrow(self._tasks(todo))
             .map_batches(
                 DecodeStage,
-                fn_constructor_args=(self.work.root, self.work.order),
+                fn_constructor_args=(replace(self.work, form=None),),
                 compute=data.ActorPoolStrategy(size=min(pools.decoders, busy)),
                 **pools.decoder_resources,
                 **batches,

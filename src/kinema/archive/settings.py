@@ -1,26 +1,39 @@
-"""What is asked of every video, and what may be used for it."""
+"""Settings of a job, and the values that its stages share."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kinema.errors import OptionError
-from kinema.values import Views
+from kinema.values import Preprocessing, Views
+
+if TYPE_CHECKING:  # decoders must not load PyTorch
+    from kinema.inference.runtime import Form
+
+# Attempts for a video that ends its decoder: the cause may have been the machine.
+ATTEMPTS = 2
+# Views of one forward pass on a GPU. On the CPU it is one clip, or one video with the fastest form,
+# which divides its batch by itself.
+_GPU_VIEWS = 32
 
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """What becomes of every video.
+    """Settings that hold for every video.
 
     Attributes:
         clips: Clips over the video's length.
         crops: 1, 3 or 10 crops of each clip.
-        top: How many classes to write; all of them when there are fewer.
-        features: Whether to write the mean features before the classifier, too.
-        fast: Whether the network runs in its fastest form, measured once for the whole job.
-        retry_failed: Whether videos that failed in an earlier run are tried again.
-        decode_s: Time for decoding one video.
+        top: Classes to write; all of them when there are fewer.
+        features: True to write the mean features before the classifier, too.
+        fast: True to run the network in its fastest form, measured once for the whole job.
+        retry_failed: True to try videos again that failed in an earlier run.
+        decode_s: Seconds for decoding one video.
         decode_mb: Memory for decoding one video.
         file_rows: Rows of one Parquet file; a file is also written every minute.
+
+    Raises:
+        OptionError: a number is outside its range.
     """
 
     clips: int = 1
@@ -46,16 +59,19 @@ class LabelSettings:
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Where the work is done.
+    """Machines and processes of a job.
 
     Attributes:
         address: Address of a running Ray cluster, or "auto" for the one of this machine; None
-            starts Ray in this machine for the time of the job, on the loopback interface only.
+            starts Ray on this machine for the duration of the job, on the loopback interface only.
         workers: Processes that run the network; by default one per GPU, else on most of the cores.
         decoders: Processes that decode; by default the cores that are left.
         threads: CPU threads of each worker.
-        device: "cpu", "cuda", or None for GPUs where there are any.
-        store_mb: Memory for what lies between decoders and workers, when Ray is started here.
+        device: "cpu", "cuda", or None for GPUs if there are any.
+        store_mb: Memory for views between decoders and workers, when Ray is started here.
+
+    Raises:
+        OptionError: a number is outside its range, or the device is unknown.
     """
 
     address: str | None = None
@@ -66,18 +82,63 @@ class ClusterSettings:
     store_mb: int = 512
 
     def __post_init__(self) -> None:
-        _at_least(1, threads=self.threads)
+        _at_least(1, threads=self.threads, workers=self.workers, decoders=self.decoders)
         _at_least(80, store_mb=self.store_mb)  # Ray takes no less
-        for name, count in (("workers", self.workers), ("decoders", self.decoders)):
-            if count is not None:
-                _at_least(1, **{name: count})
         if self.device not in (None, "cpu", "cuda"):
             raise OptionError(
                 f"device must be cpu or cuda, got {self.device!r}; Ray chooses which GPU."
             )
 
 
-def _at_least(least: int, **values: int) -> None:
+@dataclass(frozen=True)
+class Work:
+    """Description of a job for the processes of both stages.
+
+    Attributes:
+        checkpoint: Folder of the network.
+        root: Folder that relative paths start from.
+        preprocessing: Preprocessing of the network.
+        settings: Settings that hold for every video.
+        device: "cpu" or "cuda".
+        threads: CPU threads of the network.
+        plugins: Files with temporal modules.
+        form: Form in which the network runs; None for the plain network.
+    """
+
+    checkpoint: str
+    root: str
+    preprocessing: Preprocessing
+    settings: LabelSettings
+    device: str
+    threads: int
+    plugins: tuple[str, ...]
+    form: "Form | None" = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """(V, T, 3, H, W) of the views of one video."""
+        how = self.preprocessing
+        return self.settings.views.count, how.frames, 3, how.crop_px, how.crop_px
+
+    @property
+    def video_bytes(self) -> int:
+        """Size of a video's views, which are uint8."""
+        return math.prod(self.shape)
+
+    @property
+    def decode_s(self) -> int:
+        """Longest time for decoding one video, with all attempts."""
+        return ATTEMPTS * self.settings.decode_s
+
+    @property
+    def views_at_once(self) -> int:
+        """Views of one forward pass, also of several videos."""
+        if self.device == "cuda":
+            return _GPU_VIEWS
+        return self.settings.views.count if self.settings.fast else self.settings.crops
+
+
+def _at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
-        if value < least:
+        if value is not None and value < least:
             raise OptionError(f"{name} must be at least {least}, got {value}.")

@@ -15,8 +15,7 @@ from kinema.archive.cluster import ray_cluster
 from kinema.archive.listing import Listing, read_listing
 from kinema.archive.output import OutputFolder, RowWriter, open_output
 from kinema.archive.pipeline import Pipeline
-from kinema.archive.settings import ClusterSettings, LabelSettings
-from kinema.archive.stages import Work
+from kinema.archive.settings import ClusterSettings, LabelSettings, Work
 from kinema.errors import ClusterError
 from kinema.inference.runtime import Form
 from kinema.models.saved import CONFIG_FILE, WEIGHTS_FILE, load_saved

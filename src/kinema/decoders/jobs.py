@@ -1,4 +1,4 @@
-"""What a decoder process is asked to do, and within which limits."""
+"""Jobs for decoder processes, and the limits that hold for them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from kinema.values import Preprocessing
 
-# Why a file gave no frames. The first is the file's own fault, the next four are limits that it
-# exceeds, and the last four are the ends of decoder processes.
+# Reasons why a file gave no frames. The first is a fault of the file, the next four are limits
+# that it exceeds, and the last four are ends of decoder processes.
 FailureName = Literal[
     "unreadable",
     "too_long",
@@ -19,15 +19,17 @@ FailureName = Literal[
     "decoder_crashed",
     "decoder_lost",
 ]
+# Failures after which a decoder that still lives is replaced.
+ENDING: tuple[FailureName, ...] = ("decoding_needs_memory", "decoder_crashed")
 
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What a video may have at most.
+    """Largest video that is decoded.
 
     Attributes:
-        duration_s: Its length.
-        frames: Its frames.
+        duration_s: Length.
+        frames: Number of frames.
         pixels: Width times height of a frame.
     """
 
@@ -38,16 +40,16 @@ class VideoLimits:
 
 @dataclass(frozen=True)
 class DecoderCaps:
-    """What a decoder process may use.
+    """Resources of one decoder process.
 
     Attributes:
         memory_bytes: Address space on top of what the process has when it starts.
-        cpu_s: Processor time from one message to the next.
-        open_files: Files at a time.
+        cpu_s: CPU time from one message to the next; None for no limit.
+        open_files: Files open at a time.
     """
 
     memory_bytes: int
-    cpu_s: int
+    cpu_s: int | None
     open_files: int = 32
 
 
@@ -56,7 +58,15 @@ class ClipsJob:
     """All views of one video.
 
     Answer: facts of the video, then for each clip its crops (X, T, 3, h, w) uint8, the frame
-    numbers (T,) and their times in seconds (T,).
+    indices (T,) and their times in seconds (T,).
+
+    Attributes:
+        path: The video file or folder of frames.
+        preprocessing: Preprocessing of the network.
+        clips: Clips along the video.
+        crops: Crops of each clip.
+        limits: Limits of a stranger's video, which must also be in a self-contained container;
+            None to accept whatever FFmpeg opens.
     """
 
     kind: ClassVar[str] = "clips"
@@ -64,30 +74,30 @@ class ClipsJob:
     preprocessing: Preprocessing
     clips: int
     crops: int
-    limits: VideoLimits
+    limits: VideoLimits | None
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "ClipsJob":
-        """Reads what `facts_of` wrote."""
+        """Reads the result of `facts_of`."""
         return cls(**{**facts, **_nested(facts)})
 
 
 @dataclass(frozen=True)
 class PictureJob:
-    """One JPEG or PNG image, which follows as bytes. Answer: (H, W, 3) uint8 RGB."""
+    """One JPEG or PNG image, sent along as bytes. Answer: (H, W, 3) uint8 RGB."""
 
     kind: ClassVar[str] = "picture"
     pixels: int
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "PictureJob":
-        """Reads what `facts_of` wrote."""
+        """Reads the result of `facts_of`."""
         return cls(**facts)
 
 
 @dataclass(frozen=True)
 class TimelineJob:
-    """The frames of a timeline's grid.
+    """Frames of a timeline's grid.
 
     Answer: the grid, then runs of small frames (n, 3, h, w) uint8 in order.
     """
@@ -102,7 +112,7 @@ class TimelineJob:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "TimelineJob":
-        """Reads what `facts_of` wrote."""
+        """Reads the result of `facts_of`."""
         return cls(**{**facts, **_nested(facts)})
 
 
@@ -110,10 +120,11 @@ Job = ClipsJob | PictureJob | TimelineJob
 
 
 def facts_of(job: Job) -> dict[str, Any]:
-    """The plain form of a job, for a message."""
+    """Converts a job to plain data for a message."""
     return {"kind": job.kind, **asdict(job)}
 
 
 def _nested(facts: Mapping[str, Any]) -> dict[str, Any]:
     how = Preprocessing.from_dict(facts["preprocessing"], source="the job")
-    return {"preprocessing": how, "limits": VideoLimits(**facts["limits"])}
+    limits = facts["limits"] and VideoLimits(**facts["limits"])
+    return {"preprocessing": how, "limits": limits}

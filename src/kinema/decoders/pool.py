@@ -15,31 +15,35 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from kinema.decoders import wire
-from kinema.decoders.jobs import DecoderCaps, FailureName, Job, facts_of
+from kinema.decoders.jobs import ENDING, DecoderCaps, FailureName, Job, facts_of
 from kinema.decoders.parent import DecoderParent
-from kinema.errors import KinemaError
+from kinema.errors import ClusterError, KinemaError
 from kinema.system.closing import Closing
 
-# One message holds at most this: a clip of 64 frames of 320 x 320 pixels in ten crops.
+# Upper bound of one message: a clip of 64 frames of 320 x 320 pixels in ten crops.
 _MESSAGE_BYTES = 512 << 20
 
 
 class DecoderSettings(BaseModel):
-    """How many decoder processes there are, and what each may use."""
+    """Number of decoder processes, and resources of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: int = Field(default=2, ge=1, description="Processes.")
+    workers: int = Field(default=2, ge=1, description="Decoder processes.")
     memory_bytes: int = Field(
-        default=2 << 30, ge=64 << 20, description="Memory of one process on top of its start."
+        default=2 << 30,
+        ge=1 << 20,
+        description="Memory of one process on top of what it has when it starts.",
     )
-    cpu_s: int = Field(default=30, ge=1, description="Processor time from one clip to the next.")
-    silence_s: float = Field(default=30.0, gt=0, description="Wall time from one clip to the next.")
+    cpu_s: int | None = Field(
+        default=30, ge=1, description="CPU seconds a decoder may spend per clip."
+    )
+    silence_s: float = Field(default=30.0, gt=0, description="Seconds from one clip to the next.")
     jobs: int = Field(default=200, ge=1, description="Jobs after which a process is replaced.")
 
 
 class DecodingError(KinemaError, OSError):
-    """A file gave no frames; `reason` says why in one word, the message in a sentence."""
+    """A file gave no frames; `reason` is a code, the message a sentence."""
 
     def __init__(self, reason: FailureName, message: str) -> None:
         super().__init__(message)
@@ -76,14 +80,23 @@ class DecoderPool(Closing):
         self._on_end = on_end
         self._parent = parent
         self._alive: set[int] = set()
+        # None stands for a process that is forked when it is needed. Last in, first out: under a
+        # light load few processes are forked, and those have warm caches.
         self._free: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(settings.workers):
             self._free.put(None)
 
     def start(self) -> None:
-        """Starts the first process, which shows that decoding works here."""
+        """Makes sure that the next job finds a process.
+
+        Raises:
+            ClusterError: no decoder can be started on this machine.
+        """
         worker = self._free.get()
-        self._free.put(worker or self._forked())
+        try:
+            worker = worker or self._fork()
+        finally:
+            self._free.put(worker)
 
     def close(self) -> None:
         """Kills all processes, also those at work, whose jobs fail."""
@@ -98,51 +111,53 @@ class DecoderPool(Closing):
     def answers(
         self, job: Job, data: bytes | None = None, *, most_s: float = math.inf
     ) -> Generator[wire.Message, None, None]:
-        """Does a job in a process of its own; yields what comes, see the job.
+        """Runs a job in a process of its own; yields the messages described at the job.
 
-        A generator that is closed early, or fails, costs its process.
+        If the generator is closed early, or fails, its process is killed.
 
         Args:
-            job: What to do.
+            job: What to decode.
             data: The bytes of an image.
-            most_s: Time for the whole job.
+            most_s: Longest time for the whole job.
 
         Raises:
-            DecodingError: no frames; the message does not name a path of this machine.
+            DecodingError: there are no frames. The message holds at most the path of the job.
         """
-        worker, end = self._free.get(), "abandoned"
         until_s = time.monotonic() + most_s
+        # Until the last message has arrived, any way out of this block leaves a process in the
+        # middle of a job, which is therefore killed.
+        worker, end = self._free.get(), "abandoned"
         try:
-            worker = self._asked(worker, job, data)
+            worker = self._assign(worker, job, data)
             while not (message := self._next(worker, until_s)).facts.get("end"):
                 yield message
             reason = message.facts.get("failure")
             end = "worn" if worker.done >= self.settings.jobs else ""
-            if reason == "decoding_needs_memory":
+            if reason in ENDING:
                 end = reason
             if reason is not None:
-                raise DecodingError(reason, message.facts["message"] or self._words(reason))
+                raise DecodingError(reason, message.facts["message"] or self._explain(reason))
         finally:
             if worker is not None and end:
                 self._end(worker, end)
             self._free.put(None if worker is None or worker.ended else worker)
 
-    def _forked(self) -> _Worker:
-        caps = DecoderCaps(memory_bytes=self.settings.memory_bytes, cpu_s=self.settings.cpu_s)
-        try:
-            pid, channel = self._parent.fork(caps)
-        except OSError as error:
-            raise DecodingError("decoder_lost", f"{error} Try again.") from error
+    def _fork(self) -> _Worker:
+        allowed = self.settings
+        pid, channel = self._parent.fork(DecoderCaps(allowed.memory_bytes, allowed.cpu_s))
         self._alive.add(pid)
         return _Worker(pid, channel)
 
-    def _asked(self, worker: _Worker | None, job: Job, data: bytes | None) -> _Worker:
-        """A worker that has the job; one that died while it was idle is replaced."""
+    def _assign(self, worker: _Worker | None, job: Job, data: bytes | None) -> _Worker:
+        """Sends a job to a worker; one that died while it was idle is replaced."""
         arrays: list[NDArray[Any]] = []
         if data is not None:
             arrays.append(np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8))
         for known in (worker, None):
-            ready = known or self._forked()
+            try:
+                ready = known or self._fork()
+            except ClusterError as error:
+                raise DecodingError("decoder_lost", f"{error} Try again.") from error
             try:
                 ready.channel.settimeout(self.settings.silence_s)
                 wire.send(ready.channel, facts_of(job), arrays)
@@ -151,26 +166,26 @@ class DecoderPool(Closing):
                 continue
             ready.done += 1
             return ready
-        raise DecodingError("decoder_lost", self._words("decoder_lost"))
+        raise DecodingError("decoder_lost", self._explain("decoder_lost"))
 
     def _next(self, worker: _Worker, until_s: float) -> wire.Message:
-        reason: FailureName = "decoder_crashed"
+        """Waits for the next message; a worker that sends none in time, or nonsense, is ended."""
+        code = None
         left_s = min(self.settings.silence_s, until_s - time.monotonic())
         try:
             worker.channel.settimeout(max(left_s, 0.001))
             return wire.receive(worker.channel, most_bytes=_MESSAGE_BYTES)
         except TimeoutError:
-            reason = "decoding_takes_long"
+            reason: FailureName = "decoding_takes_long"
         except (EOFError, OSError):
+            # The process is gone. Its exit code separates our limit on CPU time (SIGXCPU) and
+            # kills from outside (SIGKILL) from crashes, which are the file's fault.
             code = self._parent.end(worker.pid)
-            if code == -signal.SIGXCPU:
-                reason = "decoding_takes_long"
-            elif code in (None, -signal.SIGKILL):
-                reason = "decoder_lost"
+            reason = _REASON_OF_CODE.get(code, "decoder_crashed")
         except wire.WireError:
-            pass
+            reason = "decoder_crashed"  # a file may have taken it over
         self._end(worker, reason)
-        raise DecodingError(reason, self._words(reason))
+        raise DecodingError(reason, self._explain(reason, code))
 
     def _end(self, worker: _Worker, reason: str) -> None:
         if not worker.ended:
@@ -180,13 +195,28 @@ class DecoderPool(Closing):
             self._alive.discard(worker.pid)
             self._on_end(reason)
 
-    def _words(self, reason: FailureName) -> str:
+    def _explain(self, reason: FailureName, code: int | None = None) -> str:
+        """Returns a sentence about the end of a process."""
         allowed = self.settings
-        return {
-            "decoding_takes_long": "Decoding it takes more than "
-            f"{allowed.cpu_s} s of processor time or {allowed.silence_s:g} s.",
-            "decoding_needs_memory": "Decoding it needs more than "
-            f"{allowed.memory_bytes / 2**20:.0f} MiB of memory.",
-            "decoder_lost": "Its decoder was ended from outside, by the system for want of memory "
-            "or when the server stopped.",
-        }.get(reason, "The decoder crashed on it.")
+        if reason == "decoding_takes_long":
+            cpu = "" if allowed.cpu_s is None else f"{allowed.cpu_s} s of CPU time or "
+            return f"Decoding takes more than {cpu}{allowed.silence_s:g} s."
+        if reason == "decoding_needs_memory":
+            return f"Decoding needs more than {allowed.memory_bytes / 2**20:.0f} MiB of memory."
+        if reason == "decoder_lost":
+            return (
+                "The decoder was killed from outside: by the system for want of memory, or "
+                "because the program stops."
+            )
+        if code is None:
+            return "The decoder crashed."
+        if code < 0:
+            return f"The decoder was ended by {signal.Signals(-code).name}."
+        return f"The decoder ended with exit code {code}."
+
+
+_REASON_OF_CODE: dict[int | None, FailureName] = {
+    -signal.SIGXCPU: "decoding_takes_long",
+    -signal.SIGKILL: "decoder_lost",
+    None: "decoder_lost",
+}

@@ -1,12 +1,13 @@
-"""The processes that open what strangers send; each one is confined and may be killed at any time.
+"""Processes that decode untrusted files; each one is confined and may be killed at any time.
 
-`python -m kinema.decoders.worker FD` is the parent of them: it imports what decoding needs,
-then forks a decoder for every channel it is handed, which takes milliseconds. It ends, and kills
-its decoders, when the server is gone. A decoder is a plain loop: job in, frames out.
+`python -m kinema.decoders.worker FD` is their parent: it imports everything that decoding needs,
+then forks a decoder for every channel it receives, which takes milliseconds. It ends, and kills
+its decoders, when its caller is gone. A decoder is a plain loop: job in, frames out.
 
 Letters: X crops, T frames, H, W.
 """
 
+import ctypes
 import io
 import os
 import resource
@@ -25,6 +26,7 @@ from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.decoders import wire
 from kinema.decoders.jobs import (
+    ENDING,
     ClipsJob,
     DecoderCaps,
     FailureName,
@@ -41,18 +43,20 @@ from kinema.values import VideoInfo, Views
 from kinema.video.container import open_container, reason_of
 from kinema.video.decode import FrameSource, VideoFile, open_source
 
-# Containers that hold their own frames. Playlists and scripts (hls, dash, concat, ...), which make
-# FFmpeg open other files or addresses, are not among them, nor are devices and drawings.
+# Self-contained containers. Playlists and scripts (hls, dash, concat, ...), which make FFmpeg open
+# other files or addresses, are missing on purpose, and so are devices and generated pictures.
 CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "gif", "apng"),
     *("h264", "hevc", "av1", "obu", "ivf", "m4v", "mjpeg", "mxf", "nut", "yuv4mpegpipe", "dv"),
 )
-ALONE = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+SANDBOX_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
 
-# The most that the server sends with a job: the bytes of one image.
+# Largest job: the bytes of one image.
 _JOB_BYTES = 64 << 20
-# Small frames of a timeline that travel together.
+# Small frames of a timeline per message.
 _RUN_FRAMES = 16
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Answer = tuple[dict[str, Any], list[Any]]
 
@@ -66,39 +70,41 @@ class _LimitError(Exception):
 
 
 def main(descriptor: int) -> None:
-    """Forks decoders for the server at the other end of this socket until it hangs up."""
+    """Forks decoders on request until the other end of this socket is closed."""
     for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)  # the server decides when its decoders end
+        signal.signal(kind, signal.SIG_IGN)  # the caller decides when its decoders end
+    os.dup2(2, 1)  # stdout is for the caller's results, not for what a library prints
     torch.set_num_threads(1)
-    Image.preinit()  # loads the formats once for all decoders
+    Image.preinit()  # loads the image formats once for all decoders
     control = socket.socket(fileno=descriptor)
     alive: set[int] = set()
     try:
         while True:
             facts = wire.receive(control, most_bytes=0).facts
             if facts["do"] == "fork":
+                # The caller's end of a new channel arrives as a file descriptor.
                 _, (channel,), _, _ = socket.recv_fds(control, 1, 1)
                 pid = os.fork()
                 if pid == 0:
-                    control.close()
+                    control.close()  # otherwise the caller's hanging up would go unnoticed
                     _decoder(socket.socket(fileno=channel), DecoderCaps(**facts["caps"]))
                 os.close(channel)
                 alive.add(pid)
                 wire.send(control, {"pid": pid})
             elif facts["do"] == "end":
-                wire.send(control, {"status": _ended(facts["pid"], alive)})
+                wire.send(control, {"status": _end(facts["pid"], alive)})
     except EOFError:
         pass
     finally:
         for pid in tuple(alive):
-            _ended(pid, alive)
-    os._exit(0)  # Python would take its time to unload PyTorch
+            _end(pid, alive)
+    os._exit(0)  # unloading PyTorch would take a while
 
 
-def _ended(pid: int, alive: set[int]) -> int | None:
-    """The exit code of a decoder, which is negative for a signal; None if it is not ours.
+def _end(pid: int, alive: set[int]) -> int | None:
+    """Kills a decoder; returns its exit code, negative for a signal, None if it is not ours.
 
-    One that is still alive is killed; it makes no difference to one that has ended already.
+    A decoder that has ended already keeps its exit code: the kill has no effect on it.
     """
     if pid not in alive:
         return None
@@ -109,7 +115,7 @@ def _ended(pid: int, alive: set[int]) -> int | None:
 
 
 def _decoder(channel: socket.socket, caps: DecoderCaps) -> None:
-    """The life of one decoder; never returns."""
+    """Works on jobs until the channel is closed or this process is worn; never returns."""
     code = 1
     try:
         _confine(caps)
@@ -120,25 +126,29 @@ def _decoder(channel: socket.socket, caps: DecoderCaps) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         code = 0
     finally:
-        os._exit(code)  # nothing of the parent's is to be cleaned up here
+        os._exit(code)  # skips the exit handlers inherited from the parent
 
 
 def _confine(caps: DecoderCaps) -> None:
-    """Limits on memory, files and what may be written; that on time is set for each message."""
+    """Limits memory, open files and writing; CPU time is limited anew for each message."""
+    # A decoder that hangs does not notice when both its parent and its caller are killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     bound_memory(caps.memory_bytes)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (caps.open_files, caps.open_files))
 
 
 def _allow_time(caps: DecoderCaps) -> None:
-    """The kernel ends this process after so much more processor time."""
+    """Lets the kernel end this process after `cpu_s` more seconds of CPU time."""
+    if caps.cpu_s is None:
+        return
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime) + 1 + caps.cpu_s
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
 def _answer(channel: socket.socket, message: wire.Message, caps: DecoderCaps) -> bool:
-    """Does one job; False where the process is no longer fit for another."""
+    """Does one job; returns False if this process must not take another one."""
     try:
         _allow_time(caps)
         for facts, arrays in _frames(message):
@@ -147,27 +157,27 @@ def _answer(channel: socket.socket, message: wire.Message, caps: DecoderCaps) ->
         wire.send(channel, {"end": True})
         return True
     except (BrokenPipeError, ConnectionResetError):
-        raise
-    except (_LimitError, KinemaError, MemoryError, RuntimeError, OSError) as error:
-        # FFmpeg's own errors are ValueErrors, RuntimeErrors or OSErrors; a bug ends the process.
+        raise  # the caller is gone
+    except Exception as error:  # the outer skin: a file that meets a bug costs its own job
         reason, text = _failure(error)
     wire.send(channel, {"end": True, "failure": reason, "message": text})
-    return reason != "decoding_needs_memory"
+    # After a failed allocation or a bug nobody knows the state of the libraries.
+    return reason not in ENDING
 
 
 def _failure(error: Exception) -> tuple[FailureName, str]:
-    """Why there are no frames, in a word and a sentence; raises what is no fault of the file."""
+    """Returns the reason why there are no frames, and a sentence about it."""
     if _is_memory(error):
         return "decoding_needs_memory", ""
     if isinstance(error, _LimitError):
         return error.reason, str(error)
     if isinstance(error, KinemaError):
         return "unreadable", str(error)
-    raise error
+    return "decoder_crashed", f"The decoder raised {type(error).__name__}: {error}."
 
 
 def _is_memory(error: BaseException | None) -> bool:
-    """Whether the process had too little memory: NumPy, FFmpeg and PyTorch say it differently."""
+    """Checks for a lack of memory, which NumPy, FFmpeg and PyTorch report differently."""
     while error is not None:
         text = str(error).lower()
         if isinstance(error, MemoryError) or "allocate memory" in text:
@@ -191,6 +201,7 @@ def _clips(job: ClipsJob) -> Iterator[Answer]:
     with _opened(job.path, job.limits) as source:
         info = source.info
         yield {"info": _shown(info)}, []
+        # One clip at a time is in memory.
         for numbers_T in sampling_of(job.preprocessing).test(info.frames, job.clips):
             crops_XTCHW = transform(source.read(numbers_T))
             if isinstance(source, VideoFile):
@@ -203,8 +214,9 @@ def _clips(job: ClipsJob) -> Iterator[Answer]:
 def _timeline(job: TimelineJob) -> Iterator[Answer]:
     with _opened(job.path, job.limits) as source:
         if not isinstance(source, VideoFile):
-            raise UnreadableVideoError(f"{job.path} is a folder of frames, which tells no times.")
+            raise UnreadableVideoError(f"{job.path} is a folder of frames, which has no times.")
         how = job.preprocessing
+        # A tiny window makes a huge grid, so the size is checked before any frame is decoded.
         grid = lay_grid(source, how, window_s=job.window_s, stride_s=job.stride_s)
         windows = count_windows(len(grid.numbers_G), how.frames, grid.hop)
         if windows > job.windows or len(grid.numbers_G) > job.limits.frames:
@@ -232,19 +244,20 @@ def _picture(job: PictureJob, data: bytes) -> Iterator[Answer]:
             upright = ImageOps.exif_transpose(image).convert("RGB")
             yield {}, [np.asarray(upright)]
     except UnidentifiedImageError as error:
-        raise UnreadableVideoError("The image is no JPEG or PNG.") from error
+        raise UnreadableVideoError("The image is neither JPEG nor PNG.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableVideoError(f"The image cannot be read: {error}.") from error
 
 
-def _opened(path: str, limits: VideoLimits) -> FrameSource:
-    """A video whose facts are within the limits.
-
-    What its header says is looked at first: opening a video decodes its first frame.
-    """
+def _opened(path: str, limits: VideoLimits | None) -> FrameSource:
+    """Opens a video and checks it against the limits, if there are any."""
+    if limits is None:
+        return open_source(path)
+    # The header comes first, because opening a video decodes its first frame. It may lie, so the
+    # opened video is checked again.
     if os.path.isfile(path) and os.path.getsize(path):
         _check_header(path, limits)
-    source = open_source(path, options=ALONE)
+    source = open_source(path, options=SANDBOX_OPTIONS)
     info = source.info
     _check_pixels(info.width, info.height, limits.pixels)
     if info.frames > limits.frames:
@@ -257,15 +270,21 @@ def _opened(path: str, limits: VideoLimits) -> FrameSource:
 
 
 def _check_header(path: str, limits: VideoLimits) -> None:
-    """Raises UnreadableVideoError for containers that may name other files."""
+    """Checks size and length in the header, without decoding anything.
+
+    Raises:
+        UnreadableVideoError: the container is damaged or may name other files.
+    """
     try:
-        with open_container(path, options=ALONE) as container:
+        with open_container(path, options=SANDBOX_OPTIONS) as container:
             for stream in container.streams.video:
                 _check_pixels(stream.width, stream.height, limits.pixels)
             if container.duration is not None:
                 _check_duration(path, container.duration / av.time_base, limits)
     except av.FFmpegError as error:
-        raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error, ALONE)}.") from error
+        raise UnreadableVideoError(
+            f"{path} cannot be read: {reason_of(error, SANDBOX_OPTIONS)}."
+        ) from error
 
 
 def _check_pixels(width: int, height: int, most: int) -> None:

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from kinema.archive.decode_stage import DecodeStage
+from kinema.archive.label_stage import LabelStage, fastest_form, with_features
 from kinema.archive.listing import read_listing
-from kinema.archive.settings import ClusterSettings, LabelSettings
-from kinema.archive.stages import DecodeStage, LabelStage, Work, fastest_form, with_features
+from kinema.archive.settings import ClusterSettings, LabelSettings, Work
 from kinema.errors import OptionError
 from kinema.inference.predict import ClipRecognizer
 
@@ -31,7 +33,7 @@ def work(checkpoint, color_set) -> Work:
 
 @pytest.fixture(scope="module")
 def decode(work) -> Iterator[DecodeStage]:
-    with DecodeStage(work.root, work.order) as stage:
+    with DecodeStage(work) as stage:
         yield stage
 
 
@@ -62,7 +64,7 @@ def test_rows_are_what_predict_says(work, decoded, checkpoint, color_set):
 def test_the_fastest_form_gives_the_same_rows(work, decoded):
     plain = LabelStage(work)(decoded).to_pylist()
     form = fastest_form(work, ["gone.mp4", *PATHS])
-    fast = LabelStage(Work(**{**vars(work), "form": form}))(decoded).to_pylist()
+    fast = LabelStage(replace(work, form=form))(decoded).to_pylist()
     for got, wanted in zip(fast, plain, strict=True):
         assert (got["path"], got["error"]) == (wanted["path"], wanted["error"])
         if wanted["error"] is None:
@@ -76,7 +78,7 @@ def test_names_that_are_not_utf8_are_opened(work, color_set, tmp_path):
             file.write(content)
     paths = read_listing(tmp_path, root=None).paths.to_pylist()
     assert paths == [r"bad\xe9.mp4", r"c\xe9.mp4", r"caf\xe9.mp4"]
-    with DecodeStage(str(tmp_path), work.order) as stage:
+    with DecodeStage(replace(work, root=str(tmp_path))) as stage:
         errors = stage(pa.table({"number": [0, 1, 2], "path": paths}))["error"].to_pylist()
     assert errors[1:] == [None, None]
     assert r"bad\xe9.mp4 is empty" in errors[0]
