@@ -64,8 +64,8 @@ fuzz: .venv/installed-dev  ## Feeds 5,000 damaged videos and 20,000 other damage
 		$(THREADS) $(BIN)/python tests/fuzz/guided.py $$target --seconds 300 || exit 1; done
 
 check: .venv/installed-dev  ## Checks format, lint, types and import layers
-	$(BIN)/ruff format --check src tests examples scripts
-	$(BIN)/ruff check src tests examples scripts
+	$(BIN)/ruff format --check src tests examples scripts benchmarks
+	$(BIN)/ruff check src tests examples scripts benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -89,8 +89,8 @@ pages: .venv/installed-dev  ## Rewrites the generated parts of README.md and doc
 	cd tests/model && ../../$(BIN)/python test_every_network.py
 
 format: .venv/installed-dev  ## Formats the code and mends what the linter can mend
-	$(BIN)/ruff format src tests examples scripts
-	$(BIN)/ruff check --fix src tests examples scripts
+	$(BIN)/ruff format src tests examples scripts benchmarks
+	$(BIN)/ruff check --fix src tests examples scripts benchmarks
 
 clean:  ## Removes the environment and caches, keeps runs/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist site

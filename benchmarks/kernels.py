@@ -1,7 +1,7 @@
 """Times the C kernels against plain PyTorch, for each temporal module.
 
-    python benchmarks/kernels.py                # about 10 minutes on two cores
-    python benchmarks/kernels.py --smoke        # seconds: tests that the script runs
+    python -m benchmarks.kernels                # about 10 minutes on two cores
+    python -m benchmarks.kernels --smoke        # seconds: tests that the script runs
 
 A module is built for one block of each stage of ResNet-50 (of Res2Net-50 for MTA and TEA) at 224
 pixels, and a run passes one activation of each stage through it. Its forms are eager float32,
@@ -206,7 +206,7 @@ def measure(
         "steps": settings.steps,
         "threads": torch.get_num_threads(),
     }
-    return Measurement("kernels", facts, rows, NOTES, command="python benchmarks/kernels.py")
+    return Measurement("kernels", facts, rows, NOTES)
 
 
 def _measure(name: str, form: str, settings: Settings) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ class Measurement:
     settings: dict[str, Any]
     rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
-    command: str = field(default_factory=lambda: command_of(sys.argv[1:]))
+    command: str = field(default_factory=lambda: command_of(sys.argv))
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON, with versions, commit and machine."""
@@ -45,8 +45,15 @@ class Measurement:
 
 
 def command_of(words: Sequence[str]) -> str:
-    """The command as others can use it: a path from the root of this machine loses its folders."""
-    return shlex.join(["kinema", *(Path(w).name if Path(w).is_absolute() else w for w in words)])
+    """The command line for others to use: an absolute path loses the folders of this machine.
+
+    Args:
+        words: As in `sys.argv`.
+    """
+    program = Path(words[0])
+    script = program.parent.name == "benchmarks"
+    start = ["python", "-m", f"benchmarks.{program.stem}"] if script else ["kinema"]
+    return shlex.join([*start, *(Path(w).name if Path(w).is_absolute() else w for w in words[1:])])
 
 
 def write_measurement(document: dict[str, Any], path: Path) -> None:

@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import FastOption, JsonOption, notes, print_json, results
-from kinema.errors import KinemaError
+from kinema.cli.console import JsonOption, notes, print_json, results
 
 if TYPE_CHECKING:
     from kinema.bench.result import Measurement
-    from kinema.values import Preprocessing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,27 +61,7 @@ def model(
         rounds=rounds,
         progress=notes().print,
     )
-    _finish(measurement, out, as_json=as_json)
-
-
-@app.command()
-def operators(
-    batch: BatchOption = 4,
-    frames: FramesOption = 8,
-    rounds: RoundsOption = 15,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Time the operators along time, against a copy of the same bytes.
-
-    Example: kinema bench operators --batch 8
-    """
-    from kinema.bench.operators import measure_operators
-
-    measurement = measure_operators(
-        batch=batch, frames=frames, rounds=rounds, progress=notes().print
-    )
-    _finish(measurement, out, as_json=as_json)
+    finish(measurement, out, as_json=as_json)
 
 
 @app.command()
@@ -102,7 +80,7 @@ def decode(
     """
     from kinema.bench.decode import measure_decode
 
-    _finish(measure_decode(clip=clip, rounds=rounds), out, as_json=as_json)
+    finish(measure_decode(clip=clip, rounds=rounds), out, as_json=as_json)
 
 
 @app.command()
@@ -120,39 +98,7 @@ def video(
     from kinema.bench.video import measure_video
 
     measurement = measure_video(file, model=network, rounds=rounds, progress=notes().print)
-    _finish(measurement, out, as_json=as_json)
-
-
-@app.command()
-def train(
-    network: NetworkOption = "tsm_resnet18",
-    form: Annotated[
-        list[str] | None,
-        typer.Option(help="Form to time, as '+ bf16' (repeatable); all by default."),
-    ] = None,
-    batch: BatchOption = 8,
-    frames: FramesOption = 8,
-    size: SizeOption = 112,
-    rounds: RoundsOption = 9,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Time a training step in fast forms, against the plain one.
-
-    Example: kinema bench train --network tsm_resnet18 --form '+ bf16'
-    """
-    from kinema.bench.training import FORMS, measure_training
-
-    measurement = measure_training(
-        model=network,
-        forms=form or tuple(FORMS),
-        batch=batch,
-        frames=frames,
-        size_px=size,
-        rounds=rounds,
-        progress=notes().print,
-    )
-    _finish(measurement, out, as_json=as_json)
+    finish(measurement, out, as_json=as_json)
 
 
 @app.command()
@@ -191,82 +137,11 @@ def stream(
         rounds=rounds,
         progress=notes().print,
     )
-    _finish(measurement, out, as_json=as_json)
+    finish(measurement, out, as_json=as_json)
 
 
-@app.command()
-def serve(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, folders of videos.")],
-    network: NetworkOption = "tsm_resnet50",
-    clients: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 16,
-    seconds: Annotated[float, typer.Option(help="Time under load.", min=1)] = 60.0,
-    workers: Annotated[int, typer.Option(help="Decoding processes.", min=1)] = 2,
-    batch: BatchOption = 16,
-    frames: FramesOption = 8,
-    size: SizeOption = 224,
-    fast: FastOption = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="End with exit code 1 where a limit is missed.")
-    ] = False,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Time `kinema serve` under the load of many clients, against the same network offline.
-
-    Starts a server of its own on the loopback address. The clients upload the videos in turns.
-
-    Example: kinema bench serve clips/ --network tsm_resnet50 --check
-    """
-    from kinema.bench.serve import ServeLoad, measure_serve, missed
-
-    measurement = measure_serve(
-        videos,
-        network=network,
-        preprocessing=_preprocessing(frames, size),
-        load=ServeLoad(clients, seconds, workers, batch, fast),
-        progress=notes().print,
-    )
-    _finish(measurement, out, as_json=as_json)
-    wrong = missed(measurement)
-    if check and wrong:
-        raise KinemaError(f"The service missed its limits: {'; '.join(wrong)}.")
-
-
-@app.command()
-def label(
-    source: Annotated[
-        Path | None, typer.Argument(help="Folder of videos; by default rendered ones.")
-    ] = None,
-    network: NetworkOption = "tsm_resnet50",
-    videos: Annotated[int, typer.Option(help="Videos to label.", min=2)] = 1000,
-    workers: Annotated[int, typer.Option(help="Processes that run the network.", min=1)] = 2,
-    decoders: Annotated[int, typer.Option(help="Processes that decode.", min=1)] = 1,
-    frames: FramesOption = 8,
-    size: SizeOption = 224,
-    rounds: RoundsOption = 3,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Time `kinema label` on this machine's CPU, against one process that does nothing else.
-
-    Example: kinema bench label --network tsm_resnet18 --videos 400
-    """
-    from kinema.archive.settings import ClusterSettings
-    from kinema.bench.label import measure_label
-
-    measurement = measure_label(
-        source,
-        network=network,
-        videos=videos,
-        preprocessing=_preprocessing(frames, size),
-        cluster=ClusterSettings(workers=workers, decoders=decoders, device="cpu"),
-        rounds=rounds,
-        progress=notes().print,
-    )
-    _finish(measurement, out, as_json=as_json)
-
-
-def _finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> None:
+def finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> None:
+    """Prints a measurement and writes it to the file."""
     from kinema.bench.result import write_measurement
 
     document = measurement.document()
@@ -282,10 +157,3 @@ def _finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> N
         results().print(f"{key}: {value}")
     for note in measurement.notes:
         results().print(note)
-
-
-def _preprocessing(frames: int, size: int) -> "Preprocessing":
-    """Frames of the usual kind: a crop of seven eighths of the short side."""
-    from kinema.values import Preprocessing
-
-    return Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size)

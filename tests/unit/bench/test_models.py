@@ -6,7 +6,6 @@ import torch
 from kinema import create_model
 from kinema.bench.forms import FORMS, build_form
 from kinema.bench.models import measure_models
-from kinema.bench.operators import measure_operators
 from kinema.bench.timing import alternate
 from kinema.bench.video import measure_video
 from kinema.errors import OptionError
@@ -71,15 +70,6 @@ def test_every_form_gives_the_scores(form, model):
 def test_an_unknown_form_is_named():
     with pytest.raises(OptionError, match="Unknown form 'fused'. Did you mean 'fused-32'"):
         build_form("fused", create_model("tsn_resnet18", classes=2, frames=2), torch.empty(0))
-
-
-def test_operators_are_compared_with_a_copy():
-    rows = measure_operators(
-        batch=1, frames=2, stages=[(8, 4)], rounds=1, values_per_run=2**10
-    ).rows
-    assert {row["operator"] for row in rows} == {"shift", "depth-wise", "dynamic", "gate", "mean"}
-    assert {row["precision"] for row in rows} == {"32", "bf16"}
-    assert all(row["ratio"] > 0 and row["authors"] > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmarks.label import measure_label
 from kinema.archive.settings import ClusterSettings
-from kinema.bench.label import measure_label
 from kinema.values import Preprocessing
 
 

@@ -6,13 +6,23 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from kinema.archive.settings import ClusterSettings, LabelSettings
 from kinema.archive.task import label
 from kinema.bench.result import Measurement
+from kinema.cli.bench import (
+    FramesOption,
+    NetworkOption,
+    OutOption,
+    RoundsOption,
+    SizeOption,
+    finish,
+)
+from kinema.cli.console import JsonOption, notes
 from kinema.data.listing import list_videos
 from kinema.inference.predict import ClipRecognizer
 from kinema.models.saved import save
@@ -130,3 +140,43 @@ def _rows(single: list[float], steady: list[float], whole: list[float]) -> list[
         }
 
     return [row(SINGLE, single, single), row(LABEL, steady, whole)]
+
+
+def main(
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of videos; by default rendered ones.")
+    ] = None,
+    network: NetworkOption = "tsm_resnet50",
+    videos: Annotated[int, typer.Option(help="Videos to label.", min=2)] = 1000,
+    workers: Annotated[int, typer.Option(help="Processes that run the network.", min=1)] = 2,
+    decoders: Annotated[int, typer.Option(help="Processes that decode.", min=1)] = 1,
+    frames: FramesOption = 8,
+    size: SizeOption = 224,
+    rounds: RoundsOption = 3,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time `kinema label` on this machine's CPU, against one process that does nothing else.
+
+    Example: python -m benchmarks.label --network tsm_resnet18 --videos 400
+    """
+
+    measurement = measure_label(
+        source,
+        network=network,
+        videos=videos,
+        preprocessing=_preprocessing(frames, size),
+        cluster=ClusterSettings(workers=workers, decoders=decoders, device="cpu"),
+        rounds=rounds,
+        progress=notes().print,
+    )
+    finish(measurement, out, as_json=as_json)
+
+
+def _preprocessing(frames: int, size: int) -> Preprocessing:
+    """Frames of the usual kind: a crop of seven eighths of the short side."""
+    return Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -13,15 +13,18 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 
-from kinema.bench.load import Exchange, Upload, send_load
-from kinema.bench.processes import cpu_seconds, resident_mb
+from benchmarks.load import Exchange, Upload, send_load
+from benchmarks.processes import cpu_seconds, resident_mb
 from kinema.bench.result import Measurement
+from kinema.cli.bench import BatchOption, FramesOption, NetworkOption, OutOption, SizeOption, finish
+from kinema.cli.console import FastOption, JsonOption, notes
 from kinema.data.dataset import VideoDataset
 from kinema.data.listing import list_videos
 from kinema.data.loader import view_batches
@@ -366,3 +369,48 @@ def _together(spans: Sequence[_Span]) -> _Span:
         seconds=sum(span.seconds for span in spans),
         cpu_s=sum(known) if len(known) == len(spans) else None,
     )
+
+
+def main(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, folders of videos.")],
+    network: NetworkOption = "tsm_resnet50",
+    clients: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 16,
+    seconds: Annotated[float, typer.Option(help="Time under load.", min=1)] = 60.0,
+    workers: Annotated[int, typer.Option(help="Decoding processes.", min=1)] = 2,
+    batch: BatchOption = 16,
+    frames: FramesOption = 8,
+    size: SizeOption = 224,
+    fast: FastOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="End with exit code 1 where a limit is missed.")
+    ] = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time `kinema serve` under the load of many clients, against the same network offline.
+
+    Starts a server of its own on the loopback address. The clients upload the videos in turns.
+
+    Example: python -m benchmarks.serve clips/ --network tsm_resnet50 --check
+    """
+
+    measurement = measure_serve(
+        videos,
+        network=network,
+        preprocessing=_preprocessing(frames, size),
+        load=ServeLoad(clients, seconds, workers, batch, fast),
+        progress=notes().print,
+    )
+    finish(measurement, out, as_json=as_json)
+    wrong = missed(measurement)
+    if check and wrong:
+        raise KinemaError(f"The service missed its limits: {'; '.join(wrong)}.")
+
+
+def _preprocessing(frames: int, size: int) -> Preprocessing:
+    """Frames of the usual kind: a crop of seven eighths of the short side."""
+    return Preprocessing(frames=frames, short_side_px=round(size * 8 / 7), crop_px=size)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from kinema.bench.load import Upload, send_load
-from kinema.bench.processes import cpu_seconds, resident_mb
+from benchmarks.load import Upload, send_load
+from benchmarks.processes import cpu_seconds, resident_mb
+from benchmarks.serve import ServeLoad, measure_serve, missed
 from kinema.bench.result import Measurement
-from kinema.bench.serve import ServeLoad, measure_serve, missed
 from kinema.errors import OptionError
 from kinema.values import Preprocessing
 

@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import typer
 
 from kinema.bench.result import Measurement
 from kinema.bench.timing import alternate
+from kinema.cli.bench import BatchOption, FramesOption, OutOption, RoundsOption, finish
+from kinema.cli.console import JsonOption, notes
 from kinema.system.process import keep_freed_memory
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.dispatch import reference_backend
@@ -113,3 +116,25 @@ def _as_authors(
 ) -> None:
     with reference_backend():
         _repeat(operator, x_NCHW, times)
+
+
+def main(
+    batch: BatchOption = 4,
+    frames: FramesOption = 8,
+    rounds: RoundsOption = 15,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time the operators along time, against a copy of the same bytes.
+
+    Example: python -m benchmarks.operators --batch 8
+    """
+
+    measurement = measure_operators(
+        batch=batch, frames=frames, rounds=rounds, progress=notes().print
+    )
+    finish(measurement, out, as_json=as_json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -7,15 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from kinema.bench.rates import matrix_rate
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Clock, Timing, alternate
+from kinema.cli.bench import (
+    BatchOption,
+    FramesOption,
+    NetworkOption,
+    OutOption,
+    RoundsOption,
+    SizeOption,
+    finish,
+)
+from kinema.cli.console import JsonOption, notes
 from kinema.errors import OptionError, did_you_mean
 from kinema.models.activation_checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
@@ -205,3 +216,37 @@ def _row(name: str, timings: dict[str, Timing], *, peak_mb: float) -> dict[str, 
         "ratio_kept": None if kept is None else round(timing.seconds / kept.seconds, 3),
         "peak_mb": peak_mb,
     }
+
+
+def main(
+    network: NetworkOption = "tsm_resnet18",
+    form: Annotated[
+        list[str] | None,
+        typer.Option(help="Form to time, as '+ bf16' (repeatable); all by default."),
+    ] = None,
+    batch: BatchOption = 8,
+    frames: FramesOption = 8,
+    size: SizeOption = 112,
+    rounds: RoundsOption = 9,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a training step in fast forms, against the plain one.
+
+    Example: python -m benchmarks.training --network tsm_resnet18 --form '+ bf16'
+    """
+
+    measurement = measure_training(
+        model=network,
+        forms=form or tuple(FORMS),
+        batch=batch,
+        frames=frames,
+        size_px=size,
+        rounds=rounds,
+        progress=notes().print,
+    )
+    finish(measurement, out, as_json=as_json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kinema.bench import training
-from kinema.bench.training import FORMS, PLAIN, measure_training
+from benchmarks import training
+from benchmarks.training import FORMS, PLAIN, measure_training
 from kinema.errors import OptionError
 
 TINY = {"model": "tsm_test_resnet", "batch": 2, "frames": 4, "size_px": 32, "rounds": 2}
