@@ -69,7 +69,7 @@ def two_steps(recipe: Recipe, out: Path):
     """Builds the run and works off its first epoch; what it was before, and the run."""
     pretrain(recipe)
     job = build_job(recipe, out=out, resume=False)
-    before = {name: tensor.clone() for name, tensor in job.learner.net.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in job.state.net.state_dict().items()}
     with Journal(job.run, job.position, enabled=True, quiet=True) as journal:
         train_epoch(job, journal, HeldSignals())
     assert job.position.steps == 2
@@ -92,7 +92,7 @@ def test_two_steps_run_what_the_recipe_says(path, paper_sets, tmp_path, monkeypa
     check_schedule(recipe, job)
     check_norm_layers(recipe, job, before)
     check_clips(recipe, job)
-    assert (recipe.model.weights is None) == (job.learner.net.weights_report is None)
+    assert (recipe.model.weights is None) == (job.state.net.weights_report is None)
     assert len(job.class_names) == {"K": 400, "s": 174, "u": 101, "d": 48}[data_set(path)]
 
 
@@ -101,7 +101,7 @@ def data_set(path: Path) -> str:
 
 
 def check_optimizer(recipe, job):
-    settings, optimizer = recipe.optimizer, job.learner.optimizer
+    settings, optimizer = recipe.optimizer, job.state.optimizer
     assert isinstance(optimizer, torch.optim.SGD)
     lr = settings.lr * (2 / settings.scale_lr_for_batch if settings.scale_lr_for_batch else 1)
     for group in optimizer.param_groups:
@@ -112,11 +112,11 @@ def check_optimizer(recipe, job):
         assert group["weight_decay"] == pytest.approx(settings.weight_decay * factors[1])
         assert group["momentum"] == 0.9
     assert len(optimizer.param_groups) == 4
-    assert job.learner.net.head.dropout.p == recipe.model.dropout
+    assert job.state.net.head.dropout.p == recipe.model.dropout
 
 
 def check_schedule(recipe, job):
-    factor = job.learner.schedule.lr_lambdas[0]
+    factor = job.state.schedule.lr_lambdas[0]
     milestones = recipe.schedule.milestones
     for epoch in range(recipe.train.epochs):
         drops = sum(epoch >= milestone for milestone in milestones)
@@ -127,7 +127,7 @@ def check_schedule(recipe, job):
 
 def check_norm_layers(recipe, job, before):
     """Which statistics of the backbone's own norms have moved."""
-    net, after = job.learner.net, job.learner.net.state_dict()
+    net, after = job.state.net, job.state.net.state_dict()
     inside = tuple(f"{name}." for name, _ in net.temporal_modules())
     moved = [
         not torch.equal(before[name], after[name])

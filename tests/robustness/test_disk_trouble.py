@@ -20,7 +20,7 @@ from kinema.evaluation.evaluate import report_scores, save_scores
 from kinema.models.saved import load_saved
 from kinema.models.zoo import create_model
 from kinema.serve.uploads import UploadFolder
-from kinema.train.checkpoint import Learner, Position, load_state, save_state
+from kinema.train.checkpoint import Position, TrainState, load_state, save_state
 from kinema.train.optim import build_optimizer, build_schedule
 from kinema.train.settings import AdamWSettings, CosineSettings
 from kinema.values import Preprocessing, Views
@@ -36,10 +36,10 @@ def network():
     return create_model("tsm_test_resnet", classes=3, frames=4)
 
 
-def learner() -> Learner:
+def learner() -> TrainState:
     net = network()
     optimizer = build_optimizer(net, AdamWSettings(), batch_size=2)
-    return Learner(
+    return TrainState(
         net,
         optimizer,
         build_schedule(optimizer, CosineSettings(), epochs=1, steps_per_epoch=1, lr=1),

@@ -18,7 +18,7 @@ import kinema
 from kinema.bench.result import write_measurement
 from kinema.models.saved import load_saved, put_back
 from kinema.models.zoo import create_model
-from kinema.train.checkpoint import Learner, Position, load_state, save_state
+from kinema.train.checkpoint import Position, TrainState, load_state, save_state
 from kinema.train.optim import build_optimizer, build_schedule
 from kinema.train.settings import AdamWSettings, CosineSettings
 from kinema.values import Preprocessing
@@ -28,11 +28,11 @@ from kinema.video.index_cache import IndexCache
 HOW = Preprocessing(frames=4, short_side_px=40, crop_px=32)
 
 
-def learner() -> Learner:
+def learner() -> TrainState:
     net = create_model("tsm_test_resnet", classes=3, frames=4)
     optimizer = build_optimizer(net, AdamWSettings(), batch_size=2)
     schedule = build_schedule(optimizer, CosineSettings(), epochs=1, steps_per_epoch=1, lr=1)
-    return Learner(net, optimizer, schedule)
+    return TrainState(net, optimizer, schedule)
 
 
 def fill(net: torch.nn.Module, number: int) -> None:

@@ -11,9 +11,9 @@ from kinema.errors import CheckpointError, RecipeError
 from kinema.models.zoo import create_model
 from kinema.train import loop
 from kinema.train.checkpoint import (
-    TrainState,
     Position,
     Sums,
+    TrainState,
     load_state,
     save_state,
 )
