@@ -11,7 +11,7 @@ from kinema.models.saved import load_saved
 
 @pytest.fixture
 def image_weights(tmp_path):
-    """An image network's weights as timm and torchvision publish them."""
+    """Weights of an image network as published by timm and torchvision."""
     import timm
 
     file = tmp_path / "resnet18.pth"
@@ -78,7 +78,7 @@ def test_wrong_use_is_named(kinema, image_weights, tmp_path):
     assert "For a new, untrained classifier give --classes 27." in answer.err
 
 
-def test_a_network_of_kinema_is_not_made_another_one(kinema, checkpoint, tmp_path):
+def test_a_kinema_checkpoint_keeps_its_architecture(kinema, checkpoint, tmp_path):
     answer = kinema("import", checkpoint, "--causal", "--out", tmp_path / "causal")
     assert answer.code == 2
     said = " ".join(answer.err.replace("│", " ").split())
@@ -89,7 +89,7 @@ def test_a_network_of_kinema_is_not_made_another_one(kinema, checkpoint, tmp_pat
     assert not (tmp_path / "causal").exists()
 
 
-def test_plain_weights_of_a_network_of_kinema_come_back(kinema, checkpoint, tmp_path):
+def test_a_plain_state_dict_of_kinema_can_be_imported(kinema, checkpoint, tmp_path):
     trained = load_saved(checkpoint).net
     torch.save(trained.state_dict(), tmp_path / "plain.pth")
     words = ("import", tmp_path / "plain.pth", "--model", trained.name, "--out", tmp_path / "net")

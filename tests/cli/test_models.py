@@ -75,7 +75,7 @@ def test_describe_takes_every_choice_of_a_network(kinema):
     assert (causal["look_back"], causal["look_ahead"]) == (8, 0)
 
 
-def test_describe_names_what_it_cannot_read(kinema):
+def test_describe_rejects_invalid_options(kinema):
     answer = kinema("describe", "tim_resnet18", "--option", "init")
     assert (answer.code, "expected key=value such as ratio=0.5" in answer.err) == (2, True)
     answer = kinema("describe", "tim_resnet18", "--option", "init=partshift")

@@ -10,7 +10,7 @@ from kinema import Recognizer
 
 @pytest.fixture
 def broken(tmp_path, color_set):
-    """A folder with a good video, a broken one deeper inside, and no video at all."""
+    """Folder with a good video, a broken one in a subfolder, and a text file."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     good = (color_set / "red" / "0.mp4").read_bytes()
     (tmp_path / "good.mp4").write_bytes(good)
@@ -19,7 +19,7 @@ def broken(tmp_path, color_set):
     return tmp_path
 
 
-def test_the_command_says_what_python_says(kinema, checkpoint, color_set):
+def test_the_command_agrees_with_python(kinema, checkpoint, color_set):
     video = color_set / "green" / "1.mp4"
     words = ("predict", checkpoint, video, "--clips", 2, "--crops", 3, "--top", 2)
     (row,) = kinema(*words, "--json").document
@@ -59,13 +59,13 @@ def test_folders_of_frames_are_videos(kinema, checkpoint, tmp_path):
     assert [row["path"] for row in rows] == [str(one), str(tmp_path / "frames" / "two")]
 
 
-def test_a_picture_beside_videos_is_no_video(kinema, checkpoint, broken):
+def test_a_picture_beside_videos_is_ignored(kinema, checkpoint, broken):
     Image.new("RGB", (8, 8)).save(broken / "preview.jpg")
     rows = kinema("predict", checkpoint, broken, "--json").document
     assert len(rows) == 2
 
 
-def test_broken_videos_get_their_reason_and_the_others_go_on(kinema, checkpoint, broken):
+def test_broken_videos_are_reported_and_the_others_predicted(kinema, checkpoint, broken):
     words = ("predict", checkpoint, broken / "gone.mp4", broken)
     answer = kinema(*words, "--json")
     assert answer.code == 1

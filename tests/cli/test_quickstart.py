@@ -1,4 +1,4 @@
-"""`kinema quickstart` with few and short steps."""
+"""`kinema quickstart` with few videos and one epoch."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_folder_of_something_else_is_left_alone(kinema, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_way(kinema, tmp_path):
+def test_quickstart_end_to_end(kinema, tmp_path):
     out = tmp_path / "first"
     answer = kinema("quickstart", "--out", out, *SMALL, "--json")
     assert answer.code == 0, answer.err
@@ -47,7 +47,7 @@ def test_the_whole_way(kinema, tmp_path):
     again = Recognizer.load(out / "tsm" / "last").predict(prediction["path"])
     assert [c.name for c in again.top] == [entry["name"] for entry in prediction["top"]]
 
-    # Without its page it counts as interrupted, and goes on where it was.
+    # Without its report it counts as interrupted and resumes.
     (out / "report.html").unlink()
     metrics = (out / "tsn" / "metrics.jsonl").read_bytes()
     resumed = kinema("quickstart", "--out", out, *SMALL, "--json")

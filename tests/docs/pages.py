@@ -1,4 +1,4 @@
-"""A page of the documentation and the code in it: what the tests of all pages share."""
+"""Parses documentation pages and runs the code in them; shared by the tests of all pages."""
 
 import re
 import shlex
@@ -15,10 +15,10 @@ from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# (what a page says, what the test takes for it): pages are for real data and patient readers.
+# (text of the page, replacement in the test): pages use real data and long training.
 Swaps = Iterable[tuple[str, str]]
 
-# Of recipes/own_videos.toml: it starts from ImageNet weights, on large frames, and takes its time.
+# Makes recipes/own_videos.toml, with ImageNet weights and large frames, fast enough for a test.
 SMALL_RECIPE = (
     ("weights = ", "# weights = "),
     ('backbone = "resnet18"', 'backbone = "test_resnet"'),
@@ -33,7 +33,7 @@ SMALL_RECIPE = (
 
 @dataclass(frozen=True)
 class Page:
-    """One Markdown file, named from the root of the repository."""
+    """Markdown file, with its path relative to the repository."""
 
     name: str
 
@@ -42,24 +42,24 @@ class Page:
         return (REPOSITORY / self.name).read_text(encoding="utf-8")
 
     def blocks(self, language: str) -> list[str]:
-        """The code blocks of one language, in their order."""
+        """Code blocks of one language, in order."""
         found = rf"^```{re.escape(language)}\n(.*?)^```$"
         return re.findall(found, self.text, flags=re.DOTALL | re.MULTILINE)
 
     @property
     def lines(self) -> list[str]:
-        """All shell commands in their order, each in one line, without comments."""
+        """All shell commands in order, each on one line, without comments."""
         text = "\n".join(self.blocks("sh")).replace("\\\n", " ")
         bare = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.splitlines())
         return [line for line in bare if line]
 
     @property
     def commands(self) -> list[str]:
-        """Those of `kinema`."""
+        """Shell commands that run `kinema`."""
         return [line for line in self.lines if line.startswith("kinema ")]
 
     def run_python(self, number: int, names: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Runs the Python block of this number; gives the names it leaves behind."""
+        """Runs a Python block, by number; returns its namespace."""
         names = {} if names is None else names
         exec(compile(self.blocks("python")[number], self.name, "exec"), names)
         return names
@@ -72,7 +72,7 @@ class Page:
 
 
 def run_kinema(command: str, swaps: Swaps = ()) -> str:
-    """Runs one line `kinema ...` in this process; what it prints on stdout. It has to end well."""
+    """Runs one line `kinema ...` in this process and returns its stdout; a failure is an error."""
     for said, taken in swaps:
         command = command.replace(said, taken)
     result = CliRunner().invoke(app, shlex.split(command)[1:])
@@ -81,7 +81,7 @@ def run_kinema(command: str, swaps: Swaps = ()) -> str:
 
 
 def swapped(text: str, swaps: Swaps) -> str:
-    """The text with all swaps made; each has to find something."""
+    """Text with all replacements; each must match."""
     for said, taken in swaps:
         assert said in text, f"{said!r} is not in the text any more"
         text = text.replace(said, taken)
@@ -89,7 +89,7 @@ def swapped(text: str, swaps: Swaps) -> str:
 
 
 def small_recipe(folder: Path) -> None:
-    """recipes/own_videos.toml below the folder, made small."""
+    """Writes a small recipes/own_videos.toml into the folder."""
     text = (REPOSITORY / "src/kinema/recipes/own_videos.toml").read_text(encoding="utf-8")
     target = folder / "recipes/own_videos.toml"
     target.parent.mkdir()
@@ -97,7 +97,7 @@ def small_recipe(folder: Path) -> None:
 
 
 def videos_in_class_folders(folder: Path, *, classes: int = 2) -> None:
-    """videos/train/CLASS/ and videos/val/CLASS/ below the folder, two and one video of each."""
+    """Writes videos/train/CLASS/ with two and videos/val/CLASS/ with one video per class."""
     settings = MotionSettings(train_per_class=2, val_per_class=1, size_px=32)
     motion = render_motion_set(folder / "motion", settings=settings, workers=0)
     for split in ("train", "val"):
@@ -109,7 +109,7 @@ def videos_in_class_folders(folder: Path, *, classes: int = 2) -> None:
 
 
 def trained_on_colors(folder: Path, checkpoint: Path, colors: Path) -> None:
-    """What most pages take for granted below the folder.
+    """Creates the files that most pages assume in the folder.
 
     runs/first/best is a network of three classes; videos/, videos/train/ and videos/val/ hold their
     class folders, and train.csv and video.mp4 are of them.

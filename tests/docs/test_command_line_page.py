@@ -1,4 +1,4 @@
-"""docs/reference/command_line.md is what the program says of itself."""
+"""docs/reference/command_line.md agrees with the help texts."""
 
 import re
 import runpy
@@ -16,7 +16,7 @@ def script() -> dict:
     return runpy.run_path(str(REPOSITORY / "scripts/command_line_page.py"))
 
 
-def test_the_page_is_of_the_program(script):
+def test_the_page_is_up_to_date(script):
     text = script["TARGET"].read_text(encoding="utf-8")
     assert script["page"]() == text, "run python scripts/command_line_page.py"
 
@@ -31,7 +31,7 @@ def test_the_page_holds_every_command_with_its_example(script):
         assert "- `--json`" in section
 
 
-def test_words_of_a_help_text_are_no_markup(script):
+def test_help_texts_are_escaped(script):
     plain = script["_plain"]
     assert plain("a_b* [default: 8] <x> `tsm_*`") == r"a\_b\* \[default: 8\] &lt;x&gt; `tsm_*`"
     assert plain("[bold]kinema quickstart[/bold]") == "`kinema quickstart`"

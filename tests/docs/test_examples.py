@@ -16,7 +16,7 @@ EXAMPLES = REPOSITORY / "examples"
 
 
 def run(name: str, *words: str) -> str:
-    """What the example prints."""
+    """Runs the example and returns its stdout."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *words],
         capture_output=True,

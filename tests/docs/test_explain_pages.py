@@ -1,4 +1,4 @@
-"""The explanations: figures and tables are those of the scripts, protocols those there are."""
+"""Figures and tables of the explanations are up to date, and the protocols exist."""
 
 import re
 import runpy
@@ -22,7 +22,7 @@ SMALL_BYTES = 100_000
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
-    """What the script draws today."""
+    """Folder with the figures as the script draws them."""
     folder = tmp_path_factory.mktemp("figures")
     script = str(REPOSITORY / "scripts/module_diagrams.py")
     subprocess.run([sys.executable, script, "--out", str(folder)], check=True, timeout=120)
@@ -30,7 +30,7 @@ def drawn(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_figures_are_of_today(drawn):
+def test_the_figures_are_up_to_date(drawn):
     made = f"Matplotlib v{matplotlib.__version__},"
     for figure in drawn.iterdir():
         committed = (FIGURES / figure.name).read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def tables() -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["docs/explain/modules.md", "docs/explain/cost.md"])
-def test_the_tables_are_of_today(name, tables):
+def test_the_tables_are_up_to_date(name, tables):
     assert "<!-- module_tables.py: " in Page(name).text
     assert tables["filled"](Page(name).text) == Page(name).text, (
         "run python scripts/module_tables.py"

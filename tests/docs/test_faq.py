@@ -6,7 +6,7 @@ from ..causal import save_causal
 from .pages import Page, run_kinema, small_recipe, trained_on_colors
 
 PAGE = Page("docs/faq.md")
-# Other epochs and sizes than in recipes/own_videos.toml, and a file that plays the camera.
+# One epoch, and a file instead of the camera.
 SMALL = (
     ("own_videos.toml", "own_videos.toml train.epochs=1"),
     ("rtsp://camera/1 --fps 12", "video.mp4 --fps 12"),
@@ -25,7 +25,7 @@ def workplace(tmp_path, monkeypatch, checkpoint, color_set) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("workplace")
 def test_the_commands_run_in_their_order():
-    # Here the lists for training and validation hold the same videos, which the check finds.
+    # Here training and validation have the same videos, which the check reports as an error.
     commands = [line for line in PAGE.commands if not line.startswith("kinema data check")]
     assert len(commands) == len(PAGE.commands) - 1 == 17
     for command in commands:

@@ -16,7 +16,7 @@ PAGE = Page("docs/howto/import_a_checkpoint.md")
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """The two files that the page names, with random weights, and a video."""
+    """The two files of the page, with random weights, and a video."""
     state = create_model("tsm_resnet50", classes=400).state_dict()
     official = {}
     for name, tensor in state.items():

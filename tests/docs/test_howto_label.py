@@ -1,4 +1,4 @@
-"""The how-to "label an archive": its commands on real videos, its queries on what they wrote."""
+"""The how-to "label an archive": its commands on real videos, its queries on the output."""
 
 import shlex
 import shutil
@@ -13,7 +13,7 @@ PAGE = Page("docs/howto/label_an_archive.md")
 
 
 def test_the_commands_of_a_cluster_are_those_of_one_machine():
-    """tests/cli/test_label.py runs a cluster; here it is enough that the words are the same."""
+    """tests/cli/test_label.py runs a cluster; here comparing the command lines is enough."""
     one, cluster = PAGE.commands
     assert cluster == one.replace(" --features", "") + " --address auto"
 

@@ -1,4 +1,4 @@
-"""The how-to "train on your own data": its lists with videos, and what is said of wrong ones."""
+"""The how-to "train on your own data": its lists with videos, and its error messages."""
 
 import json
 import re
@@ -23,7 +23,7 @@ LISTS = dict(
     re.findall(r"`([\w./]+)`[^`\n]*:\n\n```(?:text|json)\n(.*?)```", PAGE.text, flags=re.DOTALL)
 )
 WRONG_LINES = re.findall(r"^- `([^`]+)`: `([^`]+)`$", PAGE.text, flags=re.MULTILINE)
-# Other messages of the page, with the files (None: a folder) that bring them about.
+# Other messages of the page, with the files (None: a folder) that cause them.
 WRONG_FILES = [
     (
         {"videos/val/swim/a.mp4": "", "videos/train/jump/a.mp4": "", "videos/train/run/a.mp4": ""},
@@ -47,12 +47,12 @@ WRONG_FILES = [
 
 
 def checking(file: str) -> str:
-    """The command of the page that checks this list."""
+    """Command of the page that checks this list."""
     return next(c for c in PAGE.commands if c.startswith(f"kinema data check {file} "))
 
 
 def failure(command: str) -> str:
-    """What a command says that has to fail."""
+    """Error message of a command that must fail."""
     result = CliRunner().invoke(app, shlex.split(command)[1:])
     assert result.exit_code == 1, (command, result.output)
     return str(result.exception)
@@ -70,7 +70,7 @@ def write(files: dict[str, str | None]) -> None:
 
 @pytest.fixture
 def lists(tmp_path, monkeypatch) -> None:
-    """The lists of the page, without their videos."""
+    """Folder with the lists of the page, without their videos."""
     monkeypatch.chdir(tmp_path)
     write(LISTS)
 
@@ -108,7 +108,7 @@ def test_other_wrong_files_are_named_as_the_page_says(files, command):
 
 @pytest.fixture
 def put(color_set):
-    """Puts different videos, or folders of frames, where they are wanted."""
+    """Writes different videos, or folders of frames, to the given paths."""
     videos, number = sorted(color_set.rglob("*.mp4")), count()
 
     def place(path: Path) -> None:
@@ -126,7 +126,7 @@ def put(color_set):
 
 
 def fill(command: str, put) -> None:
-    """Puts the videos there that the lists of a command name."""
+    """Writes the videos that the lists of a command contain."""
     words = shlex.split(command)[3:]
     files = takewhile(lambda word: not word.startswith("--"), words)
     options = dict(pairwise(words))

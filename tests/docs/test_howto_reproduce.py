@@ -1,4 +1,4 @@
-"""The how-to "reproduce a row of a paper", on made-up videos in the places that it names."""
+"""The how-to "reproduce a row of a paper", on synthetic videos in the paths that it uses."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ SWAPS = (
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, paper_sets) -> Path:  # noqa: F811
-    """Both data sets, and the network for Kinetics from which the transfer starts."""
+    """Both data sets, and the Kinetics network that initializes the transfer."""
     monkeypatch.chdir(tmp_path)
     for name in ("something-v1", "ucf101"):
         shutil.copytree(paper_sets / name, name)

@@ -1,4 +1,4 @@
-"""The how-to "serve networks over HTTP", against the servers that its own commands start."""
+"""The how-to "serve networks over HTTP", against servers started by its own commands."""
 
 import json
 import os
@@ -25,7 +25,7 @@ KEY = "choose-a-long-one"
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, color_set) -> Path:
-    """The network and the videos that the page names."""
+    """Folder with the network and the videos of the page."""
     folder = tmp_path_factory.mktemp("workplace")
     save_causal(folder / "runs/live/best")
     for name in ("video.mp4", "long.mp4"):
@@ -35,7 +35,7 @@ def workplace(tmp_path_factory, color_set) -> Path:
 
 @pytest.fixture(scope="module")
 def started(workplace) -> Iterator[Callable[[str], str]]:
-    """Runs a command of the page on a free port; the answer is where it listens."""
+    """Runs a command of the page on a free port; returns its address."""
     running: dict[str, tuple[subprocess.Popen[str], str]] = {}
 
     def start(line: str) -> str:
@@ -97,7 +97,7 @@ def test_the_programs_run(started, workplace, number):
 
 @pytest.mark.slow
 def test_a_page_behind_a_proxy_is_no_other_site(started):
-    """What the proxy of the page passes on, and what it does not."""
+    """Requests are accepted with the forwarded host of the proxy and rejected without it."""
     place = started(STARTS[0])
     for host, status in (("video.example", 422), ("127.0.0.1", 403)):
         command = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-F", "top=1"]

@@ -1,4 +1,4 @@
-"""The how-to "recognize frame by frame"."""
+"""The how-to "frame-by-frame recognition and long videos"."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from kinema.values import Preprocessing
 from .pages import Page, run_kinema
 
 PAGE = Page("docs/howto/stream_a_camera.md")
-# No camera and no training of own videos here; these have tests of their own.
+# Without cameras and training, which have their own tests.
 ELSEWHERE = ("rtsp://", "best 0", "kinema train")
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, checkpoint, color_set) -> None:
-    """The checkpoints and the video that the page names."""
+    """Folder with the checkpoints and the video of the page."""
     monkeypatch.chdir(tmp_path)
     net = kinema.create_model("tsm_test_resnet", classes=3, frames=4, causal=True).eval()
     how = Preprocessing(frames=4, short_side_px=40, crop_px=32)

@@ -49,7 +49,7 @@ def test_fine_tuning_runs(caplog, capsys):
 
 
 @pytest.mark.slow
-def test_what_the_page_says_of_a_transfer(tmp_path):
+def test_the_weights_line_of_the_page(tmp_path):
     import kinema
 
     net = kinema.create_model("tsm_resnet18", classes=2, frames=8)

@@ -1,4 +1,4 @@
-"""What all pages have in common, and the module that the other tests here read them with."""
+"""Requirements for all pages, and tests of `pages.py`."""
 
 import re
 
@@ -8,7 +8,7 @@ from .pages import REPOSITORY, Page, run_kinema, swapped
 
 PAGES = sorted(p.relative_to(REPOSITORY).as_posix() for p in (REPOSITORY / "docs").rglob("*.md"))
 TESTS = "\n".join(p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py"))
-# Not run: the examples of the help texts, and the log, which tells what was run in its time.
+# Not run: the examples of the help texts, and the log, which records past commands.
 NOT_RUN = ("docs/reference/command_line.md", "docs/log.md")
 
 
@@ -32,7 +32,7 @@ def test_pages_name_no_paths_of_a_machine(name):
 
 @pytest.fixture
 def page(tmp_path):
-    """A page of its own, by its full path."""
+    """Writes a page and returns it, named by its full path."""
 
     def write(text: str) -> Page:
         (tmp_path / "page.md").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every code block of the README runs, and those of the home page of the documentation."""
+"""Every code block of the README and of the home page of the documentation runs."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ HOME = Page("docs/index.md")
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
-    """Videos in class folders, as the README describes them, and a small own_videos recipe."""
+    """Folder with videos in class folders, as in the README, and a small own_videos recipe."""
     videos_in_class_folders(tmp_path)
     (tmp_path / "more_videos").mkdir()
     for name in ("new_video.mp4", "more_videos/another.mp4"):
@@ -55,7 +55,7 @@ def test_the_make_targets_exist(page):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_both_tell_the_same_numbers():
+def test_both_pages_have_the_same_numbers():
     for row in re.findall(
         r"^\| (?:TSN|TSM).*?((?:\| [\d.]+ % )+)\|$", HOME.text, flags=re.MULTILINE
     ):

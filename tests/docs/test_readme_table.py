@@ -1,4 +1,4 @@
-"""The README's table of networks is made of the committed measurements."""
+"""The README's table of networks agrees with the committed measurements."""
 
 import runpy
 
@@ -8,7 +8,7 @@ from .pages import REPOSITORY
 
 
 @pytest.mark.slow
-def test_the_table_is_of_today():
+def test_the_table_is_up_to_date():
     script = runpy.run_path(str(REPOSITORY / "scripts/readme_table.py"))
     text = script["TARGET"].read_text(encoding="utf-8")
     assert script["BEGIN"] in text

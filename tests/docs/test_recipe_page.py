@@ -1,4 +1,4 @@
-"""docs/reference/recipe.md holds the settings as they are."""
+"""docs/reference/recipe.md agrees with the settings classes."""
 
 import runpy
 
@@ -12,7 +12,7 @@ def script() -> dict:
     return runpy.run_path(str(REPOSITORY / "scripts/recipe_page.py"))
 
 
-def test_the_page_is_of_the_settings(script):
+def test_the_page_is_up_to_date(script):
     text = script["TARGET"].read_text(encoding="utf-8")
     assert script["page"]() == text, "run python scripts/recipe_page.py"
 

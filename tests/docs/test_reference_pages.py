@@ -1,4 +1,4 @@
-"""The written pages of the reference: their programs, their tables, their example of a card."""
+"""Hand-written pages of the reference: programs, tables, and the example of a model card."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_the_programs_about_sites_and_errors_run(capsys):
     assert "Did you mean" in capsys.readouterr().out
 
 
-def test_every_position_stands_in_its_table():
+def test_every_position_is_in_the_table():
     rows = re.findall(r"^\| (`.*?) \|", Page("docs/reference/python_sites.md").text, flags=re.M)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(POSITIONS)
 
@@ -37,7 +37,7 @@ def test_the_program_that_trains_runs(tmp_path, monkeypatch):
     assert (result.run / "best/README.md").is_file()
 
 
-def test_the_example_is_what_a_card_looks_like(tmp_path, monkeypatch):
+def test_the_example_card_is_up_to_date(tmp_path, monkeypatch):
     page = Page("docs/reference/model_card.md")
     monkeypatch.chdir(tmp_path)
     page.run_python(0)

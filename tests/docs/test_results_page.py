@@ -1,4 +1,4 @@
-"""docs/results.md is made from the committed studies."""
+"""docs/results.md agrees with the committed studies."""
 
 import runpy
 from pathlib import Path
@@ -13,7 +13,7 @@ def script() -> dict:
     return runpy.run_path(str(REPOSITORY / "scripts/results_page.py"))
 
 
-def test_the_page_is_of_the_studies(script):
+def test_the_page_is_up_to_date(script):
     text = script["TARGET"].read_text(encoding="utf-8")
     assert script["page"]() == text, "run python scripts/results_page.py"
 

@@ -1,4 +1,4 @@
-"""The documentation site: it builds strictly, and its pages need nothing from elsewhere."""
+"""The documentation site builds without warnings, and its pages load nothing from other sites."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 
 from .pages import REPOSITORY
 
-# Attributes with which a page makes a browser fetch something; links to click are none of them.
+# Attributes that make a browser fetch something; links to click do not.
 FETCHED = {
     "script": ("src",),
     "link": ("href",),
@@ -30,7 +30,7 @@ OUTSIDE = re.compile(r"^\s*(?:[a-z]+:)?//", re.IGNORECASE)
 
 
 class Fetches(HTMLParser):
-    """Collects what a page fetches, and the classes of its elements."""
+    """Collects the addresses that a page fetches, and the classes of its elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,19 +52,19 @@ def read(html: str) -> Fetches:
 
 
 def outside(html: str) -> list[str]:
-    """What a page fetches from other places."""
+    """Addresses on other sites that a page fetches."""
     inline = "\n".join(re.findall(r"<style.*?>(.*?)</style>", html, flags=re.DOTALL))
     return [a for a in (*read(html).addresses, *imported(inline)) if OUTSIDE.match(a)]
 
 
 def imported(css: str) -> list[str]:
-    """What a style sheet fetches."""
+    """Addresses that a style sheet fetches."""
     return re.findall(r"(?:url\(|@import)\s*[\"']?([^\"')]+)", css)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """The site, built as `make docs` builds it; a warning of the builder is an error."""
+    """Site built as by `make docs`; a warning of the builder is an error."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     answer = subprocess.run(
@@ -87,7 +87,7 @@ def test_every_page_is_built(site):
 
 
 @pytest.mark.slow
-def test_no_page_needs_anything_from_elsewhere(site):
+def test_no_page_fetches_from_other_sites(site):
     for page in pages(site):
         html = page.read_text(encoding="utf-8")
         assert outside(html) == [], page
@@ -115,7 +115,7 @@ def test_the_reference_shows_signatures_and_texts(site):
         '<p style="background: url(https://pictures.example/b.png)">',
     ],
 )
-def test_what_comes_from_elsewhere_is_found(html):
+def test_fetches_from_other_sites_are_found(html):
     assert len(outside(html)) == 1
 
 

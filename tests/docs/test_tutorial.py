@@ -9,14 +9,14 @@ from .pages import REPOSITORY, Page, run_kinema, videos_in_class_folders
 PAGE = Page("docs/tutorial.md")
 CLIP = "motion/videos/approach/val_0000.mp4"
 
-# Less of everything; a file plays the cameras.
+# Smaller and shorter; a file replaces the cameras.
 SMALL = (
     ("--train 80 --val 20 --size 64", "--train 2 --val 1 --size 32"),
     ("quickstart.toml", "quickstart.toml train.epochs=2 train.batch_size=4 data.workers=0"),
     ("best 0 ", f"best {CLIP} --pace source "),
     ("rtsp://192.168.0.20/stream", f"{CLIP} --limit 3"),
 )
-# No download, and the smallest frames that five halvings leave something of.
+# No download, and the smallest frames that survive five stages of stride 2.
 SMALL_OWN = (
     ("model.weights=imagenet", "model.weights=none"),
     (
@@ -36,7 +36,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_way_with_rendered_videos(workplace, capsys):
+def test_with_rendered_videos(workplace, capsys):
     commands = [line for line in PAGE.commands if line not in OWN]
     assert len(commands) == 8
     printed = {command: run_kinema(command, SMALL) for command in commands}
@@ -56,7 +56,7 @@ def test_the_way_with_rendered_videos(workplace, capsys):
 
 
 @pytest.mark.slow
-def test_the_way_with_own_videos(workplace):
+def test_with_own_videos(workplace):
     videos_in_class_folders(workplace)
     assert len(OWN) == 2
     for command in OWN:
@@ -65,7 +65,7 @@ def test_the_way_with_own_videos(workplace):
     run_kinema("kinema evaluate runs/live/best --data videos/val --format folders")
 
 
-def test_the_streamed_lines_are_of_the_form_of_today():
+def test_the_streamed_lines_have_the_current_format():
     (block,) = PAGE.blocks("json")
     assert '"event": ' in block
     for line in block.splitlines():
