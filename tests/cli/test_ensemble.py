@@ -1,4 +1,4 @@
-"""`kinema ensemble` and `kinema average` on score files of real evaluations."""
+"""`kinema ensemble` on score files of real evaluations."""
 
 import pytest
 
@@ -65,6 +65,7 @@ def test_predictions_of_an_ensemble_can_be_submitted(kinema, two, score, tmp_pat
     ("more", "part"),
     [
         (("--weights", "2;1"), "expected numbers such as 2,1"),
+        (("--splits", "--weights", "2,1"), "--splits fuses no scores"),
         (("--average", "max"), "expected probs or scores"),
         (("--scores", "fused.csv"), "expected a file name ending in .npz"),
         (("--submission", "fused.csv"), "give the format with --submission-form"),
@@ -87,14 +88,14 @@ def test_what_does_not_fit_is_one_message(kinema, two, score):
 
 def test_splits_are_averaged(kinema, score):
     files = [score(f"split{n}.npz", videos=slice(n, None, 2)) for n in (0, 1)]
-    document = kinema("average", *files, "--json").document
+    document = kinema("ensemble", "--splits", *files, "--json").document
     alone = [load_scores(file).top1 for file in files]
     assert document["top1"] == pytest.approx(sum(alone) / 2)
     assert [split["top1"] for split in document["splits"]] == alone
     assert set(document["deviation"]) == {"top1", "top5", "mean_class"}
-    table = kinema("average", *files).out
+    table = kinema("ensemble", "--splits", *files).out
     for part in ("split0.npz", "mean ± deviation", " % ± "):
         assert part in table
-    answer = kinema("average", files[0], files[0])
+    answer = kinema("ensemble", "--splits", files[0], files[0])
     assert answer.code == 1
     assert "holds the same videos as" in answer.err

@@ -134,12 +134,12 @@ def test_an_unknown_protocol_is_named(kinema, words):
 
 
 def test_protocols_are_listed_with_their_papers(kinema):
-    rows = kinema("protocols", "--json").document
+    rows = kinema("evaluate", "--list-protocols", "--json").document
     by_name = {row["name"]: row for row in rows}
     assert by_name["4x3-256"]["views"]["clips"] == 4
     assert by_name["4x3-256"]["papers"][0]["paper"] == "TAM"
     assert sum(len(row["papers"]) for row in rows) == 18
-    table = kinema("protocols").out
+    table = kinema("evaluate", "--list-protocols").out
     for name in by_name:
         assert name in table
     assert "TEINet" in table

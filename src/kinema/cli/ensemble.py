@@ -1,5 +1,6 @@
-"""`kinema ensemble`: score files fused into one answer."""
+"""`kinema ensemble`: score files fused, or averaged over the splits of a data set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -9,13 +10,24 @@ from kinema.cli.console import JsonOption, print_json, results
 from kinema.cli.output import ScoresOption, SubmissionFormOption, SubmissionOption, score_files
 
 if TYPE_CHECKING:
-    from kinema.evaluation.ensemble import Average, Ensemble
+    from kinema.evaluation.ensemble import Average, Ensemble, MeanOverSplits
 
 
 def ensemble(
     files: Annotated[
-        list[Path], typer.Argument(help="Score files of the same videos.", metavar="SCORES...")
+        list[Path],
+        typer.Argument(
+            help="Score files of the same videos or, with --splits, of each split.",
+            metavar="SCORES...",
+        ),
     ],
+    splits: Annotated[
+        bool,
+        typer.Option(
+            "--splits",
+            help="Average the accuracies of splits (UCF101, HMDB51) instead of fusing scores.",
+        ),
+    ] = False,
     weights: Annotated[
         str | None, typer.Option(help="One for each file, such as 2,1; equal by default.")
     ] = None,
@@ -29,8 +41,14 @@ def ensemble(
 ) -> None:
     """Fuse the score files of several networks, frame rates or streams.
 
+    With --splits: mean and standard deviation of the accuracies over splits.
+
     Example: kinema ensemble tei16.npz tei8.npz --weights 2,1
     """
+    if splits:
+        _check_no_fusing({"--weights": weights, "--scores": scores, "--submission": submission})
+        _average_splits(files, as_json=as_json)
+        return
     if average not in ("probs", "scores"):
         raise typer.BadParameter(
             f"expected probs or scores, got {average!r}", param_hint="--average"
@@ -45,6 +63,45 @@ def ensemble(
         print_json(_document(fused))
     else:
         _print(fused)
+
+
+def _check_no_fusing(options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise typer.BadParameter("--splits fuses no scores", param_hint=option)
+
+
+def _average_splits(files: list[Path], *, as_json: bool) -> None:
+    from kinema.evaluation.ensemble import average_splits
+
+    averaged = average_splits(files)
+    if as_json:
+        rows = [
+            {"file": file, "videos": r.videos, "top1": r.top1, "top5": r.top5}
+            | {"mean_class": r.mean_class}
+            for file, r in zip(averaged.files, averaged.reports, strict=True)
+        ]
+        print_json({**averaged.mean, "deviation": averaged.deviation, "splits": rows})
+    else:
+        _print_splits(averaged)
+
+
+def _print_splits(averaged: "MeanOverSplits") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from kinema.report.tables import percent
+
+    table = Table("split")
+    for column in ("videos", "top-1", "top-5", "mean class"):
+        table.add_column(column, justify="right")
+    for file, report in zip(averaged.files, averaged.reports, strict=True):
+        accuracies = (percent(a) for a in (report.top1, report.top5, report.mean_class))
+        table.add_row(Text(file), str(report.videos), *accuracies)
+    table.add_section()
+    spread = (f"{percent(m)} ± {percent(averaged.deviation[k])}" for k, m in averaged.mean.items())
+    table.add_row("mean ± deviation", "", *spread)
+    results().print(table)
 
 
 def _numbers(text: str | None) -> list[float] | None:

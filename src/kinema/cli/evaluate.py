@@ -12,7 +12,6 @@ from kinema.cli.console import (
     CheckpointArgument,
     DeviceOption,
     FastOption,
-    JsonOption,
     notes,
     print_json,
     progress_bar,
@@ -36,8 +35,45 @@ if TYPE_CHECKING:
     from kinema.values import Annotations, Preprocessing, Report, Views
 
 
+def _list_protocols(context: typer.Context, requested: bool) -> None:
+    """Prints the test protocols and the places in the papers that use them, then exits."""
+    if not requested:
+        return
+    from kinema.evaluation.protocols import PROTOCOLS, paper_tests
+
+    if context.params.get("as_json"):
+        print_json(
+            [
+                {**asdict(protocol), "papers": [asdict(test) for test in paper_tests(protocol)]}
+                for protocol in PROTOCOLS.values()
+            ]
+        )
+        raise typer.Exit
+    from rich.padding import Padding
+
+    out = results()
+    for protocol in PROTOCOLS.values():
+        out.print(f"{protocol.name}: {protocol.about}", style="bold")
+        for test in paper_tests(protocol):
+            line = f"{test.paper}, {test.place} ({', '.join(test.datasets)}). {test.reading}"
+            out.print(Padding(line.rstrip(), (0, 0, 0, 4), expand=False))
+    raise typer.Exit
+
+
+# Given options are read before missing arguments are noticed, and eager ones first: --json is known
+# when --list-protocols prints.
+ListProtocolsOption = Annotated[
+    bool,
+    typer.Option(
+        "--list-protocols", help="List the test protocols and exit.", callback=_list_protocols
+    ),
+]
+EagerJsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document instead of tables.", is_eager=True),
+]
 ProtocolOption = Annotated[
-    str | None, typer.Option(help="Views and sizes of a paper: see `kinema protocols`.")
+    str | None, typer.Option(help="Views and sizes of a paper; see --list-protocols.")
 ]
 ProtocolClipsOption = Annotated[
     int | None,
@@ -82,7 +118,8 @@ def evaluate(
     precision: PrecisionOption = None,
     fast: FastOption = False,
     device: DeviceOption = None,
-    as_json: JsonOption = False,
+    list_protocols: ListProtocolsOption = False,
+    as_json: EagerJsonOption = False,
 ) -> None:
     """Measure the accuracy of a network over clips and crops.
 

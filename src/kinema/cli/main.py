@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from kinema.cli import (
-    average,
     bench,
     data,
     describe,
@@ -21,7 +20,6 @@ from kinema.cli import (
     models,
     papers,
     predict,
-    protocols,
     quickstart,
     serve,
     stream,
@@ -93,9 +91,7 @@ app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
-app.command("protocols")(protocols.protocols)
 app.command("ensemble")(ensemble.ensemble)
-app.command("average")(average.average)
 app.command("predict")(predict.predict)
 app.command("label")(label.label)
 app.command("timeline")(timeline.timeline)

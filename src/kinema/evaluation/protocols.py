@@ -108,7 +108,7 @@ PROTOCOLS: dict[str, Protocol] = {
 _K400, _V1, _V2 = "Kinetics-400", "Something-Something V1", "Something-Something V2"
 _UCF_HMDB = ("UCF101", "HMDB51")
 _SIZES = "Sizes are not printed; the tables' GFLOPs fit 224."
-_SPLITS = "The accuracy is the mean over the three splits: `kinema average`."
+_SPLITS = "The accuracy is the mean over the three splits: `kinema ensemble --splits`."
 
 PAPER_TESTS: tuple[PaperTest, ...] = (
     PaperTest(
