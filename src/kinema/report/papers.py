@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kinema.errors import UnknownNameError, did_you_mean
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
-from kinema.report.published import OPEN_POINTS, PUBLISHED, CountingRule, OpenPoint, Published
+from kinema.report import published as ledger
+from kinema.report.published import CountingRule, OpenPoint, Published
 
 MET = "met"
 MILLION, GIGA = 10**6, 10**9
@@ -104,16 +105,16 @@ def published_rows(pattern: str = "*") -> list[Published]:
     Raises:
         UnknownNameError: no row does.
     """
-    rows = [row for row in PUBLISHED if fnmatch.fnmatchcase(row.model, pattern)]
+    rows = [row for row in ledger.published() if fnmatch.fnmatchcase(row.model, pattern)]
     if not rows:
-        near = did_you_mean(pattern, {row.model for row in PUBLISHED})
+        near = did_you_mean(pattern, {row.model for row in ledger.published()})
         raise UnknownNameError(f"No published figure is of a network named {pattern!r}. {near}")
     return rows
 
 
 def open_points(pattern: str = "*") -> list[OpenPoint]:
     """The open points that matter to a network whose name matches a shell pattern."""
-    return [point for point in OPEN_POINTS if fnmatch.filter(point.models, pattern)]
+    return [point for point in ledger.open_points() if fnmatch.filter(point.models, pattern)]
 
 
 def compare(
