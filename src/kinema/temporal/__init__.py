@@ -1,4 +1,4 @@
-"""Temporal modules: they mix the frames of a clip and know no backbone."""
+"""Temporal modules, which mix the frames of a clip and are independent of any backbone."""
 
 from kinema.temporal.base import (
     POSITIONS,

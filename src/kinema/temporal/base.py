@@ -1,4 +1,4 @@
-"""What every temporal module is, where it can sit, and how it is found by name.
+"""Base class of temporal modules, their positions in a block, and their registry.
 
 Letters: B clips, T frames, N = B*T folded frames (clip-major), C channels, H, W.
 """
@@ -28,7 +28,7 @@ Position = Literal[
 ]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 
-# The letters of the papers' figures, and the two places of TSM's code.
+# Letters in the papers' figures, and the name in TSM's code.
 POSITION_ALIASES: Mapping[str, Position] = {
     "a": "before_conv1",
     "b": "after_conv1",
@@ -39,10 +39,10 @@ POSITION_ALIASES: Mapping[str, Position] = {
 
 
 def position_named(name: str) -> Position:
-    """The position a user's word means.
+    """The position with this name or alias.
 
     Raises:
-        UnknownNameError: there is no such position; the message has the nearest one.
+        UnknownNameError: there is no such position; the message suggests the nearest one.
     """
     if name in POSITION_ALIASES:
         return POSITION_ALIASES[name]
@@ -56,19 +56,25 @@ def position_named(name: str) -> Position:
 class TemporalModule(nn.Module, ABC):
     """Mixes the frames of each clip: (N, C, H, W) -> (N, C, H, W) with N = B*T.
 
-    A module knows its width and the number of frames and nothing of the backbone. Its first
-    argument is its width `channels` or, for a module that takes the place of a convolution at a
-    `replace_*` position, that convolution `conv`, whose change of width and size it makes too.
+    A module knows its width and the number of frames but not the backbone. Its first argument is
+    its width `channels`. A module that replaces a convolution (positions `replace_*`) has that
+    convolution `conv` as its first argument and changes width and size as the convolution does.
 
     Attributes:
-        look_back: How many past frames an output frame depends on; None for the whole clip.
-        look_ahead: How many future frames an output frame depends on; None for the whole clip.
-        frames_in_weights: True when a weight's shape depends on T, so that T is fixed for good.
-        inherited: First parts of the names of the parameters that start from the convolution whose
-            place the module takes.
+        look_back: Number of past frames that an output frame depends on; None for the whole clip.
+        look_ahead: Number of future frames that an output frame depends on; None for the whole
+            clip.
+        frames_in_weights: True if the shape of a weight depends on T, which then cannot change.
+        has_causal_form: True if the module can be built with `causal=True`.
+        folds_norm: True if the module is a convolution with parameters `weight` (output channels
+            first) and `bias`, into which a batch norm behind it can be folded.
+        inherited: Prefixes of the parameters that start from the replaced convolution.
     """
 
     inherited: ClassVar[tuple[str, ...]] = ()
+
+    has_causal_form: ClassVar[bool] = True
+    folds_norm: ClassVar[bool] = False
 
     frames_in_weights: bool = False
 
@@ -88,15 +94,15 @@ class TemporalModule(nn.Module, ABC):
         """Mixes the folded frames along time."""
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """The same for the newest frames of streams whose past is in `memory`.
+        """Runs `forward` for the newest frames of streams whose past is in `memory`.
 
-        This form is right for every module that does not look ahead: it runs `forward` on each
-        frame and the `look_back` frames before it, or as many as the stream has had. A module
-        with a cheaper form overrides it. Not for several threads at once.
+        This general form is valid for every module that does not look ahead: it runs `forward` on
+        each frame with the `look_back` frames before it, or as many as the stream has had. A
+        module with a cheaper form overrides it. It is not thread-safe.
 
         Args:
             x_NCHW: Newest frames, folded as in `forward`.
-            memory: Of the same number of frames.
+            memory: Memory of the streams, for the same number of frames.
         """
         if self.look_back == 0:
             out_NCHW: torch.Tensor = self(x_NCHW)
@@ -104,8 +110,9 @@ class TemporalModule(nn.Module, ABC):
         assert self.look_back is not None
         longest = self.look_back + 1
         windows_NPCHW = memory.window(x_NCHW, longest)
+        # A window of ones, zero before a stream's first frame, gives the frames that each one has.
         length_N = memory.window(torch.ones_like(x_NCHW[:, 0, 0, 0]), longest).sum(1)
-        # Graphs hold all lengths, because which ones occur is known only when they run.
+        # A graph has to contain all lengths, since they are known only when it runs.
         lengths: Iterable[int] = range(1, longest + 1)
         if not torch.compiler.is_exporting():
             lengths = sorted({int(length) for length in length_N.tolist()})
@@ -135,7 +142,7 @@ class TemporalModule(nn.Module, ABC):
         return None
 
     def _last_of(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        """The output for the last frame of clips."""
+        """The output of `forward` for the last frame of each clip."""
         own, frames = self.frames, clips_BTCHW.shape[1]
         self.set_frames(frames)
         try:
@@ -145,50 +152,54 @@ class TemporalModule(nn.Module, ABC):
         return torch.unflatten(out_NCHW, 0, (-1, frames))[:, -1]
 
     def check_streaming(self) -> None:
-        """Raises OptionError when the module cannot work on streams, frame by frame."""
+        """Raises OptionError if the module cannot run on streams, frame by frame."""
         name = type(self).__name__
         if self.look_ahead != 0:
             seen = "the whole clip" if self.look_ahead is None else f"frames: {self.look_ahead}"
+            remedy = (
+                "Train a causal network (model.causal=true in a recipe, causal=True in "
+                "create_model), or import a published online network (`kinema import --causal`)."
+                if self.has_causal_form
+                else "It has no causal form: train a causal network with another module, such as tsm."
+            )
             raise OptionError(
-                f"{name} looks ahead ({seen}), so it cannot work frame by frame, and this does not "
-                "change afterwards. Train a causal network (model.causal=true in a recipe, "
-                "causal=True in create_model; nl and tin have no causal form), or import a "
-                "published online one (`kinema import --causal`)."
+                f"{name} looks ahead ({seen}), so it cannot run frame by frame, and a trained "
+                f"network cannot be converted. {remedy}"
             )
         own = type(self).step is not TemporalModule.step
         if not own and (self.look_back is None or self.frames_in_weights):
             why = "depends on the whole past" if self.look_back is None else "has T in its weights"
             raise OptionError(
-                f"{name} {why}, so its output for the newest frame cannot be made from a window "
-                f"of frames. Give it a method `step` (see TemporalModule.step)."
+                f"{name} {why}, so its output for the newest frame cannot be computed from a "
+                f"window of frames. Implement its method `step` (see TemporalModule.step)."
             )
 
     @classmethod
     def from_conv(cls, conv: nn.Module, *, frames: int, **options: Any) -> "TemporalModule":
-        """Builds the module that takes the place of `conv`, starting from its weights."""
+        """Builds the module that replaces `conv`, starting from its weights."""
         if not takes_conv(cls):
-            raise OptionError(f"{cls.__name__} cannot take the place of a convolution.")
+            raise OptionError(f"{cls.__name__} cannot replace a convolution.")
         build: Callable[..., TemporalModule] = cls
         return build(conv, frames=frames, **options)
 
     @classmethod
     def positions_for(cls, options: Mapping[str, Any]) -> tuple[Position, ...] | None:
-        """Positions that a choice of options needs instead of the registered ones, or None."""
+        """Positions that these options need instead of the registered ones, or None."""
         return None
 
     def pinned_options(self) -> dict[str, Any]:
-        """Options that building this module again needs besides those it was built with."""
+        """Options needed to rebuild this module, in addition to those it was built with."""
         return {}
 
     def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
-        """Multiply-adds on this input that are no convolution, linear layer or matrix product."""
+        """Multiply-adds for this input outside convolutions, linear layers and matrix products."""
         return 0
 
     def set_frames(self, frames: int) -> None:
-        """Makes the module work on clips of `frames` frames.
+        """Sets the number of frames of a clip, T.
 
         Raises:
-            OptionError: a weight of this module depends on the number of frames.
+            OptionError: a weight of this module depends on T.
         """
         self.check_frames(frames)
         for part in self.modules():
@@ -196,7 +207,7 @@ class TemporalModule(nn.Module, ABC):
                 part.frames = frames
 
     def check_frames(self, frames: int) -> None:
-        """Raises OptionError when the module cannot work on clips of `frames` frames."""
+        """Raises OptionError if the module cannot run on clips of `frames` frames."""
         for part in self.modules():
             if not isinstance(part, TemporalModule) or not part.frames_in_weights:
                 continue
@@ -208,24 +219,27 @@ class TemporalModule(nn.Module, ABC):
                 )
 
     def interpolate_frames(self, frames: int) -> None:
-        """Changes T, resampling the weights that depend on it.
+        """Changes T and resamples the weights that depend on it.
 
-        Only for modules with `frames_in_weights`; for the others it is `set_frames`.
+        Modules with `frames_in_weights` override it; for the others it is `set_frames`.
         """
         self.set_frames(frames)
 
 
 def takes_conv(module: type[TemporalModule]) -> bool:
-    """Whether the module is built from the convolution whose place it takes."""
+    """True if the module is built from the convolution that it replaces."""
     return "conv" in inspect.signature(module.__init__).parameters
 
 
 @dataclass(frozen=True)
 class TemporalEntry:
-    """A registered temporal module: its name, its class and where it sits.
+    """A registered temporal module.
 
-    `at` is the position of its paper, in blocks of three convolutions; `at_basic` the one that
-    stands for it in blocks of two, where the paper's does not exist.
+    Attributes:
+        name: Name for users.
+        module: Class.
+        at: Position in its paper, for blocks of three convolutions.
+        at_basic: Position in blocks of two convolutions, if they do not have `at`.
     """
 
     name: str
@@ -235,27 +249,27 @@ class TemporalEntry:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of the options that the module takes."""
+        """Names of the module's options."""
         parameters = inspect.signature(self.module.__init__).parameters
         return tuple(p for p in parameters if p not in ("self", "channels", "conv", "frames"))
 
     def positions(self, options: Mapping[str, Any]) -> tuple[Position, ...]:
-        """Where the module goes with these options, the paper's position first."""
+        """Positions for these options, the paper's position first."""
         special = self.module.positions_for(options)
         if special is not None:
             return special
         return (self.at,) if self.at_basic is None else (self.at, self.at_basic)
 
     def build(self, channels: int, *, frames: int, options: Mapping[str, Any]) -> TemporalModule:
-        """A module for a site of `channels` channels.
+        """Builds a module for a site of `channels` channels.
 
         Raises:
-            OptionError: the module takes the place of a convolution, or refuses its options.
+            OptionError: the module replaces a convolution, or an option is invalid.
         """
         special = self.module.positions_for(options) or ()
         if takes_conv(self.module) or any(place.startswith("replace") for place in special):
             raise OptionError(
-                f"Temporal module {self.name!r} takes the place of a convolution: put it at "
+                f"Temporal module {self.name!r} replaces a convolution: put it at "
                 f"{' or '.join(p for p in POSITIONS if p.startswith('replace'))}."
             )
         make: Callable[..., TemporalModule] = self.module
@@ -277,12 +291,12 @@ Registered = Callable[[type[TemporalModule]], type[TemporalModule]]
 
 
 def register(name: str, *, at: Position, at_basic: Position | None = None) -> Registered:
-    """Class decorator: makes a module available under `name`.
+    """Class decorator that registers a temporal module under `name`.
 
     Args:
-        name: For `insert`, `create_model(temporal=...)` and the command line.
-        at: The position it gets when none is named.
-        at_basic: The same for blocks of two convolutions, when they do not have `at`.
+        name: Name for `insert`, `create_model(temporal=...)` and the command line.
+        at: Default position.
+        at_basic: Default position in blocks of two convolutions, if they do not have `at`.
     """
 
     def add(module: type[TemporalModule]) -> type[TemporalModule]:
@@ -297,21 +311,21 @@ def register(name: str, *, at: Position, at_basic: Position | None = None) -> Re
 
 
 def temporal_named(name: str) -> TemporalEntry:
-    """The registered module of that name.
+    """The registered module with this name.
 
     Raises:
-        UnknownNameError: no module has this name; the message has the nearest one.
+        UnknownNameError: no module has this name; the message suggests the nearest one.
     """
     if name not in _REGISTRY:
         raise UnknownNameError(
-            f"Unknown temporal module {name!r}. {did_you_mean(name, _REGISTRY)} A module of your "
-            "own needs its file: kinema --plugin FILE.py, or import it in Python."
+            f"Unknown temporal module {name!r}. {did_you_mean(name, _REGISTRY)} Load a module of "
+            "your own with kinema --plugin FILE.py, or import it in Python."
         )
     return _REGISTRY[name]
 
 
 def list_temporal() -> list[str]:
-    """The names of all temporal modules, sorted.
+    """Names of all temporal modules, sorted.
 
     Example:
         >>> "tim" in list_temporal()

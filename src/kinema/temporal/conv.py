@@ -1,4 +1,4 @@
-"""Convolutions along time: TIM's depth-wise kernels, dense kernels, and their plain average."""
+"""Convolutions along time: depth-wise (TIM), dense, and a plain average."""
 
 from typing import Literal, get_args
 
@@ -26,16 +26,20 @@ def init_temporal_kernel(
 ) -> None:
     """Fills depth-wise temporal kernels in place.
 
-    With kernels [previous, same, next]:
-    `part_shift` [0,0,1] for the first C/divisor channels, [1,0,0] for as many after them, [0,1,0]
-    for the rest, so that the layer equals TSM's shift (TEA supplement, eq. 3); `fixed_shift` the
-    same (the caller also stops the gradient); `identity` all [0,1,0]; `half_shift` first half
-    [0,0,1], second half [1,0,0]; `quarter_shift` first quarter [1,0,0], last quarter [0,0,1],
-    middle [0,1,0] (STM); `random` PyTorch's own initialization of a convolution.
+    Kernels are [previous, same, next]:
 
-    A causal kernel ends with its own frame. There the channels that would read the next frame
-    stay as they are, except that `part_shift` puts the previous frame into its first slot, as the
-    online TSM does.
+    - `part_shift`: [0,0,1] for the first C/divisor channels, [1,0,0] for the next C/divisor and
+      [0,1,0] for the rest, so that the layer equals TSM's shift (TEA supplement, eq. 3).
+    - `fixed_shift`: the same; the caller also turns the gradient off.
+    - `identity`: [0,1,0] for all channels.
+    - `half_shift`: [0,0,1] for the first half, [1,0,0] for the second half.
+    - `quarter_shift`: [1,0,0] for the first quarter, [0,0,1] for the last quarter, [0,1,0] between
+      them (STM).
+    - `random`: PyTorch's initialization of a convolution.
+
+    The last tap of a causal kernel reads the frame itself. Channels that would read the next frame
+    then read their own frame, except that with `part_shift` the first C/divisor channels read the
+    previous frame, as in the online TSM.
     """
     channels, _, taps, _ = weight_C1K1.shape
     middle = time_padding(taps, causal=causal)[0]
@@ -70,13 +74,13 @@ def _odd(name: str, kernel: int) -> int:
 
 
 def reach(taps: int, *, causal: bool) -> dict[str, int]:
-    """`look_back` and `look_ahead` of a convolution of so many taps."""
+    """`look_back` and `look_ahead` of a convolution of `taps` taps."""
     before, behind = time_padding(taps, causal=causal)
     return {"look_back": before, "look_ahead": behind}
 
 
 class DepthwiseTime(nn.Module):
-    """The kernels of a depth-wise temporal convolution as a part of a larger module."""
+    """Depth-wise temporal convolution of three taps, as a part of a larger module."""
 
     def __init__(
         self, channels: int, *, init: TemporalInit = "part_shift", causal: bool = False
@@ -99,10 +103,10 @@ class DepthwiseTime(nn.Module):
 class TIM(TemporalModule):
     """Depth-wise temporal convolution (TIM of TEINet: Liu et al., AAAI 2020, arXiv 1911.09435).
 
-    Eq. 4: one kernel of `kernel` taps per channel, zero padded, no bias, norm or activation. The
-    paper is silent on the initial kernels: `part_shift` reaches the score that it reports, so it
-    is the default. The same layer at position `after_conv1` is the (2+1)D ResNet-CW (`random`)
-    and -Shift (`part_shift`) of TEA's supplement.
+    Eq. 4: one kernel of `kernel` taps per channel with zero padding, without bias, norm or
+    activation. The paper does not give the initial kernels; `part_shift` reaches its score, so it
+    is the default. At position `after_conv1` the same layer is the (2+1)D ResNet-CW (`random`) and
+    -Shift (`part_shift`) of TEA's supplement (arXiv 2004.01398).
 
     Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming (causal): kernel-1
     past frames; otherwise it looks kernel//2 frames ahead.
@@ -111,9 +115,9 @@ class TIM(TemporalModule):
         channels: C.
         frames: T.
         init: See `init_temporal_kernel`.
-        divisor: The share of the channels that `part_shift` moves in each direction.
+        divisor: `part_shift` moves 1/divisor of the channels in each direction.
         kernel: Taps along time, odd and at least 3.
-        causal: The kernel ends with its own frame.
+        causal: The last tap reads the frame itself.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class TIM(TemporalModule):
         return depthwise(x_NCHW, self.weight, self.frames, causal=self.causal)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Convolves the newest frames."""
+        """Convolves the newest frames; see `TemporalModule.step`."""
         return depthwise_step(x_NCHW, self.weight, memory)
 
     def fold_gate(self, x_NCHW: torch.Tensor, factors_NC: torch.Tensor) -> torch.Tensor | None:
@@ -154,17 +158,18 @@ class TIM(TemporalModule):
         return dynamic(x_NCHW, kernels_BCTK, self.frames, causal=self.causal)
 
     def extra_repr(self) -> str:
-        """Shown in the printed network."""
+        """Options in the printed network."""
         channels, _, kernel, _ = self.weight.shape
         return f"{channels}, kernel={kernel}"
 
 
 @register("tconv", at="after_conv1")
 class TemporalConv(TemporalModule):
-    """Dense temporal convolution: the (2+1)D ResNet-Conv of TEA's supplement (table 1).
+    """Dense temporal convolution: (2+1)D ResNet-Conv (TEA supplement, arXiv 2004.01398, table 1).
 
-    A full K x 1 x 1 kernel from C to C channels without bias, norm or activation, from PyTorch's
-    own random initialization. The same network is C2D-TConv of the TAM paper (section 4.3).
+    A full K x 1 x 1 kernel from C to C channels without bias, norm or activation, with PyTorch's
+    random initialization. The network is C2D-TConv in the TAM paper (arXiv 2005.06803, section
+    4.3).
 
     Weights: 3C^2. Multiply-adds: 3C^2 per pixel and frame. State when streaming: as TIM.
 
@@ -172,7 +177,7 @@ class TemporalConv(TemporalModule):
         channels: C.
         frames: T.
         kernel: Taps along time, odd and at least 3.
-        causal: The kernel ends with its own frame.
+        causal: The last tap reads the frame itself.
     """
 
     def __init__(
@@ -189,23 +194,24 @@ class TemporalConv(TemporalModule):
         return conv_time(x_NCHW, self.weight, self.frames, causal=self.causal)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Convolves the newest frames."""
+        """Convolves the newest frames; see `TemporalModule.step`."""
         return conv_step(x_NCHW, self.weight.unsqueeze(3), memory)
 
 
 @register("tpool", at="after_conv1")
 class TemporalPool(TemporalModule):
-    """Average over neighboring frames: C2D-Pool of the TAM paper (section 4.3).
+    """Average of neighboring frames: C2D-Pool (TAM: Liu et al., arXiv 2005.06803, section 4.3).
 
-    Stride 1, so no frame is lost; the zeros beyond the ends of the clip are counted.
+    The stride is 1, so all frames are kept; the average includes the zeros beyond the ends of the
+    clip.
 
     Weights: none. Multiply-adds: none counted. State when streaming: as TIM.
 
     Args:
         channels: C.
         frames: T.
-        kernel: Frames that are averaged, odd and at least 3.
-        causal: The window ends with its own frame.
+        kernel: Number of averaged frames, odd and at least 3.
+        causal: The window ends with the frame itself.
     """
 
     def __init__(

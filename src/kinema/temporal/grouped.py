@@ -1,4 +1,4 @@
-"""GST and GTE: some output channels of a block's 3 x 3 convolution see time, the others do not."""
+"""GST and GTE: grouped 3 x 3 convolutions in which some output channels are temporal."""
 
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ LONG_TERM_SHIFTS: tuple[LongTermShift, ...] = get_args(LongTermShift)
 
 
 def _sliced(conv: nn.Conv2d, *, rows: slice, columns: slice) -> nn.Conv2d:
-    """A smaller convolution that starts as a slice of another one's weight."""
+    """A smaller convolution that starts as a slice of another convolution's weight."""
     weight = conv.weight.detach()[rows, columns].clone()
     part = nn.Conv2d(
         weight.shape[1],
@@ -41,21 +41,22 @@ def _pair(values: tuple[int, ...] | str) -> tuple[int, int]:
 class GST(TemporalModule):
     """Grouped spatial-temporal convolution (GST: Luo and Yuille, ICCV 2019, arXiv 1909.13130).
 
-    A 2D convolution makes (alpha-1)/alpha of the output channels and a 3D convolution the rest.
-    With beta=2 each sees one half of the input, the spatial path the first (GST); with beta=1 both
-    see all of it (GST-Large). The spatial path starts from the leading slice of the 2D weight,
-    the temporal one from Kaiming's normal distribution (fan out), as in the authors' code.
+    A 2D convolution computes (alpha-1)/alpha of the output channels and a 3D convolution the rest
+    (section 3). With beta=2 each reads one half of the input, the spatial path the first half
+    (GST); with beta=1 both read all of it (GST-Large). As in the authors' code, the spatial path
+    starts from the leading slice of the 2D weight and the temporal path from Kaiming's normal
+    distribution (fan out).
 
     Weights: 9 C^2 ((alpha-1) + 3) / (alpha beta). Multiply-adds: as many per pixel and frame.
     State when streaming (causal): two sums of the C/alpha temporal outputs; otherwise it looks
     one frame ahead.
 
     Args:
-        conv: The convolution whose place it takes.
+        conv: The convolution that it replaces.
         frames: T.
         alpha: 1/alpha of the output channels are temporal.
-        beta: 1/beta of the input channels feed each path; 1 or 2.
-        causal: The 3D kernel ends with its own frame.
+        beta: Each path reads 1/beta of the input channels; 1 or 2.
+        causal: The last tap of the 3D kernel reads the frame itself.
     """
 
     inherited = ("spatial",)
@@ -123,30 +124,30 @@ class GST(TemporalModule):
 class GTE(TemporalModule):
     """Grouped temporal enhancement (GTE: Liu et al., ICIP 2020, section 2, eq. 1-6).
 
-    A 2D convolution of the first half of the input makes 1-t of the output channels. The second
-    half passes a learnable temporal shift (LTS, kernel 3 x 1 x 1) and then a 2D convolution of
-    its own, which make the rest. The paper does not print the channel counts of the pair: LTS from
-    C/2 to tC channels, then tC to tC, is the only reading that gives both its parameters and its
-    GFLOPs at t = 1/4. `lts="depthwise"` is the runner-up (GFLOPs fit, parameters do not): a
+    A 2D convolution of the first half of the input computes 1-t of the output channels. For the
+    other tC, the second half passes a learnable temporal shift (LTS, kernel 3 x 1 x 1) and then a
+    2D convolution of its own. The paper does not give the channel counts of this pair. LTS from C/2
+    to tC channels, then tC to tC, is the only reading with both its parameters and its GFLOPs at
+    t = 1/4. `lts="depthwise"` is the second-best reading (GFLOPs fit, parameters do not): a
     depth-wise LTS, then C/2 to tC.
 
-    LTS starts as a shift: its output channel o reads one input channel, the first half of the
-    outputs the next frame and the second half the previous one, which at t = 1/4 moves 1/8 + 1/8
-    of the block's channels, as TSM does. The channel map is ours. Causal: all of them read the
-    previous frame.
+    LTS starts as a shift: each output channel reads one input channel, the first half of the
+    outputs from the next frame and the second half from the previous frame. At t = 1/4 this moves
+    1/8 + 1/8 of the block's channels, as TSM does. The channel map is our choice. Causal: all of
+    them read the previous frame.
 
     Weights (full): 9 C/2 (1-t)C + 3 C/2 tC + 9 (tC)^2. Multiply-adds: as many per pixel and
     frame. State when streaming (causal): two sums of the tC outputs of LTS; otherwise it looks
     one frame ahead.
 
     Args:
-        conv: The convolution whose place it takes.
+        conv: The convolution that it replaces.
         frames: T.
         ratio: t, the share of temporal output channels.
         lts: "full" or "depthwise".
-        conv2d: False leaves out the 2D convolution after LTS (figure 3a); LTS then carries the
-            stride. Needs `lts="full"`.
-        causal: The LTS kernel ends with its own frame.
+        conv2d: False leaves out the 2D convolution after LTS (figure 3a); LTS then has the stride.
+            Needs `lts="full"`.
+        causal: The last tap of the LTS kernel reads the frame itself.
     """
 
     inherited = ("spatial", "conv2d")
@@ -171,7 +172,7 @@ class GTE(TemporalModule):
         if lts not in LONG_TERM_SHIFTS:
             raise OptionError(f"Unknown GTE lts {lts!r}. " + did_you_mean(lts, LONG_TERM_SHIFTS))
         if lts == "depthwise" and not conv2d:
-            raise OptionError("GTE without conv2d needs lts='full': LTS alone makes the channels.")
+            raise OptionError("GTE without conv2d needs lts='full', which sets the channel count.")
         temporal_out = round(ratio * conv.out_channels)
         if not 0 < temporal_out < conv.out_channels:
             raise OptionError(
@@ -180,8 +181,8 @@ class GTE(TemporalModule):
             )
         if temporal_out > conv.in_channels:
             raise OptionError(
-                f"GTE ratio {ratio} makes {temporal_out} temporal channels out of a convolution of "
-                f"{conv.in_channels}; use a smaller ratio."
+                f"GTE ratio {ratio} gives {temporal_out} temporal channels from a convolution with "
+                f"{conv.in_channels} input channels; use a smaller ratio."
             )
         self.share = conv.in_channels // 2
         right = conv.in_channels - self.share
@@ -200,7 +201,7 @@ class GTE(TemporalModule):
         )
 
     def _init_lts(self, inputs: int) -> None:
-        """One tap per output channel: half of them ahead, half behind."""
+        """Starts LTS as a shift: one tap per output channel, half ahead and half behind."""
         kernels_C1K1 = torch.empty(self.lts.shape[0], 1, 3, 1)
         if self.causal:
             kernels_C1K1.zero_()[:, 0, 1] = 1

@@ -1,4 +1,4 @@
-"""GSM: the gate-shift module."""
+"""GSM: gate-shift module."""
 
 import torch
 from torch import nn
@@ -14,20 +14,21 @@ from kinema.temporal.memory import Memory, conv_step
 class GSM(TemporalModule):
     """Gate-shift module (GSM: Sudhakaran et al., CVPR 2020, arXiv 1912.00381).
 
-    A 3 x 3 x 3 convolution makes one gate for each half of the channels; the gated part of the
-    first half is read from the next frame, that of the second half from the previous one, the
-    rest stays, and the two quarters of each half are interleaved. The authors place it in the
-    Inception units only; the position in residual blocks is ours.
+    A 3 x 3 x 3 convolution computes one gate for each half of the channels. The gated part of the
+    first half moves from the next frame, that of the second half from the previous frame, and the
+    rest stays. The two quarters of each half are then interleaved. The authors' code places it in
+    Inception units only; the position in residual blocks is our choice.
 
-    Causal: both halves read the previous frame and the gates look back only.
+    Causal: both halves read the previous frame, and the gates look back only.
 
     Weights: 27C + 2C + 2. Multiply-adds: 27C per pixel and frame. State when streaming (causal):
-    the gated previous frame and two sums of its two gates; otherwise it looks one frame ahead.
+    the gated previous frame and two sums for each of the two gates; otherwise it looks two frames
+    ahead.
 
     Args:
         channels: C, a multiple of 4.
         frames: T.
-        causal: Nothing looks ahead.
+        causal: No frame looks ahead.
     """
 
     def __init__(self, channels: int, *, frames: int, causal: bool = False) -> None:
@@ -65,7 +66,7 @@ class GSM(TemporalModule):
         return _interleaved(moved_NCHW + (x_NCHW - gated_NCHW))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Gates the newest frames, and adds what was gated off the frames before them."""
+        """Gates the newest frames and adds the gated part of the frames before them."""
         normed_NCHW = torch.relu(self.norm(x_NCHW))
         gates_N2HW = conv_step(normed_NCHW, self.gate_weight, memory, padding=(1, 1), groups=2)
         gated_NCHW = self._gated(x_NCHW, gates_N2HW)
@@ -77,6 +78,6 @@ class GSM(TemporalModule):
 
 
 def _interleaved(out_NCHW: torch.Tensor) -> torch.Tensor:
-    """The two quarters of each half, channel by channel."""
+    """Interleaves the two quarters of each half, channel by channel."""
     quarters_N22QHW = torch.unflatten(out_NCHW, 1, (2, 2, -1))
     return quarters_N22QHW.transpose(2, 3).flatten(1, 3)

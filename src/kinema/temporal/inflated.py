@@ -1,4 +1,4 @@
-"""I3D and C3D: convolutions of the backbone with an axis of time."""
+"""I3D and C3D: convolutions of the backbone inflated along time."""
 
 import torch
 from torch import nn
@@ -11,16 +11,15 @@ from kinema.temporal.memory import Memory, conv_step
 
 
 def plain_conv(conv: nn.Module, name: str, *, groups: bool = False) -> nn.Conv2d:
-    """The convolution that module `name` takes the place of, if it can.
+    """Checks the convolution that module `name` is to replace, and returns it.
 
     Raises:
-        OptionError: it is no 2D convolution with zero padding, or has groups where `groups` does
-            not allow them.
+        OptionError: it is not a 2D convolution with zero padding, or has groups although `groups`
+            is False.
     """
-    if type(conv) is not nn.Conv2d:  # a subclass pads in a way of its own
+    if type(conv) is not nn.Conv2d:  # subclasses pad differently
         raise OptionError(
-            f"{name} takes the place of a Conv2d, but this backbone has a {type(conv).__name__} "
-            "there."
+            f"{name} replaces a Conv2d, but this backbone has a {type(conv).__name__} there."
         )
     if conv.groups > 1 and not groups:
         raise OptionError(
@@ -28,32 +27,33 @@ def plain_conv(conv: nn.Module, name: str, *, groups: bool = False) -> nn.Conv2d
             f"one with {conv.groups} groups there. Use a backbone such as resnet50."
         )
     if conv.dilation != (1, 1) or isinstance(conv.padding, str) or conv.padding_mode != "zeros":
-        raise OptionError(f"{name} cannot take the place of {conv}.")
+        raise OptionError(f"{name} cannot replace {conv}: it needs zero padding and no dilation.")
     return conv
 
 
 @register("c3d", at="replace_conv2")
 class Inflated(TemporalModule):
-    """A convolution of the backbone inflated along time.
+    """Convolution of the backbone inflated along time (Carreira et al., 2017, arXiv 1705.07750).
 
-    At `replace_conv2` (name `c3d`) every block has a 3 x 3 x 3 convolution: the C3D-equivalent
+    At `replace_conv2` (name `c3d`) each block gets a 3 x 3 x 3 convolution: the C3D-equivalent
     network of GTE's figure 1(b). At `replace_conv1` (name `i3d`) the 1 x 1 convolution becomes
-    3 x 1 x 1: I3D 3x1x1 of the TAM paper (section 4.3); in blocks of two convolutions the first
-    one is 3 x 3 and becomes 3 x 3 x 3. Each of the `kernel` slices starts as the 2D weight
-    divided by `kernel`; the papers do not say how they start.
+    3 x 1 x 1: I3D 3x1x1 of the TAM paper (arXiv 2005.06803, section 4.3); in blocks of two
+    convolutions the first one is 3 x 3 and becomes 3 x 3 x 3. Each of the `kernel` slices starts
+    as the 2D weight divided by `kernel`; the GTE and TAM papers do not give their start.
 
     Weights and multiply-adds: `kernel` times those of the convolution. State when streaming
     (causal): kernel-1 sums of the convolution's outputs; otherwise it looks kernel//2 frames
     ahead.
 
     Args:
-        conv: The convolution.
+        conv: The convolution that it replaces.
         frames: T.
         kernel: Taps along time, odd and at least 3.
-        causal: The kernel ends with its own frame.
+        causal: The last tap reads the frame itself.
     """
 
     inherited = ("weight", "bias")
+    folds_norm = True
 
     def __init__(
         self, conv: nn.Module, *, frames: int, kernel: int = 3, causal: bool = False
@@ -84,7 +84,7 @@ class Inflated(TemporalModule):
         return out_NOHW if self.bias is None else out_NOHW + self.bias[:, None, None]
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Convolves the newest frames."""
+        """Convolves the newest frames; see `TemporalModule.step`."""
         assert not isinstance(self.padding, str)
         out_NOHW = conv_step(
             x_NCHW,

@@ -1,8 +1,8 @@
-"""Frame by frame: what temporal modules remember of a stream, and the steps that they share.
+"""Memory of temporal modules between the frames of a stream, and the steps that they share.
 
-A causal module needs its past only through values of the previous frame, one frame further at
-every step: a delay. `Memory` hands out those of the previous step and takes in those of this one.
-All of them are zero where a stream has no past, as zero padding has it at every layer.
+A causal module needs its past only through delays: the value that some tensor had one frame
+earlier. `Memory` returns the values of the previous step and stores those of this step. At the
+start of a stream they are zero, which equals the zero padding of a clip at every layer.
 
 Letters: B streams, T new frames of each, N = B*T folded frames (stream-major), C and O channels,
 H, W, K taps, P past frames, h x w window, ... any further axes.
@@ -18,19 +18,19 @@ from kinema.temporal.kernels.eager import runs_eagerly
 from kinema.temporal.kernels.gate import gate_reference
 from kinema.temporal.kernels.rows import rows_like
 
-# What streams remember: tensors with the stream axis first, zero for a stream that starts now.
+# Contents of a memory: tensors with the stream axis first, zero for a stream that starts now.
 State = tuple[torch.Tensor, ...]
 
 
 class Memory:
-    """The past of B streams during one step.
+    """Memory of B streams during one step.
 
-    Values are asked for in the order in which the network runs, which is the same at every step.
-    What is kept has to be a tensor of its own, not a module's input, which others may overwrite.
+    Requests are matched to stored tensors by their order, in which the network runs at every step.
+    A stored tensor must not be a module's input, which other layers may overwrite in place.
 
     Args:
-        state: What the step before has left; empty when all streams start now.
-        frames: T, the new frames of each stream.
+        state: Result of `state()` of the previous step; empty when all streams start now.
+        frames: T, number of new frames of each stream.
     """
 
     def __init__(self, state: State = (), *, frames: int = 1) -> None:
@@ -41,7 +41,7 @@ class Memory:
         self._all_started = False
 
     def delay(self, x_N: torch.Tensor) -> torch.Tensor:
-        """(N, ...) -> (N, ...): the value of the frame before, zeros at a stream's first frame."""
+        """(N, ...) -> (N, ...): value of the previous frame, zeros at a stream's first frame."""
         if self._frames == 1:
             past_B = self._recall(x_N)
             self._new.append(x_N)
@@ -53,7 +53,7 @@ class Memory:
         return _channels_first(delayed_N)
 
     def window(self, x_N: torch.Tensor, frames: int) -> torch.Tensor:
-        """(N, ...) -> (N, frames, ...): every value behind those of the frames before it."""
+        """(N, ...) -> (N, frames, ...): each value preceded by those of the frames before it."""
         x_BT = torch.unflatten(x_N, 0, (-1, self._frames))
         past_BP = self._recall(x_BT[:, :1].expand(-1, frames - 1, *x_BT.shape[2:]))
         all_BT = torch.cat([past_BP, x_BT], 1)
@@ -73,30 +73,30 @@ class Memory:
         )
 
     def where_started(self, x_N: torch.Tensor, otherwise: float = 0) -> torch.Tensor:
-        """x at frames that have one before them, another value at a stream's first frame."""
-        if self._started_N1 is None:  # one flag serves the whole network
+        """x, except `otherwise` at a stream's first frame."""
+        if self._started_N1 is None:  # all modules share one flag
             ones_N1 = torch.ones_like(x_N.flatten(1)[:, :1])
             self._started_N1 = self.delay(ones_N1) > 0
-            # Asking a GPU would make it wait, and a graph has to hold for all states.
-            asked = x_N.device.type == "cpu" and runs_eagerly(x_N)
-            self._all_started = asked and bool(self._started_N1.all())
+            # Reading the flag would synchronize a GPU, and a graph has to be valid for all states.
+            readable = x_N.device.type == "cpu" and runs_eagerly(x_N)
+            self._all_started = readable and bool(self._started_N1.all())
         if self._all_started:
             return x_N
         started_N = self._started_N1.reshape(-1, *(1,) * (x_N.ndim - 1))
         return torch.where(started_N, x_N, torch.full_like(x_N, otherwise))
 
     def state(self) -> State:
-        """What the next step needs.
+        """State for the next step.
 
         Raises:
-            InputShapeError: not all tensors of the old state were asked for.
+            InputShapeError: the network has not requested all tensors of the old state.
         """
         if self._old and len(self._old) != len(self._new):
             raise self._other_network()
         return tuple(self._new)
 
     def _recall(self, like_B: torch.Tensor) -> torch.Tensor:
-        """What was kept in the next place; zeros of the same shape when the streams start."""
+        """The next tensor of the old state; zeros of the same shape when the streams start."""
         if not self._old:
             return torch.zeros_like(like_B)
         place = len(self._new)
@@ -105,23 +105,23 @@ class Memory:
         past_B = self._old[place]
         if past_B.shape[1:] != like_B.shape[1:]:
             raise InputShapeError(
-                f"Tensor {place} of the state has the shape {tuple(past_B.shape)}, but these "
-                f"frames need {tuple(like_B.shape)}: it is the state of another network or of "
-                "frames of another size. An empty state, (), starts the streams anew."
+                f"Tensor {place} of the state has shape {tuple(past_B.shape)}, but these frames "
+                f"need {tuple(like_B.shape)}: it is the state of another network or of frames of "
+                "another size. Pass an empty state, (), to restart the streams."
             )
-        # A caller may have kept it as another type; native.c reads memory as that of the frames.
+        # A caller may have converted it, but native.c reads it in the dtype of the frames.
         same = past_B.dtype == like_B.dtype and past_B.device == like_B.device
         return past_B if same else past_B.to(like_B)
 
     def _other_network(self) -> InputShapeError:
         return InputShapeError(
-            f"The state has {len(self._old)} tensors, which is not what this network keeps: it "
-            "is that of another network. An empty state, (), starts the streams anew."
+            f"The state has {len(self._old)} tensors, a number that this network does not have: "
+            "it is the state of another network. Pass an empty state, (), to restart the streams."
         )
 
 
 def _channels_last(x_NC: torch.Tensor) -> torch.Tensor:
-    """Maps with their channels behind, so that joining frames keeps channels_last memory."""
+    """Moves the channels of maps to the end, so that `cat` keeps channels_last memory."""
     return x_NC.movedim(1, -1) if x_NC.ndim == 4 else x_NC
 
 
@@ -130,11 +130,11 @@ def _channels_first(x_NC: torch.Tensor) -> torch.Tensor:
 
 
 def depthwise_step(x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, memory: Memory) -> torch.Tensor:
-    """A causal depth-wise convolution along time; see `kernels.depthwise`."""
+    """Step of a causal depth-wise convolution along time; see `kernels.depthwise`."""
     return dynamic_step(x_NCHW, weight_C1K1[:, 0, :, 0].unsqueeze(0), memory)
 
 
-def conv_step(  # as many arguments as the convolution
+def conv_step(
     x_NCHW: torch.Tensor,
     weight_OCKhw: torch.Tensor,
     memory: Memory,
@@ -143,10 +143,9 @@ def conv_step(  # as many arguments as the convolution
     padding: tuple[int, int] = (0, 0),
     groups: int = 1,
 ) -> torch.Tensor:
-    """A causal convolution over time and space; see `kernels.dense`.
+    """Step of a causal convolution over time and space; see `kernels.dense`.
 
-    What is remembered are sums of outputs, which for a strided convolution are smaller than
-    inputs.
+    The memory holds partial sums of outputs, which are smaller than inputs if there is a stride.
     """
     out_NOHW: torch.Tensor | None = None
     for weight_OChw in weight_OCKhw.unbind(2):
@@ -162,18 +161,19 @@ def dynamic_step(
     memory: Memory,
     gate_NC: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """A causal convolution along time with kernels of each frame; see `kernels.dynamic`.
+    """Step of a causal convolution along time with kernels of each frame; see `kernels.dynamic`.
 
     Args:
-        x_NCHW: The newest frames.
+        x_NCHW: Newest frames.
         kernels_NCK: (N, C, K), or (1, C, K) for all frames.
-        memory: What the streams remember: K-1 past frames.
-        gate_NC: Factors that scale the channels of the newest frames before.
+        memory: Memory of the streams; it holds K-1 past frames.
+        gate_NC: Factors for the channels of the newest frames, before the convolution.
     """
     taps = kernels_NCK.shape[2]
     if memory.is_native(x_NCHW, taps):
         kept_NCHW = rows_like(x_NCHW)
-        past = [memory.delay(kept_NCHW)]  # the newest first
+        # `kept` enters the memory now; the kernel fills it.
+        past = [memory.delay(kept_NCHW)]  # newest first
         while len(past) < taps - 1:
             past.append(memory.delay(past[-1]))
         oldest_first = [_in_rows(past_NCHW) for past_NCHW in past[::-1]]
@@ -189,7 +189,7 @@ def dynamic_step(
 
 
 def shift_step(x_NCHW: torch.Tensor, share: int, memory: Memory) -> torch.Tensor:
-    """The first `share` channels come from the frame before; see `kernels.shift`."""
+    """Step of a causal shift: the first `share` channels come from the previous frame."""
     if memory.is_native(x_NCHW, kernel="shift_step"):
         batch, _, height, width = x_NCHW.shape
         kept_NCHW = rows_like(x_NCHW.new_empty((batch, share, height, width)))
@@ -199,5 +199,5 @@ def shift_step(x_NCHW: torch.Tensor, share: int, memory: Memory) -> torch.Tensor
 
 
 def _in_rows(past_NCHW: torch.Tensor) -> torch.Tensor:
-    """A part of the state that a caller may have laid out otherwise."""
+    """A tensor of the state in channels_last memory, whose layout a caller may have changed."""
     return past_NCHW.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The non-local block."""
+"""Non-local block: attention over all positions of all frames."""
 
 import torch
 import torch.nn.functional as F
@@ -12,23 +12,23 @@ from kinema.temporal.base import TemporalModule, register
 class NonLocal(TemporalModule):
     """Non-local block, embedded Gaussian (Wang et al., CVPR 2018, arXiv 1711.07971, eq. 6).
 
-    Every position of every frame attends to all positions of all frames, which are first
-    max-pooled 2 x 2 in space; the softmax is not scaled, as in the code of TSM and TAM. The last
-    norm starts at zero, so the block starts as the identity. NL C2D of the TAM paper has five of
-    them, behind every second block of res3 and res4.
-
-    The attention matrix is never stored. There is no causal form: a frame attends to the whole
-    clip.
+    Each position of each frame attends to all positions of all frames, max-pooled 2 x 2 in space.
+    The softmax is not scaled, as in the code of TSM and TAM. The last norm starts at zero, so the
+    block starts as the identity. NL C2D of the TAM paper has five blocks, behind every second block
+    of res3 and res4. The attention matrix is never stored.
 
     Weights: 2C^2 + 9C/2. Multiply-adds: 2C^2 per pixel and frame and C T HW/4 more for the
-    attention. State when streaming: none can hold it; it needs the whole clip.
+    attention. State when streaming: there is no causal form, because each frame attends to the
+    whole clip.
 
     Args:
         channels: C.
         frames: T.
-        out_bias: Whether the last convolution has a bias (mmaction2's has none).
-        causal: Refused.
+        out_bias: True if the last convolution has a bias (mmaction2's has none).
+        causal: Not supported; True raises OptionError.
     """
+
+    has_causal_form = False
 
     def __init__(
         self, channels: int, *, frames: int, out_bias: bool = True, causal: bool = False
@@ -36,8 +36,8 @@ class NonLocal(TemporalModule):
         super().__init__(frames=frames, look_back=None, look_ahead=None)
         if causal:
             raise OptionError(
-                "The non-local block has no causal form: every frame attends to the whole clip. "
-                "Leave it out of a causal network."
+                "The non-local block has no causal form, because each frame attends to the whole "
+                "clip. Use another module in a causal network."
             )
         if channels < 2:
             raise OptionError(f"A non-local block needs at least 2 channels, got {channels}.")
@@ -64,12 +64,12 @@ class NonLocal(TemporalModule):
         return x_NCHW + out_NCHW
 
     def _rows(self, x_NDHW: torch.Tensor) -> torch.Tensor:
-        """(N, D, H, W) -> (B, 1, T*H*W, D): every position of a clip is a row."""
+        """(N, D, H, W) -> (B, 1, T*H*W, D): one row per position of a clip."""
         x_BTHWD = torch.unflatten(x_NDHW.permute(0, 2, 3, 1), 0, (-1, self.frames))
         return x_BTHWD.flatten(1, 3).unsqueeze(1)
 
 
 def _halved(x_NCHW: torch.Tensor) -> torch.Tensor:
-    """Max-pooled 2 x 2, except along a side of one pixel."""
+    """Max-pools 2 x 2, except along a side of one pixel."""
     height, width = x_NCHW.shape[2:]
     return F.max_pool2d(x_NCHW, (min(2, height), min(2, width)))

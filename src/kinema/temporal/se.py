@@ -1,4 +1,4 @@
-"""Channel gates: what they share, and SE, squeeze and excitation of every frame."""
+"""Base class of channel gates, and SE: squeeze and excitation of every frame."""
 
 from abc import abstractmethod
 
@@ -11,22 +11,22 @@ from kinema.temporal.kernels.gate import gate, spatial_mean
 
 
 def reduced(channels: int, reduction: int) -> int:
-    """The width of a bottleneck: C // reduction, rounded down as in the authors' code.
+    """Width of a bottleneck: C // reduction, rounded down as in the authors' code.
 
     Raises:
-        OptionError: nothing would be left.
+        OptionError: the width would be 0.
     """
     width = channels // reduction if reduction > 0 else 0
     if width == 0:
         raise OptionError(
-            f"reduction={reduction} leaves no channel at a width of {channels}; use a reduction "
-            f"between 1 and {channels}."
+            f"reduction={reduction} leaves no channel of {channels}; use a reduction between 1 and "
+            f"{channels}."
         )
     return width
 
 
 class ChannelGate(TemporalModule):
-    """A module that multiplies every channel of every frame by a factor of its own."""
+    """Temporal module that only multiplies each channel of each frame by a factor."""
 
     @abstractmethod
     def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -39,11 +39,10 @@ class ChannelGate(TemporalModule):
 
 @register("se", at="before_conv1")
 class SE(ChannelGate):
-    """Squeeze and excitation (Hu et al., CVPR 2018) of every frame by itself.
+    """Squeeze and excitation of single frames (Hu et al., CVPR 2018, arXiv 1709.01507, eq. 2-4).
 
-    It mixes no frames: it is the comparison that TEINet (section 4.3, SE+TIM) and TAM
-    (section 4.3, Global + SE) put in place of their own attention. TEINet names no reduction; 8
-    is that of its MEM.
+    It mixes no frames. TEINet (section 4.3, SE+TIM) and TAM (section 4.3, Global + SE) compare
+    their own attention with it. TEINet does not give the reduction; 8 is that of its MEM.
 
     Weights: 2C^2/r + C/r + C with biases. Multiply-adds: 2C^2/r per frame. State when streaming:
     none.
@@ -52,8 +51,8 @@ class SE(ChannelGate):
         channels: C.
         frames: T.
         reduction: r.
-        bias: Whether the two linear layers have biases.
-        causal: Changes nothing, as no other frame is read.
+        bias: True if the two linear layers have biases.
+        causal: No effect, since no other frame is read.
     """
 
     def __init__(
@@ -71,6 +70,6 @@ class SE(ChannelGate):
         self.expand = nn.Linear(width, channels, bias=bias)
 
     def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C): a sigmoid of two layers on the frame's means."""
+        """(N, C, H, W) -> (N, C): sigmoid of two linear layers on the frame's means."""
         means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         return torch.sigmoid(self.expand(torch.relu(self.squeeze(means_NC))))

@@ -1,4 +1,4 @@
-"""TSM: the temporal shift module."""
+"""TSM: temporal shift module."""
 
 import torch
 
@@ -10,22 +10,23 @@ from kinema.temporal.memory import Memory, shift_step
 
 @register("tsm", at="before_conv1")
 class TSM(TemporalModule):
-    """Temporal shift (Lin et al., ICCV 2019, arXiv 1811.08383).
+    """Temporal shift (TSM: Lin et al., ICCV 2019, arXiv 1811.08383, section 3).
 
-    The first C/divisor channels read the next frame, the following C/divisor the previous one.
-    Causal (online TSM): the first C/divisor channels read the previous frame, the others stay;
-    note that the slot differs, as in the authors' code. Zeros enter at the borders. The paper's
-    residual shift is position `before_conv1`; its in-place variant, which shifts the identity
-    path too, is position `block`.
+    The first C/divisor channels read the next frame, the following C/divisor the previous frame.
+    Zeros enter at the ends of the clip. The paper's residual shift is position `before_conv1`; its
+    in-place variant, which shifts the identity path too, is position `block`.
 
-    Weights: none. Multiply-adds: none. State when streaming: one past frame of C/divisor
-    channels; the bidirectional form looks one frame ahead.
+    Causal (the online TSM): the first C/divisor channels read the previous frame and the others
+    stay. As in the authors' code, these are not the channels that read it in the offline form.
+
+    Weights: none. Multiply-adds: none. State when streaming (causal): C/divisor channels of the
+    previous frame; otherwise it looks one frame ahead.
 
     Args:
         channels: C.
         frames: T.
         divisor: 1/divisor of the channels is shifted in each direction.
-        causal: Only the past enters.
+        causal: Channels read the previous frame only.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class TSM(TemporalModule):
         directions = 1 if causal else 2
         if divisor < directions:
             raise OptionError(
-                f"TSM divisor must be at least {directions} (the shifted shares must fit into the "
-                f"channels), got {divisor}."
+                f"TSM divisor must be at least {directions}, so that the shifted shares fit into "
+                f"the channels, got {divisor}."
             )
         share = channels // divisor
         if share == 0:
@@ -48,15 +49,15 @@ class TSM(TemporalModule):
         self.from_previous = share
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Shifts: (N, C, H, W) -> (N, C, H, W)."""
+        """Shifts channels along time: (N, C, H, W) -> (N, C, H, W)."""
         return shift(
             x_NCHW, self.frames, from_next=self.from_next, from_previous=self.from_previous
         )
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Shifts the newest frames; only the shifted channels are remembered."""
+        """Shifts the newest frames; the memory holds the shifted channels only."""
         return shift_step(x_NCHW, self.from_previous, memory)
 
     def extra_repr(self) -> str:
-        """Shown in the printed network."""
+        """Options in the printed network."""
         return f"from_next={self.from_next}, from_previous={self.from_previous}"

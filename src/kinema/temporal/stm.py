@@ -1,4 +1,4 @@
-"""STM: channel-wise spatio-temporal and channel-wise motion module."""
+"""STM: channel-wise spatio-temporal and channel-wise motion modules."""
 
 import torch
 from torch import nn
@@ -16,23 +16,23 @@ from kinema.temporal.tea import conv1x1, depthwise3x3
 class STM(TemporalModule):
     """Spatio-temporal and motion encoding (STM: Jiang et al., ICCV 2019, arXiv 1908.02486).
 
-    Takes the place of a block's 3 x 3 convolution with the sum of two paths. CSTM: a depth-wise
+    Replaces a block's 3 x 3 convolution by the sum of two paths (section 3). CSTM: a depth-wise
     temporal convolution that starts as a quarter shift, then the 3 x 3 convolution. CMM: the
-    difference between the reduced frame and the convolved, reduced next frame, expanded again.
-    No code was published; as in the re-implementations, with the only norm inside after the
-    reduction, so that the block's own norm acts on the sum.
+    difference between the reduced frame and the convolved, reduced next frame, expanded again. No
+    code is published. As in re-implementations the only norm inside is behind the reduction, so
+    that the block's norm acts on the sum.
 
-    Causal: the difference of two frames acts on the later one.
+    Causal: the difference of two frames is added to the later frame.
 
     Weights: 3C + 2Cm + 9m + 2m more than the convolution, m = C//r. Multiply-adds: 3C + 2Cm + 9m
-    more per pixel and frame. State when streaming (causal): two weighted sums of past frames and
+    more per pixel and frame. State when streaming (causal): two past frames and
     the reduced previous frame (2C + m channels); otherwise it looks one frame ahead.
 
     Args:
-        conv: The convolution.
+        conv: The convolution that it replaces.
         frames: T.
         reduction: r.
-        causal: Nothing looks ahead.
+        causal: No frame looks ahead.
     """
 
     inherited = ("conv.",)
@@ -56,7 +56,7 @@ class STM(TemporalModule):
         self.expand.stride = conv.stride
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Adds both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+        """Sums both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
         reduced_NDHW = self.reduce(x_NCHW)
         present, _ = pairs(reduced_NDHW, self.frames)
         _, following = pairs(self.transform(reduced_NDHW), self.frames)
@@ -64,7 +64,7 @@ class STM(TemporalModule):
         return self._sum(self.shift(x_NCHW, self.frames), motion_NDHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Adds both paths for the newest frames."""
+        """Sums both paths for the newest frames."""
         reduced_NDHW = self.reduce(x_NCHW)
         motion_NDHW = self.transform(reduced_NDHW) - memory.delay(reduced_NDHW)
         return self._sum(self.shift.step(x_NCHW, memory), memory.where_started(motion_NDHW))

@@ -1,4 +1,4 @@
-"""TAM: the temporal adaptive module of TANet, and its ablations."""
+"""TAM: temporal adaptive module of TANet, and its ablations."""
 
 from typing import Any, Literal, get_args
 
@@ -24,43 +24,45 @@ BRANCHES: tuple[Branches, ...] = get_args(Branches)
 class TAM(TemporalModule):
     """Temporal adaptive module (TANet: Liu et al., ICCV 2021, arXiv 2005.06803, eq. 1-6).
 
-    From the spatially pooled clip a local branch (two convolutions along time) makes a gate for
-    every channel and frame, and a global branch (two fully connected layers along time, shared by
-    the channels) a kernel of `kernel` taps for every channel of the clip. y = G(x) (*) (L(x) * x).
-    The gate is folded into the kernels, so x is read once and no gated copy is made.
+    Both branches read the spatially pooled clip. The local branch L (two convolutions along time)
+    computes a gate for each channel and frame. The global branch G (two fully connected layers
+    along time, shared by the channels) computes a kernel of `kernel` taps for each channel of the
+    clip. The output is G(x) (*) (L(x) * x), where (*) convolves along time. The gate is folded
+    into the kernels, so x is read once and no gated copy is stored.
 
-    The code ties the local branch's kernel to the global one; here it stays 3, as in the paper.
-    The published block is position `after_conv1` (style b); the other styles of figure 3 are
-    `before_conv1` (a), `after_conv2` (c) and `before_addition` (d). The global branch's first layer
-    is T wide, so its weights depend on the number of frames.
+    Unlike in the authors' code, where the kernels of both branches have one size, the local
+    branch's stays 3, as in the paper. The published block is position `after_conv1` (style b); the
+    other styles of figure 3 are `before_conv1` (a), `after_conv2` (c) and `before_addition` (d).
+    The global branch is T wide, so its weights depend on the number of frames.
 
-    Causal: the frame itself is the last tap of both branches, and every frame has kernels of its
-    own, from the window of the last `frames` frames (zeros before the first). The window stays
-    when the number of frames is changed.
+    Causal: the last tap of both branches reads the frame itself, and each frame has its own
+    kernels, from a window of the last `window` frames (zeros before the first). The window does
+    not change with the number of frames.
 
-    Weights: aT^2 + 2aT + aTK (global), 4C^2/b + 2C/b (local). Multiply-adds: K per value, as many
-    as a depth-wise convolution. State when streaming (causal): the pooled frames of the window and
-    K-1 past frames; otherwise it needs the whole clip.
+    Weights: aT^2 + 2aT + aTK (global), 4C^2/b + 2C/b (local). Multiply-adds: K per value, as for a
+    depth-wise convolution. State when streaming (causal): the pooled frames of the window and K-1
+    past frames; otherwise it needs the whole clip.
 
     Args:
         channels: C.
         frames: T.
-        alpha: a, expansion of the global branch.
+        alpha: a, expansion of the global branch: its hidden layer has aT units.
         beta: b, reduction of the local branch.
         kernel: K, taps of the adaptive kernel, odd and at least 3.
-        branches: "both", "global" or "local" alone, or "global_se": squeeze-and-excitation of every
-            frame in place of the local branch, in front of the global one.
+        branches: "both", "global" or "local" alone, or "global_se": squeeze-and-excitation of each
+            frame instead of the local branch, before the global branch.
         reverse: Gate after instead of before the convolution (TANet-R).
-        reduction: Of the squeeze-and-excitation; the paper prints none, 8 gives its parameters.
-        opposed: The kernels start as shifts, one way for channels with a mean above average, the
-            other way for those below, instead of as nearly the same blur for all: for fine-tuning
-            on few videos. Neither the paper nor the code has it.
-        causal: Nothing looks ahead.
-        window: Frames that the causal global branch sees, the frame itself included; T when not
-            given.
+        reduction: Reduction of the squeeze-and-excitation; the paper does not give it, and 8 has
+            its parameter count.
+        opposed: Start the kernels as shifts, forward for channels with a mean above average and
+            backward for those below, instead of nearly the same blur for all. For fine-tuning on
+            few videos; it is in neither the paper nor the code.
+        causal: No frame looks ahead.
+        window: Number of frames that the causal global branch reads, the frame itself included;
+            default T.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one choice of the paper
+    def __init__(  # noqa: PLR0913 - options of the paper
         self,
         channels: int,
         *,
@@ -99,15 +101,19 @@ class TAM(TemporalModule):
         means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         pooled_BTC = torch.unflatten(means_NC, 0, (-1, self.frames))
         gate_BCT, kernels_BCTK = self.weights(pooled_BTC.transpose(1, 2))
+        # Without the global branch the module is a channel gate.
         if kernels_BCTK is None:
             assert gate_BCT is not None
             return gate(x_NCHW, gate_BCT.transpose(1, 2).flatten(0, 1))
+        # G (*) (L * x) convolves x with kernels G L, where L is the gate of the frame that a tap
+        # reads: no gated copy of x is stored.
         if gate_BCT is not None:
             kernels_BCTK = kernels_BCTK * self._gate_of_taps(gate_BCT)
         return dynamic(x_NCHW, kernels_BCTK.to(x_NCHW.dtype), self.frames, causal=self.causal)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """The same for the newest frames, from the means of the frames that they depend on."""
+        """Gates and convolves the newest frames; the memory holds means and K-1 gated frames."""
+        # Order matters: memory hands out the past of each value in the order of the requests.
         means_NC = spatial_mean(x_NCHW)
         gate_NC: torch.Tensor | None = None
         if self.local_branch is not None:
@@ -118,6 +124,7 @@ class TAM(TemporalModule):
         if self.global_branch is None:
             assert gate_NC is not None
             return gate(x_NCHW, gate_NC)
+        # The past frames in memory are gated already, so the gate applies to the newest frame only.
         native_form = memory.is_native(x_NCHW, self.kernel, "adaptive_kernels")
         kernels_NCK = self._newest_kernels(memory.window(means_NC, self.window), native_form)
         if gate_NC is not None and self.reverse:
@@ -127,7 +134,7 @@ class TAM(TemporalModule):
     def _newest_gate(self, pooled_N3C: torch.Tensor) -> torch.Tensor:
         """The local branch for the last of three frames, (N, C), as two matrix products.
 
-        A convolution along so few values costs many times as much.
+        A convolution over three values takes many times as long.
         """
         assert self.local_branch is not None
         first, norm, activation, last, sigmoid = self.local_branch
@@ -144,7 +151,7 @@ class TAM(TemporalModule):
         first, norm, _, last, _ = self.global_branch
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        if native_form and isinstance(norm, nn.Identity):  # folded into the layer before it
+        if native_form and isinstance(norm, nn.Identity):  # the norm is folded into `first`
             kernels_NKC = native.adaptive_kernels(
                 pooled_NWC.float(), first.weight, first.bias, last.weight
             )
@@ -154,10 +161,10 @@ class TAM(TemporalModule):
         return torch.unflatten(kernels, 0, rows_NCW.shape[:2])
 
     def weights(self, pooled_BCT: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The gates V (B, C, T) and kernels (B, C, T or 1, K) of clips; None without the branch.
+        """Gates (B, C, T) and kernels (B, C, T or 1, K) of clips; None without the branch.
 
         Args:
-            pooled_BCT: The spatial means of the frames.
+            pooled_BCT: Spatial means of the frames.
         """
         gate_BCT = None
         if self.local_branch is not None:
@@ -168,6 +175,7 @@ class TAM(TemporalModule):
             pooled_BCT = gate_BCT * pooled_BCT
         if self.global_branch is None:
             return gate_BCT, None
+        # One row of the global branch per channel, and if causal per frame with its own window.
         if self.causal:
             windows_BCTW = F.pad(pooled_BCT, (self.window - 1, 0)).unfold(2, self.window, 1)
         else:
@@ -177,22 +185,22 @@ class TAM(TemporalModule):
         return gate_BCT, kernels_BCTK
 
     def _gate_of_taps(self, gate_BCT: torch.Tensor) -> torch.Tensor:
-        """The gate that multiplies each tap of each frame's kernel, (B, C, T, K or 1)."""
+        """Gates of the frames that the taps read, (B, C, T, K); with `reverse` (B, C, T, 1)."""
         if self.reverse:
             return gate_BCT.unsqueeze(3)
         padded = F.pad(gate_BCT, time_padding(self.kernel, causal=self.causal))
         return padded.unfold(2, self.kernel, 1)
 
     def pinned_options(self) -> dict[str, Any]:
-        """The causal window stays when the number of frames changes."""
+        """The causal window, which does not change with the number of frames."""
         return {"window": self.window} if self.causal else {}
 
     def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
-        """The adaptive convolution: K multiply-adds for every value."""
+        """Multiply-adds of the adaptive convolution, K per value."""
         return 0 if self.global_branch is None else self.kernel * x_NCHW.numel()
 
     def interpolate_frames(self, frames: int) -> None:
-        """Resamples the global branch linearly along time; sums over frames are kept."""
+        """Resamples the global branch linearly along time and keeps sums over frames."""
         if self.global_branch is None or not self.frames_in_weights or frames == self.frames:
             self.set_frames(frames)
             return
@@ -217,14 +225,14 @@ class TAM(TemporalModule):
 
 
 def resampled(weight_OI: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """A weight over frames linearly resampled to `shape`, its sums over inputs kept."""
+    """Resamples a weight over frames linearly to `shape` and keeps its sums over inputs."""
     rows = weight_OI.detach()[None, None].float()
     out_OI = F.interpolate(rows, shape, mode="bilinear", align_corners=False)[0, 0]
     return (out_OI * (weight_OI.shape[1] / shape[1])).to(weight_OI.dtype)
 
 
 def resampled_values(values: torch.Tensor, length: int) -> torch.Tensor:
-    """A vector over frames linearly resampled to another length."""
+    """Resamples a vector over frames linearly to another length."""
     row = values.detach()[None, None].float()
     return F.interpolate(row, length, mode="linear")[0, 0].to(values.dtype)
 
@@ -240,10 +248,10 @@ def _global_branch(frames: int, alpha: int, kernel: int) -> nn.Sequential:
 
 
 def _init_opposed(global_branch: nn.Sequential) -> None:
-    """Taps before the middle start with logit 8z, those after it with -8z, the middle with 2.
+    """Starts taps before the middle with logit 8z, taps after it with -8z and the middle with 2.
 
-    z is the mean of a channel as the norm standardizes it: half of the units start as 1+z, the
-    others as 1-z. A rest of the random start keeps them from staying the same.
+    z is a channel's mean as the norm standardizes it: one half of the hidden units start as 1+z,
+    the other half as 1-z. A share of the random start breaks their symmetry.
     """
     first, norm, _, last, _ = global_branch
     assert isinstance(first, nn.Linear)

@@ -17,7 +17,7 @@ from kinema.temporal.se import ChannelGate, reduced
 Transform = Literal["next", "both", "none"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 
-# Runs a part of a module along time: on the frames of clips or on the newest frames of streams.
+# Runs a temporal convolution on the frames of clips or on the newest frames of streams.
 OverTime = Callable[[DepthwiseTime, torch.Tensor], torch.Tensor]
 
 
@@ -29,7 +29,7 @@ def conv1x1(channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def depthwise3x3(channels: int) -> nn.Conv2d:
-    """A 3 x 3 convolution of every channel by itself, without bias, initialized as `conv1x1`."""
+    """A depth-wise 3 x 3 convolution without bias, initialized as `conv1x1`."""
     conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
@@ -39,26 +39,26 @@ def depthwise3x3(channels: int) -> nn.Conv2d:
 class ME(ChannelGate):
     """Motion excitation (TEA: Li et al., CVPR 2020, arXiv 2004.01398, eq. 2-7).
 
-    The difference between the reduced frame and the transformed, reduced next frame is pooled,
-    expanded and turned into a gate; x + x * (sigmoid - 1/2). The paper prints 2 sigmoid - 1, the
-    authors' code sigmoid - 1/2, which is half of it: `gate_scale` 1 is the code (and what its
-    checkpoints need), 2 the paper. As in the code, the last frame's difference is zero but its
-    gate is not, because the norm turns zero into a constant.
+    The difference between the reduced frame and the transformed, reduced next frame is pooled and
+    expanded; the output is x + x * (sigmoid - 1/2). The paper prints 2 sigmoid - 1 and the authors'
+    code has half of that, sigmoid - 1/2: `gate_scale` 1 is the code (its checkpoints need it), 2
+    the paper. As in the code, the last frame's difference is zero but its gate is not, because the
+    norm maps zero to a constant.
 
-    Causal: the difference of two frames acts on the later one.
+    Causal: the difference of two frames gates the later frame.
 
     Weights: 2Cm + 9m + 2m + 2C with m = C//r. Multiply-adds: (Cm + 9m) per pixel and frame. State
-    when streaming (causal): the means of the reduced previous frame (m values); the paper's form
-    looks one frame ahead.
+    when streaming (causal): the means of the reduced previous frame (m values); otherwise it looks
+    one frame ahead.
 
     Args:
         channels: C.
         frames: T.
         reduction: r.
-        transform: Which frames pass the 3 x 3 transformation before the difference: the `next`
-            one (the paper), `both`, or `none` (TEA supplement, section 3).
+        transform: Frames that pass the 3 x 3 transformation before the difference: `next` (the
+            paper), `both`, or `none` (TEA supplement, section 3).
         gate_scale: 1 (code) or 2 (paper).
-        causal: Nothing looks ahead.
+        causal: No frame looks ahead.
     """
 
     def __init__(
@@ -86,22 +86,22 @@ class ME(ChannelGate):
         self.expand = nn.Sequential(conv1x1(width, channels), nn.BatchNorm2d(channels))
 
     def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C): one plus the excitation."""
+        """(N, C, H, W) -> (N, C): 1 plus the excitation."""
         means_ND, transformed_ND = self._means(x_NCHW)
         present, _ = pairs(means_ND, self.frames)
         _, following = pairs(transformed_ND, self.frames)
         return self._excitation(place_pairs(following - present, causal=self.causal), x_NCHW.dtype)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Excites the newest frames; what is remembered are the means of the reduced frame."""
+        """Excites the newest frames; the memory holds the means of the reduced frame."""
         means_ND, transformed_ND = self._means(x_NCHW)
         motion_ND = memory.where_started(transformed_ND - memory.delay(means_ND))
         return gate(x_NCHW, self._excitation(motion_ND, x_NCHW.dtype))
 
     def _means(self, x_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means of the frames as the earlier and as the later one of a pair.
+        """Means of each frame in its roles as the earlier and as the later frame of a pair.
 
-        The mean of a difference is the difference of the means: no difference map is stored.
+        The mean of a difference is the difference of the means, so no difference map is stored.
         """
         reduced_NDHW = self.reduce(x_NCHW)
         transformed_NDHW = self.transform(reduced_NDHW)
@@ -116,11 +116,11 @@ class ME(ChannelGate):
 
 @runtime_checkable
 class GroupConvs(Protocol):
-    """The group of 3 x 3 convolutions of a Res2Net block, with their norms and activation.
+    """The 3 x 3 convolutions of a Res2Net block, with their norms and activation.
 
-    `width` channels for each of len(convs) + 1 groups. With `first` (first block of a stage) the
-    groups are independent and the last one passes `pool`; otherwise each group is added to the
-    next one before its convolution.
+    There are len(convs) + 1 groups of `width` channels. With `first` (the first block of a stage)
+    the groups are independent and the last one passes `pool`; otherwise the output of each group
+    is added to the input of the next.
     """
 
     width: int
@@ -135,22 +135,22 @@ class GroupConvs(Protocol):
 class MTA(TemporalModule):
     """Multiple temporal aggregation (TEA: Li et al., CVPR 2020, arXiv 2004.01398, eq. 8).
 
-    Takes the place of the group of convolutions of a Res2Net block and puts a depth-wise temporal
-    convolution in front of each group: the first ones start as identity, the last one shifts half
-    of its channels from the next and half from the previous frame.
+    Replaces the 3 x 3 convolutions of a Res2Net block and adds a depth-wise temporal convolution in
+    front of each group. The last of these starts as a shift, half of its channels from the next
+    and half from the previous frame, the others as the identity.
 
-    As in the authors' code, and unlike the paper's figure, the group without a spatial
-    convolution is the last one and has a temporal convolution too, and the first block of every
-    stage has no hierarchy.
+    As in the authors' code, and unlike the paper's figure, the last group is the one without a
+    spatial convolution and has a temporal convolution too, and the first block of each stage has
+    no hierarchy.
 
     Weights: 3C more than Res2Net's. Multiply-adds: 3C more per pixel and frame. State when
-    streaming (causal): two weighted sums of past frames of each group; otherwise it looks one
-    frame ahead for each of its groups in a row.
+    streaming (causal): two past frames of each group; otherwise it looks one frame ahead for each
+    group of its hierarchy.
 
     Args:
-        conv: The group of convolutions; see `GroupConvs`.
+        conv: The convolutions that it replaces; see `GroupConvs`.
         frames: T.
-        causal: Every temporal convolution ends with its own frame.
+        causal: The last tap of each temporal convolution reads the frame itself.
     """
 
     inherited = ("convs", "bns")
@@ -158,7 +158,7 @@ class MTA(TemporalModule):
     def __init__(self, conv: nn.Module, *, frames: int, causal: bool = False) -> None:
         if not isinstance(conv, GroupConvs):
             raise OptionError(
-                f"MTA needs the group of convolutions of a Res2Net block, not a "
+                f"MTA needs the group of convolutions of a Res2Net block, got "
                 f"{type(conv).__name__}. Use a Res2Net backbone, such as res2net50_26w_4s."
             )
         groups = len(conv.convs) + 1

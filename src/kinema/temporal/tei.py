@@ -1,4 +1,4 @@
-"""TEINet: the motion enhanced module. (Its other half, TIM, is in conv.py.)"""
+"""MEM: motion enhanced module of TEINet. TEINet's TIM is in conv.py."""
 
 import torch
 from torch import nn
@@ -14,15 +14,15 @@ from kinema.temporal.se import ChannelGate, reduced
 class MEM(ChannelGate):
     """Motion enhanced module (TEINet: Liu et al., AAAI 2020, arXiv 1911.09435, eq. 1-3).
 
-    Channels are scaled by a sigmoid of the difference between the pooled frame and the pooled
-    next frame, each reduced by a layer of its own; the last frame is copied. No norm and no
-    activation besides, as in the equations. The position and the biases are not in the text: only
-    `before_conv1` with biases gives the 30.4M parameters that it prints.
+    Each channel is scaled by a sigmoid of the difference between the pooled frame and the pooled
+    next frame, which two linear layers reduce; the last frame stays unchanged. As in the
+    equations there is no norm and no other activation. The paper does not give position and
+    biases: only `before_conv1` with biases has its 30.4M parameters.
 
-    Causal: every frame is compared with the one before it and the first frame is copied.
+    Causal: each frame is compared with the previous frame and the first frame stays unchanged.
 
-    Weights: 3C^2/r + 2C/r + C. Multiply-adds: 3C^2/r per frame. State when streaming: the reduced
-    descriptor (C/r values) of one past frame; the paper's form looks one frame ahead.
+    Weights: 3C^2/r + 2C/r + C. Multiply-adds: 3C^2/r per frame. State when streaming (causal): the
+    reduced descriptor (C/r values) of the previous frame; otherwise it looks one frame ahead.
 
     Args:
         channels: C.
@@ -43,7 +43,7 @@ class MEM(ChannelGate):
         self.restore = nn.Linear(width, channels)
 
     def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C): eq. 1-2, one for the frame without a neighbor."""
+        """(N, C, H, W) -> (N, C): eq. 1-2, and 1 for the frame without a neighbor."""
         pooled_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         earlier_BPC, later_BPC = pairs(pooled_NC, self.frames)
         present, other = (later_BPC, earlier_BPC) if self.causal else (earlier_BPC, later_BPC)
@@ -54,7 +54,7 @@ class MEM(ChannelGate):
         return torch.cat(parts, 1).flatten(0, 1)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Gates the newest frames; what is remembered is the reduced descriptor."""
+        """Gates the newest frames; the memory holds the reduced descriptor."""
         pooled_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         motion_ND = self.reduce_present(pooled_NC) - memory.delay(self.reduce_other(pooled_NC))
         gate_NC = torch.sigmoid(self.restore(motion_ND))

@@ -1,4 +1,4 @@
-"""TIN: the temporal interlacing network's learned, fractional shift."""
+"""TIN: learned fractional shift of the temporal interlacing network."""
 
 import torch
 from torch import nn
@@ -9,9 +9,10 @@ from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.tam import resampled, resampled_values
 
-# One layer's bias that makes the first offset 4 (sigmoid(0.5108) - 0.5) = 0.5 of a frame.
+# Initial bias of the offset layer: an offset of 4 (sigmoid(0.5108) - 0.5) = 0.5 frames, as in the
+# authors' code.
 FIRST_OFFSET = 0.5108
-# Offsets stay inside (-2, 2), so five taps hold every fractional shift.
+# Offsets are in (-2, 2), so five taps can express every fractional shift.
 TAPS = 5
 
 
@@ -19,23 +20,23 @@ TAPS = 5
 class TIN(TemporalModule):
     """Temporal interlacing (TIN: Shao et al., AAAI 2020, arXiv 2001.06499).
 
-    The first quarter of the channels is cut into four groups, which are moved by the learned
-    fractional offsets (o1, o2, -o1, -o2) with linear interpolation, zeros entering, and weighted
-    per frame. Offsets and weights come from the pooled clip; the offset net is T wide, so its
-    weights depend on the number of frames. The authors' compiled shift is written here as a
-    dynamic convolution of five taps.
-
-    There is no causal form: the offsets depend on the whole clip and move content from the future.
+    The first quarter of the channels is split into four groups, which move by the learned
+    fractional offsets (o1, o2, -o1, -o2) with linear interpolation and zeros at the ends, and are
+    weighted per frame. Offsets and weights come from the pooled clip. The offset net is T wide, so
+    its weights depend on the number of frames. The authors' compiled CUDA operator is written here
+    as a dynamic convolution of five taps.
 
     Weights: 9f + T^2 + 3T + 5 with f = C/4. Multiply-adds: 5 for each value of the f channels.
+    State when streaming: there is no causal form, because the offsets depend on the whole clip.
 
     Args:
         channels: C.
         frames: T.
-        causal: Refused.
+        causal: Not supported; True raises OptionError.
     """
 
     frames_in_weights = True
+    has_causal_form = False
 
     def __init__(self, channels: int, *, frames: int, causal: bool = False) -> None:
         super().__init__(frames=frames, look_back=None, look_ahead=None)
@@ -54,7 +55,7 @@ class TIN(TemporalModule):
         nn.init.zeros_(self.weight_conv.bias)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Interlaces the first channels: (N, C, H, W) -> (N, C, H, W)."""
+        """Moves the first quarter of the channels: (N, C, H, W) -> (N, C, H, W)."""
         moving_NCHW = x_NCHW[:, : 4 * self.group]
         means_NC = spatial_mean(moving_NCHW).to(x_NCHW.dtype)
         pooled_BTC = torch.unflatten(means_NC, 0, (-1, self.frames))
@@ -65,6 +66,7 @@ class TIN(TemporalModule):
         offset_B4 = torch.cat([offset_B2, -offset_B2], 1)
         weight_B4T = torch.cat([weight_B2T, weight_B2T], 1)
         tap_K = torch.arange(TAPS, device=x_NCHW.device) - TAPS // 2
+        # Linear interpolation: a tap's weight falls from 1 to 0 within one frame of the offset.
         kernels_B4K = torch.relu(1 - (tap_K + offset_B4.unsqueeze(2)).abs())
         kernels_B4TK = weight_B4T.unsqueeze(3) * kernels_B4K.unsqueeze(2)
         kernels_BCTK = kernels_B4TK.repeat_interleave(self.group, 1).to(x_NCHW.dtype)
@@ -72,11 +74,11 @@ class TIN(TemporalModule):
         return torch.cat([moved_NCHW, x_NCHW[:, 4 * self.group :]], 1)
 
     def uncounted_macs(self, x_NCHW: torch.Tensor) -> int:
-        """The interpolation: five multiply-adds for every moving value."""
+        """Multiply-adds of the interpolation, five per moving value."""
         return TAPS * x_NCHW[:, : 4 * self.group].numel()
 
     def interpolate_frames(self, frames: int) -> None:
-        """Resamples the offset net linearly along time; sums over frames are kept."""
+        """Resamples the offset net linearly along time and keeps sums over frames."""
         first, _, last = self.offset_net
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)

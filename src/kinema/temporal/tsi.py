@@ -1,4 +1,4 @@
-"""TSI: salient motion excitation, cross-scale temporal integration, and their three fusions."""
+"""TSI: salient motion excitation (SME), cross-scale temporal integration (CTI), and both fused."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -26,31 +26,33 @@ FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 class SME(TemporalModule):
     """Salient motion excitation (TSI: Su et al., arXiv 2106.01088, eq. 3-7).
 
-    Saliency alignment: attention of the reduced frame (queries) over the positions of the next
-    one (keys and values) weighs the next one; a cascade of depth-wise 3 x 3 convolutions builds a
-    pyramid of it; the differences to the frame are summed, pooled and become a gate:
-    x + x * sigmoid. No code was published. Decided where the text is silent: softmax over the
-    keys with 1/sqrt(m), norms after both 1 x 1 convolutions, no motion at the last frame; the
-    sum over k = 0..K makes K+1 convolutions. Without channel attention the expanded motion map
-    itself is added; such a network needs its norms to have seen data, because the product of the
-    alignment grows from block to block.
+    Saliency alignment multiplies the reduced next frame by the attention of the reduced frame
+    (queries) over the positions of the next frame (keys and values). A cascade of depth-wise 3 x 3
+    convolutions builds a pyramid of it. Its differences to the frame are summed and pooled, and
+    the output is x + x * sigmoid. The attention matrix is never stored.
 
-    The attention matrix is never stored. Causal: the motion of two frames acts on the later one.
+    No code is published. Our choices for what the text leaves open: softmax over the keys with
+    1/sqrt(m), norms behind both 1 x 1 convolutions, no motion at the last frame, and K+1
+    convolutions for the sum over k = 0..K. Without channel attention the expanded motion map is
+    added to x; such a network needs norms with statistics of real data, because the product of
+    the alignment grows from block to block.
+
+    Causal: the motion between two frames gates the later frame.
 
     Weights: 2Cm + 9m(K+1) + 2m + 2C with m = C//r. Multiply-adds: Cm + 9m(K+1) + 2HWm per pixel
-    and frame, 2HWm of them in the alignment's two products. State when streaming: the reduced
-    previous frame (m channels); the paper's form looks one frame ahead.
+    and frame, 2HWm of them in the two products of the alignment. State when streaming (causal):
+    the reduced previous frame (m channels); otherwise it looks one frame ahead.
 
     Args:
         channels: C.
         frames: T.
         reduction: r.
         pyramid: K, the highest level of the pyramid.
-        alignment: Whether saliency alignment is done (SA).
-        channel_attention: Whether the motion becomes a gate (CA).
-        keep_features: The last norm starts at 0, so the gate as a constant, and the backbone's
-            features pass at first: for fine-tuning on few videos.
-        causal: Nothing looks ahead.
+        alignment: False leaves out saliency alignment (SA).
+        channel_attention: False adds the motion map to x instead of gating x (CA).
+        keep_features: Starts the last norm at 0 and thus the gate as a constant, so that the
+            backbone's features pass unchanged at first. For fine-tuning on few videos.
+        causal: No frame looks ahead.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class SME(TemporalModule):
         self.expand = nn.Sequential(conv1x1(width, channels), norm)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Excites salient motion: (N, C, H, W) -> (N, C, H, W)."""
+        """Gates channels by salient motion: (N, C, H, W) -> (N, C, H, W)."""
         reduced_NDHW = self.reduce(x_NCHW)
         present_BPDHW, following_BPDHW = pairs(reduced_NDHW, self.frames)
         clips = present_BPDHW.shape[0]
@@ -90,7 +92,7 @@ class SME(TemporalModule):
         return self._excited(x_NCHW, place_pairs(motion_BPDHW, causal=self.causal))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Excites the newest frames; what is remembered is the reduced frame."""
+        """Gates the newest frames; the memory holds the reduced frame."""
         reduced_NDHW = self.reduce(x_NCHW)
         motion = self._motion(memory.delay(reduced_NDHW), reduced_NDHW).to(x_NCHW.dtype)
         return self._excited(x_NCHW, memory.where_started(motion))
@@ -116,13 +118,13 @@ class SME(TemporalModule):
 
 
 def attend(queries_PDHW: torch.Tensor, keys_PDHW: torch.Tensor) -> torch.Tensor:
-    """Scaled dot-product attention over the positions of a frame; the keys are the values.
+    """Scaled dot-product attention over the positions of a frame, with the keys as values.
 
-    A fused kernel: the HW x HW matrix is not stored.
+    The HW x HW attention matrix is not stored.
 
     Args:
-        queries_PDHW: One frame of each of P pairs, D channels.
-        keys_PDHW: The other frame.
+        queries_PDHW: Earlier frames of P pairs, D channels.
+        keys_PDHW: Later frames of the pairs.
 
     Returns:
         (P, D, H, W), in the memory format of the queries.
@@ -138,10 +140,10 @@ def attend(queries_PDHW: torch.Tensor, keys_PDHW: torch.Tensor) -> torch.Tensor:
 
 
 def _attend_fused(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor) -> torch.Tensor:
-    """PyTorch's fused kernel, which needs D closest in memory and otherwise stores S x S scores.
+    """PyTorch's fused attention. It needs D contiguous in memory, or it stores S x S scores.
 
-    Training on the CPU takes it in float32: bfloat16 takes 1.4 times as long at 784 positions and
-    three times at 196.
+    Training on the CPU uses float32: bfloat16 takes 1.4 times as long at 784 positions and three
+    times as long at 196.
     """
     queries, keys = queries_PSD.unsqueeze(1), keys_PSD.unsqueeze(1)
     if queries.device.type == "cpu" and queries.requires_grad:
@@ -158,23 +160,24 @@ def _attend_fused(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor) -> torch.Te
 class CTI(TemporalModule):
     """Cross-scale temporal integration (TSI: Su et al., arXiv 2106.01088, eq. 8-10).
 
-    The channels are cut into groups. The first passes; each further one is mixed with the result
-    of the group before it, by weights from their pooled sum, and then convolved along time, so
-    that the groups see growing windows. The softmax of eq. 10 is taken over the pair of
-    candidates of each channel. The temporal kernels start as part shift.
+    The channels are split into groups. The first group passes unchanged. Each further group is
+    mixed with the result of the previous group, by weights from their pooled sum, and then
+    convolved along time, so that later groups see wider windows. The softmax of eq. 10 is over the
+    two candidates of each channel. The temporal kernels start as a part shift. No code is
+    published.
 
     Weights: (groups-1) (2m^2 + 2m + 3m) with m = C/groups. Multiply-adds: 3m (groups-1) per pixel
-    and frame. State when streaming (causal): two weighted sums of past frames of each group but
-    the first; otherwise it looks up to groups-1 frames ahead.
+    and frame. State when streaming (causal): two past frames of each group but the first;
+    otherwise it looks up to groups-1 frames ahead.
 
     Args:
         channels: C.
         frames: T.
-        groups: G, the number of groups; it must divide C.
-        keep_features: Every group starts with 0.98 of itself and 0.02 of the group before it, not
-            with half of each, so the backbone's features pass at first: for fine-tuning on few
+        groups: Number of groups; it must divide C.
+        keep_features: Each group starts as 0.98 of itself and 0.02 of the previous group instead of
+            half of each, so that the backbone's features pass at first. For fine-tuning on few
             videos.
-        causal: Every temporal kernel ends with its own frame.
+        causal: The last tap of each temporal kernel reads the frame itself.
     """
 
     def __init__(
@@ -216,6 +219,7 @@ class CTI(TemporalModule):
         for group, weigh, shift in zip(rest, self.weigh, self.shifts, strict=True):
             pooled_ND = (spatial_mean(outputs[-1]) + spatial_mean(group)).to(group.dtype)
             keep, take = weigh(pooled_ND).chunk(2, 1)
+            # The softmax over two candidates is the sigmoid of their difference.
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
             mixed = torch.lerp(outputs[-1].to(group.dtype), group, share)
             assert isinstance(shift, DepthwiseTime)
@@ -224,7 +228,7 @@ class CTI(TemporalModule):
 
 
 def _weigh(width: int, keep_features: bool) -> nn.Linear:
-    """Two logits for each channel, of the group itself and of the one before it."""
+    """Linear layer of two logits per channel: for the group itself and for the previous group."""
     layer = nn.Linear(width, 2 * width)
     if keep_features:
         nn.init.constant_(layer.bias[:width], 4.0)  # sigmoid(4) = 0.98
@@ -233,14 +237,14 @@ def _weigh(width: int, keep_features: bool) -> nn.Linear:
 
 @register("tsi", at="after_conv2", at_basic="after_conv1")
 class TSI(TemporalModule):
-    """Temporal saliency integration: SME and CTI (TSI: Su et al., arXiv 2106.01088, table 7).
+    """Temporal saliency integration: SME and CTI (TSI: Su et al., 2021, arXiv 2106.01088, table 7).
 
-    `cascade` (the paper's block): CTI(SME(x)). `sum`: SME(x) + CTI(x). `concat`: both side by side
-    into the following convolution, widened to twice its input, each half starting as half its
-    weight; the module then takes the place of that convolution.
+    `cascade` (the paper's block) is CTI(SME(x)), `sum` is SME(x) + CTI(x). `concat` feeds both to
+    the next convolution, which is widened to twice its input channels with half of its weight for
+    each; the module then replaces that convolution. No code is published.
 
-    Weights, multiply-adds and state: those of SME and CTI, and for `concat` those of the
-    convolution once more.
+    Weights, multiply-adds and state: those of SME and CTI, plus for `concat` those of the
+    convolution a second time.
 
     Args:
         channels: C.
@@ -252,12 +256,12 @@ class TSI(TemporalModule):
         channel_attention: See SME.
         groups: See CTI.
         keep_features: See SME and CTI.
-        causal: Nothing looks ahead.
+        causal: No frame looks ahead.
     """
 
     inherited = ("widened",)
 
-    def __init__(  # noqa: PLR0913 - those of its two parts
+    def __init__(  # noqa: PLR0913 - the options of its two parts
         self,
         channels: int,
         *,
@@ -299,14 +303,14 @@ class TSI(TemporalModule):
 
     @classmethod
     def positions_for(cls, options: Mapping[str, Any]) -> tuple[Position, ...] | None:
-        """Concatenation takes the place of the convolution behind the module."""
+        """With `fusion="concat"` the module replaces the next convolution."""
         return ("replace_conv3", "replace_conv2") if options.get("fusion") == "concat" else None
 
     @classmethod
     def from_conv(cls, conv: nn.Module, *, frames: int, **options: Any) -> "TSI":
-        """Widens the convolution: only for `fusion="concat"`."""
+        """Widens the convolution; only for `fusion="concat"`."""
         if options.get("fusion") != "concat":
-            raise OptionError("TSI takes the place of a convolution only with fusion='concat'.")
+            raise OptionError("TSI replaces a convolution only with fusion='concat'.")
         conv = plain_conv(conv, "TSI with fusion='concat'")
         module = cls(conv.in_channels, frames=frames, **options)
         assert not isinstance(conv.padding, str)
@@ -322,14 +326,14 @@ class TSI(TemporalModule):
         return module
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Fuses both: (N, C, H, W) -> (N, C, H, W), or the output of the widened convolution."""
+        """Fuses SME and CTI: (N, C, H, W) -> (N, C, H, W), or the widened convolution's output."""
         salient_NCHW: torch.Tensor = self.sme(x_NCHW)
         cascaded = self.fusion == "cascade"
         out_NCHW: torch.Tensor = self.cti(salient_NCHW if cascaded else x_NCHW)
         return out_NCHW if cascaded else self._fused(salient_NCHW, out_NCHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Fuses both for the newest frames."""
+        """Fuses SME and CTI for the newest frames."""
         salient_NCHW = self.sme.step(x_NCHW, memory)
         cascaded = self.fusion == "cascade"
         out_NCHW = self.cti.step(salient_NCHW if cascaded else x_NCHW, memory)

@@ -186,7 +186,7 @@ def test_modules_come_in_the_mode_and_type_of_the_network(plain):
 
 
 def test_a_fusion_by_a_convolution_needs_one(plain):
-    with pytest.raises(OptionError, match="'tsi' takes the place of a convolution: put it at"):
+    with pytest.raises(OptionError, match="'tsi' replaces a convolution: put it at"):
         plain.insert("tsi", fusion="concat", at="after_conv1")
 
 
@@ -219,7 +219,7 @@ def test_basic_blocks_have_a_place_for_what_sits_behind_conv2(plain):
 
 
 def test_a_module_without_a_replacing_form_says_so(plain):
-    with pytest.raises(OptionError, match="TIM cannot take the place of a convolution"):
+    with pytest.raises(OptionError, match="TIM cannot replace a convolution"):
         plain.insert("tim", at="replace_conv1")
 
 

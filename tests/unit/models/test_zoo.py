@@ -66,7 +66,7 @@ def test_tsm_of_mobilenet_shifts_its_ten_blocks():
     [
         ("tea_resnet18", OptionError, "needs the group of convolutions of a Res2Net block"),
         ("gst_mobilenetv2_100", OptionError, "splits the channels of an ordinary convolution"),
-        ("gst_res2net50_26w_4s", OptionError, "takes the place of a Conv2d, but .* ScaleConv"),
+        ("gst_res2net50_26w_4s", OptionError, "replaces a Conv2d, but .* ScaleConv"),
         ("nl_inception_v3", SiteError, "inception_v3 has no site 'after_block'"),
         ("tsmm+tim_resnet18", UnknownNameError, "Unknown network"),
         ("tin_resnet18", OptionError, "TIN has no causal form"),

@@ -178,7 +178,7 @@ def test_channels_last_frames_stay_so_in_steps_of_several_frames():
         (temporal.TAM(16, frames=4), r"TAM looks ahead \(the whole clip\)"),
         (
             temporal.TIN(16, frames=4),
-            r"TIN looks ahead \(the whole clip\).*nl and tin have no causal form",
+            r"TIN looks ahead \(the whole clip\).*has no causal form.*such as tsm",
         ),
         (temporal.NonLocal(16, frames=4), r"NonLocal looks ahead \(the whole clip\)"),
     ],
@@ -200,7 +200,7 @@ class Own(TemporalModule):
 
 def test_a_module_of_which_no_window_is_enough_needs_its_own_step():
     Own(look_back=3).check_streaming()
-    with pytest.raises(OptionError, match="depends on the whole past.*Give it a method `step`"):
+    with pytest.raises(OptionError, match="depends on the whole past.*Implement its method `step`"):
         Own(look_back=None).check_streaming()
     with_weights = Own(look_back=3)
     with_weights.frames_in_weights = True
@@ -216,7 +216,7 @@ def test_a_state_that_does_not_fit_is_refused():
     state = memory.state()
     with pytest.raises(InputShapeError, match="frames of another size"):
         tim.step(torch.randn(2, 16, 7, 3), Memory(state))
-    with pytest.raises(InputShapeError, match="that of another network"):
+    with pytest.raises(InputShapeError, match="state of another network"):
         tim.step(x, Memory(state[:1]))
     longer = Memory((*state, *state))
     tim.step(x, longer)

@@ -109,7 +109,7 @@ def test_a_name_cannot_be_taken_twice():
 
     with pytest.raises(OptionError, match="'tim' already belongs to TIM"):
         register("tim", at="before_conv1")(Other)
-    with pytest.raises(OptionError, match="Other cannot take the place of a convolution"):
+    with pytest.raises(OptionError, match="Other cannot replace a convolution"):
         Other.from_conv(torch.nn.Conv2d(1, 1, 1), frames=2)
 
 
