@@ -62,7 +62,10 @@ def kinema(
     ] = False,
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(help="Python file with temporal modules of your own.", envvar=PLUGINS),
+        typer.Option(
+            help="Python file that registers temporal modules, backbones or formats.",
+            envvar=PLUGINS,
+        ),
     ] = None,
 ) -> None:
     """Action recognition in video: train, evaluate and predict.
