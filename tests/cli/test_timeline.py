@@ -73,7 +73,7 @@ def test_the_folder_of_a_file_is_made(kinema, checkpoint, video, tmp_path):
 def test_nothing_clear_is_said(kinema, checkpoint, video):
     answer = kinema("timeline", checkpoint, video, "--enter", 1, "--leave", 1)
     assert (answer.code, answer.out) == (0, "")
-    assert "No class is clear enough" in answer.err
+    assert "No class is probable enough" in answer.err
 
 
 def test_a_damaged_video_gives_what_was_read_and_exit_code_1(

@@ -1,4 +1,4 @@
-"""`kinema timeline`: what happens when in a long video."""
+"""`kinema timeline`: actions in a long video and their times."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,26 +26,28 @@ if TYPE_CHECKING:
 
 WindowOption = Annotated[
     float | None,
-    typer.Option(help="Seconds of a window; by default as in training, else 2.5.", min=0),
+    typer.Option(
+        help="Window length in seconds; by default that of the training, else 2.5.", min=0
+    ),
 ]
 StrideOption = Annotated[
     float | None,
-    typer.Option(help="Seconds from window to window; by default half of one.", min=0),
+    typer.Option(help="Seconds between window starts; by default half a window.", min=0),
 ]
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="Run a causal network frame by frame, with its memory.")
 ]
 MinLengthOption = Annotated[
-    float, typer.Option(help="Leave out segments of fewer seconds than this.", min=0)
+    float, typer.Option(help="Minimum length of a segment in seconds.", min=0)
 ]
 SrtOption = Annotated[
     Path | None, typer.Option(help="Write the segments as subtitles to this file.")
 ]
 HtmlOption = Annotated[
-    Path | None, typer.Option(help="Write an HTML page with the video, curves and segments.")
+    Path | None, typer.Option(help="Write an HTML page with video, curves and segments.")
 ]
 WindowScoresOption = Annotated[
-    Path | None, typer.Option(help="Write the windows' scores to this .npz.")
+    Path | None, typer.Option(help="Write the scores of all windows to this .npz file.")
 ]
 
 
@@ -55,26 +57,26 @@ def timeline(
     window: WindowOption = None,
     stride: StrideOption = None,
     stream: StreamOption = False,
-    smooth: Annotated[int, typer.Option(help="Neighboring windows to average; odd.", min=1)] = 3,
+    smooth: Annotated[int, typer.Option(help="Windows to average; odd.", min=1)] = 3,
     enter: Annotated[float, typer.Option(help="Probability at which a segment begins.")] = 0.5,
     leave: Annotated[float, typer.Option(help="Probability below which a segment ends.")] = 0.3,
     min_length: MinLengthOption = 0.0,
     background: BackgroundOption = None,
-    top: Annotated[int, typer.Option(help="Classes of each window in --json.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Classes per window in --json.", min=1)] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write the segments to this CSV file.")] = None,
     srt: SrtOption = None,
     html: HtmlOption = None,
     scores: WindowScoresOption = None,
-    batch: Annotated[int, typer.Option(help="Windows of one forward pass.", min=1)] = 4,
+    batch: Annotated[int, typer.Option(help="Windows per forward pass.", min=1)] = 4,
     chunk: Annotated[int, typer.Option(help="Windows to decode ahead.", min=1)] = 16,
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what happens when in a long video.
+    """Find the actions in a long video and their times.
 
-    Of a damaged video everything before the damage is kept, and the exit code is 1. An MP4 that is
-    cut off at its end has lost its index and cannot be read at all.
+    A damaged video is used up to the damage, with exit code 1. A truncated MP4 has lost its index
+    and cannot be read.
 
     Example: kinema timeline runs/x/best match.mp4 --html match.html
     """
@@ -86,21 +88,21 @@ def timeline(
         check_new(file, option)
     from kinema.recognizer import Recognizer
     from kinema.timeline import SegmentRule, TimelineSettings
-    from kinema.timeline import timeline as follow
+    from kinema.timeline import timeline as run_timeline
     from kinema.timeline.grid import WINDOW_S
 
     settings = TimelineSettings(window, stride, stream, batch, chunk)
     rule = SegmentRule(smooth, enter, leave, tuple(background or ()), min_length)
     if fast:
-        show_log()  # says what was chosen
+        show_log()  # shows the chosen form
     recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
     if window is None and not stream and recognizer.preprocessing.sampling != "dense":
         notes().print(
-            f"Windows of {WINDOW_S} s. The network learned on whole videos: set --window to their "
-            "length. Actions that are shorter than two windows need --smooth 1."
+            f"Windows of {WINDOW_S} s. The network was trained on whole videos: set --window to "
+            "their length. Actions shorter than two windows need --smooth 1."
         )
     with progress_bar("windows") as progress:
-        found = follow(recognizer, video, settings, rule=rule, progress=progress)
+        found = run_timeline(recognizer, video, settings, rule=rule, progress=progress)
     _print(found, top if as_json else None)
     _write(found, csv=csv, srt=srt, html=html, scores=scores)
     if found.error is not None:
@@ -131,7 +133,7 @@ def _write(
 
 
 def _print(found: "Timeline", top: int | None) -> None:
-    """The document of `--json` with the `top` best classes of each window, or the table."""
+    """Prints the JSON document with the `top` classes of each window, or a table."""
     from kinema.report.timeline import segment_table, timeline_document
 
     if top is not None:
@@ -141,6 +143,6 @@ def _print(found: "Timeline", top: int | None) -> None:
     else:
         best = float(found.probs.max()) if found.scores.size else 0.0
         notes().print(
-            f"No class is clear enough anywhere: the highest probability is {100 * best:.0f} %, "
-            "which --enter may be too high for."
+            f"No class is probable enough for a segment: the highest probability is {100 * best:.0f} "
+            "%. Try a lower --enter."
         )

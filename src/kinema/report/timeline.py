@@ -1,4 +1,4 @@
-"""A timeline as a table, a JSON document, CSV, subtitles, scores, and a page to look at.
+"""Writes a timeline as table, JSON, CSV, subtitles, score file and HTML page.
 
 Letters: M windows, K classes, P points of a curve.
 """
@@ -19,15 +19,15 @@ from kinema.errors import missing_extra
 from kinema.system.files import whole_file, write_whole
 from kinema.timeline import Segment, Timeline, smoothed
 
-# Curves that can be told apart by color.
+# Curves with distinguishable colors.
 MOST_CURVES = 6
-# Points of a curve: more than a screen has columns; peaks between them are kept.
+# Points per curve, more than a screen has columns; each keeps the peak of its windows.
 MOST_POINTS = 1500
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The probability of one class over the video, as an SVG path of 1000 x 100."""
+    """Probability of one class over time, as an SVG path of 1000 x 100."""
 
     name: str
     number: int
@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bar:
-    """A segment on the page: its place in percent of the video, and its color's number."""
+    """Segment on the page: position in percent of the duration, and number of its color."""
 
     segment: Segment
     left: float
@@ -47,7 +47,7 @@ class Bar:
 
 
 def timeline_document(timeline: Timeline, *, top: int) -> dict[str, Any]:
-    """The plain form of a timeline for JSON, with the `top` best classes of each window."""
+    """JSON form of a timeline with the `top` most probable classes of each window."""
     windows = [
         {
             "start_s": round(float(start_s), 3),
@@ -70,7 +70,7 @@ def timeline_document(timeline: Timeline, *, top: int) -> dict[str, Any]:
 
 
 def segment_table(timeline: Timeline) -> Table:
-    """The segments for the terminal."""
+    """Table of the segments for the terminal."""
     table = Table()
     for column in ("start", "end"):
         table.add_column(column, justify="right")
@@ -83,7 +83,7 @@ def segment_table(timeline: Timeline) -> Table:
 
 
 def write_segments_csv(timeline: Timeline, out: Path) -> None:
-    """One row per segment: start_s, end_s, label, name, prob."""
+    """Writes one row per segment: start_s, end_s, label, name, prob."""
     with whole_file(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["start_s", "end_s", "label", "name", "prob"])
         writer.writeheader()
@@ -91,7 +91,7 @@ def write_segments_csv(timeline: Timeline, out: Path) -> None:
 
 
 def write_subtitles(timeline: Timeline, out: Path) -> None:
-    """The segments as SubRip subtitles, which players show over the video."""
+    """Writes the segments as SubRip subtitles."""
     blocks = (
         f"{number}\n{_srt_clock(segment.start_s)} --> {_srt_clock(segment.end_s)}\n"
         f"{segment.name} ({100 * segment.prob:.0f} %)\n"
@@ -101,7 +101,7 @@ def write_subtitles(timeline: Timeline, out: Path) -> None:
 
 
 def write_scores(timeline: Timeline, out: Path) -> None:
-    """All scores as .npz: starts_s (M,), ends_s (M,), scores (M, K), class_names (K,)."""
+    """Writes all scores as .npz: starts_s (M,), ends_s (M,), scores (M, K), class_names (K,)."""
     with whole_file(out) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
@@ -113,9 +113,9 @@ def write_scores(timeline: Timeline, out: Path) -> None:
 
 
 def write_timeline_page(timeline: Timeline, out: Path) -> Path:
-    """Writes a page that plays the video beside its curves and segments.
+    """Writes a page that plays the video next to its curves and segments.
 
-    Everything is in the file but the video, which is found by its path relative to the page.
+    The page is self-contained except for the video, which it links by a relative path.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -141,7 +141,7 @@ def write_timeline_page(timeline: Timeline, out: Path) -> Path:
 
 
 def draw_curves(timeline: Timeline) -> list[Curve]:
-    """The curves of the classes that happen longest, then of the most probable ones."""
+    """Draws curves of the classes with the longest segments, then of the most probable ones."""
     probs_MK = smoothed(timeline.probs, 3)
     rank_K = probs_MK.mean(0).astype(np.float64)
     for segment in timeline.segments:
@@ -181,7 +181,7 @@ def _rounded(segment: Segment) -> dict[str, Any]:
 
 
 def _path(x_M: NDArray[np.float64], probs_M: NDArray[np.float32]) -> str:
-    """A line through the windows; where there are too many, through the peak of each group."""
+    """SVG line through the windows, or through the peaks of groups if there are too many."""
     groups = np.array_split(np.arange(len(x_M)), min(len(x_M), MOST_POINTS))
     x_P = np.array([x_M[group].mean() for group in groups])
     y_P = np.array([100 * (1 - probs_M[group].max()) for group in groups])
@@ -205,6 +205,6 @@ def _bars(timeline: Timeline, numbers: dict[str, int]) -> list[Bar]:
 
 
 def _relative(video: Path, folder: Path) -> str:
-    """The video's address on a page in the folder."""
+    """URL of the video relative to the folder of the page."""
     path = Path(os.path.relpath(video.resolve(), folder.resolve()))
     return quote(os.fsencode(path))

@@ -1,4 +1,4 @@
-"""The frames of a video that the network sees, and when: the grid on which windows lie.
+"""Grid of frames that the network uses, with their times; windows are ranges of the grid.
 
 Letters: F frames of the video, G frames of the grid, T frames of a window, M windows.
 """
@@ -13,26 +13,26 @@ from kinema.errors import OptionError
 from kinema.values import Preprocessing
 from kinema.video.decode import VideoFile
 
-# Of networks trained on segments of whole videos: 64 frames at 25 Hz, rounded; the clips of
-# Something-Something last 2 to 6 s.
+# Default window of networks trained on segments of whole videos: 64 frames at 25 Hz, rounded. The
+# clips of Something-Something last 2 to 6 s.
 WINDOW_S = 2.5
 
-# Frames whose times are asked for at once.
+# Frames per query of times, to keep memory small.
 _TIMES_AT_ONCE = 1000
 
-# A frame that begins exactly in the middle of its part of a window is the one that is shown there.
+# Tolerance for a frame that starts exactly in the middle of its part of a window.
 _ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The frames that the network sees, and when, in seconds from the beginning of the file.
+    """Frames that the network uses, with times in seconds from the start of the file.
 
     Attributes:
-        numbers_G: Frame numbers, ascending; a slow video repeats some.
-        edges_s: (G + 1,) borders of the times for which the frames stand.
-        shown_s: (F + 1,) when each frame of the video is shown, and the end.
-        hop: Places from window to window.
+        numbers_G: Frame numbers, ascending; repeated if the video has a low frame rate.
+        edges_s: (G + 1,) edges of the time intervals that the frames represent.
+        shown_s: (F + 1,) presentation time of each frame of the video, and the end.
+        hop: Grid frames from one window to the next.
     """
 
     numbers_G: NDArray[np.int64]
@@ -43,7 +43,8 @@ class Grid:
     def window_times(
         self, windows: int, count: int, frames: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Starts and ends of the windows when `count` frames of the grid have been read."""
+        """Start and end times of the windows over the first `count` frames of the grid."""
+        # The last window ends with the last frame, so it may overlap more than the others.
         places_M = np.minimum(np.arange(windows) * self.hop, max(0, count - frames))
         return self.edges_s[places_M], self.edges_s[np.minimum(places_M + frames, count)]
 
@@ -51,23 +52,24 @@ class Grid:
 def lay_grid(
     source: VideoFile, how: Preprocessing, *, window_s: float | None, stride_s: float | None
 ) -> Grid:
-    """Lays the grid by the times of the frames.
+    """Builds the grid from the presentation times.
 
-    Dense windows keep the training's count of frames from one to the next, as `DenseSampling`.
-    Windows of a given length take the frame shown in the middle of each of T equal parts, which
-    for a constant frame rate are the frames of `SegmentSampling`.
+    Dense windows keep the frame spacing of the training, as `DenseSampling` does. Windows of a
+    given length use the frame shown in the middle of each of T equal parts, which at a constant
+    frame rate are the frames of `SegmentSampling`.
 
     Args:
         source: The video.
-        how: What the network was trained on.
-        window_s: Length of a window; the training's, or `WINDOW_S`, when not given.
-        stride_s: From window to window; half a window when not given.
+        how: Preprocessing of the training.
+        window_s: Window length; by default that of the training, or `WINDOW_S`.
+        stride_s: Time between window starts; by default half a window.
 
     Raises:
-        OptionError: the file tells neither times nor a frame rate.
+        OptionError: the file has neither timestamps nor a frame rate.
     """
     shown_s = _shown_times(source)
     duration_s = float(shown_s[-1])
+    # Spacing of the grid: in frames for dense windows, in seconds for all others.
     if how.sampling == "dense" and window_s is None:
         numbers_G = np.arange(0, source.info.frames, how.window_frames // how.frames)
         edges_s = np.append(shown_s[numbers_G], duration_s)
@@ -80,14 +82,15 @@ def lay_grid(
     hop = how.frames // 2
     if stride_s is not None:
         hop = round(stride_s * len(numbers_G) / duration_s)
+    # Count from the start of the file, as players do, not from its first frame.
     return Grid(numbers_G, edges_s + source.lead_s, shown_s + source.lead_s, max(1, hop))
 
 
 def _shown_times(source: VideoFile) -> NDArray[np.float64]:
-    """(F + 1,) seconds: when each frame is shown, then when the last one ends.
+    """(F + 1,) presentation time of each frame in seconds, and the end of the last one.
 
     Raises:
-        OptionError: the file tells neither times nor a frame rate.
+        OptionError: the file has neither timestamps nor a frame rate.
     """
     total, rate = source.info.frames, source.info.rate_hz
     blocks = (
@@ -98,5 +101,5 @@ def _shown_times(source: VideoFile) -> NDArray[np.float64]:
     shown_s[:total] = np.fromiter(chain.from_iterable(blocks), np.float64, total)
     shown_s[total] = shown_s[:total].max() + (1 / rate if rate else 0.0)
     if not shown_s[total]:
-        raise OptionError(f"{source.path} tells neither the times of its frames nor their rate.")
+        raise OptionError(f"{source.path} has neither timestamps nor a frame rate.")
     return np.maximum.accumulate(shown_s)

@@ -1,4 +1,4 @@
-"""The frames of the grid in order, small, and made ahead of the network.
+"""Reads the frames of a grid in order, resized and cropped, and prefetches them in a thread.
 
 Letters: C channels, H, W.
 """
@@ -23,26 +23,26 @@ Item = TypeVar("Item")
 
 
 class SmallFrames(Protocol):
-    """The frames of a grid, resized and cropped, in order."""
+    """Frames of a grid in order, resized and cropped."""
 
     @property
     def count(self) -> int:
-        """Frames of the grid that have been read."""
+        """Number of grid frames read so far."""
 
     @property
     def error(self) -> str | None:
-        """Where reading stopped and why; None if it did not."""
+        """Reason and position at which reading stopped; None if it did not."""
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """(3, H, W) uint8 RGB each."""
 
 
 class GridFrames:
-    """The frames of the grid in order, resized and cropped; ends where the video is damaged.
+    """Frames of a grid, decoded in this process; ends where the video is damaged.
 
     Attributes:
-        count: Frames of the grid that have been read.
-        error: Where reading stopped and why; None if it did not.
+        count: Number of grid frames read so far.
+        error: Reason and position at which reading stopped; None if it did not.
     """
 
     def __init__(self, source: VideoFile, grid: Grid, how: Preprocessing) -> None:
@@ -58,6 +58,7 @@ class GridFrames:
         try:
             for number, picture in enumerate(self._source.in_order()):
                 read = number + 1
+                # Low frame rates repeat a frame on the grid, high ones skip frames.
                 times = int(np.searchsorted(numbers_G, number, side="right")) - self.count
                 if times > 0:
                     self.count += times
@@ -72,15 +73,15 @@ class GridFrames:
         return small_CHW
 
 
-def ahead(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
-    """The same items; up to `most` of them are made ahead, in another thread."""
+def prefetch(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
+    """Yields the same items, and prepares up to `most` of them ahead in another thread."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="decode")
-    nothing = object()
+    end = object()
     waiting: deque[Future[Item | object]] = deque()
     try:
-        waiting.extend(pool.submit(next, items, nothing) for _ in range(most))
-        while (item := waiting.popleft().result()) is not nothing:
-            waiting.append(pool.submit(next, items, nothing))
+        waiting.extend(pool.submit(next, items, end) for _ in range(most))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
             yield item  # type: ignore[misc]  # mypy cannot tell the sentinel from an item
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The scores of windows: runs of neighbors on the grid, in batches through the network.
+"""Scores sliding windows over the grid, in batches.
 
 Letters: T frames of a window, B windows of a batch, N frames of a batch, C channels, H, W,
 K classes.
@@ -20,14 +20,14 @@ Item = TypeVar("Item")
 
 
 def count_windows(count: int, frames: int, hop: int) -> int:
-    """How many runs `runs` makes."""
+    """Number of windows that `sliding_windows` yields."""
     return 1 + max(0, -((frames - count) // hop))
 
 
-def runs(items: Iterable[Item], length: int, hop: int) -> Iterator[list[Item]]:
-    """Every `hop`th run of `length` neighbors; the last one ends at the end.
+def sliding_windows(items: Iterable[Item], length: int, hop: int) -> Iterator[list[Item]]:
+    """Yields windows of `length` items, one every `hop` items; the last one ends at the end.
 
-    Fewer items than `length` begin again, as in `DenseSampling`.
+    Fewer items than `length` are repeated from the start, as in `DenseSampling`.
     """
     newest: deque[Item] = deque(maxlen=length)
     count = covered = 0
@@ -40,7 +40,7 @@ def runs(items: Iterable[Item], length: int, hop: int) -> Iterator[list[Item]]:
         yield list(islice(cycle(newest), length))
 
 
-def scored(
+def score_windows(
     recognizer: ClipRecognizer,
     frames: Iterator[torch.Tensor],
     hop: int,
@@ -48,43 +48,43 @@ def scored(
     stream: bool,
     batch: int,
 ) -> Iterator[torch.Tensor]:
-    """The scores (K,) of each window.
+    """Yields the scores (K,) of each window.
 
-    Where a frame's scores do not need the other frames of its window, they are computed once.
+    If the scores of a frame do not depend on other frames of its window, overlapping windows share
+    them.
 
     Args:
         recognizer: The network.
-        frames: The frames of the grid, (3, H, W) uint8 RGB each.
-        hop: Places of the grid from window to window.
-        stream: Whether frame by frame with the memory of a causal network.
-        batch: Windows of one pass through the network.
+        frames: Frames of the grid, (3, H, W) uint8 RGB each.
+        hop: Grid frames from one window to the next.
+        stream: Runs a causal network frame by frame with its memory.
+        batch: Windows per forward pass.
 
     Raises:
-        OptionError: frame by frame is wanted, but the network looks ahead or was made fast.
+        OptionError: `stream` with a network that looks ahead or was loaded with `fast`.
     """
     length = recognizer.net.frames
     run = _frame_run(recognizer, stream=stream)
     if run is not None:
         scores = _in_batches(run, recognizer, frames, batch * length)
-        return (torch.stack(window).mean(0) for window in runs(scores, length, hop))
-    clips = (torch.stack(window) for window in runs(frames, length, hop))
+        return (torch.stack(window).mean(0) for window in sliding_windows(scores, length, hop))
+    clips = (torch.stack(window) for window in sliding_windows(frames, length, hop))
     return _in_batches(recognizer.score, recognizer, clips, batch)
 
 
 def _frame_run(recognizer: ClipRecognizer, *, stream: bool) -> Run | None:
-    """What scores single frames (N, 3, H, W) -> (N, K), if the network can do that.
-
-    A network that was made fast scores clips, and is taken as it is.
+    """Function that scores single frames, (N, 3, H, W) -> (N, K); None if windows are needed.
 
     Raises:
-        OptionError: frame by frame is wanted, but the network looks ahead or was made fast.
+        OptionError: `stream` with a network that looks ahead or was loaded with `fast`.
     """
     net = recognizer.net
     if stream and recognizer.score is not net:
-        raise OptionError("A network that was made fast scores clips: choose stream or fast.")
+        raise OptionError("A fast network scores whole clips: choose stream or fast.")
     if stream:
         step = net.streaming()
         return lambda frames_NCHW: step(frames_NCHW.unsqueeze(0))[0]
+    # Without temporal mixing a frame scores the same in every window. The fast form takes clips.
     alone = net.reach.receptive_field == 1 and net.facts.frame_stride == 1
     if alone and recognizer.score is net:
         return lambda frames_NCHW: net.frame_scores(frames_NCHW.unsqueeze(1))[:, 0]
@@ -94,14 +94,12 @@ def _frame_run(recognizer: ClipRecognizer, *, stream: bool) -> Run | None:
 def _in_batches(
     run: Run, recognizer: ClipRecognizer, items: Iterator[torch.Tensor], size: int
 ) -> Iterator[torch.Tensor]:
-    """The scores (K,) of each uint8 item.
-
-    The last batch is filled up with zeros: kernels may round differently for another size.
-    """
+    """Yields the scores (K,) of each uint8 item."""
     how = recognizer.preprocessing
     while block := list(islice(items, size)):
-        filling = [torch.zeros_like(block[0])] * (size - len(block))
-        batch = torch.stack(block + filling).to(recognizer.device)
+        # Pad the last batch: kernels may round differently for another batch size.
+        padding = [torch.zeros_like(block[0])] * (size - len(block))
+        batch = torch.stack(block + padding).to(recognizer.device)
         with torch.inference_mode():
             scores = run(normalize(batch, how.mean, how.std)).float().cpu()
         yield from scores[: len(block)]

@@ -1,4 +1,4 @@
-"""Steady segments from the probabilities of windows: smoothing, and hysteresis per class.
+"""Segments from the probabilities of windows, by smoothing and hysteresis.
 
 Letters: M windows, K classes, B streams.
 """
@@ -16,14 +16,14 @@ from kinema.live.smoothing import NOTHING, Hysteresis, background_labels
 
 @dataclass(frozen=True)
 class SegmentRule:
-    """When a class counts as happening.
+    """Smoothing and thresholds that turn windows into segments.
 
     Attributes:
-        smooth_windows: Windows of the centered mean of probabilities; odd, 1 is none.
+        smooth_windows: Windows of the centered mean of probabilities; odd, 1 for no smoothing.
         enter: Smoothed probability at which a segment begins.
         leave: Smoothed probability below which it ends; at most `enter`.
-        background: Names of classes that mean that nothing happens.
-        min_length_s: Shorter segments are left out.
+        background: Names of background classes, which give no segments.
+        min_length_s: Minimum length; shorter segments are left out.
     """
 
     smooth_windows: int = 3
@@ -35,7 +35,7 @@ class SegmentRule:
     def __post_init__(self) -> None:
         if self.smooth_windows < 1 or self.smooth_windows % 2 == 0:
             raise OptionError(
-                "A mean over windows is centered: their number must be odd, "
+                "The mean over windows is centered, so their number must be odd, "
                 f"got {self.smooth_windows}."
             )
         if not self.min_length_s >= 0:
@@ -56,7 +56,7 @@ class SegmentRule:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the video in which one class happens; `prob` is its mean smoothed one."""
+    """Part of the video with one class; `prob` is the mean of its smoothed probability."""
 
     start_s: float
     end_s: float
@@ -71,18 +71,19 @@ def find_segments(
     class_names: tuple[str, ...],
     rule: SegmentRule,
 ) -> tuple[Segment, ...]:
-    """The stretches in which one class happens.
+    """Finds the segments of a video.
 
     Args:
         probs_MK: Probabilities of each window, (M, K).
-        cells_s: (M + 1,) borders of the times for which the windows speak.
-        class_names: The K names.
-        rule: When a class counts as happening.
+        cells_s: (M + 1,) edges of the time intervals that the windows represent.
+        class_names: K names.
+        rule: Smoothing and thresholds.
 
     Raises:
-        UnknownNameError: a background class is none of the names.
+        UnknownNameError: there is no background class of this name.
     """
     smooth_MK = smoothed(probs_MK, rule.smooth_windows)
+    # A segment is a run of windows with the same shown label.
     shown_M = _shown(smooth_MK, rule.hysteresis(class_names))
     changes = np.flatnonzero(np.diff(shown_M)) + 1
     segments = []
@@ -95,7 +96,7 @@ def find_segments(
 
 
 def smoothed(probs_MK: NDArray[np.float32], windows: int) -> NDArray[np.float32]:
-    """The mean of each window and its neighbors, `windows` in all; fewer at both ends."""
+    """Centered moving average over `windows` windows; fewer at both ends."""
     sums_MK, counts_M1 = probs_MK.copy(), np.ones((len(probs_MK), 1), np.float32)
     for shift in range(1, windows // 2 + 1):
         later, earlier = slice(shift, None), slice(None, -shift)
@@ -107,7 +108,7 @@ def smoothed(probs_MK: NDArray[np.float32], windows: int) -> NDArray[np.float32]
 
 
 def _shown(smooth_MK: NDArray[np.float32], rule: Hysteresis) -> NDArray[np.int64]:
-    """(M,) the label that is shown in each window, `NOTHING` for none."""
+    """(M,) shown label of each window, `NOTHING` for none."""
     state: tuple[torch.Tensor, ...] = ()
     shown_M = np.empty(len(smooth_MK), np.int64)
     for window, probs_K in enumerate(torch.from_numpy(smooth_MK)):

@@ -1,9 +1,9 @@
-"""What happens when in a long video: windows scored in one pass, then steady segments.
+"""Timeline of a long video: sliding windows scored in one pass, then segments.
 
-A grid of frames, spaced as in the network's training, lies over the whole video. A window is T
-neighbors of the grid, so windows that overlap share their frames. The video is decoded once and
-in order; only small frames of the newest window, the batch that waits for the network and what is
-decoded ahead are in memory.
+The steps, one module each: `grid` chooses frames, spaced as in training; `reading` decodes them
+once and in order; `scoring` runs the network on windows of T consecutive grid frames, which
+overlap and share frames; `segments` finds the actions. Memory does not grow with the video: it
+holds the resized frames of one window, of one batch, and those prefetched.
 
 Letters: M windows, K classes.
 """
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.inference.predict import ClipRecognizer, check_finite
 from kinema.timeline.grid import Grid, lay_grid
-from kinema.timeline.reading import GridFrames, SmallFrames, ahead
-from kinema.timeline.scoring import count_windows, scored
+from kinema.timeline.reading import GridFrames, SmallFrames, prefetch
+from kinema.timeline.scoring import count_windows, score_windows
 from kinema.timeline.segments import Segment, SegmentRule, find_segments
 from kinema.values import ClassProb, Preprocessing
 from kinema.video.decode import VideoFile
@@ -28,18 +28,17 @@ from kinema.video.decode import VideoFile
 
 @dataclass(frozen=True)
 class TimelineSettings:
-    """Where windows lie and how they are computed.
+    """Length and stride of windows, and how they are computed.
 
     Attributes:
-        window_s: Length of a window. When not given, that of the training for networks trained on
-            dense windows, and 2.5 s for those trained on segments of whole videos.
-        stride_s: From window to window, rounded to the spacing of the frames in a window; half a
-            window when not given.
-        stream: Whether frame by frame with the memory of a causal network: one pass in which each
-            frame knows all that came before. A window's scores are the mean of its frames'.
-        batch: Windows of one pass through the network. All passes have this size.
-        chunk: Windows whose frames are decoded ahead of the network. The scores do not depend
-            on it.
+        window_s: Window length. By default that of the training for networks trained on dense
+            windows, and 2.5 s for those trained on segments of whole videos.
+        stride_s: Time between window starts, rounded to the frame spacing; half a window by
+            default.
+        stream: Runs a causal network frame by frame over the whole video, with its memory. The
+            scores of a window are the mean over its frames.
+        batch: Windows per forward pass; the last batch is padded.
+        chunk: Windows to decode ahead of the network; does not change the scores.
     """
 
     window_s: float | None = None
@@ -59,22 +58,22 @@ class TimelineSettings:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What happens when in one video.
+    """Window scores and segments of one video.
 
-    Times are seconds from the beginning of the file, as players and subtitles count them. Where
-    sound begins before the pictures, the first window begins with the pictures.
+    Times are seconds from the start of the file, as in players and subtitles. If the audio starts
+    before the video, the first window starts with the video.
 
     Attributes:
         path: The video.
-        duration_s: When the last frame ends, as the file tells.
-        class_names: The K names.
-        window_s: Length of a window; of the first one, if it varies with the frame rate.
-        stride_s: From window to window, likewise; 0 for a single window.
-        starts_s: (M,) when each window begins.
-        ends_s: (M,) when each window ends.
+        duration_s: End of the last frame.
+        class_names: K names.
+        window_s: Length of the first window; others may differ with a variable frame rate.
+        stride_s: Time from the first window to the second; 0 for a single window.
+        starts_s: (M,) start of each window.
+        ends_s: (M,) end of each window.
         scores: (M, K) before softmax.
-        segments: In order of time.
-        error: Where reading stopped and why, when a part of the video is damaged; else None.
+        segments: Segments in order of time.
+        error: Reason and position at which reading a damaged video stopped; otherwise None.
     """
 
     path: str
@@ -94,7 +93,7 @@ class Timeline:
         return _softmax(self.scores)
 
     def top(self, window: int, count: int = 5) -> tuple[ClassProb, ...]:
-        """The most probable classes of one window, best first."""
+        """Returns the most probable classes of one window, best first."""
         probs_K = _softmax(self.scores[window])
         best = np.argsort(-probs_K, kind="stable")[:count]
         return tuple(ClassProb(int(k), self.class_names[k], float(probs_K[k])) for k in best)
@@ -109,15 +108,15 @@ Reading = Callable[
 def read_here(
     path: str | Path, how: Preprocessing, settings: TimelineSettings
 ) -> Iterator[tuple[Grid, SmallFrames]]:
-    """The grid of a video and its frames, decoded in this process.
+    """Opens a video in this process and yields its grid and frames.
 
     Raises:
         UnreadableVideoError: the video cannot be read; the message says why.
-        OptionError: it tells no times.
+        OptionError: it has neither timestamps nor a frame rate.
     """
     if Path(path).is_dir():
         raise OptionError(
-            f"{path} is a folder: give one video file. (A folder of frames tells no times.)"
+            f"{path} is a folder: give one video file. (A folder of frames has no timestamps.)"
         )
     with VideoFile(path) as source:
         grid = lay_grid(source, how, window_s=settings.window_s, stride_s=settings.stride_s)
@@ -133,38 +132,38 @@ def timeline(
     progress: Callable[[int, int], None] | None = None,
     reading: Reading = read_here,
 ) -> Timeline:
-    """Finds out what happens when in a video of any length.
+    """Recognizes the actions in a video of any length and their times.
 
-    A window is scored as `Recognizer.predict` would score a video of that window alone. A video
-    shorter than a window is one window. Of a damaged video everything up to the damage is kept,
-    and `Timeline.error` says where reading stopped.
+    A window gets the scores that `Recognizer.predict` gives a video of that window alone. A video
+    shorter than a window is one window. A damaged video is used up to the damage, and
+    `Timeline.error` says where reading stopped.
 
     Args:
-        recognizer: The network with its class names and preprocessing.
+        recognizer: Network with its class names and preprocessing.
         path: A video file.
-        settings: Windows and computing.
-        rule: What makes segments of windows.
-        progress: Called with (windows done, windows in all).
-        reading: Where the video is decoded; a service does it in another process.
+        settings: Length and stride of windows.
+        rule: Smoothing and thresholds of segments.
+        progress: Called with (windows done, total windows).
+        reading: Opens the video; the service decodes in another process.
 
     Raises:
         UnreadableVideoError: no frame can be read; the message says why.
         CheckpointError: the network's scores are not finite.
-        OptionError: an option is outside its range, the network cannot work frame by frame, or
-            the video tells no times.
-        UnknownNameError: a background class is none of the network's.
+        OptionError: an option is out of range, the network cannot run frame by frame, or the
+            video has neither timestamps nor a frame rate.
+        UnknownNameError: the network has no background class of this name.
 
     Example:
         `timeline(Recognizer.load("runs/first/best"), "long.mp4").segments[0].name`
     """
     settings, rule = settings or TimelineSettings(), rule or SegmentRule()
-    rule.hysteresis(recognizer.labels)  # refuses wrong names before the long work
+    rule.hysteresis(recognizer.labels)  # rejects unknown names before the long work
     how = recognizer.preprocessing
     with reading(path, how, settings) as (grid, frames):
         scores_MK = _all_scores(recognizer, frames, grid, settings, progress)
     check_finite(scores_MK, str(path))
     if not len(scores_MK):
-        raise UnreadableVideoError(frames.error or f"{path} gives no frames.")
+        raise UnreadableVideoError(frames.error or f"{path} has no frames.")
     starts_s, ends_s = grid.window_times(len(scores_MK), frames.count, how.frames)
     cells_s = _cells(starts_s, ends_s)
     return Timeline(
@@ -188,12 +187,14 @@ def _all_scores(
     settings: TimelineSettings,
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float32]:
-    """(M, K) of the windows up to the end of the video or its damage."""
+    """(M, K) scores of the windows up to the end of the video or to its damage."""
     total = count_windows(len(grid.numbers_G), recognizer.preprocessing.frames, grid.hop)
     rows = np.empty((total, recognizer.net.classes), np.float32)
     done = 0
-    with closing(ahead(iter(frames), settings.chunk * grid.hop)) as small:
-        windows = scored(recognizer, small, grid.hop, stream=settings.stream, batch=settings.batch)
+    with closing(prefetch(iter(frames), settings.chunk * grid.hop)) as small:
+        windows = score_windows(
+            recognizer, small, grid.hop, stream=settings.stream, batch=settings.batch
+        )
         for done, scores_K in enumerate(windows, 1):
             rows[done - 1] = scores_K.numpy()
             if progress is not None:
@@ -202,13 +203,13 @@ def _all_scores(
 
 
 def _cells(starts_s: NDArray[np.float64], ends_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M + 1,): windows overlap, so each speaks for the times nearest to its middle."""
+    """(M + 1,) edges: windows overlap, so each represents the times nearest to its middle."""
     middles_s = (starts_s + ends_s) / 2
     return np.concatenate([starts_s[:1], (middles_s[1:] + middles_s[:-1]) / 2, ends_s[-1:]])
 
 
 def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the last axis."""
+    """Softmax over the last axis, in place in one new array."""
     probs: NDArray[np.float32] = scores - scores.max(-1, keepdims=True)
     np.exp(probs, out=probs)
     probs /= probs.sum(-1, keepdims=True)

@@ -93,7 +93,7 @@ def test_a_video_without_segments_has_a_page(tmp_path):
     found = timeline_of(tmp_path / "v.mp4", windows=1)
     empty = Timeline(**{**vars(found), "segments": ()})
     page = Page(write_timeline_page(empty, tmp_path / "t.html").read_text(encoding="utf-8"))
-    assert "No class is clear enough anywhere." in page.text
+    assert "No class is probable enough for a segment." in page.text
     assert page.starts == []
 
 

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 
 from kinema.errors import OptionError
 from kinema.timeline import SegmentRule, find_segments, smoothed
-from kinema.timeline.reading import ahead
-from kinema.timeline.scoring import count_windows, runs
+from kinema.timeline.reading import prefetch
+from kinema.timeline.scoring import count_windows, sliding_windows
 
 NAMES = ("red", "green", "blue")
 
@@ -18,7 +18,7 @@ NAMES = ("red", "green", "blue")
 @pytest.mark.parametrize("hop", [1, 2, 5])
 def test_runs_cover_everything(length, hop):
     for count in range(1, 20):
-        made = list(runs(range(count), length, hop))
+        made = list(sliding_windows(range(count), length, hop))
         assert len(made) == count_windows(count, length, hop)
         assert all(len(run) == length for run in made)
         starts = [min(n * hop, max(0, count - length)) for n in range(len(made))]
@@ -36,13 +36,13 @@ def test_items_made_ahead_keep_their_order_and_their_errors():
             yield number
         raise OptionError("broken")
 
-    items_ahead = ahead(items(), 3)
+    items_ahead = prefetch(items(), 3)
     assert next(items_ahead) == 0
     assert len(made) <= 4
     assert list(islice(items_ahead, 5)) == [1, 2, 3, 4, 5]
     with pytest.raises(OptionError, match="broken"):
         next(items_ahead)
-    stopped = ahead(iter(range(1000)), 2)
+    stopped = prefetch(iter(range(1000)), 2)
     next(stopped)
     stopped.close()
 

@@ -317,7 +317,7 @@ def test_progress_counts_windows(dense, video):
 
 def test_folders_of_frames_tell_no_times(dense, tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "0.png")
-    with pytest.raises(OptionError, match="folder: give one video file. .*tells no times"):
+    with pytest.raises(OptionError, match="folder: give one video file. .*has no timestamps"):
         timeline(dense, tmp_path)
 
 
