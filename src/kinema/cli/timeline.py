@@ -143,6 +143,6 @@ def _print(found: "Timeline", top: int | None) -> None:
     else:
         best = float(found.probs.max()) if found.scores.size else 0.0
         notes().print(
-            f"No class is probable enough for a segment: the highest probability is {100 * best:.0f} "
-            "%. Try a lower --enter."
+            "No class is probable enough for a segment: the highest probability is "
+            f"{100 * best:.0f} %. Try a lower --enter."
         )

@@ -36,7 +36,7 @@ from kinema.decoders.jobs import (
 )
 from kinema.errors import KinemaError, UnreadableVideoError
 from kinema.system.process import bound_memory
-from kinema.timeline.grid import lay_grid
+from kinema.timeline.grid import build_grid
 from kinema.timeline.reading import GridFrames
 from kinema.timeline.scoring import count_windows
 from kinema.values import VideoInfo, Views
@@ -217,7 +217,7 @@ def _timeline(job: TimelineJob) -> Iterator[Answer]:
             raise UnreadableVideoError(f"{job.path} is a folder of frames, which has no times.")
         how = job.preprocessing
         # A tiny window makes a huge grid, so the size is checked before any frame is decoded.
-        grid = lay_grid(source, how, window_s=job.window_s, stride_s=job.stride_s)
+        grid = build_grid(source, how, window_s=job.window_s, stride_s=job.stride_s)
         windows = count_windows(len(grid.numbers_G), how.frames, grid.hop)
         if windows > job.windows or len(grid.numbers_G) > job.limits.frames:
             raise _LimitError(

@@ -49,8 +49,12 @@ class Grid:
         return self.edges_s[places_M], self.edges_s[np.minimum(places_M + frames, count)]
 
 
-def lay_grid(
-    source: VideoFile, how: Preprocessing, *, window_s: float | None, stride_s: float | None
+def build_grid(
+    source: VideoFile,
+    preprocessing: Preprocessing,
+    *,
+    window_s: float | None,
+    stride_s: float | None,
 ) -> Grid:
     """Builds the grid from the presentation times.
 
@@ -60,7 +64,7 @@ def lay_grid(
 
     Args:
         source: The video.
-        how: Preprocessing of the training.
+        preprocessing: Preprocessing of the training.
         window_s: Window length; by default that of the training, or `WINDOW_S`.
         stride_s: Time between window starts; by default half a window.
 
@@ -70,16 +74,18 @@ def lay_grid(
     shown_s = _shown_times(source)
     duration_s = float(shown_s[-1])
     # Spacing of the grid: in frames for dense windows, in seconds for all others.
-    if how.sampling == "dense" and window_s is None:
-        numbers_G = np.arange(0, source.info.frames, how.window_frames // how.frames)
+    if preprocessing.sampling == "dense" and window_s is None:
+        numbers_G = np.arange(
+            0, source.info.frames, preprocessing.window_frames // preprocessing.frames
+        )
         edges_s = np.append(shown_s[numbers_G], duration_s)
     else:
-        spacing_s = min(window_s or WINDOW_S, duration_s) / how.frames
-        count = max(how.frames, round(duration_s / spacing_s))
+        spacing_s = min(window_s or WINDOW_S, duration_s) / preprocessing.frames
+        count = max(preprocessing.frames, round(duration_s / spacing_s))
         edges_s = np.append(np.arange(count) * spacing_s, duration_s)
         middles_s = (np.arange(count) + 0.5) * spacing_s + _ROUNDING_S
         numbers_G = np.searchsorted(shown_s[:-1], middles_s, side="right") - 1
-    hop = how.frames // 2
+    hop = preprocessing.frames // 2
     if stride_s is not None:
         hop = round(stride_s * len(numbers_G) / duration_s)
     # Count from the start of the file, as players do, not from its first frame.

@@ -45,12 +45,12 @@ class GridFrames:
         error: Reason and position at which reading stopped; None if it did not.
     """
 
-    def __init__(self, source: VideoFile, grid: Grid, how: Preprocessing) -> None:
+    def __init__(self, source: VideoFile, grid: Grid, preprocessing: Preprocessing) -> None:
         self.count = 0
         self.error: str | None = None
         self._source = source
         self._grid = grid
-        self._transform = ViewTransform(how, Views())
+        self._transform = ViewTransform(preprocessing, Views())
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """(3, H, W) uint8 RGB each."""
@@ -82,6 +82,6 @@ def prefetch(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
         waiting.extend(pool.submit(next, items, end) for _ in range(most))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]  # mypy cannot tell the sentinel from an item
+            yield item  # type: ignore[misc]  # mypy cannot distinguish the sentinel from an item
     finally:
         pool.shutdown(cancel_futures=True)

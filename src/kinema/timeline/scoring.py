@@ -95,11 +95,11 @@ def _in_batches(
     run: Run, recognizer: ClipRecognizer, items: Iterator[torch.Tensor], size: int
 ) -> Iterator[torch.Tensor]:
     """Yields the scores (K,) of each uint8 item."""
-    how = recognizer.preprocessing
+    preprocessing = recognizer.preprocessing
     while block := list(islice(items, size)):
         # Pad the last batch: kernels may round differently for another batch size.
         padding = [torch.zeros_like(block[0])] * (size - len(block))
         batch = torch.stack(block + padding).to(recognizer.device)
         with torch.inference_mode():
-            scores = run(normalize(batch, how.mean, how.std)).float().cpu()
+            scores = run(normalize(batch, preprocessing.mean, preprocessing.std)).float().cpu()
         yield from scores[: len(block)]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.inference.predict import ClipRecognizer, check_finite
-from kinema.timeline.grid import Grid, lay_grid
+from kinema.timeline.grid import Grid, build_grid
 from kinema.timeline.reading import GridFrames, SmallFrames, prefetch
 from kinema.timeline.scoring import count_windows, score_windows
 from kinema.timeline.segments import Segment, SegmentRule, find_segments
@@ -28,7 +28,7 @@ from kinema.video.decode import VideoFile
 
 @dataclass(frozen=True)
 class TimelineSettings:
-    """Length and stride of windows, and how they are computed.
+    """Length, stride and computation of windows.
 
     Attributes:
         window_s: Window length. By default that of the training for networks trained on dense
@@ -106,7 +106,7 @@ Reading = Callable[
 
 @contextmanager
 def read_here(
-    path: str | Path, how: Preprocessing, settings: TimelineSettings
+    path: str | Path, preprocessing: Preprocessing, settings: TimelineSettings
 ) -> Iterator[tuple[Grid, SmallFrames]]:
     """Opens a video in this process and yields its grid and frames.
 
@@ -119,8 +119,10 @@ def read_here(
             f"{path} is a folder: give one video file. (A folder of frames has no timestamps.)"
         )
     with VideoFile(path) as source:
-        grid = lay_grid(source, how, window_s=settings.window_s, stride_s=settings.stride_s)
-        yield grid, GridFrames(source, grid, how)
+        grid = build_grid(
+            source, preprocessing, window_s=settings.window_s, stride_s=settings.stride_s
+        )
+        yield grid, GridFrames(source, grid, preprocessing)
 
 
 def timeline(
@@ -158,13 +160,13 @@ def timeline(
     """
     settings, rule = settings or TimelineSettings(), rule or SegmentRule()
     rule.hysteresis(recognizer.labels)  # rejects unknown names before the long work
-    how = recognizer.preprocessing
-    with reading(path, how, settings) as (grid, frames):
+    preprocessing = recognizer.preprocessing
+    with reading(path, preprocessing, settings) as (grid, frames):
         scores_MK = _all_scores(recognizer, frames, grid, settings, progress)
     check_finite(scores_MK, str(path))
     if not len(scores_MK):
         raise UnreadableVideoError(frames.error or f"{path} has no frames.")
-    starts_s, ends_s = grid.window_times(len(scores_MK), frames.count, how.frames)
+    starts_s, ends_s = grid.window_times(len(scores_MK), frames.count, preprocessing.frames)
     cells_s = _cells(starts_s, ends_s)
     return Timeline(
         path=str(path),

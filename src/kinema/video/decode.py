@@ -1,7 +1,7 @@
 """Decodes frames by number from video files, and only the parts of a file that hold them.
 
 A frame's number is its position when the whole file is decoded in order. The frame index decides
-how frames are reached ("seek", "skip" or "start", see `frame_index`):
+the way to a frame ("seek", "skip" or "start", see `frame_index`):
 
 - seek: from the keyframe of each group with wanted frames, without unreferenced pictures;
 - skip: all packets are read, only groups with wanted frames are decoded;

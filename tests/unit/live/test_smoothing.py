@@ -1,4 +1,4 @@
-"""Smoothing and hysteresis against their definitions; states go in and come out."""
+"""Smoothing and hysteresis against their definitions."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Sources of live frames: files, pipes, cameras, addresses that get lost and come back."""
+"""Live sources: files, pipes, cameras, and addresses that reconnect."""
 
 import functools
 import http.server

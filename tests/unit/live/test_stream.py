@@ -1,4 +1,4 @@
-"""Live recognition: equal to the network on the whole video, and what is shown of it."""
+"""Streams: scores equal those of the network on the whole video; smoothing and shown classes."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""The page of a timeline needs nothing but itself and the video; tables, subtitles and CSV."""
+"""Timeline page, self-contained except for the video; table, subtitles and CSV."""
 
 import re
 import shutil

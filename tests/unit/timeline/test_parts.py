@@ -1,4 +1,4 @@
-"""The parts of a timeline: runs of frames, items made ahead, segments of smoothed scores."""
+"""Parts of a timeline: sliding windows, prefetching, segments of smoothed scores."""
 
 from itertools import islice
 
@@ -16,7 +16,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.mark.parametrize("length", [1, 3, 4])
 @pytest.mark.parametrize("hop", [1, 2, 5])
-def test_runs_cover_everything(length, hop):
+def test_windows_cover_everything(length, hop):
     for count in range(1, 20):
         made = list(sliding_windows(range(count), length, hop))
         assert len(made) == count_windows(count, length, hop)
@@ -27,7 +27,7 @@ def test_runs_cover_everything(length, hop):
         assert made[-1][min(length, count) - 1] == count - 1
 
 
-def test_items_made_ahead_keep_their_order_and_their_errors():
+def test_prefetched_items_keep_their_order_and_their_errors():
     made = []
 
     def items():
@@ -36,12 +36,12 @@ def test_items_made_ahead_keep_their_order_and_their_errors():
             yield number
         raise OptionError("broken")
 
-    items_ahead = prefetch(items(), 3)
-    assert next(items_ahead) == 0
+    prefetched = prefetch(items(), 3)
+    assert next(prefetched) == 0
     assert len(made) <= 4
-    assert list(islice(items_ahead, 5)) == [1, 2, 3, 4, 5]
+    assert list(islice(prefetched, 5)) == [1, 2, 3, 4, 5]
     with pytest.raises(OptionError, match="broken"):
-        next(items_ahead)
+        next(prefetched)
     stopped = prefetch(iter(range(1000)), 2)
     next(stopped)
     stopped.close()

@@ -1,4 +1,4 @@
-"""Timelines: every window gets what the same frames alone would get, at the times of the file."""
+"""Timelines: windows get the scores of the same frames alone, at the times of the file."""
 
 import math
 from fractions import Fraction
@@ -219,7 +219,7 @@ def test_times_are_those_of_the_file(segments, tmp_path):
     slow = [1000 + 500 * n for n in range(8)]  # four seconds at 2 Hz
     file = write_video(tmp_path / "variable.mp4", fast + slow)
     found = timeline(segments, file, TimelineSettings(window_s=1.0, stride_s=1.0))
-    assert 4.5 < found.duration_s < 5  # the file does not tell how long its last frame is shown
+    assert 4.5 < found.duration_s < 5  # the file does not say how long its last frame lasts
     assert_allclose(found.starts_s[:4], [0, 1, 2, 3], rtol=0, atol=1e-6)
     with open_source(file) as source:
         pictures = source.read(range(33))
@@ -315,7 +315,7 @@ def test_progress_counts_windows(dense, video):
     assert steps == [(done, total) for done in range(1, total + 1)]
 
 
-def test_folders_of_frames_tell_no_times(dense, tmp_path):
+def test_folders_of_frames_have_no_timestamps(dense, tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "0.png")
     with pytest.raises(OptionError, match="folder: give one video file. .*has no timestamps"):
         timeline(dense, tmp_path)

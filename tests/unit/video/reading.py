@@ -1,4 +1,4 @@
-"""Kinds of videos, and what their frames are by decoding in order."""
+"""Kinds of videos, and their reference frames from decoding in order."""
 
 import av
 import numpy as np
@@ -31,7 +31,7 @@ KINDS = {
 
 
 def in_order(path, wanted: set[int] | None = None) -> list[np.ndarray | None]:
-    """Frames (None where not wanted) by decoding from the start: what frame numbers mean."""
+    """Reference frames (None where not wanted): frame numbers count decoded frames in order."""
     with av.open(str(path)) as container:
         return [
             np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)

@@ -1,4 +1,4 @@
-"""Files with faults: their good frames, and clear words for what cannot be read."""
+"""Damaged files: their good frames are read, and errors name the bad ones."""
 
 import os
 

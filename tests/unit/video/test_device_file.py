@@ -1,4 +1,4 @@
-"""torchcodec gives the frames that PyAV gives, and is asked only where it does."""
+"""torchcodec gives the same frames as PyAV and is used only where it does."""
 
 import sys
 

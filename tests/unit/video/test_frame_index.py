@@ -1,4 +1,4 @@
-"""The index cache: right or not used, whatever happens to its file."""
+"""Index cache: entries are correct or ignored, even if its file is damaged."""
 
 import logging
 import multiprocessing

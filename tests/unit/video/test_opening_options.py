@@ -1,4 +1,4 @@
-"""What FFmpeg may open in the name of a video, from the first look to the last frame."""
+"""FFmpeg options that keep a video from opening other files hold for every opening."""
 
 from pathlib import Path
 
