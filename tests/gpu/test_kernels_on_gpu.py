@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from kinema.temporal.kernels import dispatch
-from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
+from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, gate_reference, spatial_mean
 from kinema.temporal.kernels.shift import shift
 
+from ..unit.temporal.plain_forms import depthwise_reference
 from ..unit.temporal.test_kernels import check_shift
 
 pytestmark = [

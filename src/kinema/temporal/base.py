@@ -160,7 +160,7 @@ class TemporalModule(nn.Module, ABC):
                 "Train a causal network (model.causal=true in a recipe, causal=True in "
                 "create_model), or import a published online network (`kinema import --causal`)."
                 if self.has_causal_form
-                else "It has no causal form: train a causal network with another module, such as tsm."
+                else "It has no causal form: use another module, such as tsm, in a causal network."
             )
             raise OptionError(
                 f"{name} looks ahead ({seen}), so it cannot run frame by frame, and a trained "

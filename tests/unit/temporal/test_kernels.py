@@ -1,4 +1,4 @@
-"""The fast forms along time equal their plain reference forms, whoever computes them.
+"""The fast temporal operators equal their plain forms on every backend.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
 """
@@ -12,19 +12,22 @@ import torch
 
 from kinema.errors import InputShapeError
 from kinema.temporal.kernels import dispatch, native
-from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
-from kinema.temporal.kernels.dynamic import dynamic, dynamic_reference
+from kinema.temporal.kernels.depthwise import depthwise
+from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, gate_reference, spatial_mean
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
+from kinema.temporal.kernels.reference import shift as shift_reference
 from kinema.temporal.kernels.rows import row_stride
-from kinema.temporal.kernels.shift import shift, shift_reference
+from kinema.temporal.kernels.shift import shift
+
+from .plain_forms import depthwise_reference, dynamic_reference
 
 CLIPS, HEIGHT, WIDTH = 2, 5, 3
 LAST = torch.channels_last
 
 
 def mixed(x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, before: int) -> torch.Tensor:
-    """What every form with weights computes, in the words of its equation."""
+    """The equation of every form with weights."""
     clips, frames, taps, _ = weights_BTKC.shape
     x_BTCHW = x_NCHW.unflatten(0, (clips, frames))
     outputs = []

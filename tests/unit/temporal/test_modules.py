@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from kinema.errors import OptionError, UnknownNameError
-from kinema.temporal import TIM, TSM, TemporalModule, list_temporal, register, temporal_named
+from kinema.temporal import MEM, TIM, TSM, TemporalModule, list_temporal, register, temporal_named
 from kinema.temporal.base import position_named
 from kinema.temporal.conv import init_temporal_kernel
+from kinema.temporal.kernels.gate import gate
+from kinema.temporal.sequence import run_in_order
 
 
 def numbered(frames: int, channels: int) -> torch.Tensor:
@@ -120,3 +122,52 @@ def test_frames_can_change_unless_weights_depend_on_them():
     tim.frames_in_weights = True
     with pytest.raises(OptionError, match="built for 6 frames .* cannot run 16"):
         tim.set_frames(16)
+
+
+class Halves(TemporalModule):
+    """A gate of somebody else: every channel times 1/2."""
+
+    def __init__(self) -> None:
+        super().__init__(frames=4, look_back=0, look_ahead=0)
+
+    def forward(self, x_NCHW):
+        return gate(x_NCHW, self.gate_factors(x_NCHW))
+
+    def gate_factors(self, x_NCHW):
+        return torch.full(x_NCHW.shape[:2], 0.5)
+
+
+class Doubles(TemporalModule):
+    """A module of somebody else that can take in a gate; counts how often it has."""
+
+    folded = 0
+
+    def __init__(self) -> None:
+        super().__init__(frames=4, look_back=0, look_ahead=0)
+
+    def forward(self, x_NCHW):
+        return 2 * x_NCHW
+
+    def fold_gate(self, x_NCHW, factors_NC):
+        self.folded += 1
+        return x_NCHW * (2 * factors_NC[:, :, None, None])
+
+
+@pytest.mark.parametrize("first", [Halves(), MEM(8, frames=4)])
+@pytest.mark.parametrize("second", [Doubles(), TIM(8, frames=4, init="random"), TSM(8, frames=4)])
+def test_a_gate_before_any_module_gives_what_both_give_in_turn(first, second):
+    x = torch.randn(8, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        got, wanted = run_in_order([first, second], x), second(first(x))
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_modules_with_hooks_run_one_by_one():
+    first, second, x = Halves(), Doubles(), torch.randn(8, 8, 3, 3)
+    run_in_order([first, second], x)
+    assert second.folded == 1
+    seen = []
+    with first.register_forward_hook(lambda module, inputs, output: seen.append(output)):
+        assert torch.equal(run_in_order([first, second, first], x), x / 2)
+    assert torch.equal(seen[0], x / 2)
+    assert (len(seen), second.folded) == (2, 1)

@@ -18,10 +18,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kinema.temporal.kernels import dispatch, native
-from kinema.temporal.kernels.depthwise import depthwise, depthwise_reference
+from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.shift import shift
 from kinema.temporal.tsi import attend
+
+from .plain_forms import depthwise_reference
 
 FRAMES = 4
 needs_compiler = pytest.mark.skipif(

@@ -10,21 +10,6 @@ from kinema.temporal.kernels import dispatch
 from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
 
 
-def depthwise_reference(
-    x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int, *, causal: bool = False
-) -> torch.Tensor:
-    """Plain form of `depthwise`: a sum of zero-padded, weighted neighbors."""
-    x_BTCHW = torch.unflatten(x_NCHW, 0, (-1, frames))
-    taps = weight_C1K1.shape[2]
-    out = torch.zeros_like(x_BTCHW)
-    for tap in range(taps):
-        offset = tap - time_padding(taps, causal=causal)[0]
-        weight_C11 = weight_C1K1[:, 0, tap].unsqueeze(-1)
-        for t in range(max(0, -offset), min(frames, frames - offset)):
-            out[:, t] += weight_C11 * x_BTCHW[:, t + offset]
-    return out.flatten(0, 1)
-
-
 def depthwise(
     x_NCHW: torch.Tensor, weight_C1K1: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:

@@ -10,23 +10,6 @@ from kinema.temporal.kernels import dispatch
 from kinema.temporal.kernels.layout import time_padding
 
 
-def dynamic_reference(
-    x_NCHW: torch.Tensor, kernels_BCTK: torch.Tensor, frames: int, *, causal: bool = False
-) -> torch.Tensor:
-    """Plain form of `dynamic`: one convolution with B*C groups, as in TAM's code.
-
-    All frames of a clip must have the same kernels.
-    """
-    x_BTCS = torch.unflatten(x_NCHW.flatten(2), 0, (-1, frames))
-    clips, _, channels, pixels = x_BTCS.shape
-    taps = kernels_BCTK.shape[3]
-    rows = x_BTCS.transpose(1, 2).reshape(1, clips * channels, frames, pixels)
-    weight = kernels_BCTK[:, :, 0].reshape(clips * channels, 1, taps, 1)
-    before, _ = time_padding(taps, causal=causal)
-    out = F.conv2d(rows, weight, padding=(before, 0), groups=clips * channels)[:, :, :frames]
-    return out.reshape(clips, channels, frames, pixels).transpose(1, 2).reshape(x_NCHW.shape)
-
-
 def dynamic(
     x_NCHW: torch.Tensor, kernels_BCTK: torch.Tensor, frames: int, *, causal: bool = False
 ) -> torch.Tensor:

@@ -6,15 +6,8 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels import dispatch, reference
+from kinema.temporal.kernels import dispatch
 from kinema.temporal.kernels.layout import fold_view, time_view
-
-
-def shift_reference(
-    x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int
-) -> torch.Tensor:
-    """Plain form of `shift`: slice assignments into a tensor of zeros."""
-    return reference.shift(x_NCHW, frames, from_next, from_previous)
 
 
 def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: int) -> torch.Tensor:
