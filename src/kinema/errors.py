@@ -1,8 +1,8 @@
 """The exception tree.
 
-Every message says what was wanted, what came, where it came from and how to mend it. Each error
-also derives from the builtin it resembles, so code that does not know kinema can catch it.
-All of them are built from one message string, so they survive the trip between processes.
+Messages state what was expected, what was given, its source and the fix. Each error also derives
+from the builtin that it resembles, so that code without knowledge of kinema can catch it. All
+take one message string, so that they can be pickled.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class KinemaError(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and fix."""
 
 
 class UnreadableVideoError(KinemaError, OSError):
@@ -30,7 +30,7 @@ class UnknownNameError(KinemaError, LookupError):
 
 
 class SiteError(KinemaError, LookupError):
-    """A placement matched no site of the backbone, or one that does not exist."""
+    """A placement matches no site of the backbone."""
 
 
 class OptionError(KinemaError, ValueError):
@@ -38,7 +38,7 @@ class OptionError(KinemaError, ValueError):
 
 
 class InputShapeError(KinemaError, ValueError):
-    """A tensor at a public door has the wrong shape, type or number of frames."""
+    """A tensor passed to a public function has the wrong shape, type or number of frames."""
 
 
 class CheckpointError(KinemaError, ValueError):
@@ -46,7 +46,7 @@ class CheckpointError(KinemaError, ValueError):
 
 
 class TensorMismatchError(CheckpointError):
-    """The tensors of a file and of a network do not pair up; the attributes hold all names."""
+    """The tensors of a file and of a network do not match; the attributes hold all names."""
 
     def __init__(self, message: str, *, unused: tuple[str, ...], missing: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -55,21 +55,21 @@ class TensorMismatchError(CheckpointError):
 
 
 class OutputError(KinemaError, OSError):
-    """A result cannot be written; the message names the file, the reason and what to do."""
+    """A result cannot be written; the message names the file, the reason and the fix."""
 
 
 class ClusterError(KinemaError, RuntimeError):
-    """A job on several processes or machines cannot start or go on; what it wrote is kept."""
+    """A job on several processes or machines cannot continue; finished results are kept."""
 
 
 class MissingExtraError(KinemaError, ImportError):
-    """An optional package is needed; the message names the extra to install."""
+    """An optional package is missing; the message names the extra to install."""
 
 
 def missing_extra(
     task: str, package: str | None, extra: str, *, note: str = ""
 ) -> MissingExtraError:
-    """The error for an optional package that is not installed.
+    """Returns the error for an optional package that is not installed.
 
     Args:
         task: Subject of the sentence, such as "Training".
@@ -83,11 +83,11 @@ def missing_extra(
     )
 
 
-_SHOWN = 40  # a longer list of names is a wall
+_SHOWN = 40  # longer lists of names are abridged
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Ends an error message: the nearest valid name, or all (of many, some) when none is near."""
+    """Suggests the nearest valid name, or lists the valid names (some of many) if none is near."""
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if near:

@@ -1,4 +1,4 @@
-"""A trained network as its user sees it: whole videos, live sources, long videos."""
+"""Public face of a trained network: predictions, streams and timelines."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 
 class Recognizer(ClipRecognizer):
-    """A network with its class names and preprocessing, ready to be asked.
+    """Trained network with its class names and preprocessing.
 
     Attributes:
         net: The network, in eval mode.
         labels: The K class names.
-        preprocessing: How a video becomes clips: that of the training.
-        device: Where the network computes.
-        score: Clips (V, T, 3, H, W), normalized, to scores (V, K): the network, or its fast form.
+        preprocessing: Sampling and preprocessing of clips, as in training.
+        device: Device of the network.
+        score: The network or its fast form, as a function of normalized clips (V, T, 3, H, W) that
+            returns scores (V, K).
 
     Example:
         `Recognizer.load("runs/first/best").predict("video.mp4").top[0].name`
@@ -33,21 +34,21 @@ class Recognizer(ClipRecognizer):
         *,
         fast: bool = False,
     ) -> "LiveRecognition":
-        """Recognizes a live source frame by frame; the network must not look ahead.
+        """Recognizes a live source frame by frame, with a causal network.
 
         Args:
             source: A video file, the number of a camera, an rtsp:// or http:// address, or an
                 opened source.
-            settings: Spacing of frames, smoothing, what happens when the network is too slow.
-            fast: Runs the fastest form on this machine, measured once; see
+            settings: Frame spacing, smoothing, and the policy if the network is too slow.
+            fast: Uses the fastest form of the network on this machine, measured once; see
                 `kinema.inference.optimize_stream`.
 
         Returns:
-            An iterator over a result for each frame that the network gets, and its `summary`.
+            Iterator over the results of frames, with a `summary`.
 
         Raises:
-            OptionError: the network looks ahead, or settings and source do not fit each other.
-            UnreadableVideoError: the source cannot be opened; while iterating, it was lost.
+            OptionError: the network is not causal, or settings and source do not fit each other.
+            UnreadableVideoError: the source cannot be opened or, while iterating, is lost.
 
         Example:
             `for result in recognizer.stream("rtsp://camera/1"): print(result.top[0].name)`
@@ -65,17 +66,17 @@ class Recognizer(ClipRecognizer):
         rule: "SegmentRule | None" = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Timeline":
-        """Finds out what happens when in a video of any length, in constant memory.
+        """Labels windows of a video of any length and joins them to segments, in constant memory.
 
         Args:
             path: A video file.
-            settings: Windows and computing.
-            rule: What makes segments of windows.
+            settings: Windows and batches.
+            rule: Rule that joins windows to segments.
             progress: Called with (windows done, windows in all).
 
         Raises:
             UnreadableVideoError: no frame can be read; the message says why.
-            OptionError: an option is outside its range, or the video tells no times.
+            OptionError: an option is outside its range, or the video has no frame times.
 
         Example:
             `recognizer.timeline("long.mp4").segments[0].name`

@@ -1,4 +1,4 @@
-"""Values that travel between layers: frozen dataclasses, no torch model and no video code.
+"""Frozen dataclasses that travel between rooms; no model and no video code.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, K classes.
 """
@@ -21,11 +21,11 @@ SAMPLINGS: tuple[SamplingName, ...] = get_args(SamplingName)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts about one video file or frame folder.
+    """Facts about a video file or frame folder.
 
-    `frames` is the exact number of frames that can be addressed, `width` and `height` are in
-    pixels after `rotation_deg` (counter-clockwise, a multiple of 90) has been applied. A `mirrored`
-    video is stored with left and right swapped and put right before it is rotated.
+    `frames` is the exact number of addressable frames; `width` and `height` are in pixels after
+    `rotation_deg` (counter-clockwise, a multiple of 90) has been applied. A `mirrored` video is
+    stored with left and right swapped, which is undone before the rotation.
     """
 
     path: str
@@ -42,7 +42,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of an annotation file: a video (path relative to the root) and its label.
+    """Row of an annotation file: a video (path relative to the root) and its label.
 
     `label` is None in test lists without labels. `start_frame` (0-based) and `frames` restrict
     the row to a part of the video; `frames` None means up to the end.
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The rows of one annotation file together with the class names its labels count in."""
+    """Rows of an annotation file, and the class names that labels refer to."""
 
     samples: tuple[Sample, ...]
     class_names: tuple[str, ...]
@@ -65,18 +65,18 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a video becomes a clip: stored in every checkpoint, obeyed by every task.
+    """Sampling and preprocessing of clips, stored in every checkpoint and used by every task.
 
     Attributes:
         frames: T, frames of one clip.
         sampling: "segments" (one frame from each of T equal parts, TSN), "dense" (T frames
             evenly from a window of `window_frames` consecutive frames), or "shuffled_segments"
-            (segments in random order: a control that tells whether order matters).
-        window_frames: Length of the dense window; unused by segments.
-        short_side_px: Frames are resized so that the short side has this length.
+            (segments in random order, a control for the use of order).
+        window_frames: Length of the dense window in frames; unused by segments.
+        short_side_px: Short side of the resized frames.
         crop_px: Side of the square crop.
-        mean: Per RGB channel, for values in 0..1.
-        std: Per RGB channel, for values in 0..1.
+        mean: Mean per RGB channel, for values in 0..1.
+        std: Standard deviation per RGB channel, for values in 0..1.
     """
 
     frames: int = 8
@@ -106,12 +106,12 @@ class Preprocessing:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The plain form that is written to config.json."""
+        """Returns plain data for config.json."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str) -> Self:
-        """Reads the plain form back.
+        """Reads the plain data of `to_dict`.
 
         Raises:
             CheckpointError: a key is unknown; the message names `source`.
@@ -131,12 +131,12 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Views:
-    """The views of one video at test time: `clips` in time times `crops` in space.
+    """Views of a video at test time: `clips` in time x `crops` in space.
 
     `crops` is 1 (center), 3 (along the long side) or 10 (four corners and center, each with its
-    mirror image). With `full_resolution` a crop takes the whole short side instead of the
+    mirror image). With `full_resolution` a crop spans the whole short side instead of the
     `crop_px` of the preprocessing; with `crops=1` it is then the whole frame. With `resize_px`
-    the square crops are resized to this side at the end.
+    square crops are finally resized to this side.
     """
 
     clips: int = 1
@@ -156,7 +156,7 @@ class Views:
 
     @property
     def count(self) -> int:
-        """Views of one video."""
+        """Number of views of a video."""
         return self.clips * self.crops
 
 
@@ -184,7 +184,7 @@ class ClassProb:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one video, best first, and all scores before softmax."""
+    """Most probable classes of a video, best first, and all scores before softmax."""
 
     path: str
     top: tuple[ClassProb, ...]
@@ -202,7 +202,7 @@ class ClassResult:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the class's videos whose best class is right."""
+        """Fraction of the class's videos with the right top-1 class."""
         return self.correct / self.videos if self.videos else None
 
 
@@ -211,8 +211,8 @@ class Report:
     """Result of a test protocol.
 
     `scores` (V, K) are mean scores before softmax of the V readable videos, in the order of
-    `paths`; `labels` (V,) is -1 where the annotation has none. Accuracies are shares in 0..1 over
-    the labeled videos and None when no video has a label. `confusion` (K, K) counts videos by
+    `paths`; `labels` (V,) is -1 where the annotation has none. Accuracies are fractions in 0..1
+    over the labeled videos, None if no video has a label. `confusion` (K, K) counts videos by
     (true class, predicted class).
     """
 
@@ -230,17 +230,17 @@ class Report:
 
     @property
     def videos(self) -> int:
-        """Videos that were scored."""
+        """Number of scored videos."""
         return len(self.paths)
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """Which tensors of a network a weight file filled.
+    """Tensors of a network that a weight file filled.
 
-    `copied` names are filled, `derived` start from slices or inflations of tensors of the file,
-    `new` keep their own initialization, `unused` are in the file and have no place in the network
-    (such as another classifier).
+    `copied` tensors come from the file, `derived` start from slices or inflations of its tensors,
+    `new` keep their random initialization, `unused` are in the file but not in the network (such
+    as another classifier).
     """
 
     source: str
@@ -258,21 +258,21 @@ class WeightsReport:
 
 
 def _some(names: tuple[str, ...]) -> str:
-    """The first names in brackets, or nothing."""
+    """Formats the first names in parentheses; empty without names."""
     return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
 @dataclass(frozen=True)
 class SiteCost:
-    """Cost of one temporal module, for one clip.
+    """Cost of a temporal module for one clip.
 
     Attributes:
-        site: Its name in the backbone.
+        site: Name in the backbone.
         place: Stage, block and position, such as "res4.0 after_conv1"; empty for a part of the
             backbone itself.
-        module: Its class.
-        params: Its parameters.
-        macs: Its multiply-accumulates.
+        module: Class of the module.
+        params: Parameters.
+        macs: Multiply-accumulates.
     """
 
     site: str
@@ -284,13 +284,13 @@ class SiteCost:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far along the clip a network sees.
+    """Temporal receptive field of a network.
 
     Attributes:
         look_back: Past frames that a frame's scores depend on; None for the whole clip. Summed
-            over the modules, as if each worked on the result of the one before it.
+            over the modules, as if they were in sequence.
         look_ahead: The same for future frames.
-        frames_in_weights: Whether a weight's shape depends on the number of frames.
+        frames_in_weights: True if the shape of a weight depends on the number of frames.
     """
 
     look_back: int | None
@@ -299,7 +299,7 @@ class Reach:
 
     @property
     def receptive_field(self) -> int | None:
-        """Frames that one frame's scores depend on; None for the whole clip."""
+        """Number of frames that a frame's scores depend on; None for the whole clip."""
         if self.look_back is None or self.look_ahead is None:
             return None
         return self.look_back + 1 + self.look_ahead
@@ -309,8 +309,8 @@ class Reach:
 class Cost:
     """Parameters and multiply-accumulates (MACs) of one view of a network.
 
-    Counted are convolutions, linear layers and matrix products, as in the papers; `frames` and
-    `size_px` say for which clip.
+    Counts convolutions, linear layers and matrix products, as the papers do, for a clip of
+    `frames` frames of `size_px` pixels.
     """
 
     params: int

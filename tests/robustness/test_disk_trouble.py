@@ -88,7 +88,7 @@ def test_what_was_written_before_stays(disk, write: Callable[[Path], Path], trou
     path = write(disk.folder)
     before = contents(disk.folder)
     with getattr(disk, trouble)():
-        with pytest.raises(OutputError, match=f"{path} cannot be written: {REASONS}.*start again"):
+        with pytest.raises(OutputError, match=f"{path} cannot be written: {REASONS}.*try again"):
             write(disk.folder)
         assert contents(disk.folder) == before  # and nothing half-written
     write(disk.folder)
@@ -148,7 +148,7 @@ def test_prepared_copies_are_kept_and_the_run_goes_on_later(disk, color_set, tro
     before = contents(out)
     lost = sorted(name for name in before if name.endswith(".mp4"))[0]
     (out / lost).unlink()
-    words = "is full .*Finished copies are kept|cannot be written: .*start again"
+    words = "is full .*Finished copies are kept|cannot be written: .*try again"
     with getattr(disk, trouble)(left=1024) if trouble == "full" else disk.read_only():
         with pytest.raises(KinemaError, match=words):
             prepare_dataset(dataset(color_set), out, settings=settings, workers=0)
@@ -219,7 +219,7 @@ def test_training_stops_with_one_line_and_goes_on_later(disk, color_set, tmp_pat
     assert stopped.returncode == 1
     assert "Traceback" not in stopped.stderr
     assert str(run) in stopped.stderr
-    assert "start again" in stopped.stderr
+    assert "try again" in stopped.stderr
     assert torch.load(run / "state.pt", weights_only=True)["positions"] == good
     assert load_saved(run / "best").net.classes == 3
     again = kinema_program("train", recipe, "--resume", run, "--json")
@@ -234,4 +234,4 @@ def test_preparing_on_a_full_disk_is_one_line(disk, color_set):
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert str(disk.folder) in answer.stderr
-    assert "start again" in answer.stderr
+    assert "try again" in answer.stderr or "run the command again" in answer.stderr

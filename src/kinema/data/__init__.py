@@ -1,1 +1,1 @@
-"""Videos to clips: decoding, sampling, transforms, annotations, data sets and loaders."""
+"""Annotated data sets: annotations, classes, sampling, transforms, data sets and loaders."""

@@ -1,4 +1,4 @@
-"""Looks for what is wrong with a data set before a training run does."""
+"""Checks a data set for faults before training."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from kinema.video.decode import open_source
 
 @dataclass(frozen=True)
 class BadVideo:
-    """A row with a fault: the split it is in, its path, and what is wrong."""
+    """Faulty row: its split, path and fault."""
 
     split: str
     path: str
@@ -22,7 +22,7 @@ class BadVideo:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """How many rows were checked, how many are good, and the others with their faults."""
+    """Result of a check: number of rows and of good rows, and the faulty rows."""
 
     videos: int
     ok: int
@@ -38,15 +38,15 @@ def check_dataset(
 ) -> CheckReport:
     """Checks every row of every split.
 
-    Reported are videos that cannot be read (the last frame is decoded too), rows that want
-    frames their video does not have or fewer than `min_frames`, labels outside of the class
-    list, paths that stand twice, and files with equal content, in one split or in two.
+    Reports unreadable videos (the last frame is decoded too), rows whose frames are not in the
+    video or fewer than `min_frames`, labels outside the class list, duplicate paths, and files
+    with equal content within or across splits.
 
     Args:
-        splits: Videos by the name of their split, such as {"train": ..., "val": ...}.
-        min_frames: The fewest frames a row should have.
-        strict: Decode every frame of every video instead of the last one only; this takes about
-            as long as one epoch of decoding and finds damage in the middle.
+        splits: Data sets by name of the split, such as {"train": ..., "val": ...}.
+        min_frames: Minimum number of frames of a row.
+        strict: Decodes every frame instead of the last one only, which takes about as long as an
+            epoch of decoding and finds damage in the middle.
         progress: Called with (rows done, rows in all).
     """
     rows = [(split, data, i) for split, data in splits.items() for i in range(len(data))]
@@ -63,9 +63,9 @@ def check_dataset(
 
 
 class _Checks:
-    """Checks rows one after another and remembers what it has seen.
+    """Checks rows in order and remembers earlier ones.
 
-    A file is decoded once, however many rows name it, and hashed only if another one is of the
+    A file is decoded once even if several rows name it, and hashed only if another one has the
     same size.
     """
 
@@ -78,7 +78,7 @@ class _Checks:
         self._digests: dict[Path, str] = {}
 
     def fault(self, dataset: VideoDataset, index: int, *, here: str) -> str:
-        """What is wrong with a row, which the caller calls `here`; empty if nothing is."""
+        """Returns the fault of a row, which the caller calls `here`; empty if it is good."""
         sample, path = dataset.annotations.samples[index], dataset.path(index)
         start = sample.start_frame
         if (path, start) in self._rows:
@@ -86,7 +86,7 @@ class _Checks:
         self._rows[path, start] = here
         classes = len(dataset.annotations.class_names)
         if sample.label is not None and not 0 <= sample.label < classes:
-            return f"label {sample.label} is outside of the {classes} classes"
+            return f"label {sample.label} is outside the {classes} classes"
         if path not in self._videos:
             self._videos[path] = _frames(path, strict=self._strict)
         frames = self._videos[path]
@@ -98,7 +98,7 @@ class _Checks:
         frames = available - sample.start_frame if sample.frames is None else sample.frames
         if frames < 1 or sample.start_frame + frames > available:
             return (
-                f"only {available} frames, but the row wants {frames} "
+                f"only {available} frames, but the row needs {frames} "
                 f"from frame {sample.start_frame} on"
             )
         if frames < self._min_frames:
@@ -116,7 +116,7 @@ class _Checks:
         return ""
 
     def _digest(self, path: Path) -> str:
-        """Of a file's content, or of all files of a folder."""
+        """Digest of a file's content, or of all files of a folder."""
         if path not in self._digests:
             digest = hashlib.sha256()
             for file in _files(path):
@@ -127,7 +127,7 @@ class _Checks:
 
 
 def _frames(path: Path, *, strict: bool) -> int | str:
-    """Number of frames of a readable video, or why it cannot be read."""
+    """Number of frames of a video, or the reason that it cannot be read."""
     try:
         with open_source(path) as source:
             if strict:

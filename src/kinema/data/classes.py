@@ -1,4 +1,4 @@
-"""Class names and the labels that count in them."""
+"""Class names, and the labels that refer to them."""
 
 import json
 import re
@@ -10,16 +10,15 @@ from typing import Any
 
 from kinema.errors import AnnotationError, did_you_mean
 
-# The class lists that come with the package, in the order of the data sets' own label files.
+# Class lists of the package, in the order of the data sets' own label files.
 _SHIPPED = resources.files("kinema.data") / "class_lists"
 SORTED = ":sorted"
-# Numbers without names become as many classes as the largest says; a typing error must not fill
-# the memory with them.
+# Labels without names define classes up to the largest label; a typo must not fill the memory.
 MOST_NUMBERED = 100_000
 
 
 def list_class_lists() -> list[str]:
-    """The names of the class lists that come with the package.
+    """Names of the class lists of the package.
 
     Example:
         >>> "kinetics400" in list_class_lists()
@@ -29,17 +28,16 @@ def list_class_lists() -> list[str]:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The class names of a list, in the order of their labels.
+    """Reads class names, in the order of their labels.
 
     Args:
-        path: The name of a list that comes with the package (see `list_class_lists`), with
-            `:sorted` behind it for the alphabetical order in which the authors of TSM count the
-            classes of Something-Something V1 and Jester; or a file with one name per line,
-            UCF101's `1 Name` lines, or JSON (a list of names, or an object from name to number as
-            in Something-Something V2).
+        path: Name of a class list of the package (see `list_class_lists`), followed by `:sorted`
+            for the alphabetical order that TSM's authors use for Something-Something V1 and
+            Jester; or a file with a name per line, UCF101's `1 Name` lines, or JSON (a list of
+            names, or an object of numbers by name as in Something-Something V2).
 
     Raises:
-        AnnotationError: the file is missing, empty, or its numbers do not count the classes.
+        AnnotationError: the file is missing or empty, or its numbers are not consecutive.
 
     Example:
         >>> len(read_class_names("something_v2"))
@@ -52,7 +50,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     file = Path(path)
     if not file.is_file():
         raise AnnotationError(
-            f"Class list {file} does not exist. Lists that come with kinema: "
+            f"Class list {file} does not exist. Class lists of kinema: "
             f"{', '.join(list_class_lists())}."
         )
     if file.suffix.lower() == ".json":
@@ -69,9 +67,9 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 
 
 def class_list_text(names: Sequence[str]) -> str:
-    """The file that `read_class_names` reads as these names, one per line.
+    """Formats a class list for `read_class_names`, a name per line.
 
-    Names that look like UCF101's numbered lines get numbers of their own in front.
+    Names that look like UCF101's numbered lines get numbers in front.
 
     Example:
         >>> class_list_text(["1 jump", "2 run"])
@@ -84,7 +82,7 @@ def class_list_text(names: Sequence[str]) -> str:
 
 
 def _without_numbers(lines: list[str]) -> list[str]:
-    """What stands behind the numbers, if all lines have one and they count from 1."""
+    """Removes line numbers, if all lines have consecutive ones from 1."""
     numbered = [re.fullmatch(r"(\d{1,9})\s+(.+)", line) for line in lines]
     rows = [match.groups() for match in numbered if match]
     if len(rows) == len(lines) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
@@ -93,10 +91,11 @@ def _without_numbers(lines: list[str]) -> list[str]:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file in UTF-8.
+    """Reads a UTF-8 text file.
 
-    Raises:
-        AnnotationError: it is in no such encoding; the message names the line.
+        Raises:
+            AnnotationError: the file is not UTF-8; the
+    message names the line.
     """
     data = file.read_bytes()
     try:
@@ -104,15 +103,15 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise AnnotationError(
-            f"{file}, line {line}: not a text in UTF-8 ({error.reason}). Save it as UTF-8."
+            f"{file}, line {line}: not UTF-8 text ({error.reason}). Save the file as UTF-8."
         ) from error
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file.
+    """Reads a JSON file.
 
     Raises:
-        AnnotationError: it is none.
+        AnnotationError: the file is not valid JSON.
     """
     text = read_text(file)
     try:
@@ -135,9 +134,9 @@ def _from_json(file: Path) -> list[str]:
 
 @dataclass
 class ClassList:
-    """Turns the labels of an annotation file, names or numbers, into checked numbers.
+    """Converts labels of an annotation file, names or numbers, to checked numbers.
 
-    An open list (no names known yet) takes any number and grows with the largest.
+    An open list (without names) accepts any number and grows with the largest.
     """
 
     names: tuple[str, ...]
@@ -147,7 +146,7 @@ class ClassList:
     def given_or_found(
         cls, given: tuple[str, ...] | None, found: Iterable[str], source: Path
     ) -> "ClassList":
-        """The user's names, or the sorted labels of the file `source`."""
+        """Uses the given names, or the sorted labels of the file `source`."""
         labels = set(found)
         if given is not None:
             return cls(given)
@@ -157,12 +156,12 @@ class ClassList:
 
     @classmethod
     def given_or_counted(cls, given: tuple[str, ...] | None) -> "ClassList":
-        """The user's names, or as many numbers as the file uses."""
+        """Uses the given names, or numbers up to the largest label of the file."""
         return cls(given) if given is not None else cls((), open=True)
 
     @classmethod
     def required(cls, given: tuple[str, ...] | None, source: Path) -> "ClassList":
-        """The user's names, which this format cannot do without."""
+        """Uses the given names, which this format requires."""
         if given is None:
             raise AnnotationError(
                 f"{source} names classes by text; give the data set's class list with classes=."
@@ -170,10 +169,11 @@ class ClassList:
         return cls(given)
 
     def label_of(self, text: str, place: str) -> int:
-        """The label that a name or number means.
+        """Returns the label of a name or number.
 
-        Raises:
-            AnnotationError: it is outside of the class list; the message names `place`.
+                Raises:
+                    AnnotationError: it
+        is not in the class list; the message names `place`.
         """
         if text in self.names:
             return self.names.index(text)
@@ -192,16 +192,16 @@ class ClassList:
         )
 
     def closed(self) -> "ClassList":
-        """The list as it stands after all labels were read."""
+        """Returns the class names after all labels were read."""
         return ClassList(self.names)
 
 
 def _number(text: str, place: str) -> int:
-    """A label in digits."""
+    """Parses a numeric label."""
     if len(text) > len(str(MOST_NUMBERED)) or int(text) >= MOST_NUMBERED:
         raise AnnotationError(
-            f"{place}: label {text[:20]} is too large; the largest that kinema takes is "
-            f"{MOST_NUMBERED - 1}. Is it a label at all?"
+            f"{place}: label {text[:20]} is too large; the maximum is "
+            f"{MOST_NUMBERED - 1}. Is this column a label?"
         )
     return int(text)
 

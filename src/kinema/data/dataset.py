@@ -1,4 +1,4 @@
-"""Data sets of clips: for training, and of the views of a test protocol.
+"""Data sets of training clips, and of the views of a test protocol.
 
 Letters: T frames, V views, H, W.
 """
@@ -19,7 +19,7 @@ from kinema.values import Annotations, Preprocessing, Sample, Skipped, Views
 from kinema.video.decode import FrameSource, open_source
 from kinema.video.index_cache import IndexCache
 
-# Views that one item of `VideoViews` holds at most, unless one clip has more crops.
+# Maximum number of views per item of `VideoViews`, unless a clip has more crops.
 VIEWS_PER_ITEM = 6
 
 ClipTransform = Callable[[torch.Tensor, int], tuple[torch.Tensor, int]]
@@ -27,15 +27,15 @@ ClipTransform = Callable[[torch.Tensor, int], tuple[torch.Tensor, int]]
 
 @dataclass(frozen=True)
 class VideoDataset:
-    """Annotated videos below a root folder, and how they become clips.
+    """Annotated videos below a root folder, with their preprocessing.
 
     Attributes:
         annotations: The rows.
-        root: Folder that their paths are relative to.
-        preprocessing: How a video becomes a clip.
-        index_cache: File that remembers where the frames of every video file are, so that only
-            its first opening takes time; "" for none; None for a hidden file in `root` where
-            that can be written. It changes no frame.
+        root: Folder that paths are relative to.
+        preprocessing: Sampling and size of clips.
+        index_cache: File that caches the frame index of every video, so that only the first
+            opening is slow; "" for none; None for a hidden file in `root`, if it is writable. It
+            does not affect frames.
     """
 
     annotations: Annotations
@@ -44,21 +44,21 @@ class VideoDataset:
     index_cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.index_cache:  # a wrong place is told here and not by every worker
+        if self.index_cache:  # reports a bad path here instead of in every worker
             IndexCache.chosen(self.index_cache, self.root)
 
     def __len__(self) -> int:
         return len(self.annotations.samples)
 
     def path(self, index: int) -> Path:
-        """Where the video of a row lies."""
+        """Path of a row's video."""
         return self.root / self.annotations.samples[index].path
 
     def open(self, index: int) -> FrameSource:
         """Opens the video of a row.
 
         Raises:
-            OptionError: the place of the index cache is not usable.
+            OptionError: the path of the index cache is unusable.
             UnreadableVideoError: the video does not exist or cannot be read.
         """
         return open_source(self.path(index), index_cache=self._cache)
@@ -68,13 +68,13 @@ class VideoDataset:
         return IndexCache.chosen(self.index_cache, self.root)
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "VideoDataset":
-        """The same videos, made into other clips."""
+        """Returns the same videos with another preprocessing."""
         return replace(self, preprocessing=preprocessing)
 
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One training clip: (T, 3, H, W) uint8 and its label."""
+    """Training clip (T, 3, H, W), uint8, and its label."""
 
     frames_TCHW: torch.Tensor
     label: int
@@ -83,22 +83,22 @@ class ClipItem:
 
 @dataclass(frozen=True)
 class ViewItem:
-    """Some views of one video: (V, T, 3, H, W) uint8."""
+    """Views of one video: (V, T, 3, H, W), uint8."""
 
     views_VTCHW: torch.Tensor
     index: int
 
 
 class TrainClips(Dataset[ClipItem | Skipped]):
-    """One random clip of every video; the same one for the same (seed, epoch, index).
+    """A random clip of every video, determined by (seed, epoch, index).
 
-    What is drawn does not depend on the number of workers, on the order of access or on what
-    was drawn before, so a resumed run sees the same clips as an uninterrupted one.
+    Clips do not depend on the number of workers or on the order of access, so a resumed run sees
+    the same clips as an uninterrupted one.
 
     Args:
         dataset: The videos; all must have a label.
-        transform: Spatial and color augmentation; may change the label (mirrored directions).
-        seed: Seed of the run.
+        transform: Spatial and color augmentation; may change the label of mirrored directions.
+        seed: Random seed of the run.
     """
 
     def __init__(self, dataset: VideoDataset, transform: ClipTransform, *, seed: int) -> None:
@@ -111,7 +111,7 @@ class TrainClips(Dataset[ClipItem | Skipped]):
         return len(self.dataset)
 
     def clip(self, index: int, epoch: int) -> ClipItem | Skipped:
-        """The clip of a video in an epoch, or why the video cannot be read."""
+        """Returns the clip of a video in an epoch, or the reason that the video cannot be read."""
         sample = self.dataset.annotations.samples[index]
         assert sample.label is not None, "training rows are checked to have labels"
         rng = np.random.default_rng((self.seed, epoch, index))
@@ -127,18 +127,18 @@ class TrainClips(Dataset[ClipItem | Skipped]):
         return ClipItem(clip, label, index)
 
     def __getitem__(self, key: tuple[int, int]) -> ClipItem | Skipped:
-        """The clip of (index, epoch); the loader's batch sampler gives both."""
+        """Returns the clip of (index, epoch), which the loader's batch sampler provides."""
         index, epoch = key
         return self.clip(index, epoch)
 
 
 class VideoViews(Dataset[ViewItem | Skipped]):
-    """The views of every video in chunks of whole clips, so that memory stays constant.
+    """Views of every video in chunks of whole clips, for constant memory.
 
     Args:
         dataset: The videos.
-        views: Clips and crops of every video.
-        indices: The rows to test; all when not given.
+        views: Clips and crops per video.
+        indices: Rows to test; default: all.
     """
 
     def __init__(
@@ -174,16 +174,16 @@ class VideoViews(Dataset[ViewItem | Skipped]):
 
 
 def _extent(sample: Sample, source: FrameSource) -> tuple[int, int]:
-    """First frame and number of frames of a row inside its video.
+    """First frame and number of frames of a row within its video.
 
     Raises:
-        UnreadableVideoError: the row lies outside of the video.
+        UnreadableVideoError: the row exceeds the video.
     """
     available = source.info.frames
     total = available - sample.start_frame if sample.frames is None else sample.frames
     if total < 1 or sample.start_frame + total > available:
         raise UnreadableVideoError(
-            f"{source.info.path} has {available} frames, but its annotation wants {total} frames "
+            f"{source.info.path} has {available} frames, but its annotation needs {total} frames "
             f"from frame {sample.start_frame} on."
         )
     return sample.start_frame, total

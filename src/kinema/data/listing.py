@@ -1,4 +1,4 @@
-"""Which videos a user means, and clips of them without labels.
+"""Videos in files and folders, and clips of them without labels.
 
 Letters: B clips, T frames, H, W.
 """
@@ -18,9 +18,9 @@ from kinema.video.folder import is_frame
 
 
 def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
-    """Folders become the videos in them, at any depth; a folder of frames is one video.
+    """Lists the videos in files and folders, recursively; a folder of frames is one video.
 
-    Links to folders are followed, hidden folders and files left out.
+    Follows links to folders and skips hidden folders and files.
     """
     for path in paths:
         if not path.is_dir():
@@ -33,7 +33,7 @@ def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Every folder once, by whatever names and links it is reached."""
+    """Yields files below a folder, visiting each folder once even if links lead to it again."""
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -46,10 +46,10 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def read_clips(paths: Iterable[Path], how: Preprocessing, *, batch: int) -> Iterator[torch.Tensor]:
-    """The middle clip and center crop of every video, normalized, in batches.
+    """Reads the middle clip and center crop of every video, normalized, in batches.
 
     Yields:
-        (B, T, 3, H, W) float32, B = `batch` or fewer at the end.
+        (B, T, 3, H, W) float32, B = `batch`, fewer in the last batch.
 
     Raises:
         UnreadableVideoError: a video cannot be read.

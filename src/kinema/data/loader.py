@@ -1,4 +1,4 @@
-"""Batches from data sets: worker processes, seeds, shards, and the policy for unreadable videos.
+"""Data loaders: worker processes, seeds, shards, and the policy for unreadable videos.
 
 Letters: B clips, V views, T frames, H, W.
 """
@@ -25,7 +25,7 @@ Unreadable = Literal["error", "skip"]
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """(B, T, 3, H, W) uint8 clips and (B,) int64 labels; B is 0 when no video was readable."""
+    """Clips (B, T, 3, H, W), uint8, and labels (B,), int64; B is 0 if no video was readable."""
 
     clips_BTCHW: torch.Tensor
     labels_B: torch.Tensor
@@ -33,17 +33,17 @@ class TrainBatch:
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """(V, T, 3, H, W) uint8 views of one size, and the (V,) rows of their videos."""
+    """Views (V, T, 3, H, W), uint8, of one size, and the rows (V,) of their videos."""
 
     views_VTCHW: torch.Tensor
     indices_V: torch.Tensor
 
 
 class ClipOrder(Sampler[list[tuple[int, int]]]):
-    """The batches of an epoch: a permutation by (seed, epoch), dealt out to the processes.
+    """Batch sampler: a permutation determined by (seed, epoch), divided among the processes.
 
-    Incomplete batches at the end of an epoch are left out, so every process takes the same number
-    of steps. A data set smaller than one batch is one batch of repeated videos.
+    Drops an incomplete last batch, so every process takes the same number of steps. A data set
+    smaller than a batch becomes one batch with repeated videos.
     """
 
     def __init__(self, videos: int, batch_size: int, *, seed: int, rank: int, world: int) -> None:
@@ -57,7 +57,7 @@ class ClipOrder(Sampler[list[tuple[int, int]]]):
 
     @property
     def batches(self) -> int:
-        """Batches of a whole epoch on each process."""
+        """Batches per epoch and process."""
         return max(1, self.videos // (self.batch_size * self.world))
 
     def __len__(self) -> int:
@@ -73,12 +73,12 @@ class ClipOrder(Sampler[list[tuple[int, int]]]):
 
 
 class TrainLoader:
-    """Iterates over the batches of one epoch after another.
+    """Training loader; iterates over the batches of the epoch that `set_epoch` chose.
 
     Attributes:
-        videos: Videos of one epoch.
-        skipped: Videos that could not be read so far (policy "skip"), each once.
-        wait_s: Seconds that the consumer has waited for data since the last `set_epoch`.
+        videos: Number of videos per epoch.
+        skipped: Unreadable videos so far (policy "skip"), each once.
+        wait_s: Seconds that the consumer waited for data since the last `set_epoch`.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class TrainLoader:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Videos that could not be read so far, each once."""
+        """Unreadable videos so far, each once."""
         return list(self._skipped.values())
 
     def set_epoch(self, epoch: int, *, skip_batches: int = 0) -> None:
-        """Chooses the epoch to iterate next, without its first batches when resuming."""
+        """Sets the epoch of the next iteration, skipping its first batches when resuming."""
         self._order.epoch = epoch
         self._order.skip_batches = skip_batches
         self.wait_s = 0.0
@@ -135,17 +135,17 @@ def train_batches(
     world: int = 1,
     unreadable: Unreadable = "error",
 ) -> TrainLoader:
-    """The training loader of one process.
+    """Builds the training loader of a process.
 
     Args:
-        clips: The clips to draw from.
-        batch_size: Clips of one batch of this process.
-        seed: Orders the epochs.
+        clips: Training clips.
+        batch_size: Clips per batch of this process.
+        seed: Random seed of the order.
         workers: Decoding processes; 0 decodes in the calling process.
-        rank: This process among `world` training processes.
+        rank: Rank of this process among `world`.
         world: Number of training processes.
-        unreadable: "error" stops at a video that cannot be read and names it; "skip" leaves it
-            out of its batch and lists it in `skipped`.
+        unreadable: "error" stops at an unreadable video and names it; "skip" drops it from its
+            batch and lists it in `skipped`.
 
     Raises:
         OptionError: batch size or data set is empty.
@@ -159,7 +159,7 @@ def train_batches(
 
 
 class ViewLoader:
-    """Iterates once over all views of a test; `skipped` grows with the unreadable videos."""
+    """Iterates once over all views of a test; unreadable videos are added to `skipped`."""
 
     def __init__(
         self, views: VideoViews, *, batch_views: int, workers: int, unreadable: Unreadable
@@ -176,11 +176,11 @@ class ViewLoader:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Videos that could not be read so far, each once."""
+        """Unreadable videos so far, each once."""
         return list(self._skipped.values())
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        """Views are gathered up to a batch as long as they have one size."""
+        """Yields batches of consecutive views of the same size."""
         waiting: list[ViewItem] = []
         for item in self._loader:
             if isinstance(item, Skipped):
@@ -214,7 +214,7 @@ def view_batches(
     unreadable: Unreadable = "error",
     indices: list[int] | None = None,
 ) -> ViewLoader:
-    """The test loader: every view of every video (of `indices`), at most `batch_views` at once."""
+    """Builds the test loader over all views of the videos (or of `indices`)."""
     if batch_views < 1:
         raise OptionError(f"batch_views must be at least 1, got {batch_views}.")
     video_views = VideoViews(dataset, views, indices=indices)
@@ -224,8 +224,7 @@ def view_batches(
 def _apply_policy(skipped: Skipped, unreadable: Unreadable) -> None:
     if unreadable == "error":
         raise UnreadableVideoError(
-            f"{skipped.reason} To leave out unreadable videos and count them, set "
-            'unreadable = "skip".'
+            f'{skipped.reason} To skip and count unreadable videos, set unreadable = "skip".'
         )
 
 
@@ -237,13 +236,13 @@ def _stacked(items: list[ClipItem]) -> TrainBatch:
 
 
 def _collated(items: list[ClipItem | Skipped]) -> tuple[TrainBatch, list[Skipped]]:
-    """Stacked by the worker: a tensor for every clip would cost a file descriptor for each."""
+    """Stacks clips in the worker: each tensor passed between processes costs a file descriptor."""
     readable = [item for item in items if isinstance(item, ClipItem)]
     return _stacked(readable), [item for item in items if isinstance(item, Skipped)]
 
 
 def _start_worker(_: int) -> None:
-    """One thread; Ctrl-C, which a terminal sends to all processes, is for the first one to obey."""
+    """Sets one thread, and ignores Ctrl-C, which a terminal sends to all processes."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

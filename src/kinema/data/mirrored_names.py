@@ -1,7 +1,7 @@
-"""Left and right in class names: what a mirrored video shows.
+"""Directions in class names, and the class that a mirrored video shows.
 
-A mirror image swaps left and right and reverses the sense of a rotation. A class whose name says
-neither looks the same in a mirror.
+Mirroring swaps left and right and reverses rotations. A class whose name has no direction stays
+the same.
 """
 
 import re
@@ -21,15 +21,15 @@ _MIRRORED = {
     "ccw": "cw",
 }
 
-# "Right out" and "right away" are no directions.
+# "Right out" and "right away" are not directions.
 _ADVERB = re.compile(r"(?i)\bright (out|away|after|before|now|next)\b")
 
-# A word is a run of letters; a capital after a small letter starts a new one (SwipeLeft).
+# A word is a run of letters; a capital after a lowercase letter starts a new one (SwipeLeft).
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def mirrored_class_name(name: str) -> str | None:
-    """The name with its directions swapped; None when it names no direction.
+    """Returns the name with directions swapped; None if it has none.
 
     Example:
         >>> mirrored_class_name("Pushing something from left to right")
@@ -49,10 +49,10 @@ def mirrored_class_name(name: str) -> str | None:
 
 
 def mirror_map(class_names: Sequence[str]) -> dict[int, int | None]:
-    """The label that a mirrored video has, for every label.
+    """Maps each label to the label of the mirrored video.
 
-    A label maps to itself when its name has no direction, and to None when it has one but no
-    class has the mirrored name: such a video must not be mirrored.
+    A label maps to itself if its name has no direction, and to None if it has one but no class
+    has the mirrored name: such videos must not be mirrored.
     """
     by_name = {_key(name): label for label, name in enumerate(class_names)}
     mirrored: dict[int, int | None] = {}
@@ -72,6 +72,6 @@ def _swap(word: str) -> str:
 
 
 def _key(name: str) -> str:
-    """Spelling that does not tell classes apart: case, and counter- or anticlockwise."""
+    """Normalizes spellings: case, and counter- or anticlockwise."""
     text = re.sub(r"(counter|anti)[- ]?clockwise", "counterclockwise", name.lower())
     return " ".join(text.split())

@@ -1,8 +1,8 @@
-"""A copy of a data set that decodes fast: small frames, H.264 in short groups of pictures.
+"""Copies of a data set that decode fast: small frames, H.264 with short groups of pictures.
 
-Every copy has the path of its original below the new root, and its frame k is frame k of the
-original, so any annotation file fits the copies when only the root is replaced. The copies are
-MP4 inside, whatever their names end in; frame folders become video files too.
+A copy has the path of its original below the new root, and its frame k is frame k of the
+original, so annotation files fit the copies if the root is replaced. Copies are MP4 files
+whatever their suffix; frame folders become video files too.
 """
 
 import errno
@@ -20,7 +20,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from kinema.data.annotations import COPIES_FILE, write_csv
+from kinema.data.annotation_formats import COPIES_FILE
+from kinema.data.annotations import write_csv
 from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError
@@ -29,30 +30,31 @@ from kinema.system.pool import map_in_processes
 from kinema.values import Annotations, Skipped, VideoInfo
 from kinema.video.decode import FrameSource, VideoFile, open_source
 
-LAYOUT = 1  # counted up whenever the same settings give other pixels
+LAYOUT = 1  # incremented whenever the same settings give other pixels
 
-# Encoders in order of preference, with what makes them quick to decode. With its macroblock tree
-# on, x264 gives other bytes from run to run on machines with AVX-512.
+# Encoders in order of preference, with options for fast decoding. With its macroblock tree,
+# x264
+# is not deterministic on machines with AVX-512.
 ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "mbtree": "0"},
     "mpeg4": {"qmin": "2", "qmax": "3", "bf": "0"},  # part of every FFmpeg build
 }
-_ORIGINALS = "originals"  # the key of their folder in COPIES_FILE
+_ORIGINALS = "originals"  # key of the originals' folder in COPIES_FILE
 _TICKS_HZ = 90_000
-_FOLDER_RATE_HZ = 25.0  # a frame folder does not tell its own
-_SAME_TIME_NS = 2_000_000_000  # some file systems count in steps of two seconds
+_FOLDER_RATE_HZ = 25.0  # frame folders have no rate
+_SAME_TIME_NS = 2_000_000_000  # resolution of some file systems
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HARDLY_FREE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """How the copies are made.
+    """Settings of the copies.
 
     Attributes:
-        short_side_px: Longest short side of a frame; smaller videos keep theirs. Even, because
-            the colors have half the resolution.
-        group_frames: Frames from one keyframe to the next, at most.
+        short_side_px: Maximum short side of a frame; smaller videos keep their size. Even,
+            because color has half the resolution.
+        group_frames: Maximum keyframe interval in frames.
 
     Raises:
         OptionError: a setting is outside its range.
@@ -72,7 +74,7 @@ class PrepareSettings:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What became of the videos, each counted once, and the size of the good ones in bytes."""
+    """Result: the videos, each counted once, and the total size of the good ones in bytes."""
 
     videos: int
     ok: int
@@ -83,7 +85,7 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """One video: why it is bad, or its sizes before and after."""
+    """Result for a video: the reason that it is bad, or its sizes before and after."""
 
     path: str
     bad: str = ""
@@ -99,23 +101,23 @@ def prepare_dataset(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
-    """Writes the copies, the rows as `<name>.csv` and the classes as `<name>.classes.txt`.
+    """Writes the copies, their rows as `<name>.csv` and the classes as `<name>.classes.txt`.
 
-    Finished copies of unchanged originals are kept, so an interrupted run is continued by
-    starting it again. Bad videos are reported and left out of the CSV.
+    Finished copies of unchanged originals are kept, so an interrupted run can be repeated. Bad
+    videos are reported and not in the CSV.
 
     Args:
         dataset: The originals.
         out: Folder of the copies: new, empty or that of an earlier run with the same settings
             and originals.
-        settings: How the copies are made.
-        workers: Processes; all cores when not given, 0 works in this process. Processes are
-            spawned, so a script that calls this needs the `if __name__ == "__main__"` guard.
+        settings: Settings of the copies.
+        workers: Processes; default: one per core; 0 works in this process. Processes are spawned,
+            so a script that calls this needs the `if __name__ == "__main__"` guard.
         progress: Called with (videos done, videos in all).
 
     Raises:
         OptionError: `workers` is negative, or `out` is the folder of the originals.
-        KinemaError: `out` holds something else, the disk is full, or a process was killed.
+        KinemaError: `out` holds other files, the disk is full, or a process was killed.
     """
     settings, root = settings or PrepareSettings(), Path(out)
     if workers is not None and workers < 0:
@@ -143,7 +145,7 @@ def prepare_dataset(
 
 
 def _claim(root: Path, settings: PrepareSettings, originals: Path) -> None:
-    """Starts a folder, or continues one with the same settings and originals."""
+    """Creates the folder, or reopens one with the same settings and originals."""
     file, here = root / COPIES_FILE, str(originals.resolve())
     wanted = {**asdict(settings), "encoder": _encoder(), "layout": LAYOUT, _ORIGINALS: here}
     if file.exists():
@@ -151,7 +153,7 @@ def _claim(root: Path, settings: PrepareSettings, originals: Path) -> None:
         if found[_ORIGINALS] != here:
             raise KinemaError(
                 f"{root} holds copies of the videos in {found[_ORIGINALS]}; those in {here} may "
-                f"have the same names. Choose another folder, or if they were moved change "
+                f"have the same names. Choose another folder or, if they were moved, change "
                 f"{_ORIGINALS!r} in {file}."
             )
         if found != wanted:
@@ -175,14 +177,14 @@ def _read_settings(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         return dict(found)
     except (TypeError, ValueError) as error:
-        raise KinemaError(f"{file} is not the settings of copies: {error}.") from error
+        raise KinemaError(f"{file} is not a settings file of copies: {error}.") from error
 
 
 def _prepare(path: str, source: Path, root: Path, settings: PrepareSettings) -> _Outcome:
-    """Makes one copy unless it is there already."""
+    """Makes a copy unless it exists."""
     original, target = source / path, root / path
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        return _Outcome(path, f"{path} leads out of the folder of the videos.")
+        return _Outcome(path, f"{path} leads out of the root folder.")
     try:
         if not _is_current(target, original):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -196,24 +198,24 @@ def _prepare(path: str, source: Path, root: Path, settings: PrepareSettings) -> 
 
 
 def _is_current(target: Path, original: Path) -> bool:
-    """Whether a copy is there and made from the original as it is now; it has its time."""
+    """Checks whether a copy exists and is up to date, by the time of its original."""
     if not (target.is_file() and original.exists()):
         return False
     return abs(target.stat().st_mtime_ns - original.stat().st_mtime_ns) < _SAME_TIME_NS
 
 
 def _stop_if_full(root: Path, error: Exception) -> None:
-    """A full disk would spoil all other copies too."""
+    """Raises an error if the disk is full, since all other copies would fail too."""
     free = shutil.disk_usage(root).free
     if getattr(error, "errno", None) in _DISK_FULL or free < _HARDLY_FREE_BYTES:
         raise KinemaError(
-            f"The disk of {root} is full ({free} bytes free). Finished copies are kept: make room "
-            "and start again to continue."
+            f"The disk of {root} is full ({free} bytes free). Finished copies are kept: free some "
+            "space and run the command again to continue."
         ) from error
 
 
 def _write_copy(original: Path, target: Path, settings: PrepareSettings) -> None:
-    """The copy appears under its name when it is whole."""
+    """Writes a copy, which gets its name when it is complete."""
     partial = partial_of(target)
     changed_ns = original.stat().st_mtime_ns if original.exists() else 0
     try:
@@ -251,7 +253,7 @@ def _encode(source: FrameSource, path: Path, settings: PrepareSettings) -> None:
 
 
 def _check_copy(path: Path, original: VideoInfo) -> None:
-    """Every frame must be there, or frame k would not be frame k."""
+    """Checks that the copy has every frame, so that frame k is frame k."""
     with VideoFile(path) as copy:
         if copy.info.frames != original.frames:
             raise UnreadableVideoError(
@@ -260,13 +262,13 @@ def _check_copy(path: Path, original: VideoInfo) -> None:
 
 
 def _size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:
-    """Even width and height with the wanted short side, never larger than the original's."""
+    """Even width and height with the given short side, never larger than the original's."""
     scale = min(1.0, short_side_px / min(info.width, info.height))
     return max(2, 2 * round(info.width * scale / 2)), max(2, 2 * round(info.height * scale / 2))
 
 
 def _times(source: FrameSource) -> list[int]:
-    """When the frames are shown, in ticks; evenly where the original does not tell."""
+    """Presentation times of the frames in ticks; evenly spaced if the original has none."""
     frames, rate = source.info.frames, source.info.rate_hz or _FOLDER_RATE_HZ
     if isinstance(source, VideoFile):
         times = [round(time_s * _TICKS_HZ) for time_s in source.times_s(range(frames))]
@@ -276,7 +278,7 @@ def _times(source: FrameSource) -> list[int]:
 
 
 def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
-    """The rows of the good videos, with the labels they had."""
+    """Writes the rows of the good videos with their labels."""
     name = Path(rows.source).stem
     kept = tuple(sample for sample in rows.samples if sample.path in good)
     table = root / f"{name}.csv"
@@ -286,7 +288,7 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
 
 
 def _encoder() -> str:
-    """The best encoder that this build of FFmpeg has."""
+    """The preferred encoder that this build of FFmpeg has."""
     return next(name for name in ENCODERS if name in av.codecs_available)
 
 

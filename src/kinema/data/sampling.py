@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip.
+"""Sampling of the frames of a clip.
 
 Letters: n frames of the video, T frames of a clip, N clips.
 """
@@ -16,28 +16,28 @@ Indices = NDArray[np.int64]
 
 
 class Sampling(Protocol):
-    """A rule that chooses frames."""
+    """Sampling rule."""
 
     @property
     def frames(self) -> int:
         """T."""
 
     def train(self, total: int, rng: np.random.Generator) -> Indices:
-        """One random clip of a video with `total` frames: (T,) frame numbers."""
+        """Frame numbers (T,) of a random clip of a video with `total` frames."""
 
     def test(self, total: int, clips: int) -> Indices:
-        """The `clips` fixed clips of a test: (N, T) frame numbers."""
+        """Frame numbers (N, T) of the N = `clips` fixed clips of a test."""
 
 
 @dataclass(frozen=True)
 class SegmentSampling:
-    """One frame from each of T equal segments of the whole video (TSN, Wang et al., ECCV 2016).
+    """A frame from each of T equal segments of the whole video (TSN, Wang et al., ECCV 2016).
 
     Training draws a random frame of each segment, a test takes the middle one. The papers do not
-    say how several clips are made with this rule: here clip c of N takes the frame at
-    (c + 0.5) / N of each segment, so that one clip is the middle and more clips lie evenly
-    between each other's frames. Segments have the real length n/T, so no frame at the end is out
-    of reach. A video with fewer frames than segments repeats frames in their order.
+    define several clips under this rule: here clip c of N takes the frame at (c + 0.5) / N of
+    each segment, so that one clip is the middle and several clips interleave evenly. Segments
+    have the real length n/T, so the last frames are reachable. A video with fewer frames than
+    segments repeats frames in order.
     """
 
     frames: int
@@ -54,18 +54,18 @@ class SegmentSampling:
         return np.stack([self._at(total, np.full(self.frames, offset)) for offset in offsets])
 
     def _at(self, total: int, offsets: NDArray[np.float64]) -> Indices:
-        """The frames at these shares (0 to 1) of the segments."""
+        """Frames at these fractions (0 to 1) of the segments."""
         positions = (np.arange(self.frames) + offsets) * (total / self.frames)
         return np.minimum(positions.astype(np.int64), total - 1)
 
 
 @dataclass(frozen=True)
 class DenseSampling:
-    """T frames evenly from a window of consecutive frames (Kinetics; 64 frames in the papers).
+    """T evenly spaced frames from a window of consecutive frames (Kinetics; 64 in the papers).
 
-    The stride is `window_frames // T`. Training draws the window's start; a test spreads N
-    windows evenly from the beginning to the end of the video, and one window lies in the middle.
-    A video shorter than the window starts again from its beginning, as in the authors' code.
+    The stride is `window_frames // T`. Training draws the start of the window; a test spreads N
+    windows evenly from the beginning to the end of the video, and centers a single one. A video
+    shorter than the window wraps around, as in the authors' code.
     """
 
     frames: int
@@ -99,11 +99,11 @@ class DenseSampling:
 
 @dataclass(frozen=True)
 class ShuffledSegmentSampling:
-    """The frames of `SegmentSampling` in random order: a control, not a way to recognize well.
+    """The frames of `SegmentSampling` in random order, a control for the use of order.
 
-    A network that is as good with it as without does not use the order of frames, or the data set
-    does not need it. Training draws an order for every clip; in a test it depends on the number of
-    frames and the clip only, so that a repeated test has the same result.
+    If a network is as accurate with it, it does not use the order of frames or the data set does
+    not need it. Training draws an order per clip; in a test it depends only on the number of
+    frames and the clip, so that tests are repeatable.
     """
 
     frames: int
@@ -124,7 +124,7 @@ class ShuffledSegmentSampling:
 
 
 def sampling_of(preprocessing: Preprocessing) -> Sampling:
-    """The rule that a preprocessing names."""
+    """Returns the sampling rule of a preprocessing."""
     if preprocessing.sampling == "dense":
         return DenseSampling(preprocessing.frames, preprocessing.window_frames)
     if preprocessing.sampling == "shuffled_segments":

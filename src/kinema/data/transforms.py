@@ -1,4 +1,4 @@
-"""Frames to clips in space and color, on uint8 tensors.
+"""Spatial and color transforms of clips, on uint8 tensors.
 
 Letters: T frames, H, W, X crops of one clip.
 """
@@ -22,24 +22,24 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training changes at random; one draw holds for all frames of a clip.
+    """Random augmentation in training; all frames of a clip share one draw.
 
     Attributes:
         crop: "multiscale" (corner crops of TSN), "random_resized", "random" or "center".
-        scales: Sides of multi-scale crops as shares of the short side (1, .875, .75, .66 in the
-            authors' code); width and height may differ by `max_distort` steps of this list.
+        scales: Sides of multi-scale crops as fractions of the short side (1, .875, .75, .66 in
+            the authors' code); width and height may differ by `max_distort` steps of this list.
         max_distort: See `scales`.
-        area: Range of the area share of random-resized crops.
+        area: Range of the area fraction of random-resized crops.
         aspect: Range of their aspect ratio.
-        flip: "off"; "on" mirrors half of the clips; "swap" does so too, but a class with a
-            direction in its name (left, clockwise) becomes its mirrored class, and is not
-            mirrored when there is none; "skip" never mirrors classes with a direction.
-        brightness: Strength of color jitter; 0 is off. Likewise contrast, saturation and hue.
+        flip: "off"; "on" mirrors half of the clips; "swap" also does, but gives a class with a
+            direction in its name (left, clockwise) the label of the mirrored class, and does not
+            mirror it if there is none; "skip" never mirrors classes with a direction.
+        brightness: Strength of color jitter; 0 is off. The same for contrast, saturation and hue.
         contrast: See `brightness`.
         saturation: See `brightness`.
         hue: See `brightness`.
         randaugment_ops: Operations of RandAugment per clip; 0 is off.
-        randaugment_magnitude: Their strength, 0 to 30.
+        randaugment_magnitude: Magnitude of RandAugment, 0 to 30.
     """
 
     crop: CropName = "multiscale"
@@ -57,7 +57,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise OptionError(f"scales must be shares in (0, 1], got {self.scales}.")
+            raise OptionError(f"scales must be fractions in (0, 1], got {self.scales}.")
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise OptionError(f"area must be an ascending range in (0, 1], got {self.area}.")
         if not 0 < self.aspect[0] <= self.aspect[1]:
@@ -69,14 +69,14 @@ class Augmentation:
 
 
 class TrainTransform:
-    """Resizes the short side, crops, mirrors and colors one clip at random.
+    """Random resize, crop, mirroring and color changes of a clip.
 
-    Draws from PyTorch's global generator, which the data set seeds for every clip.
+    Uses PyTorch's global generator, which the data set seeds for every clip.
 
     Args:
         preprocessing: Sizes.
-        augmentation: What to change.
-        class_names: Tell which classes have a direction.
+        augmentation: Augmentation settings.
+        class_names: Class names, for directions.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TrainTransform:
         )
 
     def __call__(self, frames_TCHW: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
-        """(T, 3, H, W) uint8 and label -> (T, 3, crop_px, crop_px) uint8 and its label."""
+        """Returns the clip (T, 3, crop_px, crop_px), uint8, of frames (T, 3, H, W), and its label."""
         clip = self._crop(frames_TCHW)
         partner = self.mirrored[label]
         if partner is not None and torch.rand(()) < 0.5:
@@ -102,7 +102,7 @@ class TrainTransform:
         return clip.contiguous(), label
 
     def _crop(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
-        """Draws a box on the resized frame, cuts it from the original one, resizes once."""
+        """Draws a box on the resized frame, crops it from the original one and resizes once."""
         height, width = frames_TCHW.shape[-2:]
         new_height, new_width = _resized(height, width, self.short_side_px)
         down, across = height / new_height, width / new_width
@@ -129,15 +129,15 @@ class TrainTransform:
 
 
 class ViewTransform:
-    """The crops of one clip at test time.
+    """Crops of a clip at test time.
 
     One crop is the center, three lie along the long side, ten are the four corners and the center
-    with their mirror images. At full resolution the crops are squares of the whole short side,
-    and the single crop is the whole frame. With `resize_px` the squares are resized at the end.
+    and their mirror images. At full resolution crops are squares of the whole short side, and a
+    single crop is the whole frame. With `resize_px` the squares are resized at the end.
 
     Args:
         preprocessing: Sizes.
-        views: Which crops.
+        views: Crops.
     """
 
     def __init__(self, preprocessing: Preprocessing, views: Views) -> None:
@@ -146,7 +146,7 @@ class ViewTransform:
         self.views = views
 
     def __call__(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
-        """(T, 3, H, W) uint8 -> (X, T, 3, h, w) uint8."""
+        """Returns the crops (X, T, 3, h, w) of a clip (T, 3, H, W), uint8."""
         frames_TCHW = resize_short_side(frames_TCHW, self.short_side_px)
         height, width = frames_TCHW.shape[-2:]
         if self.views.full_resolution and self.views.crops == 1:
@@ -170,9 +170,9 @@ class ViewTransform:
 
 
 def resize_short_side(frames_TCHW: torch.Tensor, short_side_px: int) -> torch.Tensor:
-    """Resizes so that the short side has this length; the long side is rounded down.
+    """Resizes frames to this short side; the long side is rounded down.
 
-    Frames that already have it are returned as they are.
+    Returns frames unchanged if they have it already.
     """
     height, width = frames_TCHW.shape[-2:]
     if min(height, width) == short_side_px:
@@ -183,11 +183,11 @@ def resize_short_side(frames_TCHW: torch.Tensor, short_side_px: int) -> torch.Te
 def multiscale_box(
     height: int, width: int, side_px: int, *, scales: Sequence[float], max_distort: int
 ) -> Box:
-    """A random crop of TSN's multi-scale corner cropping.
+    """Draws a crop of TSN's multi-scale corner cropping.
 
-    Width and height are drawn among the scaled short sides (a side within 3 px of `side_px`
-    becomes it), then one of 13 places on a grid of quarters: the corners, the center, the middles
-    of the sides, and the four places between corner and center.
+    Draws width and height from the scaled short sides (a side within 3 px of `side_px` becomes
+    it), then one of 13 places on a grid of quarters: corners, center, middles of the sides, and
+    the four places between corner and center.
     """
     base = min(height, width)
     sides = [side_px if abs(int(base * s) - side_px) < 3 else int(base * s) for s in scales]
@@ -213,7 +213,7 @@ def normalize(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """uint8 RGB (..., 3, H, W) -> (value / 255 - mean) / std on the same device."""
+    """Normalizes uint8 RGB (..., 3, H, W) to (value / 255 - mean) / std on the same device."""
     scale = torch.tensor([1 / (255 * s) for s in std], dtype=dtype, device=clips.device)
     shift = torch.tensor(
         [-m / s for m, s in zip(mean, std, strict=True)], dtype=dtype, device=clips.device
@@ -222,7 +222,7 @@ def normalize(
 
 
 def _resized(height: int, width: int, short_side_px: int) -> tuple[int, int]:
-    """Height and width after the short side became `short_side_px`."""
+    """Height and width after resizing the short side to `short_side_px`."""
     if height <= width:
         return short_side_px, width * short_side_px // height
     return height * short_side_px // width, short_side_px
@@ -236,12 +236,12 @@ def _resize(frames_TCHW: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def _random_below(highest: int) -> int:
-    """A random whole number from 0 to `highest`, both included."""
+    """Random integer from 0 to `highest`, inclusive."""
     return int(torch.randint(highest + 1, ()))
 
 
 def _mirrored_labels(flip: FlipName, class_names: Sequence[str]) -> list[int | None]:
-    """The label after mirroring, for every label; None where mirroring is not allowed."""
+    """Label after mirroring, for each label; None if mirroring is not allowed."""
     partners = mirror_map(class_names)
     if flip == "swap":
         return [partners[label] for label in range(len(class_names))]

@@ -1,4 +1,4 @@
-"""Score files put together: networks fused into one answer, splits averaged into one number.
+"""Score files combined: fused networks, and accuracies averaged over splits.
 
 Letters: V videos, K classes, M members.
 """
@@ -21,7 +21,7 @@ Average = Literal["probs", "scores"]
 
 @dataclass(frozen=True)
 class Member:
-    """One score file of an ensemble, its share of the sum, and what it reaches alone."""
+    """Score file of an ensemble, its weight and its own report."""
 
     file: str
     weight: float
@@ -30,9 +30,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Fused scores and the members they come from; the weights add up to 1.
+    """Fused scores and their members; the weights sum to 1.
 
-    The views of `report` are those of the members, or one view where these differ.
+    The views of `report` are those of the members, or one view if these differ.
     """
 
     report: Report
@@ -55,21 +55,20 @@ def fuse_scores(
     weights: Sequence[float] | None = None,
     average: Average = "probs",
 ) -> Ensemble:
-    """Fuses score files of the same videos: frames, networks, or streams of another modality.
+    """Fuses score files of the same videos: numbers of frames, networks, or modalities.
 
-    TEINet fuses its 16-frame and 8-frame networks and does not print how; averaging probabilities
-    is the custom.
+    TEINet fuses its 16-frame and 8-frame networks without stating how; averaging probabilities is
+    customary.
 
     Args:
         files: Score files of `kinema evaluate --scores`; the order of their videos may differ.
-        weights: One for each file, not negative; equal when not given. They are scaled to add up
-            to 1.
+        weights: Non-negative weight per file, equal by default; scaled to sum to 1.
         average: "probs" averages probabilities; the fused scores are then their logarithms, so
-            that softmax gives them back. "scores" averages what stands before softmax.
+            that softmax gives them back. "scores" averages scores before softmax.
 
     Raises:
-        OptionError: the files hold other videos, classes or labels, or the weights do not fit.
-        CheckpointError: a file is missing or no score file.
+        OptionError: the files differ in videos, classes or labels, or the weights do not fit.
+        CheckpointError: a file is missing or not a score file.
 
     Example:
         `fuse_scores(["tei16.npz", "tei8.npz"], weights=[2, 1]).report.top1`
@@ -102,15 +101,15 @@ def fuse_scores(
 
 
 def average_splits(files: Sequence[str | Path]) -> MeanOverSplits:
-    """The mean accuracy over the splits of a data set (UCF101, HMDB51).
+    """Averages the accuracy over the splits of a data set (UCF101, HMDB51).
 
     Args:
-        files: The score file of each split.
+        files: Score file of each split.
 
     Raises:
         OptionError: there is only one file, two hold the same videos, the classes differ, or a
             file has no labels.
-        CheckpointError: a file is missing or no score file.
+        CheckpointError: a file is missing or not a score file.
     """
     if len(files) < 2:
         raise OptionError(f"A mean over splits needs two score files or more, got {len(files)}.")
@@ -159,7 +158,7 @@ def _fused(
     if average == "scores":
         fused_VK = (terms_MVK * shares_M11).sum(0)
     else:
-        with np.errstate(divide="ignore"):  # a share of 0 takes no part
+        with np.errstate(divide="ignore"):  # a weight of 0 is ignored
             logs_MVK = terms_MVK - np.logaddexp.reduce(terms_MVK, axis=2, keepdims=True)
             fused_VK = np.logaddexp.reduce(logs_MVK + np.log(shares_M11), axis=0)
     return np.asarray(fused_VK, np.float32)
@@ -178,7 +177,7 @@ def _check_classes(first: Report, first_file: str | Path, other: Report, file: s
 
 
 def _aligned(first: Report, first_file: str | Path, other: Report, file: str | Path) -> Report:
-    """The other report with its videos in the order of the first."""
+    """Reorders the videos of the other report like those of the first."""
     _check_classes(first, first_file, other, file)
     if first.paths == other.paths:
         return other
@@ -211,7 +210,7 @@ def _aligned(first: Report, first_file: str | Path, other: Report, file: str | P
 def _same_labels(
     labels_V: NDArray[np.int64], report: Report, file: str | Path
 ) -> NDArray[np.int64]:
-    """The labels known to either; -1 where neither knows."""
+    """Labels known to either report; -1 if unknown to both."""
     differ = (labels_V >= 0) & (report.labels >= 0) & (labels_V != report.labels)
     if differ.any():
         row = int(differ.argmax())

@@ -28,7 +28,7 @@ from kinema.values import ClassResult, Preprocessing, Report, Skipped, Views
 
 Precision = Literal["auto", "32", "bf16"]
 
-# What NumPy raises for a damaged score file, and TypeError for a single array (.npy).
+# NumPy's errors for damaged score files; TypeError for a single array (.npy).
 _NO_SCORES = (
     KeyError,
     TypeError,
@@ -55,26 +55,26 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
 ) -> Report:
     """Tests a network on a data set.
 
-    A video's scores are the mean over its views of the scores before softmax. Memory does not
-    grow with the number of views or videos: at most `batch_views` views are held at a time.
+    The scores of a video are the mean over its views, before softmax. Memory does not grow with
+    the number of views or videos: at most `batch_views` views are held at a time.
 
     Args:
-        net: The network; it is in the mode it was in when this returns.
-        dataset: Videos and how they become clips. Rows without a label are scored, not counted.
-        views: Clips and crops of every video; one of each when not given.
-        batch_views: Views of one forward pass.
+        net: The network; its mode is restored afterwards.
+        dataset: Videos and their preprocessing. Rows without a label are scored but not counted.
+        views: Clips and crops per video; default: one each.
+        batch_views: Views per forward pass.
         workers: Decoding processes; 0 decodes in this one.
-        unreadable: "error" stops at a video that cannot be read, "skip" counts it in the report.
-        device: Where to compute: the network is moved there; where it is when not given.
-        precision: "32" (the default) or "bf16" (autocast); with `fast` also "auto", which is then
-            the default: bfloat16 where it is faster.
-        fast: Whether the network runs in its fastest form on this machine (`kinema.optimize`),
-            measured on the first views.
+        unreadable: "error" stops at an unreadable video, "skip" counts it in the report.
+        device: Device to move the network to; default: its current one.
+        precision: "32" (default) or "bf16" (autocast); with `fast` also "auto" (then the
+            default), bfloat16 if it is faster.
+        fast: Uses the fastest form of the network on this machine (`kinema.optimize`), measured
+            on the first views.
         progress: Called with (videos done, videos in all).
 
     Raises:
-        CheckpointError: the network has other classes or frames than the data set.
-        UnreadableVideoError: a video, or every video, cannot be read.
+        CheckpointError: the network and the data set differ in classes or frames.
+        UnreadableVideoError: a video cannot be read or, with "skip", none can.
         OptionError: the data set has no videos, or the precision does not exist.
 
     Example:
@@ -114,7 +114,7 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
 def score_views(
     score: Run, views_VTCHW: torch.Tensor, how: Preprocessing, device: torch.device
 ) -> NDArray[np.float64]:
-    """(V, T, 3, H, W) uint8 views -> (V, K) scores before softmax."""
+    """Scores views (V, T, 3, H, W), uint8: (V, K), before softmax."""
     clips = normalize(views_VTCHW.to(device), how.mean, how.std)
     scores: NDArray[np.float64] = score(clips).double().cpu().numpy()
     return scores
@@ -122,7 +122,7 @@ def score_views(
 
 @contextlib.contextmanager
 def evaluating(net: torch.nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; puts every module back into its own mode."""
+    """Eval mode without gradients; restores the mode of every module."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
@@ -142,14 +142,14 @@ def report_scores(
     views: Views,
     skipped: tuple[Skipped, ...] = (),
 ) -> Report:
-    """The report of scores that are known already: the end of a test, a score file, a fusion.
+    """Builds a report from scores of a test, a score file or a fusion.
 
     Args:
         scores: (V, K) before softmax.
         labels: (V,); -1 for none.
         paths: The V videos.
         class_names: The K class names.
-        views: Of how many views the scores are the mean.
+        views: Views that the scores are the mean of.
         skipped: Videos without scores.
     """
     known = labels >= 0
@@ -180,7 +180,7 @@ def report_scores(
 
 
 def save_scores(report: Report, path: str | Path) -> Path:
-    """Writes the scores of every video as .npz (no pickles): the input of an ensemble.
+    """Writes the scores of every video as .npz (no pickles), for ensembles.
 
     The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,)
     and `views` (clips, crops, 1 at full resolution, the side that crops are resized to or 0).
@@ -207,10 +207,10 @@ def save_scores(report: Report, path: str | Path) -> Path:
 
 
 def load_scores(path: str | Path) -> Report:
-    """Reads a score file back; the accuracies are computed anew, skipped videos are not kept.
+    """Reads a score file and recomputes accuracies; skipped videos are not stored in it.
 
     Raises:
-        CheckpointError: the file is missing or no score file of kinema.
+        CheckpointError: the file is missing or not a score file of kinema.
     """
     source = Path(path)
     if not source.is_file():
@@ -218,7 +218,7 @@ def load_scores(path: str | Path) -> Report:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             clips, crops, whole, *resized = (int(n) for n in arrays["views"])
-            resize_px = (resized or [0])[0] or None  # older files do not have it
+            resize_px = (resized or [0])[0] or None  # missing in older files
             return report_scores(
                 scores=arrays["scores"],
                 labels=arrays["labels"],
@@ -267,10 +267,10 @@ def _autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
 def _complete_rows(
     counts: NDArray[np.int64], views: Views, loader: ViewLoader, dataset: VideoDataset
 ) -> list[int]:
-    """Rows of the videos of which every view was read.
+    """Rows of videos with all views read.
 
     Raises:
-        UnreadableVideoError: there is none.
+        UnreadableVideoError: there are none.
     """
     rows = [int(i) for i in np.flatnonzero(counts == views.count)]
     if not rows:

@@ -18,7 +18,7 @@ Labels = NDArray[np.int64]
 
 
 def top_k_accuracy(scores_VK: Scores, labels_V: Labels, k: int) -> float:
-    """Share of the videos whose label is among the k highest scores (all K when K < k)."""
+    """Fraction of videos whose label is among the k highest scores (all K if K < k)."""
     classes = scores_VK.shape[1]
     if k >= classes:
         return 1.0
@@ -33,8 +33,8 @@ def top_k_accuracy(scores_VK: Scores, labels_V: Labels, k: int) -> float:
 
 
 def confusion_matrix(scores_VK: Scores, labels_V: Labels) -> NDArray[np.int64]:
-    """(K, K) numbers of videos by (true class, class of the highest score)."""
-    if scores_VK.shape[1] == 1:  # the library wants two classes
+    """Number of videos (K, K) by (true class, class of the highest score)."""
+    if scores_VK.shape[1] == 1:  # the library requires two classes
         return np.array([[len(labels_V)]], np.int64)
     counts = multiclass_confusion_matrix(
         torch.from_numpy(scores_VK).argmax(1),
@@ -52,7 +52,7 @@ def mean_class_accuracy(confusion_KK: NDArray[np.int64]) -> float:
 
 
 def group_accuracy(confusion_KK: NDArray[np.int64], groups_K: Sequence[int]) -> float:
-    """Share of the videos whose predicted class is in the group of the true one."""
+    """Fraction of videos whose predicted class is in the group of the true one."""
     groups = np.asarray(groups_K)
     same_KK = groups[:, None] == groups[None, :]
     return float(confusion_KK[same_KK].sum() / confusion_KK.sum())

@@ -1,15 +1,15 @@
-"""Test protocols of the literature by name, and the places in the papers that they come from.
+"""Test protocols of the literature by name, and their sources in the papers.
 
-A protocol fixes the views of a video and the sizes in pixels; which frames make a clip is the
-network's own rule, that of its training (see `kinema.data.sampling`):
+A protocol defines the views of a video and the sizes in pixels; frames are sampled by the
+network's own rule, as in training (see `kinema.data.sampling`):
 
 - segments: a clip has one frame of each of T equal parts of the video. One clip takes their middle
-  frames. How N clips are made no paper says: here clip c of N takes the frame at (c + 0.5) / N of
-  every part, so that the clips lie evenly between each other's frames.
+  frames. No paper defines N clips: here clip c of N takes the frame at (c + 0.5) / N of every
+  part, so that clips interleave evenly.
 - dense: a clip has T frames evenly from a window of 64 consecutive ones. One window lies in the
   middle of the video, N windows are spread evenly from its beginning to its end.
 
-A video's scores are the mean over its views of the scores before softmax.
+The scores of a video are the mean over its views, before softmax.
 """
 
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from kinema.values import Preprocessing, Views
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every video is tested.
+    """Test protocol.
 
     Attributes:
-        name: Such as "10x3": clips x crops.
-        about: What is done, in a sentence.
+        name: Clips x crops, such as "10x3".
+        about: Description in a sentence.
         views: Clips and crops.
-        short_side_px: Frames are resized so that the short side has this length.
-        crop_px: Side of the square crops, unless `views` takes the full resolution.
+        short_side_px: Short side of the resized frames.
+        crop_px: Side of the square crops, unless `views` uses full resolution.
     """
 
     name: str
@@ -37,21 +37,21 @@ class Protocol:
     crop_px: int = 224
 
     def applied_to(self, preprocessing: Preprocessing) -> Preprocessing:
-        """The preprocessing of a network with the sizes of this protocol."""
+        """Returns a network's preprocessing with the sizes of this protocol."""
         return replace(preprocessing, short_side_px=self.short_side_px, crop_px=self.crop_px)
 
 
 @dataclass(frozen=True)
 class PaperTest:
-    """A place in a paper that says how networks were tested.
+    """Description of a test in a paper.
 
     Attributes:
         id: Short name: paper, I for inference, and what it is about.
         paper: The paper.
         place: Section or table.
-        datasets: The data sets tested on.
+        datasets: Data sets.
         protocol: Name of the protocol.
-        reading: What the paper does not say, or says in two ways, and what is taken here.
+        reading: Gaps and contradictions in the paper, and how they are read here.
     """
 
     id: str
@@ -194,14 +194,15 @@ PAPER_TESTS: tuple[PaperTest, ...] = (
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol of a name.
+    """Returns the protocol of a name.
 
-    Raises:
-        UnknownNameError: there is none; the message has the nearest name.
+        Raises:
+            UnknownNameError: the name does not
+    exist; the message has the nearest one.
 
-    Example:
-        >>> protocol_named("4x3-256").views.count
-        12
+        Example:
+            >>> protocol_named("4x3-256").views.count
+            12
     """
     if name not in PROTOCOLS:
         raise UnknownNameError(f"Unknown protocol {name!r}. " + did_you_mean(name, PROTOCOLS))
@@ -209,5 +210,5 @@ def protocol_named(name: str) -> Protocol:
 
 
 def paper_tests(protocol: Protocol) -> tuple[PaperTest, ...]:
-    """The places in the papers that a protocol comes from."""
+    """Tests in the papers that use a protocol."""
     return tuple(test for test in PAPER_TESTS if test.protocol == protocol.name)

@@ -1,4 +1,4 @@
-"""One cell of a sweep: train (or go on), test, and write what came out."""
+"""One cell of a sweep: trains or resumes, tests, and writes the result."""
 
 import json
 from typing import Any
@@ -22,10 +22,10 @@ RESULT_FILE = "result.json"
 
 
 def read_result(cell: Cell) -> dict[str, Any] | None:
-    """What a finished cell came to; None while it is not finished.
+    """Result of a finished cell; None if it is not finished.
 
     Raises:
-        RecipeError: the cell was trained with other settings than the sweep now asks for.
+        RecipeError: the cell was trained with settings other than those of the sweep.
         KinemaError: its result file is damaged.
     """
     file = cell.run / RESULT_FILE
@@ -49,10 +49,10 @@ def read_result(cell: Cell) -> dict[str, Any] | None:
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
-    """Trains and tests one cell, or does what is left of it.
+    """Trains and tests one cell, or completes it.
 
-    The network of the last epoch is tested, so that no test video has a part in choosing it. It is
-    tested in float32, whatever the training's precision.
+    Tests the network of the last epoch, so that no test video influences its choice, in float32
+    regardless of the precision of training.
 
     Raises:
         KinemaError: a setting does not fit, or a video cannot be read.

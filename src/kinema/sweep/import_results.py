@@ -1,4 +1,4 @@
-"""Finished trainings of a sweep that another machine, or another folder, has done."""
+"""Imports results of trainings that another machine or folder has finished."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from kinema.sweep.summary import read_summary
 from kinema.train.recipe import Recipe, changed_keys
 from kinema.train.run_folder import FREE_ON_RESUME
 
-# Where videos and weights lie differs from machine to machine: they are taken to be the same.
+# Paths of videos and weights differ between machines; they are assumed to be the same data.
 _PLACES = {
     "data.train",
     "data.val",
@@ -26,17 +26,17 @@ _MAY_DIFFER = FREE_ON_RESUME | _PLACES | {"train.seed"}
 
 
 def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """The results in the results file of the same sweep, or of a part of it, by variant and seed.
+    """Reads finished results of the same sweep, or of a part of it, by variant and seed.
 
-    Variants and seeds that the sweep does not have are left out.
+    Ignores variants and seeds that are not in the sweep.
 
     Args:
-        sweep: What is to be run.
+        sweep: The sweep to run.
         path: results.json of a sweep.
 
     Raises:
-        KinemaError: the file is no results file of a sweep.
-        RecipeError: its trainings had other settings, or other motion sets; the message names them.
+        KinemaError: the file is not a results file of a sweep.
+        RecipeError: its trainings used other settings or motion sets; the message names them.
     """
     document = read_summary(path)
     try:
@@ -47,7 +47,7 @@ def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, A
         where = [facts[cell["facts"]] for cell in document["cells"]]
     except (KeyError, IndexError, TypeError, ValidationError) as error:
         raise RecipeError(
-            f"{path} is of another version of kinema, or damaged: {error!r}."
+            f"{path} was written by another version of kinema or is damaged: {error!r}."
         ) from error
     own = {name: list(words) for name, words in sweep.spec.variants.items()}
     varied = {
@@ -77,7 +77,7 @@ def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, A
         if others:
             raise RecipeError(
                 f"{path}: {name}, seed {seed} was trained with other settings than "
-                f"{sweep.source} asks for: {', '.join(others)}. Take its line out of the file's "
+                f"{sweep.source} asks for: {', '.join(others)}. Remove its line from the file's "
                 "cells to train it again."
             )
         known[name, seed] = {k: v for k, v in cell.items() if k != "facts"} | place

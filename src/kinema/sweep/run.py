@@ -1,4 +1,4 @@
-"""Runs the cells of a sweep: each in its own process, several at once where there are devices."""
+"""Runs the cells of a sweep, each in its own process and several at once."""
 
 import logging
 import multiprocessing
@@ -27,7 +27,7 @@ from kinema.system.process import usable_cores
 LOG_FILE = "log.txt"
 LOCK_FILE = ".lock"
 ERROR = "Error: "
-START = "--- started"  # every attempt writes this line to the log first
+START = "--- started"  # first line of every attempt in the log
 
 Known = Mapping[tuple[str, int], dict[str, Any]]
 Finished = Callable[[Cell, dict[str, Any] | None], object]
@@ -43,14 +43,14 @@ def run_sweep(
 ) -> list[dict[str, Any]]:
     """Trains and tests every cell that is not finished.
 
-    A sweep that was stopped, even killed, goes on where it was, to the same numbers as long as
-    `jobs` is the same: the CPU's threads are shared out among the jobs, and sums over other numbers
-    of threads are rounded in another order.
+    A stopped or killed sweep resumes with identical numbers as long as `jobs` is the same: the
+    CPU threads are divided among the jobs, and another number of threads rounds sums in another
+    order.
 
     Args:
-        sweep: What to run.
-        jobs: Trainings at once. They take turns on the GPUs; without one they share the cores.
-        known: Results that need no training here, by variant and seed (`known_results`).
+        sweep: The sweep to run.
+        jobs: Concurrent trainings. They take the GPUs in turn; without a GPU they share the cores.
+        known: Results of finished trainings by variant and seed (see `known_results`).
         rendering: Called with (videos done, videos in all) while motion sets are rendered.
         finished: Called after every cell with its result, or None for one that failed.
 
@@ -60,7 +60,8 @@ def run_sweep(
     Raises:
         OptionError: `jobs` is below 1, or another process works in the same folder.
         RecipeError: finished cells were trained with other settings.
-        KinemaError: cells failed; the message names them and their reasons. All others are done.
+        KinemaError: cells failed; the message names them and their reasons. All others are
+            finished.
     """
     if jobs < 1:
         raise OptionError(f"jobs must be at least 1, got {jobs}.")
@@ -76,14 +77,14 @@ def run_sweep(
     if failed:
         reasons = "\n".join(f"- {cell.name}: {_reason(cell)}" for cell in failed)
         raise KinemaError(
-            f"{len(failed)} of {len(sweep.cells)} trainings failed; start the sweep again to try "
-            f"them once more.\n{reasons}"
+            f"{len(failed)} of {len(sweep.cells)} trainings failed; run the sweep again to retry "
+            f"them.\n{reasons}"
         )
     return [result for result in results.values() if result is not None]
 
 
 def finished_results(sweep: Sweep, *, known: Known = MappingProxyType({})) -> list[dict[str, Any]]:
-    """The results of the cells that are finished, here or in `known`; trains nothing.
+    """Results of the cells that are finished, here or in `known`; trains nothing.
 
     Raises:
         KinemaError: none is, a result is damaged, or cells were trained with other settings.
@@ -99,7 +100,7 @@ def _finished(cell: Cell, known: Known) -> dict[str, Any] | None:
 
 
 def _ended(cells: list[Cell], jobs: int) -> Iterator[Cell]:
-    """Starts the cells, at most `jobs` at once, and gives each back when its process has ended."""
+    """Starts the cells, at most `jobs` at once, and yields each when its process has ended."""
     waiting, running = list(reversed(cells)), dict[int, tuple[BaseProcess, Cell]]()
     free = list(reversed(range(jobs)))
     try:
@@ -136,9 +137,9 @@ def _start(cell: Cell, slot: int, jobs: int) -> BaseProcess:
 
 
 def _beginnings() -> ForkServerContext | SpawnContext:
-    """How processes begin: forked from one that has only imported what they need, where that goes.
+    """Start method of the cells: a fork server that has done the imports, if the system has it.
 
-    Importing takes longer than the rest of the beginning, and what was imported is shared memory.
+    Imports take most of the start-up time, and forked processes share their memory.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -148,8 +149,8 @@ def _beginnings() -> ForkServerContext | SpawnContext:
 
 
 def _run_alone(cell: Cell, gpu: str | None, threads: int, workers_begin: str) -> None:
-    """The life of a cell's process; everything it prints goes to the log in its run folder."""
-    # Else the loader's workers would begin as this process did, which is slow at every epoch.
+    """Main function of a cell's process; its output goes to the log beside the run folder."""
+    # Otherwise the loader's workers would use this start method too, which is slow in every epoch.
     multiprocessing.set_start_method(workers_begin, force=True)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     log_file = _log_file(cell)
@@ -167,7 +168,7 @@ def _run_alone(cell: Cell, gpu: str | None, threads: int, workers_begin: str) ->
         run_cell(cell)
     except KinemaError as error:
         _give_up(str(error))
-    except Exception as error:  # whatever it is, the other cells go on and the log has it
+    except Exception as error:  # any fault of one cell is logged and must not stop the others
         traceback.print_exc()
         _give_up(f"{type(error).__name__}: {error}")
 
@@ -178,7 +179,7 @@ def _give_up(reason: str) -> NoReturn:
 
 
 def _die_with_parent() -> None:
-    """Ends this process when the sweep is gone, however it went."""
+    """Ends this process when the sweep's process has ended, even if it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -186,7 +187,7 @@ def _die_with_parent() -> None:
 
 
 def _log_file(cell: Cell) -> Path:
-    """Beside the run folder, which must be empty when a training starts."""
+    """Log file of a cell, beside its run folder, which must be empty when training starts."""
     return cell.run.with_name(f"{cell.run.name}.{LOG_FILE}")
 
 
@@ -208,5 +209,5 @@ def _only_one(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise OptionError(
-            f"Another sweep is at work in {folder}. Wait for it, or choose another folder."
+            f"Another sweep is running in {folder}. Wait for it or choose another folder."
         ) from error

@@ -1,4 +1,4 @@
-"""A sweep file: which variants of one recipe are trained, with which seeds, and tested on what.
+"""Sweep file: variants of one recipe, their seeds, and the sets to test on.
 
 title = "Which parts of TEINet matter?"
 recipe = "motion.toml"          # relative to this file
@@ -35,11 +35,11 @@ MAIN_TEST = "val"  # the validation set of the recipe
 
 
 class Quoted(Section):
-    """What a paper prints for rows of the sweep, usually on another data set.
+    """A paper's numbers for rows of the sweep, usually on another data set.
 
     Attributes:
         source: Paper, table and data set.
-        top1: In percent, by the name of the variant.
+        top1: Accuracy in percent, by variant.
     """
 
     source: str
@@ -50,14 +50,14 @@ class SweepFile(Section):
     """The keys of a sweep file.
 
     Attributes:
-        title: What the sweep asks; stands above table and plot.
+        title: Question that the sweep answers; heading of table and plot.
         recipe: Recipe file, relative to the sweep file.
-        seeds: One training of every variant for each.
-        variants: Settings that make each variant, by its name.
-        motion: Settings of a motion set to render; left out: the recipe names the videos.
-        tests: Further test sets, by name: settings of `motion` to change.
-        axis: What the plot has across: names, or a cost of the network.
-        quoted: A paper's numbers for the same rows; left out: none.
+        seeds: Random seeds; every variant is trained once with each.
+        variants: Settings of each variant, by name.
+        motion: Settings of a motion set to render; by default the recipe names the videos.
+        tests: Additional test sets by name, as changes of `motion`.
+        axis: Horizontal axis of the plot: names, or a cost of the network.
+        quoted: A paper's numbers for the same rows, if any.
     """
 
     title: str
@@ -77,7 +77,9 @@ class SweepFile(Section):
             raise ValueError("a sweep needs at least one variant")
         for name in (*self.variants, *self.tests):
             if Path(name).name != name or name != name.strip() or name.startswith("."):
-                raise ValueError(f"{name!r} is to name a folder: no slashes, no dot in front")
+                raise ValueError(
+                    f"{name!r} must be usable as a folder name: no slashes, no leading dot"
+                )
         if self.quoted is not None and (other := set(self.quoted.top1) - set(self.variants)):
             raise ValueError(f"quoted numbers are for variants; there is no {min(other)!r}")
         if self.tests and self.motion is None:
@@ -104,7 +106,7 @@ class Cell:
         seed: Seed of the training.
         recipe: Its full settings.
         run: Run folder.
-        tests: Further test sets, by name.
+        tests: Additional test sets, by name.
     """
 
     variant: str
@@ -145,14 +147,15 @@ def load_sweep(
     overrides: Sequence[str] = (),
     recipe: str | Path | None = None,
 ) -> Sweep:
-    """Reads a sweep and builds the recipe of every cell, so that mistakes show before any training.
+    """Reads a sweep file and builds the recipe of every cell, so that errors show early.
 
     Args:
-        path: Sweep file (TOML); recipes/sweeps/NAME.toml may be one that comes with kinema.
+        path: Sweep file (TOML); recipes/sweeps/NAME.toml may be one of the package.
         out: Folder of the sweep.
-        overrides: Settings for all variants, such as `train.epochs=2`; a variant's own come later.
+        overrides: Settings for all variants, such as `train.epochs=2`; a variant's own take
+            precedence.
         recipe: Another recipe to vary, with its own videos; the file's [motion] and [tests] are
-            then left out.
+            then ignored.
 
     Raises:
         RecipeError: no such file, an unknown key or a wrong value, in the sweep or in the recipe
@@ -186,7 +189,7 @@ def load_sweep(
 def _check_seeds(path: Path, overrides: Sequence[str], spec: SweepFile) -> None:
     for word in (*overrides, *chain(*spec.variants.values())):
         if word.partition("=")[0].strip() == "train.seed":
-            raise RecipeError(f"{path}: the seeds of a sweep stand in its `seeds`, not in {word}.")
+            raise RecipeError(f"{path}: set the seeds of a sweep in its `seeds`, not in {word}.")
 
 
 def _recipe(base: Path, words: Sequence[str], path: Path, variant: str) -> Recipe:
@@ -221,7 +224,7 @@ def _motion_sets(spec: SweepFile, path: Path, out: Path) -> dict[Path, MotionSet
         return {}
     tables = {MAIN_TEST: spec.motion}
     for name, changes in spec.tests.items():
-        # One training video per class: the set is there to be tested on.
+        # One training video per class, since the set is only tested on.
         tables[name] = {**spec.motion, "train_per_class": 1, **changes}
     try:
         return {out / "videos" / name: MotionSettings(**t) for name, t in tables.items()}

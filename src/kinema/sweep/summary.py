@@ -1,4 +1,4 @@
-"""The result of a sweep: means and deviations over the seeds, and the numbers they come from."""
+"""Results of a sweep: means and deviations over the seeds, and the underlying numbers."""
 
 import json
 import statistics
@@ -14,10 +14,10 @@ FACTS = ("versions", "git_commit", "machine")
 
 
 def summarize(sweep: Sweep, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The document of a sweep, as plain data for JSON.
+    """Summarizes a sweep as plain data for JSON.
 
     Args:
-        sweep: What was run.
+        sweep: The sweep.
         results: The results of its finished cells, at least one.
 
     Returns:
@@ -61,7 +61,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     """Reads the results file of a sweep.
 
     Raises:
-        KinemaError: it is none.
+        KinemaError: the file is not a results file.
     """
     if path.is_dir():
         raise KinemaError(f"{path} is a folder: give the file results.json of a sweep.")

@@ -1,9 +1,9 @@
-"""The motions of the synthetic set: seven pairs of classes that are each other's reverse.
+"""Motions of the synthetic set: seven pairs of classes, each the time reversal of the other.
 
-Of each pair the first motion is written down here; a video of the second is a video of the first
-played backwards. So both have, by construction, the same distribution of unordered frames,
-whatever the nuisances are. A motion is that of the object in the scene: the camera moves object and
-background alike, so directions are to be read against the background.
+Only the first motion of each pair is defined here; a video of the second is a video of the first
+played backward. By construction both have the same distribution of unordered frames under any
+nuisance. A motion is that of the object in the scene: the camera moves object and background
+alike, so directions are relative to the background.
 
 Units: positions in half frame sides (-1 to 1, y down), angles in radians, time in frames.
 """
@@ -22,7 +22,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Track:
-    """The object over time, each (T,): place, size, angle, and how much it glows (0 to 1)."""
+    """Object over time, each (T,): position, size, angle and glow (0 to 1)."""
 
     x: Array
     y: Array
@@ -33,11 +33,11 @@ class Track:
 
 @dataclass(frozen=True)
 class MotionRange:
-    """What the difficulty settings leave open.
+    """Ranges of the random factors, from the difficulty settings.
 
     Attributes:
-        speed: Factor from 1, the slowest, on.
-        scale: Factor around 1 of the object's size and of how far the motion goes.
+        speed: Maximum speed relative to the slowest motion, at least 1.
+        scale: Factor around 1 of the object's size and of the extent of the motion.
     """
 
     speed: float
@@ -45,14 +45,14 @@ class MotionRange:
 
 
 def _progress(frames: int, length: float, rng: Rng) -> Array:
-    """0 to 1 over a share `length` of the video at a random time; rest before and after."""
+    """Progress from 0 to 1 over a fraction `length` of the video, starting at a random time."""
     active = max(4.0, length * frames)
     start = rng.uniform(0, max(0.0, frames - active))
     return np.clip((np.arange(frames) - start) / active, 0, 1)
 
 
 def _still(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    """An object at rest at a random place."""
+    """Object at rest at a random position."""
     ones = np.ones(frames)
     return Track(
         x=ones * rng.uniform(-0.35, 0.35),
@@ -64,7 +64,7 @@ def _still(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _stretch(motion: MotionRange, rng: Rng) -> float:
-    """The share of the video that the motion takes: the faster, the shorter."""
+    """Fraction of the video that the motion takes: the faster, the shorter."""
     return float(rng.uniform(0.9, 1.0) / motion.speed)
 
 
@@ -93,7 +93,7 @@ def _approach(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _rotate_cw(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    """Turns about a point beside it, as on a turntable."""
+    """Rotation about a point beside the object, as on a turntable."""
     track = _still(frames, motion, rng)
     turn = rng.uniform(1.2, 1.6) * np.pi * _progress(frames, _stretch(motion, rng), rng)
     radius, angle = rng.uniform(0.35, 0.5) * motion.scale, rng.uniform(0, 2 * np.pi) + turn
@@ -103,7 +103,7 @@ def _rotate_cw(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    """Two events of equal length, one right after the other; each is its own reverse."""
+    """Two consecutive events of equal length, each its own reverse."""
     track = _still(frames, motion, rng)
     progress = _progress(frames, _stretch(motion, rng), rng)
     inside = (progress > 0) & (progress < 1)
@@ -114,9 +114,9 @@ def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _climb_and_drop(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    """Periodic: climbs slowly and drops quickly, again and again."""
+    """Periodic: climbs slowly and drops quickly, repeatedly."""
     track = _still(frames, motion, rng)
-    periods = rng.uniform(1.5, 1.8) * motion.speed**0.5  # eight frames must show each of them
+    periods = rng.uniform(1.5, 1.8) * motion.speed**0.5  # eight frames must show each period
     phase = (rng.uniform(0, 1) + periods * np.arange(frames) / frames) % 1
     height = np.where(phase < 0.8, phase / 0.8, (1 - phase) / 0.2)
     y = track.y + 0.8 * motion.scale * (0.5 - height)
@@ -124,7 +124,7 @@ def _climb_and_drop(frames: int, motion: MotionRange, rng: Rng) -> Track:
 
 
 def _creep_out_dash_back(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    """Pretends to leave: creeps away in some direction and dashes back to where it was."""
+    """Pretends to leave: creeps away in some direction and dashes back."""
     track = _still(frames, motion, rng)
     progress = _progress(frames, _stretch(motion, rng), rng)
     away = np.where(progress < 0.8, progress / 0.8, (1 - progress) / 0.2)
@@ -134,7 +134,7 @@ def _creep_out_dash_back(frames: int, motion: MotionRange, rng: Rng) -> Track:
     return Track(x, y, track.size, track.angle, track.glow)
 
 
-# (class as written here, class that is its reverse, motion)
+# (class of the motion as defined, class of its reverse, motion)
 _PAIRS: tuple[tuple[str, str, Callable[[int, MotionRange, Rng], Track]], ...] = (
     ("move_right", "move_left", _move_right),
     ("move_up", "move_down", _move_up),
@@ -150,10 +150,10 @@ MOTION_CLASSES: tuple[str, ...] = tuple(name for pair in REVERSED_PAIRS for name
 
 
 def draw_track(class_name: str, frames: int, motion: MotionRange, rng: Rng) -> tuple[Track, bool]:
-    """A random motion of the pair that the class belongs to, and whether to play it backwards.
+    """Draws a random motion of the class's pair, and returns it with True if it is to be reversed.
 
     Raises:
-        UnknownNameError: there is no such class.
+        UnknownNameError: the class does not exist.
     """
     for forward, backward, draw in _PAIRS:
         if class_name in (forward, backward):

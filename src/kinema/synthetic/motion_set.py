@@ -1,10 +1,10 @@
-"""The synthetic motion set: real video files whose classes differ only in motion.
+"""Synthetic motion set: real video files whose classes differ only in motion.
 
-Fourteen classes in seven pairs, each the other played backwards (see `motion.py`), with random
-objects, backgrounds, sizes, speeds, start times and camera motion. A network that does not see
-the order of frames can at best tell the pairs apart and must guess within each. Every frame is
-coded by itself at a constant quantizer, so the file of a reversed video holds exactly the pictures
-of the original: neither motion compensation nor rate control tells the direction of time.
+Fourteen classes in seven pairs of time reversals (see `motion.py`), with random objects,
+backgrounds, sizes, speeds, start times and camera motion. A network that does not see the order
+of frames can at best identify the pair and must guess within it. Every frame is intra-coded with
+a constant quantizer, so a reversed video holds exactly the pictures of the original: neither
+motion compensation nor rate control reveals the direction of time.
 """
 
 import csv
@@ -27,9 +27,9 @@ from kinema.system.files import is_unused, write_whole
 from kinema.system.pool import map_in_processes
 
 SETTINGS_FILE = "settings.json"
-RENDERER = 2  # counted up whenever the same settings give other pixels
+RENDERER = 2  # incremented whenever the same settings give other pixels
 SPLITS = ("train", "val")
-# Encoders in order of preference; the options make every frame a key frame of fixed quantizer.
+# Encoders in order of preference; the options make every frame a keyframe with a fixed quantizer.
 ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "qp": "18", "g": "1", "bf": "0"},
     "mpeg4": {"qmin": "2", "qmax": "2", "g": "1", "bf": "0"},  # part of every FFmpeg build
@@ -38,19 +38,20 @@ ENCODERS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class MotionSettings:
-    """What to render.
+    """Settings of a motion set.
 
     Attributes:
         train_per_class: Videos per class for training.
         val_per_class: Videos per class for validation.
         size_px: Side of the square frames.
-        min_frames: Shortest video.
-        max_frames: Longest video.
+        min_frames: Length of the shortest video in frames.
+        max_frames: Length of the
+        longest video in frames.
         rate_hz: Frames per second.
-        camera: Amount of camera pan and shake, 0 for none, 1 for a lot.
-        speed_range: How many times faster the fastest motion is than the slowest, from 1.
-        scale_range: How many times larger the largest motion is than the smallest, from 1.
-        seed: Every video has its own seed made from this one.
+        camera: Amount of camera pan and shake, from 0 (none) to 1 (strong).
+        speed_range: Ratio of the fastest to the slowest motion, at least 1.
+        scale_range: Ratio of the largest to the smallest motion, at least 1.
+        seed: Random seed; every video has its own seed derived from it.
 
     Raises:
         OptionError: a setting is outside its range.
@@ -92,7 +93,7 @@ class MotionSettings:
 
 @dataclass(frozen=True)
 class _Job:
-    """One video to write."""
+    """A video to write."""
 
     split: str
     class_name: str
@@ -103,12 +104,12 @@ class _Job:
 def render_video(
     class_name: str, seed: tuple[int, ...], settings: MotionSettings
 ) -> NDArray[np.uint8]:
-    """The frames of one video before coding: (T, S, S, 3) RGB.
+    """Renders the frames of a video before coding: (T, S, S, 3), RGB.
 
     For one seed the two classes of a pair give the same frames in opposite order.
 
     Raises:
-        UnknownNameError: there is no such class.
+        UnknownNameError: the class does not exist.
 
     Example:
         >>> settings = MotionSettings(size_px=32)
@@ -138,13 +139,13 @@ def render_motion_set(
 ) -> Path:
     """Writes the set: videos/<class>/*.mp4, train.csv, val.csv, classes.txt, settings.json.
 
-    A folder that already holds the complete set of the same settings is left as it is; an
-    interrupted one is completed. The pixels do not depend on the number of workers.
+    A complete set with the same settings is kept; an interrupted one is completed. Pixels do not
+    depend on the number of workers.
 
     Args:
         out: The folder.
-        settings: What to render.
-        workers: Processes; all cores when not given, 0 renders in this process. Processes are
+        settings: Settings of the set.
+        workers: Processes; default: one per core; 0 renders in this process. Processes are
             spawned, so a script that calls this needs the `if __name__ == "__main__"` guard.
         progress: Called with (videos done, videos in all).
 
@@ -152,7 +153,7 @@ def render_motion_set(
         The folder.
 
     Raises:
-        KinemaError: the folder holds something else.
+        KinemaError: the folder holds other files.
     """
     if workers is not None and workers < 0:
         raise OptionError(f"workers must be at least 0, got {workers}.")
@@ -186,10 +187,10 @@ def _jobs(settings: MotionSettings) -> Iterator[_Job]:
 
 
 def _is_complete(root: Path, settings: MotionSettings) -> bool:
-    """Whether the folder holds this set, finished; starts a new folder.
+    """Checks whether the folder holds this set completely; creates a new folder.
 
     Raises:
-        KinemaError: it holds a set of other settings, or files of somebody else.
+        KinemaError: the folder holds a set with other settings, or other files.
     """
     file = root / SETTINGS_FILE
     if not file.exists():
@@ -206,7 +207,7 @@ def _is_complete(root: Path, settings: MotionSettings) -> bool:
     if found != wanted:
         keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
         raise KinemaError(
-            f"{root} holds a motion set of other settings ({', '.join(keys)}). "
+            f"{root} holds a motion set with other settings ({', '.join(keys)}). "
             "Choose another folder."
         )
     return complete
@@ -220,9 +221,9 @@ def _read_settings(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise KinemaError(f"{file} is not the settings of a motion set: {error}.") from error
+        raise KinemaError(f"{file} is not a settings file of a motion set: {error}.") from error
     if not isinstance(found, dict):
-        raise KinemaError(f"{file} is not the settings of a motion set: no JSON object.")
+        raise KinemaError(f"{file} is not a settings file of a motion set: no JSON object.")
     return found
 
 
@@ -246,12 +247,12 @@ def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
 
 
 def _encoder() -> str:
-    """The best encoder that this build of FFmpeg has."""
+    """The preferred encoder that this build of FFmpeg has."""
     return next(name for name in ENCODERS if name in av.codecs_available)
 
 
 def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int, *, encoder: str) -> None:
-    """MP4 in which every frame is coded by itself."""
+    """Encodes an MP4 file with intra-coded frames."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(encoder, rate=rate_hz, options=ENCODERS[encoder])
         assert isinstance(stream, av.VideoStream)

@@ -1,4 +1,4 @@
-"""Draws the frames of the synthetic motion set: a textured object over a textured background.
+"""Renders frames of the synthetic motion set: a textured object over a textured background.
 
 Letters: T frames, S side of the frame in pixels.
 """
@@ -13,12 +13,12 @@ from kinema.synthetic.motion import Rng, Track
 Image = NDArray[np.floating]
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
-REACH = 1.25  # no shape goes farther from its center, in units of its half size
+REACH = 1.25  # maximum radius of a shape, in units of its half size
 
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about a scene that does not move: chosen once per video."""
+    """Static appearance of a scene, drawn once per video."""
 
     shape: str
     colors: Image  # (2, 3): the two halves of the object
@@ -27,10 +27,12 @@ class Look:
 
 
 def draw_look(side_px: int, rng: Rng) -> Look:
-    """A random object and background that can be told apart."""
+    """Draws a random object and a background that differs from it."""
     background = _texture(2 * side_px, rng)
     colors = rng.uniform(0.2, 0.6, (2, 3)).astype(np.float32)
-    first, second, _ = rng.permutation(3)  # the halves differ in hue, and both from the glow
+    first, second, _ = rng.permutation(
+        3
+    )  # the halves differ in hue from each other and from the glow
     colors[[0, 1], [first, second]] = rng.uniform(0.8, 1, 2)
     colors[[0, 1], [second, first]] = rng.uniform(0, 0.25, 2)
     return Look(
@@ -42,9 +44,10 @@ def draw_look(side_px: int, rng: Rng) -> Look:
 
 
 def draw_camera(frames: int, amount: float, rng: Rng) -> NDArray[np.float64]:
-    """(T, 2) offsets of the camera in half frame sides: a steady pan and a shake.
+    """Draws camera offsets (T, 2) in half frame sides: a steady pan and a shake.
 
-    Directions are uniform and the shake is stationary, so the camera tells no order of time.
+    Directions are uniform and the shake is stationary, so the camera does not reveal the order of
+    time.
     """
     direction = rng.uniform(0, 2 * np.pi)
     way = amount * rng.uniform(0, 0.5) * np.array([np.cos(direction), np.sin(direction)])
@@ -56,7 +59,7 @@ def draw_camera(frames: int, amount: float, rng: Rng) -> NDArray[np.float64]:
 def render(
     look: Look, track: Track, camera: NDArray[np.float64], side_px: int
 ) -> NDArray[np.uint8]:
-    """(T, S, S, 3) frames of one scene; the camera moves object and background alike."""
+    """Renders frames (T, S, S, 3) of a scene; the camera moves object and background alike."""
     frames = np.empty((len(track.x), side_px, side_px, 3), np.uint8)
     for t, (dx, dy) in enumerate(camera):
         picture = _window(look.background, dx, dy, side_px)
@@ -66,7 +69,7 @@ def render(
 
 
 def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.float64]) -> None:
-    """Puts the object of time `t` into the picture (S, S, 3) of a camera at (x, y)."""
+    """Paints the object of time `t` into the picture (S, S, 3) of a camera at (x, y)."""
     side_px = len(picture)
     x, y = track.x[t] - camera[0], track.y[t] - camera[1]
     size, reach = track.size[t], REACH * track.size[t]
@@ -111,7 +114,7 @@ def _enlarge(grid: NDArray[np.float64], side_px: int) -> Image:
 
 
 def _window(background: Image, dx: float, dy: float, side_px: int) -> Image:
-    """The part of the background that the camera sees, shifted by parts of pixels."""
+    """Part of the background that the camera sees, with subpixel shift."""
     spare = len(background) - side_px - 2
     left, top = (np.clip(side_px / 2 * (1 + d), 0, spare) for d in (dx, dy))
     x, y = int(left), int(top)
@@ -123,7 +126,7 @@ def _window(background: Image, dx: float, dy: float, side_px: int) -> Image:
 
 
 def _distance(shape: str, u: Image, v: Image) -> Image:
-    """Signed distance to the outline, below 0 inside, in units of the object's half size."""
+    """Signed distance to the outline, negative inside, in units of the object's half size."""
     if shape == "disc":
         return np.hypot(u, v) - 1
     if shape == "ring":

@@ -1,14 +1,14 @@
-"""What holds a file, a camera or a thread, and gives it back at the end of a `with` block."""
+"""Base of objects that release a file, camera or thread at the end of a `with` block."""
 
 from types import TracebackType
 from typing import Protocol, Self
 
 
 class Closing(Protocol):
-    """A context manager for whoever has a `close`."""
+    """Context manager that calls `close` at the end."""
 
     def close(self) -> None:
-        """Gives back what is held; more than once does no harm."""
+        """Releases the resource; may be called more than once."""
 
     def __enter__(self) -> Self:
         return self

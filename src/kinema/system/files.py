@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and errors that name them when writing fails."""
+"""Atomic file writes, and write errors that name the file, the reason and the fix."""
 
 import os
 from collections.abc import Iterator
@@ -10,11 +10,10 @@ from kinema.errors import KinemaError, OutputError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives the path to write to, which takes the name of the file at the end of the block.
+    """Yields a temporary path that replaces the file at the end of the block.
 
-    Its folder is made where there is none.
-    An older file stays until then, even in a power cut; nothing half-written is left behind,
-    except by a process that is killed, and that is overwritten by the next one.
+    Creates the folder if needed. An older file stays until the new one is complete, even in a
+    power failure. A killed process may leave the temporary file, which the next write replaces.
 
     Raises:
         OutputError: it cannot be written; the message names it, the reason and what to do.
@@ -34,7 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that holds all of `content`, or leaves the old one; text as UTF-8.
+    """Writes a file atomically; text as UTF-8.
 
     Raises:
         OutputError: it cannot be written.
@@ -44,14 +43,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file lies until it is whole."""
+    """Path of a file while it is incomplete."""
     return path.with_name(f".{path.name}.part")
 
 
 def is_unused(folder: Path, *, first: Path) -> bool:
-    """Whether a folder is free for something new, whose `first` file is written there first.
+    """Checks whether a folder is free for new content, whose file `first` is written first.
 
-    It is not there, or empty, or has only what is left of that file by a process that was killed.
+    True if it does not exist, is empty, or holds only the partial `first` of a killed process.
     """
     return not folder.exists() or (
         folder.is_dir() and all(entry == partial_of(first) for entry in folder.iterdir())
@@ -60,30 +59,30 @@ def is_unused(folder: Path, *, first: Path) -> bool:
 
 @contextmanager
 def naming_write_errors(path: Path) -> Iterator[None]:
-    """Turns a failure to write into an error that names the file, the reason and what to do.
+    """Turns a failed write into an OutputError that names the file, the reason and the fix.
 
     Raises:
-        OutputError: the system refused, also where a library calls it by another name.
+        OutputError: the system refused the write, even if a library raised an error of its own.
     """
     try:
         yield
     except KinemaError:
         raise
-    except Exception as error:  # libraries have errors of their own for a full disk; others pass
+    except Exception as error:  # libraries raise errors of their own for a full disk
         cause = _refusal(error)
         if cause is None:
             raise
         raise OutputError(
-            f"{path} cannot be written: {cause}. What was there before is kept. Make room or "
-            "choose a place that can be written, then start again."
+            f"{path} cannot be written: {cause}. The previous file is kept. Free some space or "
+            "choose a writable folder, then try again."
         ) from error
 
 
 def _refusal(error: BaseException) -> str | None:
-    """The system's words for why it did not write; None if that is not what happened.
+    """Returns the system's reason for a failed write; None if that is not the cause.
 
-    PyTorch raises its own error while the system's is being handled; that of safetensors holds
-    only its words.
+    PyTorch raises its own error while handling the system's; the error of safetensors only quotes
+    it.
     """
     found: BaseException | None = error
     while found is not None:
@@ -98,7 +97,7 @@ def _refusal(error: BaseException) -> str | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the renaming of files in a folder last through a loss of power."""
+    """Makes renames in a folder durable across a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Installed fonts for names that the common ones cannot write, such as class names in Chinese."""
+"""Fallback fonts for class names in scripts that the default fonts lack, such as Chinese."""
 
 import logging
 from collections.abc import Iterable
@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.font_manager import FontEntry
 
-# Their pictures of characters are boxes, or are not those of Unicode.
+# Fonts whose glyphs are boxes or do not follow Unicode.
 _NO_LETTERS = ("Last Resort", "STIXNonUni", "cm")
 
-# Stand beside the others in most texts.
+# Common characters that most texts contain too.
 _BESIDE = frozenset("aA0%")
 
 _log = logging.getLogger(__name__)
 
 
 def fallback_font(text: str) -> "FontEntry | None":
-    """The installed font that has most of the characters, an upright one if there are several.
+    """Finds the installed font that covers most of the characters, preferably upright sans-serif.
 
     Args:
-        text: What is to be written.
+        text: Text to draw.
 
     Returns:
-        The font; None where the fonts that come with matplotlib and Pillow have all characters,
-        where no font has any of the others, or where matplotlib, which knows the installed fonts,
-        is not there. Characters that will show as boxes are told.
+        The font; None if the fonts of matplotlib and Pillow cover the text, no font covers the
+        rest, or matplotlib, which lists the installed fonts, is missing. Characters that will
+        show as boxes are logged.
     """
     rare = frozenset(letter for letter in text if not _is_common(letter))
     return _best(rare | _BESIDE) if rare else None
 
 
 def _is_common(letter: str) -> bool:
-    """Latin, Greek and Cyrillic letters and common signs, or nothing that shows."""
+    """True for Latin, Greek and Cyrillic letters, common signs and white space."""
     return ord(letter) < 0x0530 or 0x2000 <= ord(letter) < 0x2300 or letter.isspace()
 
 
@@ -58,7 +58,7 @@ def _best(letters: frozenset[str]) -> "FontEntry | None":
 
 
 def _count(font: "FontEntry", letters: Iterable[str]) -> int:
-    """How many of the letters it has; 0 if its file is gone or broken."""
+    """Counts the letters that the font covers; 0 if its file is missing or broken."""
     from matplotlib.ft2font import FT2Font
 
     try:

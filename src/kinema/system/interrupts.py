@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait for the end of a step, so that none of them hits a half-written file."""
+"""Deferred Ctrl-C and SIGTERM, so that neither interrupts the writing of a file."""
 
 import logging
 import signal
@@ -13,7 +13,7 @@ HELD = (signal.SIGINT, signal.SIGTERM)
 
 
 class HeldSignals:
-    """The first Ctrl-C or SIGTERM is kept until `obey`; a second one acts at once."""
+    """Holds the first Ctrl-C or SIGTERM until `obey`; a second one acts at once."""
 
     def __init__(self) -> None:
         self._first: int | None = None
@@ -22,10 +22,10 @@ class HeldSignals:
         return self._first is not None
 
     def obey(self) -> None:
-        """Lets the signal that was kept do what it does otherwise; nothing when there is none.
+        """Raises the held signal, if any.
 
         Raises:
-            KeyboardInterrupt: it was Ctrl-C. SIGTERM ends the process.
+            KeyboardInterrupt: the signal was Ctrl-C. SIGTERM ends the process.
         """
         number, self._first = self._first, None
         if number is not None:
@@ -33,9 +33,9 @@ class HeldSignals:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Keeps signals inside, and obeys at the end; those that are ignored stay so.
+        """Holds signals inside the block and raises them at its end; ignored signals stay ignored.
 
-        Only the main thread can, and elsewhere nothing changes.
+        Does nothing outside the main thread, which alone can handle signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -56,8 +56,9 @@ class HeldSignals:
         try:
             yield
         except (RuntimeError, ConnectionError, EOFError) as error:
-            # What PyTorch raises when a loader that was starting has died of the same Ctrl-C. It
-            # may be another fault, so it is told.
+            # PyTorch raises these when a starting loader died of the same Ctrl-C. It may be
+
+            # # another fault, so it is logged.
             if self:
                 log.warning("After the signal: %s", error)
                 self.obey()

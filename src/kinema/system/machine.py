@@ -1,4 +1,4 @@
-"""Facts about the software and the machine, kept with every run and measurement."""
+"""Devices, and facts about software and machine that are stored with runs and measurements."""
 
 import contextlib
 import os
@@ -29,10 +29,10 @@ PACKAGES = (
 
 
 def find_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of this name; without one, a GPU if there is one, else the CPU.
+    """Returns the named device; by default a GPU if there is one, else the CPU.
 
     Raises:
-        OptionError: this machine, or PyTorch as it is installed, has no such device.
+        OptionError: the machine or the installed PyTorch does not have this device.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def run_facts() -> dict[str, Any]:
-    """Versions, git commit and machine, as plain data for JSON."""
+    """Returns versions, git commit and machine as plain data for JSON."""
     return {
         "versions": _versions(),
         "git_commit": _git_commit(),
@@ -67,7 +67,7 @@ def run_facts() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """Of Python and of those packages that are installed."""
+    """Versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -76,7 +76,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of kinema's own source, with "+" when files differ; None when installed."""
+    """Commit of kinema's source, with "+" if files are modified; None if it is installed."""
     folder = Path(__file__).parent
     if "site-packages" in folder.parts:
         return None

@@ -1,4 +1,4 @@
-"""How many processor cores there are for this process; no PyTorch, so that starting is cheap."""
+"""Cores and memory of this process. Imports no PyTorch, so that starting is cheap."""
 
 import ctypes
 import os
@@ -6,7 +6,7 @@ import platform
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may use: in a container often not all of them."""
+    """Number of processor cores that this process may use; in a container often not all of them."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -14,24 +14,24 @@ def usable_cores() -> int:
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-# Their values when a process starts.
+# Their default values.
 _TRIM_THRESHOLD, _MMAP_MAX = 128 * 1024, 65536
 
 
 def keep_freed_memory(*, in_threads: bool = False) -> bool:
-    """Lets this process keep freed memory for the next step instead of giving it back.
+    """Keeps freed memory in the process for the next step instead of returning it to the system.
 
-    By default glibc maps every large tensor anew and the kernel clears its pages, in each step
-    again: a third of the time of a MobileNetV2 step at 96 pixels on two cores. Kept memory is
-    used again at once; the process stays as large as its largest step.
+    By default glibc maps every large tensor anew in each step and the kernel clears its pages, a
+    third of the time of a MobileNetV2 step at 96 pixels on two cores. Kept memory is reused at
+    once; the process stays as large as its largest step.
 
     Args:
-        in_threads: Whether the network runs in another thread than the main one. Others have
-            memory of their own, where large tensors are mapped all the same; threads that start
-            after this call share that of the main thread.
+        in_threads: True if the network runs outside the main thread. Other threads have arenas of
+            their own, which would still map large tensors; threads that start after this call
+            share the main arena.
 
     Returns:
-        Whether there was something to set; only glibc has these settings.
+        True if the setting was applied; only glibc has it.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -44,11 +44,11 @@ def keep_freed_memory(*, in_threads: bool = False) -> bool:
 
 
 def bound_memory(more_bytes: int) -> None:
-    """Refuses this process addresses beyond those that it has and so many more; no core files.
+    """Limits the address space of this process to its size plus `more_bytes`; no core files.
 
-    For processes on Linux that decode what strangers send, and die of it alone.
+    For sandboxed decoder processes on Linux.
     """
-    import resource  # other systems have no such module, and no process calls this there
+    import resource  # the module exists on Unix only; other systems do not call this
 
     with open("/proc/self/statm", encoding="ascii") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
@@ -57,7 +57,7 @@ def bound_memory(more_bytes: int) -> None:
 
 
 def give_back_freed_memory() -> bool:
-    """Undoes `keep_freed_memory` and gives all free memory back, as in a process just started."""
+    """Undoes `keep_freed_memory` and returns all free memory to the system."""
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""The training state: everything that is needed to go on as if nothing had happened.
+"""Training state: everything that a resumed run needs to give identical weights.
 
 No random state is stored. Every random choice is a function of the seed and the position:
 (seed, epoch, video) for the data, (seed, epoch, batch) for dropout and mixing.
@@ -24,7 +24,7 @@ FORMAT = 2
 
 @dataclass
 class Sums:
-    """Sums over clips since the start of an epoch or since the last line of the log."""
+    """Sums over clips, since the start of an epoch or since the last line of the log."""
 
     loss: float = 0.0
     correct: float = 0.0
@@ -40,11 +40,11 @@ class Sums:
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        epoch: Epochs that are finished, validation included.
-        batches: Batches of the current epoch that this process has worked off.
+        epoch: Finished epochs, validation included.
+        batches: Batches of the current epoch that this process has trained on.
         steps: Optimizer steps of the whole run.
         lr: Learning rate of the backbone's weights in the last step.
         lines: Lines of metrics.jsonl written so far.
@@ -67,13 +67,13 @@ class Position:
     of_window: Sums = field(default_factory=Sums)
 
     def add(self, more: Sums) -> None:
-        """Takes in the sums of one more batch."""
+        """Adds the sums of a batch."""
         self.of_epoch.add(more)
         self.of_window.add(more)
         self.train_s += more.compute_s + more.wait_s
 
     def note_validation(self, top1: float | None) -> bool:
-        """Notes the result of the present epoch; True when it is the best so far."""
+        """Records the validation result of this epoch; returns True if it is the best so far."""
         if top1 is None or (self.best_top1 is not None and top1 <= self.best_top1):
             return False
         self.best_top1, self.best_epoch = top1, self.epoch + 1
@@ -82,7 +82,7 @@ class Position:
 
 @dataclass
 class TrainState:
-    """The objects that change while training."""
+    """The objects that training changes."""
 
     net: VideoNetwork
     optimizer: Optimizer
@@ -91,12 +91,12 @@ class TrainState:
 
 
 def save_state(path: Path, state: TrainState, *positions: Position) -> None:
-    """Writes the training state in place of the one before.
+    """Replaces the saved training state.
 
     Args:
         path: The file.
-        state: What learns; it is the same in every process.
-        positions: Those of all processes, in their order; they differ in their sums.
+        state: Network, optimizer, schedule and average; identical in all processes.
+        positions: Progress of each process, by rank; only the sums differ.
     """
     document = {
         "format": FORMAT,
@@ -111,17 +111,17 @@ def save_state(path: Path, state: TrainState, *positions: Position) -> None:
 
 
 def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) -> Position:
-    """Puts a training state back into the state; returns how far it had come.
+    """Restores the training state and returns the progress that was saved with it.
 
     Args:
         path: The file.
-        state: Takes the state.
-        rank: This process among `world` processes. Where there were as many, each goes on with
-            its own sums; else the first one has them all.
+        state: Objects to restore.
+        rank: Rank of this process among `world`. If the number of processes has not changed, each
+            keeps its own sums; otherwise the first one gets the total.
         world: Number of processes.
 
     Raises:
-        CheckpointError: the file is damaged or belongs to another network or optimizer.
+        CheckpointError: the file is damaged or does not fit the network or optimizer.
     """
     try:
         document: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -129,7 +129,7 @@ def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is not a readable training state ({reason}). Delete it to train from the "
-            "beginning."
+            "start."
         ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training state of this version of kinema.")

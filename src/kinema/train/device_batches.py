@@ -1,4 +1,4 @@
-"""The loader's uint8 batches on the training device, and as what the network takes.
+"""Moves the loader's uint8 batches to the training device and turns them into network input.
 
 Letters: B clips, T frames, N = B*T, H, W.
 """
@@ -14,13 +14,13 @@ from kinema.values import Preprocessing
 
 
 class DeviceBatches:
-    """Iterates over batches on the device; on CUDA the next one can be sent ahead.
+    """Iterates over batches on the device; on CUDA the next one can be prefetched.
 
-    There, `load_ahead` fetches a batch into pinned memory and copies it on a stream of its own
-    while the device computes. On other devices it does nothing.
+    On CUDA, `load_ahead` fetches a batch into pinned memory and copies it on a side stream while
+    the device computes. On other devices it does nothing.
 
     Attributes:
-        wait_s: Seconds spent waiting for data that computing did not hide.
+        wait_s: Seconds spent waiting for data, not hidden by computation.
     """
 
     def __init__(self, batches: Iterable[TrainBatch], device: torch.device) -> None:
@@ -45,19 +45,19 @@ class DeviceBatches:
             computing = torch.cuda.current_stream(self._device)
             computing.wait_stream(self._copying)
             for tensor in (batch.clips_BTCHW, batch.labels_B):
-                # Its memory must not be given to another copy while it is still read.
+                # The allocator must not reuse this memory while the computing stream reads it.
                 tensor.record_stream(computing)
         return batch
 
     def load_ahead(self) -> None:
-        """Sends the next batch to the device while that computes; the last one has none."""
+        """Starts copying the next batch, if any, while the device computes."""
         if self._copying is None:
             return
         started = time.perf_counter()
         batch = next(self._batches, None)
         self._ahead = None if batch is None else self._sent(batch)
         if torch.cuda.current_stream(self._device).query():
-            # The device had finished before; had it not, nobody has waited.
+            # The device was idle meanwhile, so this time was lost.
             self.wait_s += time.perf_counter() - started
 
     def _sent(self, batch: TrainBatch) -> TrainBatch:
@@ -73,10 +73,10 @@ class DeviceBatches:
 def network_input(
     clips_BTCHW: torch.Tensor, how: Preprocessing, *, channels_last: bool
 ) -> torch.Tensor:
-    """uint8 clips -> normalized float32 clips (B, T, 3, H, W) on the same device.
+    """Normalizes uint8 clips to float32 clips (B, T, 3, H, W) on the same device.
 
-    With `channels_last` frames get that memory order while they are still bytes, so that the
-    network has nothing to rearrange.
+    With `channels_last` the frames are reordered while they are still bytes, a quarter of the
+    memory traffic of doing it in the network.
     """
     frames_NCHW = clips_BTCHW.flatten(0, 1)
     if channels_last:

@@ -1,4 +1,4 @@
-"""Precision, devices and processes: what Lightning Fabric does for the loop."""
+"""Builds everything a run needs from its recipe, before the loop starts."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
 from kinema.system.machine import find_device
 from kinema.system.process import keep_freed_memory
-from kinema.train.checkpoint import TrainState, Position, load_state
+from kinema.train.checkpoint import Position, TrainState, load_state
 from kinema.train.loss import ClipLoss, Mixing, build_loss, build_mixing
 from kinema.train.optim import (
     build_ema,
@@ -44,14 +44,14 @@ __all__ = ["Fabric", "part_size", "start_fabric"]
 
 
 def start_fabric(settings: TrainSettings) -> Fabric:
-    """Starts the processes of a run; with several devices each process goes on from here.
+    """Starts the processes of a run; with several devices every process returns from here.
 
-    Under torchrun the processes are there already and their number counts. Otherwise the
-    command that is running is started once more for every further device.
+    Under torchrun the processes exist and their number counts. Otherwise Fabric starts the
+    running command again for each further device.
 
     Raises:
-        OptionError: the batch cannot be divided among processes and parts, or there is no such
-            device.
+        OptionError: the batch size is not divisible by processes times accumulation steps, or the
+            device does not exist.
     """
     if settings.accelerator != "auto":
         try:
@@ -70,7 +70,7 @@ def start_fabric(settings: TrainSettings) -> Fabric:
     except (RuntimeError, ValueError) as error:
         raise OptionError(
             f"train.accelerator = {settings.accelerator!r} with train.devices = "
-            f"{settings.devices!r} cannot be had: {error}"
+            f"{settings.devices!r} is not available: {error}"
         ) from error
     _check_batch(settings, world=fabric.world_size)
     fabric.launch()
@@ -80,7 +80,7 @@ def start_fabric(settings: TrainSettings) -> Fabric:
 
 
 def part_size(settings: TrainSettings, *, world: int) -> int:
-    """Clips that one process works on at once."""
+    """Clips per forward pass of one process."""
     return settings.batch_size // (world * settings.accumulate)
 
 
@@ -94,27 +94,27 @@ def _check_batch(settings: TrainSettings, *, world: int) -> None:
 
 log = logging.getLogger(__name__)
 
-# Devices whose fused optimizers PyTorch has and we have measured.
+# Devices with fused optimizers in PyTorch whose speed we have measured.
 FUSED_ON = ("cpu", "cuda")
 
 
 @dataclass
 class Job:
-    """Everything the loop works with.
+    """Objects that the training loop uses.
 
     Attributes:
         recipe: The settings.
-        fabric: Casts, moves and distributes.
+        fabric: Handles precision, devices and processes.
         run: The run folder.
-        state: The bare network and what changes it.
-        model: The network as Fabric runs it.
-        optimizer: The optimizer as Fabric runs it.
+        state: The unwrapped network, its optimizer, schedule and average.
+        model: The network wrapped by Fabric.
+        optimizer: The optimizer wrapped by Fabric.
         loader: Training batches of this process.
         val: Validation videos.
         mixing: Mixup or CutMix, if any.
         loss: Mean loss of a batch.
-        frozen: Norm layers that stay in eval mode.
-        position: How far the run has come.
+        frozen: Norm layers kept in eval mode.
+        position: Progress of the run.
     """
 
     recipe: Recipe
@@ -132,18 +132,18 @@ class Job:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the files and validates."""
+        """True in the process that writes files and validates."""
         return bool(self.fabric.is_global_zero)
 
     @property
     def network(self) -> VideoNetwork:
-        """What is evaluated and kept: the averaged network where there is one."""
+        """The network to evaluate and save: the averaged one if there is an average."""
         ema = self.state.ema
         return self.state.net if ema is None else cast(VideoNetwork, ema.module)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How clips are made."""
+        """Preprocessing of training and validation clips."""
         return self.val.preprocessing
 
     @property
@@ -158,17 +158,17 @@ class Job:
 
     @property
     def parts_per_epoch(self) -> int:
-        """Batches of this process in one epoch; what makes no full step is left out."""
+        """Batches of this process per epoch, without an incomplete last step."""
         return self.steps_per_epoch * self.recipe.train.accumulate
 
     @property
     def lr(self) -> float:
-        """The learning rate of the backbone's weights at this moment."""
+        """Current learning rate of the backbone's weights."""
         return float(self.state.optimizer.param_groups[0]["lr"])
 
 
 def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
-    """Builds a run, or builds it again at the place where it was interrupted.
+    """Builds a new run or, with `resume`, restores an interrupted one.
 
     Raises:
         KinemaError: a setting does not fit the data, the network or the run folder.
@@ -219,7 +219,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
 
 
 def _open_folder(run: RunFolder, recipe: Recipe, net: VideoNetwork, *, resume: bool) -> None:
-    """Starts or reopens the run folder, and says what the network starts from."""
+    """Creates or reopens the run folder and logs the initial weights."""
     if resume:
         reopen_folder(run, recipe, net.weights_report)
     else:
@@ -231,7 +231,7 @@ def _open_folder(run: RunFolder, recipe: Recipe, net: VideoNetwork, *, resume: b
 def build_network(
     settings: ModelSettings, *, classes: int, load_weights: bool = True
 ) -> VideoNetwork:
-    """The network of a recipe, from its weight file unless told otherwise."""
+    """Builds the network of a recipe, with its initial weights if `load_weights`."""
     return create_model(
         settings.name or settings.backbone or "",
         classes=classes,
@@ -248,7 +248,7 @@ def build_network(
 
 
 def _runnable(net: VideoNetwork, settings: TrainSettings) -> nn.Module:
-    """The network as the loop calls it; its weights stay those of `net`."""
+    """Applies activation checkpointing and compilation; the result shares the weights of `net`."""
     if settings.activation_checkpointing:
         checkpoint_blocks(net)
     if not settings.compile:
@@ -294,8 +294,8 @@ def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> Trai
     )
     if len(loader) < settings.accumulate:
         raise OptionError(
-            f"{dataset.annotations.source} has {len(dataset)} videos, which is less than one "
-            f"train.batch_size of {settings.batch_size}. Lower it, or train.accumulate."
+            f"{dataset.annotations.source} has {len(dataset)} videos, fewer than one "
+            f"train.batch_size of {settings.batch_size}. Lower it or train.accumulate."
         )
     _tell_what_is_left_out(len(dataset), settings.batch_size)
     return loader
@@ -303,14 +303,14 @@ def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> Trai
 
 def _tell_what_is_left_out(videos: int, batch: int) -> None:
     if videos < batch:
-        log.info("%d videos do not fill a batch of %d: some are in it twice.", videos, batch)
+        log.info("%d videos do not fill a batch of %d: some are repeated.", videos, batch)
     elif videos % batch:
-        said = "Each epoch leaves out %d of %d videos, always others, for whole batches of %d."
+        said = "Each epoch drops %d of %d videos, chosen at random, to fill whole batches of %d."
         log.info(said, videos % batch, videos, batch)
 
 
 def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
-    """Training and validation videos, both counted in the class names of the training file."""
+    """Reads training and validation videos, both with the class names of the training file."""
     train = read_annotations(
         settings.train,
         format=settings.format,

@@ -1,11 +1,11 @@
 """The log of a run: metrics.jsonl, TensorBoard events and the progress bar.
 
-Each line of metrics.jsonl is one JSON object. `kind` is "train" every so many steps, with lr, the
-mean loss and top1 since the line before, and for one step the mean seconds of computing (step_s)
-and of waiting for data (wait_s); or "epoch" at the end of each, with loss and top1 over the whole
-epoch, val_top1, val_top5 and val_mean_class where it was validated, its seconds of waiting
-(wait_s) and computing (train_s), bound, and skipped, the videos that could not be read. Epochs
-count from 1, accuracies are shares in 0..1.
+Each line of metrics.jsonl is one JSON object. `kind` is "train" every log_every_steps steps, with
+lr, mean loss and top1 since the previous line, and the mean seconds per step of computing
+(step_s) and of waiting for data (wait_s); or "epoch" at the end of an epoch, with loss and top1
+over the epoch, val_top1, val_top5 and val_mean_class if it was validated, seconds of waiting
+(wait_s) and computing (train_s), bound, and skipped, the number of unreadable videos. Epochs
+count from 1, accuracies are fractions in 0..1.
 """
 
 import json
@@ -38,9 +38,9 @@ class Journal:
 
     Args:
         run: The run folder.
-        position: Where the run stands; later TensorBoard events in the folder are hidden.
-        enabled: False makes every call do nothing, for processes other than the first.
-        quiet: No progress bar. There is none either when stderr is no terminal.
+        position: Progress of the run; TensorBoard hides events of later steps.
+        enabled: False turns every call into a no-op, for processes other than the first.
+        quiet: No progress bar. Without a terminal on stderr there is none either.
 
     Attributes:
         lines: Lines of metrics.jsonl so far.
@@ -82,7 +82,7 @@ class Journal:
             self._events.close()
 
     def record(self, kind: str, *, epoch: int, step: int, **values: Value) -> None:
-        """Appends one line to metrics.jsonl, and the same numbers to the events."""
+        """Appends a line to metrics.jsonl and its numbers to the TensorBoard events."""
         if self._file is None:
             return
         line = {"kind": kind, "epoch": epoch, "step": step, **values}
@@ -120,7 +120,7 @@ class Journal:
         )
 
     def begin(self, title: str, *, total: int, done: int = 0) -> None:
-        """Starts the progress bar anew."""
+        """Restarts the progress bar."""
         self._bar.reset(self._task, description=title, total=total, completed=done, note="")
 
     def advance(self, done: int, *, loss: float | None = None) -> None:
@@ -130,9 +130,9 @@ class Journal:
 
 
 def card_lines(job: Job, result: EpochResult) -> dict[str, str]:
-    """Lines for `kinema.models.saved.save`: data, recipe and result of this epoch.
+    """Model card entries of an epoch's network: data, recipe and result.
 
-    Of paths outside of the current folder only the name is told: cards are published.
+    Paths outside the current folder are reduced to their names, since cards are published.
     """
     recipe = job.recipe
     optimizer, train, start = recipe.optimizer, recipe.train, recipe.model.weights

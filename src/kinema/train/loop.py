@@ -1,6 +1,6 @@
 """The training loop: for epoch, for batch: forward, loss, backward, step, log, save, evaluate.
 
-Every choice has been made before it starts (job.py). Letters: B clips, T frames, H, W, K classes.
+All choices are made before it starts (job.py). Letters: B clips, T frames, H, W, K classes.
 """
 
 import logging
@@ -44,22 +44,22 @@ def train(
 ) -> TrainResult:
     """Trains a network.
 
-    Ctrl-C and SIGTERM are obeyed at the end of a step, after the training state has been saved, or
-    between two batches of a validation; a second one at once. With several processes they act as
-    ever.
+    Ctrl-C and SIGTERM take effect at the end of a step, after the training state has been saved,
+    or between two validation batches; a second one takes effect at once. With several processes
+    they act immediately.
 
     Args:
         recipe: All settings.
         out: The run folder: a new one, or with `resume` that of an interrupted run.
-        resume: Goes on from the last saved state; the weights become those of a run that was
-            never interrupted.
+        resume: Continues from the last saved state; the final weights equal those of an
+            uninterrupted run.
         quiet: No progress bar.
         on_epoch: Called with the run folder after every epoch, in the first process.
 
     Raises:
         KinemaError: a setting does not fit the data, the network or the run folder, a video
             cannot be read, or the loss is no longer finite.
-        KeyboardInterrupt: Ctrl-C. `resume` goes on after the last step.
+        KeyboardInterrupt: Ctrl-C; `resume` continues after the last step.
 
     Example:
         `train(load_recipe("recipes/quickstart.toml"), out="runs/first").best.top1`
@@ -68,7 +68,7 @@ def train(
     history: list[EpochResult] = []
     signals = HeldSignals()
     with ExitStack() as stack:
-        if job.fabric.world_size == 1:  # others would wait for this one
+        if job.fabric.world_size == 1:  # the other processes would wait forever for this one
             stack.enter_context(signals.listening())
         journal = stack.enter_context(
             Journal(job.run, job.position, enabled=job.is_first, quiet=quiet)
@@ -84,7 +84,7 @@ def train(
 
 
 def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
-    """Works off the batches of the present epoch that have not been yet."""
+    """Trains on the remaining batches of this epoch."""
     position, settings = job.position, job.recipe.train
     job.loader.set_epoch(position.epoch, skip_batches=position.batches)
     job.model.train()
@@ -118,7 +118,7 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """Mean loss and hits of one part of a batch, still on the device, and its number of clips."""
+    """Mean loss and correct predictions of one forward pass, still on the device, and its clips."""
 
     loss: torch.Tensor
     hits: torch.Tensor
@@ -126,9 +126,9 @@ class StepOutput:
 
 
 def forward_backward(job: Job, batch: TrainBatch, *, sync: bool) -> StepOutput:
-    """Forward, loss and backward for one part of a batch, without waiting for the device.
+    """Runs forward, loss and backward on one part of a batch without synchronizing the device.
 
-    With `sync` the gradients of all processes are averaged.
+    With `sync` gradients are averaged over all processes.
     """
     settings, labels_B = job.recipe.train, batch.labels_B
     if len(labels_B) == 0:
@@ -149,10 +149,10 @@ def forward_backward(job: Job, batch: TrainBatch, *, sync: bool) -> StepOutput:
 
 
 def to_sums(job: Job, output: StepOutput) -> Sums:
-    """The loss and hits as numbers; waits once for the device.
+    """Converts loss and correct predictions to numbers; synchronizes the device once.
 
     Raises:
-        KinemaError: the loss is not finite. No weight has been changed by it.
+        KinemaError: the loss is not finite; no weight has been updated with it.
     """
     loss, hits = torch.stack([output.loss.float(), output.hits.float()]).tolist()
     if not math.isfinite(loss):
@@ -165,7 +165,7 @@ def to_sums(job: Job, output: StepOutput) -> Sums:
 
 
 def take_step(job: Job) -> None:
-    """One step of optimizer, schedule and weight average."""
+    """Steps optimizer, schedule and weight average."""
     clip_norm = job.recipe.train.clip_norm
     if clip_norm is not None:
         job.fabric.clip_gradients(job.model, job.optimizer, max_norm=clip_norm)
@@ -179,13 +179,13 @@ def take_step(job: Job) -> None:
 
 
 def step_seed(job: Job) -> int:
-    """The seed of dropout and mixing for the present batch of this process."""
+    """Random seed of dropout and mixing for the current batch of this process."""
     place = (job.position.epoch, job.position.batches, job.fabric.global_rank)
     return int(np.random.SeedSequence((job.recipe.train.seed, *place)).generate_state(1)[0])
 
 
 def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report | None:
-    """Validates in the first process, when the recipe says so and after the last epoch."""
+    """Validates in the first process, at the recipe's interval and after the last epoch."""
     settings, epoch = job.recipe.evaluation, job.position.epoch + 1
     if epoch % settings.every_epochs and epoch < job.recipe.train.epochs:
         return None
@@ -211,7 +211,7 @@ def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report |
             progress=advance,
         )
         job.position.train_s += time.perf_counter() - started
-        if job.position.best_top1 is None:  # they are told once
+        if job.position.best_top1 is None:  # logged once per run
             for video in report.skipped:
                 log.warning("%s It is left out.", video.reason)
     job.fabric.barrier()
@@ -219,7 +219,7 @@ def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report |
 
 
 def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResult:
-    """Keeps the networks, writes the epoch's line and saves the training state."""
+    """Saves the networks, logs the epoch and saves the training state."""
     position = job.position
     sums = over_processes(job, position.of_epoch)
     result = EpochResult(
@@ -247,7 +247,7 @@ def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResu
 
 
 def keep_networks(job: Job, result: EpochResult, *, is_best: bool) -> None:
-    """Writes the network of this epoch to the folders of the best and the last one."""
+    """Saves this epoch's network as the last one and, if it is, as the best one."""
     keep = job.recipe.train.keep
     card = card_lines(job, result)
     for folder, wanted in (
@@ -275,7 +275,7 @@ def checkpoint(job: Job, journal: Journal) -> None:
 
 
 def record_steps(job: Job, journal: Journal) -> None:
-    """Writes the means since the last line to the log."""
+    """Logs the means since the last line."""
     sums = over_processes(job, job.position.of_window)
     steps = job.recipe.train.log_every_steps
     journal.record(
@@ -293,7 +293,7 @@ def record_steps(job: Job, journal: Journal) -> None:
 
 
 def over_processes(job: Job, sums: Sums) -> Sums:
-    """Adds up the sums of all processes; seconds are those of the slowest."""
+    """Adds the sums of all processes; the seconds are those of the slowest one."""
     if job.fabric.world_size == 1:
         return replace(sums)
     loss, correct, clips = _reduce(job, "sum", sums.loss, sums.correct, sums.clips)
@@ -302,13 +302,13 @@ def over_processes(job: Job, sums: Sums) -> Sums:
 
 
 def skipped_videos(job: Job) -> int:
-    """How many videos could not be read so far, over all processes."""
+    """Number of unreadable videos so far, over all processes."""
     paths = {skipped.path for skipped in job.loader.skipped}
     return len(set().union(*_gathered(job, paths)))
 
 
 def _gathered(job: Job, value: _Value) -> list[_Value]:
-    """What each process has, in their order."""
+    """Gathers a value from each process, by rank."""
     if job.fabric.world_size == 1:
         return [value]
     values = [value] * job.fabric.world_size
@@ -326,7 +326,7 @@ def _empty_step(job: Job) -> StepOutput:
     if job.fabric.world_size > 1:
         raise KinemaError(
             f"No video of batch {job.position.batches + 1} in epoch {job.position.epoch + 1} could "
-            f"be read in process {job.fabric.global_rank}, and the others cannot go on without it. "
+            f"be read in process {job.fabric.global_rank}; the others cannot continue without it. "
             "Remove the broken videos from the annotations, or raise train.batch_size."
         )
     return StepOutput(torch.zeros(()), torch.zeros(()), clips=0)

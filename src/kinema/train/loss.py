@@ -1,4 +1,4 @@
-"""The loss of a clip: cross entropy, on request with weights against unequal classes.
+"""Loss of a clip (cross entropy, optionally class-balanced), and mixup and CutMix.
 
 Letters: B clips, K classes.
 """
@@ -15,9 +15,9 @@ from kinema.values import Annotations
 
 
 def balanced_weights(labels: Sequence[int], *, classes: int) -> torch.Tensor:
-    """Weights (K,) inverse to the number of videos of a class, 1 on average over all videos.
+    """Class weights (K,) inverse to the number of videos, with a mean of 1 over all videos.
 
-    A class without videos weighs nothing.
+    A class without videos has weight 0.
     """
     counts_K = torch.bincount(torch.tensor(labels), minlength=classes)
     present = int((counts_K > 0).sum())
@@ -26,10 +26,10 @@ def balanced_weights(labels: Sequence[int], *, classes: int) -> torch.Tensor:
 
 
 class ClipLoss:
-    """Cross entropy of scores (B, K) to labels (B,) or, of mixed clips, targets (B, K).
+    """Cross entropy between scores (B, K) and labels (B,) or soft targets (B, K).
 
-    The mean is over the B clips whatever they weigh, so that a batch in parts has the gradient of
-    the whole one (torch would divide by the weights of each part).
+    Averages over the B clips regardless of their weights, so that accumulated gradients equal
+    those of the whole batch (torch would divide by the sum of the weights of each part).
     """
 
     def __init__(self, settings: TrainSettings, weights_K: torch.Tensor | None = None) -> None:
@@ -60,10 +60,10 @@ Mixing = Callable[[torch.Tensor, torch.Tensor], Mixed]
 
 
 def build_mixing(settings: TrainSettings, *, classes: int) -> Mixing | None:
-    """What turns clips (B, T, 3, H, W) float and labels (B,) into mixed clips and targets (B, K).
+    """Builds mixup or CutMix: clips (B, T, 3, H, W), labels (B,) to mixed clips, targets (B, K).
 
-    Each clip is mixed with its neighbor in the (shuffled) batch; random numbers come from
-    torch's global generator. None when the recipe has neither.
+    Each clip is mixed with its neighbor in the shuffled batch, with torch's global generator.
+    None if the recipe uses neither.
     """
     kinds: list[v2.Transform] = []
     if settings.mixup_alpha is not None:

@@ -1,6 +1,6 @@
 """Parameter groups, optimizers and learning-rate schedules.
 
-Groups are made by the part of the network, and by weight or (norm weight, bias, scalar).
+Parameters are grouped by part of the network and by kind: weight, or norm weight, bias and scalar.
 """
 
 import math
@@ -29,7 +29,7 @@ _PARTS = ("body", "temporal", "classifier")
 
 
 def effective_lr(settings: OptimizerSettings, *, batch_size: int) -> float:
-    """The learning rate for this batch size (linear scaling; Goyal et al. 2017)."""
+    """Learning rate for this batch size (linear scaling; Goyal et al. 2017)."""
     if settings.scale_lr_for_batch is None:
         return settings.lr
     return settings.lr * batch_size / settings.scale_lr_for_batch
@@ -38,11 +38,10 @@ def effective_lr(settings: OptimizerSettings, *, batch_size: int) -> float:
 def parameter_groups(
     net: VideoNetwork, settings: OptimizerSettings, *, lr: float
 ) -> list[dict[str, Any]]:
-    """All parameters that learn, in at most six groups with their rate and decay.
+    """Groups the trainable parameters, with learning rate and weight decay; at most six groups.
 
-    The classifier is `net.head`. The temporal modules are a part of their own only where their rate
-    is another one. A parameter of at most one dimension is a bias, the weight of a normalization
-    layer or a scale.
+    The classifier is `net.head`. Temporal modules form a part of their own only if their rate
+    differs. A parameter of at most one dimension is a bias, a norm weight or a scale.
     """
     part_of = {id(p): "classifier" for p in net.head.parameters()}
     if settings.temporal_lr_mult != 1:
@@ -67,10 +66,10 @@ def parameter_groups(
 def build_optimizer(
     net: VideoNetwork, settings: OptimizerSettings, *, batch_size: int, fused: bool = False
 ) -> Optimizer:
-    """The optimizer of a recipe over the parameters of the network that learn.
+    """Builds the optimizer of a recipe over the trainable parameters.
 
-    With `fused` one kernel updates all parameters, which rounds differently. On the CPU it needs
-    gradients that lie in memory as their weights do; autograd makes them so.
+    With `fused` one kernel updates all parameters, with different rounding. On the CPU this
+    requires gradients in the memory layout of their weights, as autograd makes them.
     """
     lr = effective_lr(settings, batch_size=batch_size)
     groups = parameter_groups(net, settings, lr=lr)
@@ -114,7 +113,7 @@ def build_schedule(
     steps_per_epoch: int,
     lr: float,
 ) -> LambdaLR:
-    """The schedule of a recipe; it moves once per optimizer step. `lr` is the base rate.
+    """Builds the learning-rate schedule, stepped once per optimizer step; `lr` is the base rate.
 
     Raises:
         OptionError: the warm-up is longer than the run or `min_lr` above the base rate.
@@ -140,9 +139,9 @@ def build_schedule(
 def frozen_norm_layers(net: VideoNetwork) -> list[nn.Module]:
     """Freezes the backbone's BatchNorm layers except the first (partial BN of TSN).
 
-    Their weights stop learning here; the caller keeps the returned layers in eval mode, so that
-    their statistics stay too. The norm layers of temporal modules have no pretrained values and
-    go on learning.
+    Their weights are frozen here; the caller keeps the returned layers in eval mode, which
+    freezes their statistics. Norm layers of temporal modules are not pretrained and keep
+    training.
 
     Raises:
         OptionError: the backbone has fewer than two BatchNorm layers.
@@ -170,7 +169,7 @@ def _decay(settings: OptimizerSettings, is_classifier: bool, is_vector: bool) ->
 
 
 def _new_in_temporal_modules(net: VideoNetwork) -> Iterator[nn.Parameter]:
-    """Their parameters, less those that they took over from the backbone."""
+    """Parameters of temporal modules, except those inherited from the backbone."""
     for _, module in net.temporal_modules():
         for name, parameter in module.named_parameters():
             if not name.startswith(module.inherited):
@@ -185,14 +184,14 @@ Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 def ema_decay(decay: float, updates: int) -> float:
-    """The decay after so many updates; it starts low so that the first weights are forgotten."""
+    """Decay after a number of updates; it starts low so that the initial weights fade quickly."""
     return min(decay, (1 + updates) / (10 + updates))
 
 
 def build_ema(net: VideoNetwork, decay: float) -> AveragedModel:
-    """An average over the weights and the BatchNorm statistics of `net`.
+    """Builds an exponential moving average of the weights and BatchNorm statistics of `net`.
 
-    `update_parameters(net)` takes in the present weights; `module` is the averaged network.
+    `update_parameters(net)` adds the current weights; `module` is the averaged network.
     """
 
     def blend(average: Tensors, current: Tensors, updates: torch.Tensor | int) -> None:

@@ -1,7 +1,7 @@
 """A recipe: all settings of one training run, read from TOML and checked before anything starts.
 
-Order: defaults, the recipe file, then `section.key=value` words of the command line. Recipes are
-data: no code, no imports, no inheritance.
+Precedence, lowest first: defaults, the recipe file, `section.key=value` words of the command
+line. Recipes are data: no code, no imports, no inheritance.
 """
 
 import json
@@ -49,7 +49,7 @@ class Recipe(Section):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain data, `name` first; what is not set is left out."""
+        """Returns the settings as plain data, `name` first, without unset ones."""
         plain = self.model_dump(mode="json")
         return {
             section: {
@@ -61,7 +61,7 @@ class Recipe(Section):
         }
 
     def to_toml(self) -> str:
-        """The full effective settings as a recipe that `load_recipe` reads back."""
+        """Returns the full effective settings as a recipe file for `load_recipe`."""
         return to_toml(self.to_dict())
 
 
@@ -69,13 +69,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file.
 
     Args:
-        path: TOML file; recipes/NAME.toml may be one that comes with kinema.
-        overrides: Words `section.key=value`; a value that is not TOML is taken as text, and
-            `none` unsets the key.
+        path: TOML file; recipes/NAME.toml may be one of the package.
+        overrides: Words `section.key=value`; a value that is not valid TOML is text, and `none`
+            unsets the key.
 
     Raises:
-        RecipeError: no such file, no TOML, an unknown key, a wrong type or value; the message
-            names the key and where it stands.
+        RecipeError: the file does not exist or is not TOML, or a key, type or value is wrong; the
+            message names the key and its place.
 
     Example:
         >>> load_recipe("recipes/tsm.toml", ["train.epochs=10"])  # doctest: +SKIP
@@ -90,7 +90,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from(data: Mapping[str, Any], *, source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Checks plain data as `load_recipe` does; `source` stands in the messages.
+    """Builds a recipe from plain data, checked as in `load_recipe`; messages name `source`.
 
     Raises:
         RecipeError: an unknown key, a wrong type or value.
@@ -99,7 +99,7 @@ def recipe_from(data: Mapping[str, Any], *, source: str, overrides: Sequence[str
 
 
 def changed_keys(old: Recipe, new: Recipe) -> list[str]:
-    """The dotted names of the settings in which two recipes differ, sorted."""
+    """Returns the sorted dotted names of the settings in which two recipes differ."""
     before, after = _flat(old.to_dict()), _flat(new.to_dict())
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
 
@@ -120,12 +120,12 @@ def _build(data: Mapping[str, Any], origin: Origin, overrides: Sequence[str]) ->
         origin.overrides[_split(word)[0]] = word
     for section in ("optimizer", "schedule"):
         if section in merged and section not in data:
-            # Only the command line speaks of it: it means the default one.
+            # Set on the command line only: the section's default variant is meant.
             merged[section].setdefault("name", Recipe.model_fields[section].default.name)
     try:
         plain = json.dumps(merged)
     except TypeError as error:
-        raise RecipeError(f"{origin.source}: a value has no place in a recipe: {error}.") from error
+        raise RecipeError(f"{origin.source}: a recipe cannot hold this value: {error}.") from error
     try:
         return Recipe.model_validate_json(plain)
     except ValidationError as error:
@@ -181,15 +181,14 @@ SHIPPED = Path(str(files("kinema") / "recipes"))
 
 
 def find_recipe(path: str | Path, kind: Literal["recipe", "sweep"] = "recipe") -> Path:
-    """The file that a path means: recipes/NAME.toml works in every folder.
+    """Resolves the path of a recipe file; recipes/NAME.toml works in every folder.
 
     Args:
-        path: A file; where there is none, and the path begins with recipes/, one that comes with
-            kinema.
-        kind: What the file is.
+        path: A file; if it does not exist and begins with recipes/, the file of the package.
+        kind: Kind of file, for the error message.
 
     Raises:
-        RecipeError: there is neither.
+        RecipeError: neither file exists.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -206,7 +205,7 @@ def _shipped(path: Path) -> Path | None:
 
 
 def _near(path: Path) -> list[str]:
-    """Names of the files beside the one that is missing."""
+    """Names of the files in the folder of the missing one."""
     folders = [path if path.is_dir() else path.parent, _shipped(path.parent)]
     return [file.name for folder in folders if folder for file in folder.glob("*.toml")]
 
@@ -217,7 +216,7 @@ def _all(kind: str) -> list[str]:
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
-    """Tables of text, numbers, booleans, lists and inner tables as TOML text."""
+    """Formats plain data as TOML, which the standard library only reads."""
     return "\n".join(_table(name, table) for name, table in data.items())
 
 
@@ -236,7 +235,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # A JSON string is a TOML string, but for one control character that JSON leaves bare.
+        # A JSON string is a valid TOML string, except for one control character that JSON keeps.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, int | float):
         return repr(value)

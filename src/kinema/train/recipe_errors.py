@@ -1,4 +1,4 @@
-"""Turns pydantic's findings into one message that names key, source, line and the fix."""
+"""Error messages of recipes: pydantic's findings with key, source, line and fix."""
 
 import dataclasses
 import re
@@ -16,12 +16,12 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 @dataclass
 class Origin:
-    """Where settings come from.
+    """Source of settings, for error messages.
 
     Attributes:
-        source: File name, or what takes its place.
-        text: The file's text, to find lines in.
-        overrides: The words of the command line by dotted key.
+        source: File name, or another name of the source.
+        text: Text of the file, to find line numbers.
+        overrides: Command-line words by dotted key.
     """
 
     source: str
@@ -29,7 +29,7 @@ class Origin:
     overrides: dict[str, str] = field(default_factory=dict)
 
     def of(self, path: Sequence[str]) -> str:
-        """Names the place where the key at `path` is set."""
+        """Returns the place where the key at `path` is set."""
         dotted = ".".join(path)
         for key, word in self.overrides.items():
             if dotted == key or dotted.startswith(key + "."):
@@ -56,7 +56,7 @@ class Origin:
 def explain(
     error: ValidationError, recipe: type[BaseModel], data: Mapping[str, Any], origin: Origin
 ) -> str:
-    """One line per wrong setting; unknown keys first, they are often the cause of the others."""
+    """Describes each wrong setting in a line, unknown keys first: they often cause the others."""
     findings = sorted(error.errors(include_url=False), key=lambda e: e["type"] not in _UNKNOWN)
     lines = [_line(finding, recipe, data, origin) for finding in findings]
     return "\n".join(dict.fromkeys(lines))
@@ -89,7 +89,7 @@ def _line(
 
 
 def _path_in(loc: Sequence[str | int], data: Mapping[str, Any]) -> list[str]:
-    """The keys of a finding as the user wrote them, without pydantic's union branches."""
+    """Returns the keys of a finding as the user wrote them, without pydantic's union branches."""
     path: list[str] = []
     here: Any = data
     for part in loc:
@@ -100,7 +100,7 @@ def _path_in(loc: Sequence[str | int], data: Mapping[str, Any]) -> list[str]:
 
 
 def _variants(recipe: type[BaseModel], section: str) -> list[Any]:
-    """The classes that a section can have; several when its `name` chooses."""
+    """Returns the settings classes of a section; several if its `name` selects one."""
     annotation = recipe.model_fields[section].annotation
     variants = get_args(annotation) or (annotation,)
     return [variant for variant in variants if variant is not type(None)]
@@ -111,7 +111,7 @@ def _name_of(variant: type[BaseModel]) -> str:
 
 
 def _keys(recipe: type[BaseModel], path: Sequence[str], data: Mapping[str, Any]) -> list[str]:
-    """The valid keys of the table at `path`."""
+    """Returns the valid keys of the table at `path`."""
     if not path:
         return list(recipe.model_fields)
     variants = _variants(recipe, path[0])

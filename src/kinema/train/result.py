@@ -1,4 +1,4 @@
-"""Where the time of an epoch went: into waiting for data, or into the model."""
+"""Results of a training run, and the time that its epochs spent on data and on the model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Literal
 
 Bound = Literal["loader", "model"]
 
-# Worker processes load ahead while the model computes, so a lasting wait means that they do not
-# keep up; some is left for their start and for uneven videos. Without workers the two alternate,
-# and the larger share is the bound.
+# Worker processes prefetch while the model computes, so a lasting wait means that they do not
+# keep
+# up; a share is allowed for their start and for uneven videos. Without workers the two
+# alternate,
+# and the larger share is the bottleneck.
 LIMIT_WITH_WORKERS = 0.2
 LIMIT_WITHOUT_WORKERS = 0.5
 
@@ -24,19 +26,19 @@ class EpochTime:
 
     @property
     def wait_share(self) -> float:
-        """Share of the time spent waiting for data, 0..1."""
+        """Fraction of the time spent waiting for data, 0..1."""
         total = self.wait_s + self.compute_s
         return self.wait_s / total if total > 0 else 0.0
 
     @property
     def videos_per_s(self) -> float:
-        """Videos trained on per second, waiting included."""
+        """Training videos per second, waiting included."""
         total = self.wait_s + self.compute_s
         return self.videos / total if total > 0 else 0.0
 
     @property
     def bound(self) -> Bound:
-        """Which of the two the speed depends on."""
+        """The bottleneck: loader or model."""
         limit = LIMIT_WITH_WORKERS if self.workers else LIMIT_WITHOUT_WORKERS
         return "loader" if self.wait_share > limit else "model"
 
@@ -55,7 +57,7 @@ class EpochTime:
 
 
 def total_time(times: list[EpochTime]) -> EpochTime:
-    """The epochs taken together."""
+    """Sums the times of all epochs."""
     return EpochTime(
         wait_s=sum(t.wait_s for t in times),
         compute_s=sum(t.compute_s for t in times),
@@ -66,7 +68,7 @@ def total_time(times: list[EpochTime]) -> EpochTime:
 
 @dataclass(frozen=True)
 class BestResult:
-    """The best validation of a run; `top1` is a share in 0..1, `epoch` counts from 1."""
+    """Best validation result of a run; `top1` is in 0..1, `epoch` counts from 1."""
 
     top1: float
     epoch: int
@@ -74,10 +76,10 @@ class BestResult:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch: mean training loss and accuracy, validation accuracy, and where time went.
+    """Result of an epoch: mean training loss and accuracy, validation accuracy, and times.
 
-    `val_top1` is None in an epoch that was not validated; `skipped` counts the training videos
-    that could not be read so far, `val_skipped` those of its validation.
+    `val_top1` is None in an epoch without validation; `skipped` counts the unreadable training
+    videos of the run so far, `val_skipped` those of this validation.
     """
 
     epoch: int
@@ -107,12 +109,12 @@ class TrainResult:
     Attributes:
         run: The run folder.
         epochs: Epochs of the whole run.
-        best: Its best validation.
+        best: Best validation result.
         train_s: Seconds of the whole run, interruptions excluded.
-        bound: Whether the loader or the model bounds the speed.
-        skipped: Training videos that could not be read (policy "skip").
+        bound: The bottleneck: loader or model.
+        skipped: Unreadable training videos (with data.unreadable = "skip").
         history: The epochs trained by this call.
-        rank: This process among the training processes; only 0 should print.
+        rank: Rank of this process; only rank 0 should print.
     """
 
     run: Path

@@ -1,4 +1,4 @@
-"""The folder of one run: settings, facts, log, training state and the kept networks."""
+"""Folder of a run: settings, facts, log, training state and saved networks."""
 
 import json
 import shutil
@@ -13,8 +13,9 @@ from kinema.system.machine import run_facts
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.values import WeightsReport
 
-# Settings that may change when a run is resumed: none of them touches what was learned so far.
-# The number of epochs may change unless the schedule is stretched over them.
+# Settings that may change when a run is resumed, since they do not affect the numbers. The
+# number
+# of epochs may change too unless the schedule depends on it.
 FREE_ON_RESUME = frozenset(
     {
         "data.workers",
@@ -50,7 +51,7 @@ class RunFolder:
 
     @property
     def facts(self) -> Path:
-        """Versions, commit, machine and, under "weights", which tensors a weight file filled."""
+        """Versions, commit, machine and, under "weights", the tensors that a weight file filled."""
         return self.path / "run.json"
 
     @property
@@ -80,11 +81,11 @@ class RunFolder:
 
 
 def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:
-    """Makes the folder of a new run, which starts with these weights.
+    """Creates the folder of a new run with these initial weights.
 
     Raises:
-        OptionError: there is something in the folder already, other than what a run left that was
-            killed while it wrote its settings.
+        OptionError: the folder is not empty, apart from the partial settings file of a killed
+            run.
     """
     if not is_unused(run.path, first=run.recipe):
         raise OptionError(
@@ -96,11 +97,11 @@ def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None =
 
 
 def reopen_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:
-    """Opens the folder of a run that is to go on; `weights` if it starts from these once more.
+    """Reopens the folder of a run to resume; `weights` if it starts from the initial weights again.
 
     Raises:
         OptionError: no run was started there.
-        RecipeError: settings differ that must not; the message names them.
+        RecipeError: settings that affect the numbers differ; the message names them.
     """
     if not run.recipe.is_file():
         raise OptionError(f"There is no run to resume in {run.path}: it has no {run.recipe.name}.")
@@ -114,10 +115,10 @@ def reopen_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None 
 
 
 def check_same_settings(run: RunFolder, recipe: Recipe) -> None:
-    """Makes sure that a run was started with settings that lead to the same numbers.
+    """Checks that a run was started with settings that give the same numbers.
 
     Raises:
-        RecipeError: settings differ that must not; the message names them.
+        RecipeError: settings that affect the numbers differ; the message names them.
     """
     old = load_recipe(run.recipe)
     free = set(FREE_ON_RESUME)
@@ -133,7 +134,7 @@ def check_same_settings(run: RunFolder, recipe: Recipe) -> None:
 
 
 def cut_metrics(run: RunFolder, *, lines: int) -> None:
-    """Drops the lines of the log that were written after the training state was saved."""
+    """Removes log lines that are newer than the saved training state."""
     if run.metrics.is_file():
         kept = run.metrics.read_bytes().splitlines(keepends=True)[:lines]
         write_whole(run.metrics, b"".join(kept))

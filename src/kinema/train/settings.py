@@ -1,7 +1,7 @@
-"""The sections of a recipe: names, types, ranges and defaults of every training setting.
+"""Sections of a recipe: name, type, range and default of every training setting.
 
-A section is a frozen pydantic model that refuses unknown keys and wrong types. An optional setting
-is off when it is left out (TOML has no null).
+A section is a frozen pydantic model that rejects unknown keys and wrong types. An optional
+setting is off unless it is given (TOML has no null).
 """
 
 from pathlib import Path
@@ -27,24 +27,24 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    """[model]: what is trained; handed to `create_model`.
+    """[model]: the network to train; arguments of `create_model`.
 
     Either `name` ("tsm_resnet50") or `backbone` with, optionally, `temporal`.
 
     Attributes:
         name: Named network, such as "tsm_resnet50".
         backbone: 2D network, such as "resnet50", for any temporal module.
-        temporal: Temporal module or family to put into it; left out: none.
+        temporal: Temporal module or family to insert; default: none.
         frames: T, frames of one clip.
         weights: "imagenet", the path of a backbone's weight file, or the folder (or
-            model.safetensors) of the same network trained on other classes, of which all but the
-            classifier is taken over; left out: random.
-        stages: Stages that get the temporal module, or "efficient"; left out: all that have sites.
+            model.safetensors) of the same network trained on other classes, from which everything
+            but the classifier is loaded; default: random initialization.
+        stages: Stages that get the temporal module, or "efficient"; default: all stages with sites.
         blocks: "all", "first", "even", a number of blocks counted from the output, block numbers,
-            or block numbers by stage; left out: the paper's.
-        at: Position inside the block; left out: that of the module's paper.
-        dropout: Rate before the classifier.
-        causal: No frame looks ahead.
+            or block numbers by stage; default: the paper's choice.
+        at: Position inside the block; default: the paper's.
+        dropout: Dropout rate before the classifier.
+        causal: Builds a causal network, in which no frame depends on later ones.
         options: Options of the temporal module.
     """
 
@@ -73,20 +73,20 @@ class DataSettings(Section):
     """[data]: the annotated videos. Relative paths are relative to the current directory.
 
     Attributes:
-        format: Format of the annotation files, see `kinema.data.annotations`.
-        train: Annotation file (or folder, for formats that are folders) for training.
+        format: Format of the annotation files; see `kinema.data.annotations`.
+        train: Annotation file (or folder, for folder formats) for training.
         val: The same for validation.
-        root: Folder that the paths in the annotations are relative to; left out: the folder of
-            the annotation file, or the class folder itself.
-        val_root: The same for `val`, where it differs.
-        classes: File with the class names, for formats that do not hold them, or the name of a
-            list that comes with kinema, such as "something_v2".
-        split: Split number, for formats that hold several (HMDB51).
-        unreadable: "error" stops at a video that cannot be read, "skip" leaves it out and counts.
-        workers: Processes that load videos; 0 loads in the training process.
-        index_cache: File that remembers where the frames of every video are, which saves time
-            from the second epoch on; "" for none; left out: a hidden file in the folder of the
-            videos, where that can be written. It changes no number.
+        root: Folder that annotated paths are relative to; default: the folder of the annotation
+            file, or the class folder itself.
+        val_root: The same for `val`, if it differs.
+        classes: File with the class names, for formats without them, or the name of a class list
+            of the package, such as "something_v2".
+        split: Split number, for formats with several splits (HMDB51).
+        unreadable: "error" stops at an unreadable video, "skip" skips and counts it.
+        workers: Loader processes; 0 loads in the training process.
+        index_cache: File that caches the frame index of every video, which saves time from the
+            second epoch on; "" for none; default: a hidden file in the folder of the videos, if
+            it is writable. It does not affect results.
     """
 
     format: str = "csv"
@@ -102,12 +102,12 @@ class DataSettings(Section):
 
     @property
     def train_folder(self) -> Path:
-        """Folder that the paths of the training videos are relative to."""
+        """Folder that paths of training videos are relative to."""
         return self.root or _folder_of(self.train)
 
     @property
     def val_folder(self) -> Path:
-        """The same of the validation videos."""
+        """Folder that paths of validation videos are relative to."""
         return self.val_root or self.root or _folder_of(self.val)
 
     @model_validator(mode="after")
@@ -124,17 +124,17 @@ def _folder_of(annotations: Path) -> Path:
 
 
 class PreprocessingSettings(Section):
-    """[preprocessing]: how a video becomes a clip; it is kept in every checkpoint.
+    """[preprocessing]: sampling and size of clips; stored in every checkpoint.
 
     Attributes:
-        sampling: "segments" takes a frame from each of T equal parts of the video, "dense" T frames
-            evenly from a window of consecutive ones, "shuffled_segments" segments in random order
-            (a control that tells whether order matters).
-        window_frames: Length of the dense window.
-        short_side_px: Frames are resized so that the short side has this length.
+        sampling: "segments" takes a frame from each of T equal parts of the video (TSN), "dense"
+            T evenly spaced frames from a window, "shuffled_segments" segments in random order (a
+            control for the use of order).
+        window_frames: Length of the dense window in frames.
+        short_side_px: Short side of the resized frames.
         crop_px: Side of the square crop.
-        mean: Per RGB channel, for values in 0..1; left out: that of the backbone's pretraining.
-        std: The same for the standard deviation.
+        mean: Per RGB channel, for values in 0..1; default: the backbone's.
+        std: Standard deviation per RGB channel; default: the backbone's.
     """
 
     sampling: SamplingName = "segments"
@@ -145,7 +145,7 @@ class PreprocessingSettings(Section):
     std: Triple | None = None
 
     def build(self, *, frames: int, mean: Triple, std: Triple) -> Preprocessing:
-        """The full contract, with the backbone's `mean` and `std` where none are set."""
+        """Returns the preprocessing, with the backbone's `mean` and `std` unless they are set."""
         return Preprocessing(
             frames=frames,
             sampling=self.sampling,
@@ -158,18 +158,18 @@ class PreprocessingSettings(Section):
 
 
 class OptimizerBase(Section):
-    """What both optimizers share.
+    """Settings of both optimizers.
 
     Attributes:
         lr: Learning rate.
         weight_decay: L2 penalty (SGD) or decoupled decay (AdamW).
-        scale_lr_for_batch: The batch size that `lr` is stated for: the rate in use is
-            lr * train.batch_size / scale_lr_for_batch. Left out: `lr` as it is.
-        temporal_lr_mult: Factor on the rate of what temporal modules add to the backbone, which
-            starts from scratch where the backbone does not.
-        classifier_lr_mult: Factor on the rate of the classifier (5 in TSM and TEA).
-        classifier_decay_mult: Factor on the weight decay of the classifier.
-        decay_norm_and_bias: Whether biases and normalization weights decay too.
+        scale_lr_for_batch: Batch size that `lr` refers to: the effective rate is lr *
+            train.batch_size / scale_lr_for_batch. Default: no scaling.
+        temporal_lr_mult: Learning-rate factor of new weights in temporal modules, which start
+            from scratch while the backbone may be pretrained.
+        classifier_lr_mult: Learning-rate factor of the classifier (5 in TSM and TEA).
+        classifier_decay_mult: Weight-decay factor of the classifier.
+        decay_norm_and_bias: Applies weight decay to biases and norm weights too.
     """
 
     lr: PositiveFloat
@@ -185,8 +185,8 @@ class SGDSettings(OptimizerBase):
     """[optimizer] name = "sgd".
 
     Attributes:
-        momentum: Share of the step before that is taken again.
-        nesterov: Nesterov's form of momentum.
+        momentum: Momentum factor.
+        nesterov: Nesterov momentum.
     """
 
     name: Literal["sgd"] = "sgd"
@@ -206,7 +206,7 @@ class AdamWSettings(OptimizerBase):
     """[optimizer] name = "adamw".
 
     Attributes:
-        betas: Decays of the running means of the gradient and of its square.
+        betas: Decay rates of the running averages of the gradient and its square.
     """
 
     name: Literal["adamw"] = "adamw"
@@ -216,21 +216,21 @@ class AdamWSettings(OptimizerBase):
 
 
 class ScheduleBase(Section):
-    """What all schedules share.
+    """Settings of all schedules.
 
     Attributes:
-        warmup_epochs: The rate rises linearly, step by step, for so many epochs.
+        warmup_epochs: Epochs of linear warmup, stepwise.
     """
 
     warmup_epochs: NotNegative = 0.0
 
 
 class MultistepSettings(ScheduleBase):
-    """[schedule] name = "multistep": the rate falls at each milestone.
+    """[schedule] name = "multistep": step decay at milestones.
 
     Attributes:
-        milestones: Epochs after which it falls, rising.
-        gamma: What it is multiplied by.
+        milestones: Epochs after which the rate is multiplied by gamma, in ascending order.
+        gamma: Decay factor.
     """
 
     name: Literal["multistep"] = "multistep"
@@ -240,15 +240,15 @@ class MultistepSettings(ScheduleBase):
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must rise, got {list(self.milestones)}")
+            raise ValueError(f"milestones must be in ascending order, got {list(self.milestones)}")
         return self
 
 
 class CosineSettings(ScheduleBase):
-    """[schedule] name = "cosine": half a cosine over the epochs.
+    """[schedule] name = "cosine": cosine decay over all epochs.
 
     Attributes:
-        min_lr: The rate at its end.
+        min_lr: Final learning rate.
     """
 
     name: Literal["cosine"] = "cosine"
@@ -266,37 +266,37 @@ ScheduleSettings = MultistepSettings | CosineSettings | ConstantSettings
 
 
 class TrainSettings(Section):
-    """[train]: the loop.
+    """[train]: the training loop.
 
     Attributes:
         epochs: Passes over the training videos.
-        batch_size: Clips per optimizer step, over all devices and all parts.
-        accumulate: A batch is worked off in so many parts, whose gradients add up.
-        clip_norm: Largest norm of the gradient; left out: no clipping.
-        label_smoothing: Share of the target spread over all classes.
-        class_weights: "balanced" weighs the loss of a video with the inverse of the number of
-            training videos of its class, 1 on average; left out: all videos weigh the same.
-        ema_decay: Decay of a moving average of the weights, which is then what is evaluated and
-            kept; left out: none.
-        mixup_alpha: Parameter of mixup's Beta distribution; left out: no mixup.
-        cutmix_alpha: The same for CutMix. With both, one of them is drawn for each part.
-        norm_layers: "train", or "freeze_all_but_first": the BatchNorm layers of the backbone keep
-            their pretrained weights and statistics except the first (TSN's partial BN).
+        batch_size: Clips per optimizer step, over all devices and accumulation steps.
+        accumulate: Gradient accumulation steps per batch.
+        clip_norm: Maximum gradient norm; default: no clipping.
+        label_smoothing: Label smoothing factor.
+        class_weights: "balanced" weights the loss inversely to the number of training videos of a
+            class, 1 on average; default: equal weights.
+        ema_decay: Decay of an exponential moving average of the weights, which is then evaluated
+            and saved; default: none.
+        mixup_alpha: Parameter of mixup's Beta distribution; default: no mixup.
+        cutmix_alpha: The same for CutMix. With both, one of them is drawn for each forward pass.
+        norm_layers: "train", or "freeze_all_but_first": freezes weights and statistics of all
+            BatchNorm layers of the backbone except the first (TSN's partial BN).
         precision: "32", or "bf16" for mixed precision.
-        channels_last: Memory order of the backbone; faster on most devices.
-        compile: Compiles the network (slow first step; pays on a GPU), or a mode of torch.compile.
-        fused_optimizer: One kernel updates all weights; "auto" where it is the fastest (CPU and
-            CUDA). Sums are rounded in another order than without.
-        activation_checkpointing: Residual blocks compute again in the backward pass what they need
-            there: much less memory, about a third more computing, the same numbers.
-        seed: Start of every random choice.
-        accelerator: "auto" takes the GPU where there is one.
+        channels_last: channels_last memory format for the backbone; faster on most devices.
+        compile: Uses torch.compile, or a mode of it (slow first step; pays off on GPUs).
+        fused_optimizer: Updates all weights with one kernel; "auto" does so on CPU and CUDA,
+            where it is fastest. It rounds differently.
+        activation_checkpointing: Recomputes residual blocks in the backward pass: much less
+            memory, about a third more computation, identical numbers.
+        seed: Random seed.
+        accelerator: Device type; "auto" uses the GPU if there is one.
         devices: Number of devices, or "auto" for all. Ignored under torchrun.
-        strategy: "ddp" gives each device its process; "auto" does so for several devices.
-        keep: Which model folders are kept: that of the best epoch, the last one, or both.
-        checkpoint_every_steps: Saves the training state so often inside an epoch; left out: only
-            at its end.
-        log_every_steps: Steps between two lines of metrics.jsonl.
+        strategy: "ddp" runs one process per device; "auto" does so for several devices.
+        keep: Networks to save: of the best epoch, of the last one, or both.
+        checkpoint_every_steps: Optimizer steps between mid-epoch checkpoints; default: only at
+            the end of an epoch.
+        log_every_steps: Optimizer steps between lines of metrics.jsonl.
     """
 
     epochs: PositiveInt = 50
@@ -326,22 +326,22 @@ class TrainSettings(Section):
     def _one_decides_what_is_kept(self) -> Self:
         if self.compile and self.activation_checkpointing:
             raise ValueError(
-                "compile and activation_checkpointing exclude each other: a compiled network "
-                "decides itself what it computes again. Turn one of them off"
+                "compile and activation_checkpointing exclude each other: the compiler "
+                "chooses itself what to recompute. Turn one of them off"
             )
         return self
 
 
 class EvaluationSettings(Section):
-    """[evaluation]: the validation during training. The last epoch is always evaluated.
+    """[evaluation]: validation during training. The last epoch is always validated.
 
     Attributes:
-        clips: Clips over each video.
-        crops: Crops of each clip: center, three along the long side, or ten (corners and center,
-            each with its mirror image).
-        full_resolution: Crops take the whole short side instead of `crop_px`.
-        batch_views: Views of one forward pass; it bounds memory and changes no number.
-        every_epochs: Epochs from one validation to the next.
+        clips: Clips per video.
+        crops: Crops per clip: 1 (center), 3 (along the long side) or 10 (corners and center, and
+            their mirror images).
+        full_resolution: Crops span the whole short side instead of `crop_px`.
+        batch_views: Views per forward pass; limits memory without affecting results.
+        every_epochs: Epochs between validations.
     """
 
     clips: PositiveInt = 1
@@ -352,5 +352,5 @@ class EvaluationSettings(Section):
 
     @property
     def views(self) -> Views:
-        """The views of one validation video."""
+        """Views of each validation video."""
         return Views(clips=self.clips, crops=self.crops, full_resolution=self.full_resolution)

@@ -71,15 +71,15 @@ def test_rows_must_fit_into_their_video(report_on):
     )
     assert [bad.reason for bad in report.bad] == [
         "only 8 frames, fewer than 10",
-        "only 20 frames, but the row wants 9 from frame 15 on",
-        "only 20 frames, but the row wants 0 from frame 20 on",
+        "only 20 frames, but the row needs 9 from frame 15 on",
+        "only 20 frames, but the row needs 0 from frame 20 on",
     ]
     assert (report.videos, report.ok) == (4, 1)
 
 
 def test_a_label_must_be_one_of_the_classes(report_on):
     report = report_on(Sample("right/0.mp4", 2), Sample("left/1.mp4", None))
-    assert [bad.reason for bad in report.bad] == ["label 2 is outside of the 2 classes"]
+    assert [bad.reason for bad in report.bad] == ["label 2 is outside the 2 classes"]
 
 
 def test_files_of_one_size_are_copies_only_with_equal_content(report_on, root):

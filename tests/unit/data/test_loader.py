@@ -181,7 +181,7 @@ def test_a_row_can_be_a_part_of_a_video(dataset):
     outside = replace(rows, samples=(Sample(rows.samples[0].path, 0, start_frame=18, frames=9),))
     (skipped,) = VideoViews(replace(dataset, annotations=outside), Views())
     assert isinstance(skipped, Skipped)
-    assert "has 21 frames, but its annotation wants 9 frames from frame 18 on" in skipped.reason
+    assert "has 21 frames, but its annotation needs 9 frames from frame 18 on" in skipped.reason
 
 
 def test_empty_wishes_are_errors(dataset):

@@ -136,7 +136,7 @@ def test_a_path_that_leaves_the_folder_is_bad(dataset, tmp_path):
     wrong = rows_of(dataset.root, absolute, "../videos/b/0.mp4", "b/1.mp4")
     report = prepare_dataset(wrong, tmp_path / "out", settings=SMALL, workers=0)
     assert report.ok == 1
-    assert all("leads out of the folder" in bad.reason for bad in report.bad)
+    assert all("leads out of the root folder" in bad.reason for bad in report.bad)
     assert (dataset.root / "b" / "0.mp4").read_bytes() == before
 
 
@@ -207,7 +207,9 @@ def test_a_full_disk_stops_with_what_is_done(dataset, tmp_path, monkeypatch):
 
     out = tmp_path / "out"
     monkeypatch.setattr(prepare, "_encode", full)
-    with pytest.raises(KinemaError, match="disk of .*out is full .* start again to continue"):
+    with pytest.raises(
+        KinemaError, match="disk of .*out is full .* run the command again to continue"
+    ):
         prepare_dataset(dataset, out, settings=SMALL, workers=0)
     assert not list(out.rglob("*.mp4*"))
 
@@ -225,7 +227,7 @@ def test_folders_that_hold_something_else_are_left_alone(dataset, tmp_path):
     with pytest.raises(KinemaError, match="holds copies of the videos in .*; those in .*other may"):
         prepare_dataset(other, out, settings=SMALL, workers=0)
     (out / "prepare.json").write_text("no settings")
-    with pytest.raises(KinemaError, match="prepare.json is not the settings of copies"):
+    with pytest.raises(KinemaError, match="prepare.json is not a settings file of copies"):
         prepare_dataset(dataset, out, settings=SMALL, workers=0)
 
 

@@ -158,8 +158,8 @@ def test_normalized_values_follow_the_formula():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scales": ()}, "scales must be shares in"),
-        ({"scales": (1.5,)}, "scales must be shares in"),
+        ({"scales": ()}, "scales must be fractions in"),
+        ({"scales": (1.5,)}, "scales must be fractions in"),
         ({"area": (0.5, 0.2)}, "area must be an ascending range"),
         ({"aspect": (0, 1)}, "aspect must be an ascending range above 0"),
         ({"hue": 0.7}, "hue at most 0.5"),

@@ -78,7 +78,7 @@ def test_a_part_of_a_sweep_is_taken_and_what_it_has_more_is_left_out(tmp_path: P
     [
         ('["model.temporal=tsm"]', '["model.temporal=tam"]', "TSM, seed 0 .*: its settings"),
         ("size_px = 32", "size_px = 48", r"TSM, seed 0 .*: \[motion\]"),
-        ("epochs = 3", "epochs = 4", "TSM, seed 0 .*: train.epochs. Take its line out"),
+        ("epochs = 3", "epochs = 4", "TSM, seed 0 .*: train.epochs. Remove its line"),
         ("[train]", "[train]\nbatch_size = 4", "train.batch_size"),
     ],
 )
@@ -95,7 +95,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         known_results(here, tmp_path / "nothing.json")
     damaged = written(tmp_path / "there", [result("TSM", 0)])
     damaged.write_text(damaged.read_text().replace('"facts": 0', '"facts": 7'))
-    with pytest.raises(RecipeError, match=r"results.json is of another version of kinema, or dam"):
+    with pytest.raises(
+        RecipeError, match=r"results.json was written by another version of kinema or is dam"
+    ):
         known_results(here, damaged)
     file = tmp_path / "old.json"
     file.write_text(json.dumps({"rows": [], "cells": [], "recipe": {"modle": 1}}))

@@ -66,7 +66,11 @@ def test_every_seed_trains_every_variant_with_its_settings(tmp_path: Path) -> No
         ("[tests.shaky]", "[tests.val]", "the recipe's own validation set"),
         ("[tests.shaky]", '[quoted]\nsource = "A"\ntop1 = { TSX = 1.0 }\n[tests.a]', "no 'TSX'"),
         ("title", "title title", "not valid TOML"),
-        ("train.epochs=7", "train.seed=7", "stand in its `seeds`, not in train.seed=7"),
+        (
+            "train.epochs=7",
+            "train.seed=7",
+            "set the seeds of a sweep in its `seeds`, not in train.seed=7",
+        ),
         (
             "train.epochs=7",
             "train.keep=best",

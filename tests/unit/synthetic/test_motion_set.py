@@ -204,7 +204,7 @@ def test_foreign_folders_are_never_written_to(tmp_path: Path, tiny_set: Path) ->
 @pytest.mark.parametrize("text", ["{not json", "[1, 2]"])
 def test_a_foreign_settings_file_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(text)
-    with pytest.raises(KinemaError, match=r"settings\.json is not the settings of a motion set"):
+    with pytest.raises(KinemaError, match=r"settings\.json is not a settings file of a motion set"):
         render_motion_set(tmp_path, settings=TINY, workers=0)
 
 

@@ -292,7 +292,7 @@ def test_batch_without_a_readable_video_is_passed_over(settings: Tables, tmp_pat
 
 def test_too_few_videos_for_a_step(settings: Tables, tmp_path: Path) -> None:
     few = recipe(settings, "train.batch_size=64", "train.accumulate=2")
-    with pytest.raises(OptionError, match=r"has 8 videos, which is less than one train\.batch_siz"):
+    with pytest.raises(OptionError, match=r"has 8 videos, fewer than one train\.batch_siz"):
         train(few, out=tmp_path / "run", quiet=True)
 
 

@@ -199,7 +199,7 @@ def test_misspelled_override_names_the_command_line(file: Path) -> None:
         ("train.devices=two", "'train.devices': input should be 'auto', got 'two'."),
         ("optimizer.name=sdg", "unknown optimizer.name 'sdg'. Did you mean 'sgd'?"),
         ("data.format=cvs", "unknown format 'cvs'. Did you mean 'csv'?"),
-        ("schedule.milestones=[2, 1]", "milestones must rise, got [2.0, 1.0]."),
+        ("schedule.milestones=[2, 1]", "milestones must be in ascending order, got [2.0, 1.0]."),
         ("model.name=tsn_resnet18", "give either name or backbone"),
         ("preprocessing.crop_px=300", "crop_px (300) must be between 1 and short_side_px (256)."),
         ("train=3", "expected section.key=value (such as train.epochs=10), got 'train=3'."),
@@ -272,7 +272,7 @@ def test_broken_toml_names_the_line(file: Path) -> None:
 
 
 def test_values_that_are_no_settings(file: Path) -> None:
-    assert "has no place in a recipe" in refused(edited(file, "lr = 1", "lr = 2020-01-01"))
+    assert "a recipe cannot hold this value" in refused(edited(file, "lr = 1", "lr = 2020-01-01"))
 
 
 def test_changed_keys_of_two_recipes(file: Path) -> None:
