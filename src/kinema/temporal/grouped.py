@@ -126,7 +126,7 @@ class GTE(TemporalModule):
 
     A 2D convolution of the first half of the input computes 1-t of the output channels. For the
     other tC, the second half passes a learnable temporal shift (LTS, kernel 3 x 1 x 1) and then a
-    2D convolution of its own. The paper does not give the channel counts of this pair. LTS from C/2
+    second 2D convolution. The paper does not give the channel counts of this pair. LTS from C/2
     to tC channels, then tC to tC, is the only reading with both its parameters and its GFLOPs at
     t = 1/4. `lts="depthwise"` is the second-best reading (GFLOPs fit, parameters do not): a
     depth-wise LTS, then C/2 to tC.

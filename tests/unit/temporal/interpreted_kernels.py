@@ -1,4 +1,4 @@
-"""The Triton kernels in Triton's interpreter, run by test_cuda_kernels.py in a process of its own.
+"""The Triton kernels in Triton's interpreter, run by test_cuda_kernels.py in a subprocess.
 
 That process has TRITON_INTERPRET=1 from its start: Triton reads it when a kernel is defined.
 """

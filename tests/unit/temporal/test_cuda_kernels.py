@@ -1,4 +1,4 @@
-"""The Triton kernels without a device: interpreted, compiled ahead, and stepping back.
+"""Triton kernels without a device: interpreted, compiled ahead, and falling back to PyTorch.
 
 tests/gpu runs them on one.
 """
@@ -53,7 +53,7 @@ def test_they_compile_for_a_device_and_move_16_bytes_at_once(
 ):
     backends = pytest.importorskip("triton.backends.compiler")
     # Compiling for CUDA needs no device, but a build of Triton with that backend. Others, for
-    # ROCm or the CPU alone, cannot make the code that is read here, and nobody runs it there.
+    # ROCm or the CPU alone, cannot generate the code that is read here, and it does not run there.
     if "nvidia" not in triton.backends.backends:
         pytest.skip("this Triton does not compile for CUDA")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What must hold for the temporal modules whatever their weights are."""
+"""Properties of the temporal modules that hold for any weights."""
 
 import copy
 from typing import Any

@@ -118,9 +118,10 @@ def choose(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def needs_native() -> None:
-    """Where the library cannot be built, no backend takes an activation on the CPU: the plain form
-    is all there is, and the cases "plain" test it. That it is built wherever there is a compiler
-    is the subject of test_native.py, so a skip here hides no broken build.
+    """Skips a test where the C kernels cannot be built: the cases "plain" test what runs there.
+
+    test_native.py checks that they are built wherever there is a compiler, so a skip here hides no
+    broken build.
     """
     if native.library() is None:
         pytest.skip("no native operators on this machine")
@@ -308,7 +309,7 @@ def test_only_the_wanted_derivative_is_computed(form, wanted):
 @BACKEND
 @FORM
 @pytest.mark.parametrize("memory", [LAST, torch.contiguous_format])
-def test_autocast_gives_the_same_dtype_whoever_computes(form, memory, backend, monkeypatch):
+def test_autocast_gives_the_same_dtype_on_every_backend(form, memory, backend, monkeypatch):
     choose(backend, monkeypatch)
     x, weights = made(FORMS[form], 4, 16)
     x = x.contiguous(memory_format=memory).requires_grad_()

@@ -17,7 +17,7 @@ ROUNDING = {"rtol": 1e-5, "atol": 3e-6}
 
 
 def group_convs(*, first: bool) -> nn.Module:
-    """What MTA takes the place of; the first block of a stage has a stride."""
+    """The convolutions that MTA replaces; the first block of a stage has a stride."""
     group = nn.Module()
     group.width, group.first = CHANNELS // 4, first
     width, stride = group.width, 2 if first else 1
@@ -90,7 +90,7 @@ def whole(module: TemporalModule, x_BTCHW: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def streamed(module, x_BTCHW, sizes, step=None) -> torch.Tensor:
-    """The same in steps of so many frames."""
+    """The module's output in steps of several frames."""
     step, state, outputs = step or type(module).step, (), []
     for chunk in x_BTCHW.split(sizes, 1):
         memory = Memory(state, frames=chunk.shape[1])
@@ -189,7 +189,7 @@ def test_modules_that_look_ahead_say_what_to_do(module, message):
 
 
 class Own(TemporalModule):
-    """A user's module without a step of its own."""
+    """A user's module that does not override `step`."""
 
     def __init__(self, look_back: int | None) -> None:
         super().__init__(frames=4, look_back=look_back, look_ahead=0, causal=True)

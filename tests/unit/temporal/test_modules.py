@@ -125,7 +125,7 @@ def test_frames_can_change_unless_weights_depend_on_them():
 
 
 class Halves(TemporalModule):
-    """A gate of somebody else: every channel times 1/2."""
+    """A user's gate: every channel times 1/2."""
 
     def __init__(self) -> None:
         super().__init__(frames=4, look_back=0, look_ahead=0)
@@ -138,7 +138,7 @@ class Halves(TemporalModule):
 
 
 class Doubles(TemporalModule):
-    """A module of somebody else that can take in a gate; counts how often it has."""
+    """A user's module that folds a gate and counts it."""
 
     folded = 0
 
@@ -155,7 +155,7 @@ class Doubles(TemporalModule):
 
 @pytest.mark.parametrize("first", [Halves(), MEM(8, frames=4)])
 @pytest.mark.parametrize("second", [Doubles(), TIM(8, frames=4, init="random"), TSM(8, frames=4)])
-def test_a_gate_before_any_module_gives_what_both_give_in_turn(first, second):
+def test_a_gate_in_front_of_a_module_equals_both_in_turn(first, second):
     x = torch.randn(8, 8, 3, 3).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         got, wanted = run_in_order([first, second], x), second(first(x))

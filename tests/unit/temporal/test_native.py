@@ -1,4 +1,4 @@
-"""The compiled operators: how they are built and kept, when they step back, and attention."""
+"""C kernels: building, caching, falling back to PyTorch, and attention."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ def rows(*shape: int) -> torch.Tensor:
 
 
 def works() -> bool:
-    """Computes right, whoever does it; says whether natively."""
+    """Checks a result, and returns whether a C kernel computed it."""
     x, weight = rows(2 * FRAMES, 6, 3, 5), torch.randn(6, 1, 3, 1)
     torch.testing.assert_close(
         depthwise(x, weight, FRAMES), depthwise_reference(x, weight, FRAMES), rtol=1e-5, atol=1e-5
@@ -96,7 +96,7 @@ def test_a_damaged_library_is_built_again(fresh, damage):
         "flipped": code[:middle] + bytes([code[middle] ^ 1]) + code[middle + 1 :],
         "empty": b"",
     }
-    built.unlink()  # the loaded file itself stays as it is
+    built.unlink()  # the file that is loaded keeps its content
     built.write_bytes(harm[damage])
     native.library.cache_clear()
     assert works()

@@ -1,4 +1,4 @@
-"""Views of folded frames that put time on an axis of its own, without a copy.
+"""Views of folded frames with time on a separate axis, without a copy.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
 """
