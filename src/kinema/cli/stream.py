@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -134,6 +134,7 @@ def stream(
     Example: kinema stream runs/x/best rtsp://camera/1 --fps 12
     """
     from kinema.live.connection import Connection
+    from kinema.live.overlay import CaptionedVideo, Window
     from kinema.live.smoothing import Hysteresis, background_labels
     from kinema.live.sources import open_live
     from kinema.live.stream import LiveRecognition, StreamSettings
@@ -168,7 +169,10 @@ def stream(
             "Every frame of the stream is used, but the network was trained on frames spread over "
             "whole videos: set a similar spacing with --fps or --every."
         )
-    _run(live, _canvases(write, show=show, title=source))
+    canvases: list[Canvas] = [Window(source)] if show else []
+    if write is not None:
+        canvases.append(CaptionedVideo(write))
+    _run(live, canvases)
 
 
 def _run(live: "LiveRecognition", canvases: list["Canvas"]) -> None:
@@ -229,13 +233,6 @@ def _printed(result: "FrameResult") -> bool:
     return True
 
 
-def _canvases(write: Path | None, *, show: bool, title: str) -> list["Canvas"]:
-    from kinema.live.overlay import CaptionedVideo, Window
-
-    canvases: list[Canvas] = [Window(title)] if show else []
-    return canvases if write is None else [*canvases, CaptionedVideo(write)]
-
-
 def _smoothing(text: str) -> "Smoothing":
     """Parses --smooth."""
     from kinema.live.smoothing import EveryFrame, ExponentialMean, WindowMean
@@ -257,13 +254,8 @@ def _limit(text: str | None) -> tuple[int | None, float | None]:
     """Parses --limit into (frames, seconds), of which one is None."""
     if text is None:
         return None, None
-    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)s", text)
-    if found is None:
-        raise typer.BadParameter(
-            f"expected frames such as 300 or seconds such as 20s, got {text!r}",
-            param_hint="--limit",
-        )
-    frames, seconds = found.groups()
+    expected = "frames such as 300 or seconds such as 20s"
+    frames, seconds = _groups("--limit", r"(\d+)|(\d+(?:\.\d+)?)s", text, expected=expected)
     return (int(frames), None) if frames else (None, float(seconds))
 
 
@@ -273,10 +265,14 @@ def _raw(text: str | None) -> "RawFormat | None":
 
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?", text)
-    if found is None:
-        raise typer.BadParameter(
-            f"expected a size such as 640x480 or 640x480@25, got {text!r}", param_hint="--raw"
-        )
-    width, height, rate = found.groups()
+    expected = "a size such as 640x480 or 640x480@25"
+    pattern = r"(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?"
+    width, height, rate = _groups("--raw", pattern, text, expected=expected)
     return RawFormat(int(width), int(height), float(rate) if rate else None)
+
+
+def _groups(option: str, pattern: str, text: str, *, expected: str) -> tuple[Any, ...]:
+    found = re.fullmatch(pattern, text)
+    if found is None:
+        raise typer.BadParameter(f"expected {expected}, got {text!r}", param_hint=option)
+    return found.groups()

@@ -38,12 +38,7 @@ class SmallFrames(Protocol):
 
 
 class GridFrames:
-    """Frames of a grid, decoded in this process; ends where the video is damaged.
-
-    Attributes:
-        count: Number of grid frames read so far.
-        error: Reason and position at which reading stopped; None if it did not.
-    """
+    """`SmallFrames` decoded in this process; they end where the video is damaged."""
 
     def __init__(self, source: VideoFile, grid: Grid, preprocessing: Preprocessing) -> None:
         self.count = 0
@@ -53,7 +48,7 @@ class GridFrames:
         self._transform = ViewTransform(preprocessing, Views())
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """(3, H, W) uint8 RGB each."""
+        """See `SmallFrames`."""
         read, numbers_G = 0, self._grid.numbers_G
         try:
             for number, picture in enumerate(self._source.in_order()):

@@ -45,13 +45,28 @@ class FrameSource(Closing, Protocol):
         """Facts about the video."""
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
-        """Wanted frames: (n, 3, H, W) uint8 RGB, in the order of the indices."""
+        """Decodes the wanted frames.
+
+        Args:
+            frame_indices: Frame numbers from 0, in any order, repeated if wanted.
+
+        Returns:
+            (n, 3, H, W) uint8 RGB, upright; on the CPU a view of (n, H, W, 3).
+
+        Raises:
+            OptionError: a number is outside of the video.
+            UnreadableVideoError: a frame cannot be decoded; the message names it.
+        """
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
-        """All frames from first to last: (H, W, 3) RGB each."""
+        """Decodes all frames from first to last, (H, W, 3) RGB each, upright.
+
+        Raises:
+            UnreadableVideoError: a frame is missing or, in a folder, differs in size.
+        """
 
     def verify(self) -> None:
-        """Decodes every frame and keeps none; raises UnreadableVideoError if one is missing."""
+        """Decodes every frame and keeps none; raises UnreadableVideoError like `in_order`."""
 
 
 def is_video_path(path: str | Path) -> bool:
@@ -167,18 +182,7 @@ class VideoFile(Closing):
         return max(0.0, pts[0] * self._indexed.tick_s - start_s)
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
-        """Decodes the wanted frames.
-
-        Args:
-            frame_indices: Frame numbers from 0, in any order, repeated if wanted.
-
-        Returns:
-            (n, 3, H, W) uint8 RGB, upright, a view of (n, H, W, 3).
-
-        Raises:
-            OptionError: a number is outside of the video.
-            UnreadableVideoError: a frame cannot be decoded; the message names it.
-        """
+        """See `FrameSource`."""
         try:
             return read_distinct(frame_indices, self.info, self._decode)
         except UnreadableVideoError:
@@ -189,22 +193,11 @@ class VideoFile(Closing):
             return self.read(frame_indices)
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
-        """Decodes all frames from first to last.
-
-        Returns:
-            (H, W, 3) RGB each, upright.
-
-        Raises:
-            UnreadableVideoError: fewer frames than the index has can be decoded.
-        """
+        """See `FrameSource`."""
         yield from map(self._picture, self._all_frames())
 
     def verify(self) -> None:
-        """Decodes every frame and keeps none.
-
-        Raises:
-            UnreadableVideoError: fewer frames than the index has can be decoded.
-        """
+        """See `FrameSource`."""
         for _ in self._all_frames():
             pass
 

@@ -84,18 +84,7 @@ class DeviceFile(Closing):
         return self._file.info
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
-        """Decodes the wanted frames.
-
-        Args:
-            frame_indices: Frame numbers from 0, in any order, repeated if wanted.
-
-        Returns:
-            (n, 3, H, W) uint8 RGB on the device.
-
-        Raises:
-            OptionError: a number is outside of the video.
-            UnreadableVideoError: a frame cannot be decoded.
-        """
+        """See `FrameSource`; the frames are on the device."""
         wanted = checked_indices(frame_indices, self.info)
         try:
             frames: torch.Tensor = self._decoder.get_frames_at(wanted).data
@@ -106,11 +95,11 @@ class DeviceFile(Closing):
         return frames
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
-        """All frames from first to last, decoded with PyAV: (H, W, 3) RGB each."""
+        """See `FrameSource`; decoded with PyAV."""
         return self._file.in_order()
 
     def verify(self) -> None:
-        """Decodes every frame with PyAV; raises UnreadableVideoError if one is missing."""
+        """See `FrameSource`; decoded with PyAV."""
         self._file.verify()
 
     def close(self) -> None:

@@ -52,38 +52,16 @@ class FrameFolder(Closing):
         )
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
-        """Reads the wanted frames.
-
-        Args:
-            frame_indices: Frame numbers from 0, in any order, repeated if wanted.
-
-        Returns:
-            (n, 3, H, W) uint8 RGB, a view of (n, H, W, 3).
-
-        Raises:
-            OptionError: a number is outside of the folder.
-            UnreadableVideoError: a file cannot be read or differs in size from the first one.
-        """
+        """See `FrameSource`."""
         return read_distinct(frame_indices, self.info, self._pictures)
 
     def in_order(self) -> Iterator[NDArray[np.uint8]]:
-        """Reads all frames from first to last.
-
-        Returns:
-            (H, W, 3) RGB each.
-
-        Raises:
-            UnreadableVideoError: a file cannot be read or differs in size from the first one.
-        """
+        """See `FrameSource`."""
         for number in range(self.info.frames):
             yield self._picture_of_size(number)
 
     def verify(self) -> None:
-        """Reads every frame and keeps none.
-
-        Raises:
-            UnreadableVideoError: a file cannot be read or differs in size from the first one.
-        """
+        """See `FrameSource`."""
         for _ in self.in_order():
             pass
 

@@ -300,7 +300,7 @@ def test_real_clips_have_the_known_facts_and_exact_frames(data_dir, tmp_path):
             for index, picture in zip(wish, pictures(source, wish), strict=True):
                 assert np.array_equal(picture, expected[index]), (name, index)
         with VideoFile(path, index_cache=cache) as source:
-            assert source._is_remembered, name
+            assert source._from_cache, name
             for index, picture in zip(wish, pictures(source, wish), strict=True):
                 assert np.array_equal(picture, expected[index]), (name, index)
 
