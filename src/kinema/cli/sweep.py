@@ -1,4 +1,4 @@
-"""`kinema sweep`: one recipe in many variants, one result table."""
+"""`kinema sweep`: trains and tests variants of a recipe."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,31 +20,31 @@ def sweep(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the sweep; runs/<file> when not given.")
+        Path | None, typer.Option(help="Folder of the sweep; default: runs/<file>.")
     ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Another recipe to vary, with its own videos."),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(help="Trainings at once, spread over the GPUs or the cores.", min=1)
+        int, typer.Option(help="Concurrent trainings, spread over GPUs or cores.", min=1)
     ] = 1,
     known: Annotated[
         list[Path] | None,
         typer.Option(
-            help="results.json of the same sweep from another machine: what is finished there is "
-            "not trained again. Can be repeated."
+            help="results.json of the same sweep from another machine, whose finished trainings "
+            "are not repeated. Can be given several times."
         ),
     ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
+        bool, typer.Option("--report-only", help="Report the finished trainings without training.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train and test variants of one recipe with several seeds.
 
-    A sweep that was stopped goes on where it was when it is started again with the same folder. It
-    writes results.json and results.png, and a run folder for every training.
+    A stopped sweep resumes when the same command is run again. Writes results.json, results.png and
+    a run folder for every training.
 
     Example: kinema sweep recipes/sweeps/motion_networks.toml --jobs 2
     """

@@ -1,4 +1,4 @@
-"""`kinema train`: a recipe becomes a run folder."""
+"""`kinema train`: trains a network from a recipe."""
 
 import shlex
 from datetime import datetime
@@ -17,17 +17,17 @@ def train(
         typer.Argument(help="Settings to change, such as train.epochs=10.", metavar="KEY=VALUE"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; runs/<recipe>-<date> when not given.")
+        Path | None, typer.Option(help="Run folder; default: runs/<recipe>-<date>.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder of an interrupted run to go on with.")
+        Path | None, typer.Option(help="Run folder of an interrupted run to continue.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network on labeled videos.
 
-    The run folder gets the full settings, metrics.jsonl, TensorBoard events, curves.png, and the
-    networks of the best and the last epoch.
+    Writes a run folder with the full settings, metrics.jsonl, TensorBoard events, curves.png and
+    the networks of the best and the last epoch.
 
     Example: kinema train recipes/own_videos.toml data.root=videos train.epochs=20
     """
@@ -69,4 +69,4 @@ def train(
         f"Best validation top-1 {100 * result.best.top1:.2f} % in epoch {result.best.epoch} "
         f"of {result.epochs}; {network} holds {'the last' if only_last else 'that'} network"
     )
-    notes().print(f"Ask it: kinema predict {shlex.quote(network)} VIDEO")
+    notes().print(f"Try it: kinema predict {shlex.quote(network)} VIDEO")

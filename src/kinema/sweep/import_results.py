@@ -41,44 +41,53 @@ def known_results(sweep: Sweep, path: Path) -> dict[tuple[str, int], dict[str, A
     document = read_summary(path)
     try:
         old = Recipe.model_validate_json(json.dumps(document["recipe"]))
-        variants, facts = document["variants"], document["facts"]
-        sets = {"[motion]": document["motion"], "[tests]": document["test_sets"]}
-        used = {cell["variant"]: variants[cell["variant"]] for cell in document["cells"]}
-        where = [facts[cell["facts"]] for cell in document["cells"]]
+        used = {
+            cell["variant"]: document["variants"][cell["variant"]] for cell in document["cells"]
+        }
+        differing = _differing(sweep, old, document)
+        found = [_with_facts(cell, document["facts"]) for cell in document["cells"]]
     except (KeyError, IndexError, TypeError, ValidationError) as error:
         raise RecipeError(
             f"{path} was written by another version of kinema or is damaged: {error!r}."
         ) from error
-    own = {name: list(words) for name, words in sweep.spec.variants.items()}
-    varied = {
-        word.partition("=")[0] for table in (variants, own) for ws in table.values() for word in ws
-    }
-    differing = [
-        *(
-            key
-            for key in changed_keys(old, sweep.cells[0].recipe)
-            if key not in _MAY_DIFFER | varied
-        ),
-        *(
-            name
-            for name, now in {"[motion]": sweep.spec.motion, "[tests]": sweep.spec.tests}.items()
-            if sets[name] != now
-        ),
-    ]
-    wanted = {(cell.variant, cell.seed): cell.recipe.train.epochs for cell in sweep.cells}
+    epochs = {(cell.variant, cell.seed): cell.recipe.train.epochs for cell in sweep.cells}
     known = {}
-    for cell, place in zip(document["cells"], where, strict=True):
-        name, seed = cell["variant"], cell["seed"]
-        if (name, seed) not in wanted:
+    for result in found:
+        name, seed = key = result["variant"], result["seed"]
+        if key not in epochs:
             continue
-        others = [*differing, *(["its settings"] if used[name] != own[name] else [])]
-        if not others and cell["epochs"] != wanted[name, seed]:
-            others = ["train.epochs"]
+        others = list(differing)
+        if used[name] != list(sweep.spec.variants[name]):
+            others.append("its settings")
+        # A schedule may allow other epochs; a result counts only if it has the number wanted now.
+        if not others and result["epochs"] != epochs[key]:
+            others.append("train.epochs")
         if others:
             raise RecipeError(
-                f"{path}: {name}, seed {seed} was trained with other settings than "
-                f"{sweep.source} asks for: {', '.join(others)}. Remove its line from the file's "
-                "cells to train it again."
+                f"{path}: {name}, seed {seed} was trained with other settings than {sweep.source}: "
+                f"{', '.join(others)}. Remove its line from the file's cells to train it again."
             )
-        known[name, seed] = {k: v for k, v in cell.items() if k != "facts"} | place
+        known[key] = result
     return known
+
+
+def _differing(sweep: Sweep, old: Recipe, document: dict[str, Any]) -> list[str]:
+    """Names the settings common to all variants that differ from those of the document."""
+    # Settings that a variant changes differ between the first cells of the two sweeps; they are
+    # compared by variant.
+    tables = (*document["variants"].values(), *sweep.spec.variants.values())
+    varied = {word.partition("=")[0] for words in tables for word in words}
+    changed = changed_keys(old, sweep.cells[0].recipe)
+    sets = [
+        ("[motion]", document["motion"], sweep.spec.motion),
+        ("[tests]", document["test_sets"], sweep.spec.tests),
+    ]
+    return [
+        *(key for key in changed if key not in _MAY_DIFFER | varied),
+        *(name for name, before, now in sets if before != now),
+    ]
+
+
+def _with_facts(cell: dict[str, Any], facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the result of a cell with its versions, commit and machine."""
+    return {key: value for key, value in cell.items() if key != "facts"} | facts[cell["facts"]]

@@ -57,8 +57,7 @@ class HeldSignals:
             yield
         except (RuntimeError, ConnectionError, EOFError) as error:
             # PyTorch raises these when a starting loader died of the same Ctrl-C. It may be
-
-            # # another fault, so it is logged.
+            # another fault, so it is logged.
             if self:
                 log.warning("After the signal: %s", error)
                 self.obey()

@@ -106,6 +106,7 @@ def save_state(path: Path, state: TrainState, *positions: Position) -> None:
         "schedule": state.schedule.state_dict(),
         "ema": None if state.ema is None else state.ema.state_dict(),
     }
+    # Atomic: a run that is killed while saving resumes from the previous state.
     with whole_file(path) as partial, partial.open("wb") as file:
         torch.save(document, file)
 
@@ -154,6 +155,7 @@ def _position(of_epoch: dict[str, Any], of_window: dict[str, Any], **fields: Any
 def _position_of(rank: int, world: int, positions: Sequence[Position]) -> Position:
     if len(positions) == world:
         return positions[rank]
+    # Sums are added over processes when logged, so that rank 0 may hold the total.
     first, *others = positions
     for other in others:
         first.of_epoch.add(other.of_epoch)

@@ -175,31 +175,39 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     """
     settings = recipe.train
     fabric = start_fabric(settings)
+    # The default folder contains the time, which may differ between the processes.
     run = RunFolder(Path(fabric.broadcast(str(out))))
-    goes_on = resume and run.state.is_file()
+    # A run that was stopped before its first checkpoint has no state: it starts again.
+    resumes = resume and run.state.is_file()
+    # Initial weights depend on the seed only, not on earlier random numbers of the process.
     torch.manual_seed(settings.seed)
     train_videos, val_videos = _read_videos(recipe.data)
     classes = len(train_videos.annotations.class_names)
-    net = build_network(recipe.model, classes=classes, load_weights=not goes_on)
+    net = build_network(recipe.model, classes=classes, load_weights=not resumes)
+    # Before Fabric and the optimizer get the weights, whose memory layout their gradients follow.
     net.channels_last = settings.channels_last
     if settings.channels_last:
         net.lay_out_weights()
     preprocessing = recipe.preprocessing.build(
         frames=recipe.model.frames, mean=net.input_mean, std=net.input_std
     )
-    if recipe.model.weights is not None and not goes_on:
+    if recipe.model.weights is not None and not resumes:
         check_same_input(recipe.model.weights, preprocessing)
     loader = _build_loader(recipe, train_videos.with_preprocessing(preprocessing), fabric)
+    # Freezing comes before the optimizer too, which takes trainable parameters only.
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
     state = _build_state(recipe, net, fabric, parts_per_epoch=len(loader))
     model, optimizer = fabric.setup(_runnable(net, settings), state.optimizer)
     if state.ema is not None:
         state.ema.module.to(fabric.device)
+    # The folder is touched last, so that a wrong setting leaves none behind.
     if fabric.is_global_zero:
         _open_folder(run, recipe, net, resume=resume)
     fabric.barrier()
+    # Loaded after Fabric has moved the network: the optimizer's state follows its parameters.
     rank, world = fabric.global_rank, fabric.world_size
-    position = load_state(run.state, state, rank=rank, world=world) if goes_on else Position()
+    position = load_state(run.state, state, rank=rank, world=world) if resumes else Position()
+    # Steps after the last checkpoint are repeated and logged again.
     if fabric.is_global_zero:
         cut_metrics(run, lines=position.lines)
     return Job(
@@ -344,6 +352,5 @@ def _check_labels(rows: Annotations) -> None:
     if without:
         raise AnnotationError(
             f"{rows.source}: {len(without)} of {len(rows.samples)} videos have no label, such as "
-            f"{without[0]}. Training "
-            "and validation need one for every video."
+            f"{without[0]}. Training and validation need one for every video."
         )

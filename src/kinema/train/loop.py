@@ -86,9 +86,10 @@ def train(
 def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
     """Trains on the remaining batches of this epoch."""
     position, settings = job.position, job.recipe.train
+    # A resumed epoch draws the same order of videos and skips the batches that are done.
     job.loader.set_epoch(position.epoch, skip_batches=position.batches)
     job.model.train()
-    for layer in job.frozen:
+    for layer in job.frozen:  # model.train() has set them back to training
         layer.eval()
     title = f"epoch {position.epoch + 1}/{settings.epochs}"
     journal.begin(title, total=job.parts_per_epoch, done=position.batches)
@@ -97,8 +98,11 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
     batches = DeviceBatches(left, job.fabric.device)
     for batch in batches:
         started, waited_before_s = time.perf_counter(), batches.wait_s
+        # With gradient accumulation only every n-th batch ends a step; gradients are synchronized
+        # between processes then, not before.
         is_step = (position.batches + 1) % settings.accumulate == 0
         output = forward_backward(job, batch, sync=is_step)
+        # The device still computes: copy the next batch now, wait for the loss afterwards.
         batches.load_ahead()
         done = to_sums(job, output)
         if is_step:
@@ -110,6 +114,8 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
         journal.advance(position.batches, loss=done.loss / max(1, done.clips))
         if is_step and position.steps % settings.log_every_steps == 0:
             record_steps(job, journal)
+        # After a step the gradients are empty and need not be saved. A held Ctrl-C takes effect
+        # here.
         due = position.steps % (settings.checkpoint_every_steps or math.inf) == 0
         if is_step and (due or signals):
             checkpoint(job, journal)
@@ -133,6 +139,7 @@ def forward_backward(job: Job, batch: TrainBatch, *, sync: bool) -> StepOutput:
     settings, labels_B = job.recipe.train, batch.labels_B
     if len(labels_B) == 0:
         return _empty_step(job)
+    # Seeded by position, so that a resumed run repeats dropout and mixing without saved generators.
     torch.manual_seed(step_seed(job))
     clips_BTCHW = network_input(
         batch.clips_BTCHW, job.preprocessing, channels_last=settings.channels_last
@@ -189,6 +196,7 @@ def evaluate_epoch(job: Job, journal: Journal, signals: HeldSignals) -> Report |
     settings, epoch = job.recipe.evaluation, job.position.epoch + 1
     if epoch % settings.every_epochs and epoch < job.recipe.train.epochs:
         return None
+    # Saved before validating, which can take long: a run that is killed in it repeats no step.
     checkpoint(job, journal)
     report = None
     if job.is_first:
@@ -235,6 +243,8 @@ def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResu
         ),
     )
     is_best = position.note_validation(result.val_top1)
+    # Networks and log first, the training state last: if the run is killed in between, resuming
+    # repeats this and overwrites them.
     if job.is_first:
         keep_networks(job, result, is_best=is_best)
         journal.record_epoch(result, report, step=position.steps)
@@ -247,7 +257,7 @@ def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResu
 
 
 def keep_networks(job: Job, result: EpochResult, *, is_best: bool) -> None:
-    """Saves this epoch's network as the last one and, if it is, as the best one."""
+    """Saves this epoch's network as the last one and, with `is_best`, as the best one."""
     keep = job.recipe.train.keep
     card = card_lines(job, result)
     for folder, wanted in (

@@ -43,9 +43,12 @@ def parameter_groups(
     The classifier is `net.head`. Temporal modules form a part of their own only if their rate
     differs. A parameter of at most one dimension is a bias, a norm weight or a scale.
     """
+    # Everything that is not in a part of its own is body.
     part_of = {id(p): "classifier" for p in net.head.parameters()}
     if settings.temporal_lr_mult != 1:
         part_of |= {id(p): "temporal" for p in _new_in_temporal_modules(net)}
+    # Grouped by (part, is vector). Sorted keys fix the order of the groups, by which state.pt
+    # stores the optimizer's state.
     members: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for parameter in net.parameters():
         if parameter.requires_grad:
@@ -92,6 +95,7 @@ def rate_factor(
         steps_per_epoch: Optimizer steps in one.
         floor: `min_lr` of the cosine as a multiple of the base rate.
     """
+    # Linear warmup multiplies the schedule, whose decay starts after it.
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
     step = max(step, warmup)

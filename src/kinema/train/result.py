@@ -7,10 +7,8 @@ from typing import Literal
 Bound = Literal["loader", "model"]
 
 # Worker processes prefetch while the model computes, so a lasting wait means that they do not
-# keep
-# up; a share is allowed for their start and for uneven videos. Without workers the two
-# alternate,
-# and the larger share is the bottleneck.
+# keep up; a share is allowed for their start and for uneven videos. Without workers the two
+# alternate, and the larger share is the bottleneck.
 LIMIT_WITH_WORKERS = 0.2
 LIMIT_WITHOUT_WORKERS = 0.5
 

@@ -14,8 +14,7 @@ from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.values import WeightsReport
 
 # Settings that may change when a run is resumed, since they do not affect the numbers. The
-# number
-# of epochs may change too unless the schedule depends on it.
+# number of epochs may change too unless the schedule depends on it.
 FREE_ON_RESUME = frozenset(
     {
         "data.workers",
