@@ -157,7 +157,7 @@ def test_videos_without_labels_are_scored(kinema, unlabeled, tmp_path):
     files = ("--scores", tmp_path / "s.npz", "--submission", tmp_path / "s.csv")
     answer = kinema(*unlabeled, *files, "--submission-form", "name")
     assert answer.code == 0
-    assert answer.out == "2 videos scored; without labels there is no accuracy\n"
+    assert answer.out == "2 videos scored; no labels, so no accuracy\n"
     assert f"Submission: {tmp_path / 's.csv'}" in answer.err
     report = load_scores(tmp_path / "s.npz")
     assert (report.top1, report.labels.tolist()) == (None, [-1, -1])
@@ -170,7 +170,7 @@ def test_videos_without_labels_are_scored(kinema, unlabeled, tmp_path):
 def test_without_labels_something_must_be_written(kinema, unlabeled, tmp_path):
     answer = kinema(*unlabeled)
     assert (answer.code, answer.out) == (1, "")
-    assert "test.csv has no labels, so there is no accuracy. Write what" in answer.err
+    assert "test.csv has no labels, so there is no accuracy. Write the" in answer.err
     answer = kinema(*unlabeled, "--scores", tmp_path / "s.npz", "--out", tmp_path / "tables")
     assert answer.code == 1
     assert "and no table of it (--out)" in answer.err

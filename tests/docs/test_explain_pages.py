@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from kinema.evaluation.protocols import PROTOCOLS
+from kinema.evaluation.protocols import protocols
 from kinema.temporal import list_temporal
 
 from .pages import REPOSITORY, Page
@@ -69,9 +69,9 @@ def test_every_module_is_explained():
 
 def test_the_protocols_are_those_of_the_program():
     rows = re.findall(r"^\| `([^`]+)` \| (\d+) x (\d+) \| ([^|]+) \|", PROTOCOL_PAGE.text, re.M)
-    assert [row[0] for row in rows] == list(PROTOCOLS)
+    assert [row[0] for row in rows] == list(protocols())
     for name, clips, crops, size in rows:
-        protocol = PROTOCOLS[name]
+        protocol = protocols()[name]
         assert (protocol.views.clips, protocol.views.crops) == (int(clips), int(crops))
         side = protocol.short_side_px if protocol.views.full_resolution else protocol.crop_px
         resized = protocol.views.resize_px

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kinema.evaluation.protocols import PAPER_TESTS, PROTOCOLS, protocol_named
+from kinema.evaluation.protocols import all_paper_tests, protocol_named, protocols
 from kinema.train.recipe import load_recipe
 from kinema.values import Preprocessing
 
@@ -32,8 +32,10 @@ def printed(text: str) -> list[float]:
 def test_every_row_has_its_file_or_protocol():
     assert (len(ROWS), len(TESTING)) == (32, 18)
     assert {name for _, name in TRAINING} == {path.stem for path in RECIPES.glob("*.toml")}
-    assert {row["id"]: row["ours"] for row in TESTING} == {t.id: t.protocol for t in PAPER_TESTS}
-    assert {test.protocol for test in PAPER_TESTS} == set(PROTOCOLS)
+    assert {row["id"]: row["ours"] for row in TESTING} == {
+        t.id: t.protocol for t in all_paper_tests()
+    }
+    assert {test.protocol for test in all_paper_tests()} == set(protocols())
 
 
 @pytest.mark.parametrize(("row", "name"), TRAINING, ids=[name for _, name in TRAINING])
@@ -86,7 +88,7 @@ def test_a_protocol_has_what_its_paper_prints(row):
 
 def test_a_protocol_keeps_the_frames_and_colors_of_the_network():
     own = Preprocessing(frames=16, sampling="dense", short_side_px=48, crop_px=40, mean=(0, 0, 0))
-    how = PROTOCOLS["10x3-256to224"].applied_to(own)
+    how = protocol_named("10x3-256to224").applied_to(own)
     assert (how.short_side_px, how.crop_px) == (256, 256)
     assert (how.frames, how.sampling, how.window_frames, how.mean) == (16, "dense", 64, (0, 0, 0))
 

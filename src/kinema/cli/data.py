@@ -18,39 +18,40 @@ FormatOption = Annotated[
     str,
     typer.Option(
         "--format",
-        help="Of the annotations: csv, folders, video_list, rawframe_list, kinetics, sthv1, sthv2, "
-        "jester, ucf101, hmdb51 or diving48.",
+        help="Annotation format: csv, folders, video_list, rawframe_list, kinetics, sthv1, sthv2, "
+        "jester, ucf101, hmdb51, diving48 or one of a --plugin.",
     ),
 ]
 ClassesOption = Annotated[
     Path | None,
-    typer.Option(help="Class names where the format has none: a file, or a list as kinetics400."),
+    typer.Option(
+        help="Class names, for formats without them: a file, or a class list such as kinetics400."
+    ),
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Folder of the videos; that of the annotations by default.")
+    Path | None,
+    typer.Option(help="Folder of the videos.", show_default="folder of the annotations"),
 ]
-SplitOption = Annotated[int, typer.Option(help="Split of hmdb51: 1, 2 or 3.")]
-SubsetOption = Annotated[str, typer.Option(help="Part of hmdb51: train or test.")]
+SplitOption = Annotated[int, typer.Option(help="Split of HMDB51: 1, 2 or 3.")]
+SubsetOption = Annotated[str, typer.Option(help="Subset of HMDB51: train or test.")]
 
 
 @app.command("synth")
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     train: Annotated[int, typer.Option(help="Training videos per class.", min=1)] = 80,
     val: Annotated[int, typer.Option(help="Validation videos per class.", min=1)] = 12,
-    size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 96,
-    camera: Annotated[
-        float, typer.Option(help="How far the camera pans and shakes, 0 to 1.")
-    ] = 0.15,
+    size: Annotated[int, typer.Option(help="Height and width of the frames in pixels.")] = 96,
+    camera: Annotated[float, typer.Option(help="Amount of camera pan and shake, 0 to 1.")] = 0.15,
     speed_range: Annotated[
         float,
-        typer.Option(help="Speed of the fastest motion over that of the slowest; 1 for none."),
+        typer.Option(help="Ratio of the fastest to the slowest motion; 1 for equal speeds."),
     ] = 1.5,
     scale_range: Annotated[
         float,
-        typer.Option(help="Extent of the largest motion over that of the smallest; 1 for none."),
+        typer.Option(help="Ratio of the largest to the smallest motion; 1 for equal extents."),
     ] = 1.3,
-    seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Render the synthetic motion set: real videos whose classes differ only in motion.
@@ -87,15 +88,15 @@ def check(
     format_: FormatOption = "csv",
     classes: ClassesOption = None,
     split: SplitOption = 1,
-    min_frames: Annotated[int, typer.Option(help="Videos of fewer frames are bad.")] = 1,
+    min_frames: Annotated[int, typer.Option(help="Minimum number of frames of a video.")] = 1,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Decode every frame, not only the last one.")
+        bool, typer.Option("--strict", help="Decode every frame instead of only the last one.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find unreadable, short, doubly listed and wrongly labeled videos.
+    """Find unreadable, short, duplicate and wrongly labeled videos.
 
-    The exit code is 1 when anything is wrong.
+    The exit code is 1 if any video is bad.
 
     Example: kinema data check train.csv val.csv --root videos
     """
@@ -117,24 +118,22 @@ def check(
     _print_check(report, as_json=as_json)
     if report.bad:
         folders = sorted({str(videos.root) for videos in splits.values()})
-        notes().print(f"Relative paths start from {' and '.join(folders)}, see --root")
+        notes().print(f"Paths are relative to {' and '.join(folders)}; change it with --root")
         raise typer.Exit(1)
 
 
 @app.command("convert")
 def convert(
     annotations: Annotated[Path, typer.Argument(help="Annotation file or folder.")],
-    out: Annotated[Path, typer.Argument(help="CSV file to write.")],
+    out: Annotated[Path, typer.Argument(help="Output CSV file.")],
     format_: FormatOption = "csv",
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the videos; kinetics needs it.")
-    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the videos, for kinetics.")] = None,
     classes: ClassesOption = None,
     split: SplitOption = 1,
     subset: SubsetOption = "train",
     as_json: JsonOption = False,
 ) -> None:
-    """Turn any annotation format into a plain CSV (path, label, start_frame, frames).
+    """Convert annotations of any format to a plain CSV (path, label, start_frame, frames).
 
     Example: kinema data convert trainlist01.txt train.csv --format ucf101
     """
@@ -152,17 +151,17 @@ def convert(
     else:
         results().print(f"{len(rows.samples)} videos of {len(rows.class_names)} classes in {out}")
         if format_ == "folders":
-            notes().print(f"Its paths start from {annotations}: read it with --root {annotations}")
+            notes().print(f"Its paths are relative to {annotations}: use --root {annotations}")
 
 
 @app.command("prepare")
 def prepare(
     annotations: Annotated[Path, typer.Argument(help="Annotation file or folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the copies.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the copies.")],
     root: RootOption = None,
     short_side: Annotated[int, typer.Option(help="Short side of the copies in pixels.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one for every core.", min=0)
+        int | None, typer.Option(help="Worker processes.", min=0, show_default="one per core")
     ] = None,
     format_: FormatOption = "csv",
     classes: ClassesOption = None,
@@ -170,11 +169,11 @@ def prepare(
     subset: SubsetOption = "train",
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the videos in a size and form that decode fast.
+    """Transcode the videos to small frames that decode fast.
 
-    Frame k of a copy is frame k of its original, and all paths stay, so the annotations fit the
-    copies with only the root replaced. An interrupted copy is continued by the same command. The
-    exit code is 1 when a video is bad.
+    Frame numbers and relative paths stay the same, so the annotations work with the copies when
+    only --root changes. Run the same command again to continue an interrupted one. The exit code
+    is 1 if any video is bad.
 
     Example: kinema data prepare train.csv --root videos --out videos256
     """
@@ -197,7 +196,7 @@ def prepare(
 
 
 def videos_folder(annotations: Path, root: Path | None) -> Path:
-    """`--root`, or the folder of the annotations."""
+    """Folder of the videos: `--root`, else the folder of the annotations."""
     return root or (annotations if annotations.is_dir() else annotations.parent)
 
 
@@ -211,15 +210,15 @@ def _print_prepared(report: "PrepareReport", out: Path, *, as_json: bool) -> Non
         notes().print(f"{bad.path}: {bad.reason}")
     before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
     results().print(
-        f"{report.ok} of {report.videos} videos are in {out}: {before:.1f} MB became {after:.1f} MB"
+        f"{report.ok} of {report.videos} videos are in {out}: {before:.1f} MB -> {after:.1f} MB"
     )
 
 
-_MANY_CLASSES = 60  # a longer table is a wall: its range is told instead
+_MAX_CLASS_ROWS = 60  # with more classes only the range of the counts is printed
 
 
 def _print_classes(splits: dict[str, "VideoDataset"]) -> None:
-    """How many videos each class has in each split."""
+    """Prints the number of videos of each class in each split."""
     from collections import Counter
 
     from rich.table import Table
@@ -227,7 +226,7 @@ def _print_classes(splits: dict[str, "VideoDataset"]) -> None:
     counts = [Counter(s.label for s in videos.annotations.samples) for videos in splits.values()]
     *_, last = splits.values()
     names = last.annotations.class_names
-    if len(names) > _MANY_CLASSES:
+    if len(names) > _MAX_CLASS_ROWS:
         for split, count in zip(splits, counts, strict=True):
             each = [count[label] for label in range(len(names))]
             results().print(f"{split}: {len(names)} classes of {min(each)} to {max(each)} videos")
@@ -248,7 +247,7 @@ def _print_check(report: "CheckReport", *, as_json: bool) -> None:
     from rich.table import Table
 
     if report.bad:
-        table = Table("split", "path", "what is wrong")
+        table = Table("split", "path", "problem")
         for bad in report.bad:
             table.add_row(bad.split, bad.path, bad.reason)
         results().print(table)

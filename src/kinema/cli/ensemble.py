@@ -1,4 +1,4 @@
-"""`kinema ensemble`: score files fused, or averaged over the splits of a data set."""
+"""`kinema ensemble`: fuses score files, or averages accuracies over splits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +29,10 @@ def ensemble(
         ),
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(help="One for each file, such as 2,1; equal by default.")
+        str | None, typer.Option(help="One per file, such as 2,1.", show_default="equal")
     ] = None,
     average: Annotated[
-        str, typer.Option(help="What is averaged: probs, or scores (before softmax).")
+        str, typer.Option(help="Average probs or scores (before softmax).")
     ] = "probs",
     scores: ScoresOption = None,
     submission: SubmissionOption = None,

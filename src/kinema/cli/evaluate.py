@@ -1,4 +1,4 @@
-"""`kinema evaluate`: a test protocol on annotated videos."""
+"""`kinema evaluate`: accuracy on annotated videos under a test protocol."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,20 +39,20 @@ def _list_protocols(context: typer.Context, requested: bool) -> None:
     """Prints the test protocols and the places in the papers that use them, then exits."""
     if not requested:
         return
-    from kinema.evaluation.protocols import PROTOCOLS, paper_tests
+    from kinema.evaluation.protocols import paper_tests, protocols
 
     if context.params.get("as_json"):
         print_json(
             [
                 {**asdict(protocol), "papers": [asdict(test) for test in paper_tests(protocol)]}
-                for protocol in PROTOCOLS.values()
+                for protocol in protocols().values()
             ]
         )
         raise typer.Exit
     from rich.padding import Padding
 
     out = results()
-    for protocol in PROTOCOLS.values():
+    for protocol in protocols().values():
         out.print(f"{protocol.name}: {protocol.about}", style="bold")
         for test in paper_tests(protocol):
             line = f"{test.paper}, {test.place} ({', '.join(test.datasets)}). {test.reading}"
@@ -60,8 +60,8 @@ def _list_protocols(context: typer.Context, requested: bool) -> None:
     raise typer.Exit
 
 
-# Given options are read before missing arguments are noticed, and eager ones first: --json is known
-# when --list-protocols prints.
+# Click runs the callbacks of given options before it reports missing arguments, and those of eager
+# options first. So --list-protocols works alone, and --json is set when it prints.
 ListProtocolsOption = Annotated[
     bool,
     typer.Option(
@@ -77,21 +77,21 @@ ProtocolOption = Annotated[
 ]
 ProtocolClipsOption = Annotated[
     int | None,
-    typer.Option(help="Clips over the length of each video.", min=1, show_default="1"),
+    typer.Option(help="Clips per video.", min=1, show_default="1"),
 ]
 ProtocolCropsOption = Annotated[
     int | None,
-    typer.Option(help="Crops of each clip: 1 (center), 3 or 10.", show_default="1"),
+    typer.Option(help="Crops per clip: 1 (center), 3 or 10.", show_default="1"),
 ]
 FullResolutionOption = Annotated[
-    bool, typer.Option("--full-resolution", help="Crops take the whole short side.")
+    bool, typer.Option("--full-resolution", help="Use crops as large as the short side.")
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Folder for per_class.csv, confusion.csv and confusion.png."),
+    typer.Option(help="Output folder for per_class.csv, confusion.csv and confusion.png."),
 ]
 SkipUnreadableOption = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Count unreadable videos, do not stop.")
+    bool, typer.Option("--skip-unreadable", help="Skip unreadable videos and count them.")
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option(help="32 or bf16, or auto with --fast.", show_default=False)
@@ -113,17 +113,17 @@ def evaluate(
     form: SubmissionFormOption = None,
     out: OutOption = None,
     skip_unreadable: SkipUnreadableOption = False,
-    batch: Annotated[int, typer.Option(help="Views of one forward pass.", min=1)] = 8,
-    workers: Annotated[int, typer.Option(help="Decoding processes.", min=0)] = 2,
+    batch: Annotated[int, typer.Option(help="Views per forward pass.", min=1)] = 8,
+    workers: Annotated[int, typer.Option(help="Decoding worker processes.", min=0)] = 2,
     precision: PrecisionOption = None,
     fast: FastOption = False,
     device: DeviceOption = None,
     list_protocols: ListProtocolsOption = False,
     as_json: EagerJsonOption = False,
 ) -> None:
-    """Measure the accuracy of a network over clips and crops.
+    """Measure the accuracy of a network, averaging scores over clips and crops.
 
-    Videos without labels are scored, too: --scores and --submission write what comes out.
+    Videos without labels are scored too; write their predictions with --scores or --submission.
 
     Example: kinema evaluate runs/x/best --data val.csv --root videos --protocol 10x3
     """
@@ -138,7 +138,7 @@ def evaluate(
     chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
     write_tables = _table_writer(out)
     if fast:
-        show_log()  # says what was chosen
+        show_log()  # logs the chosen form of the network
     recognizer = Recognizer.load(checkpoint, device=device)
     folder = videos_folder(data, root)
     rows = read_annotations(
@@ -179,7 +179,7 @@ def _check_precision(precision: str | None, *, fast: bool) -> None:
 def _chosen_views(
     name: str | None, clips: int | None, crops: int | None, *, full_resolution: bool
 ) -> tuple["Protocol | None", "Views"]:
-    """The views of a protocol, or those that are given one by one."""
+    """Views of the named protocol, else those of the separate options."""
     from kinema.evaluation.protocols import protocol_named
     from kinema.values import Views
 
@@ -200,19 +200,19 @@ def _chosen_views(
 
 
 def _check_labels(rows: "Annotations", *, accuracy_only: bool, tables: Path | None) -> None:
-    """Videos without any label have no accuracy: something else must be wanted."""
+    """Raises if no video has a label and no option asks for anything besides accuracies."""
     if any(sample.label is not None for sample in rows.samples):
         return
     if accuracy_only or tables is not None:
         raise OptionError(
             f"{rows.source} has no labels, so there is no accuracy"
-            f"{' and no table of it (--out)' if tables is not None else ''}. Write what the "
-            "network says with --scores or --submission."
+            f"{' and no table of it (--out)' if tables is not None else ''}. Write the "
+            "predictions with --scores or --submission."
         )
 
 
 def _preprocessing(own: "Preprocessing", protocol: "Protocol | None") -> "Preprocessing":
-    """Sizes of the protocol, if there is one; says so where the training had others."""
+    """Preprocessing with the sizes of the protocol; prints them if training used others."""
     if protocol is None:
         return own
     how = protocol.applied_to(own)
@@ -226,17 +226,17 @@ def _preprocessing(own: "Preprocessing", protocol: "Protocol | None") -> "Prepro
 
 @contextmanager
 def _naming_the_option(given: bool) -> Iterator[None]:
-    """An unreadable video is an error that says with which option to go on, if not given."""
+    """Adds the command line's option to the error of an unreadable video."""
     try:
         yield
     except UnreadableVideoError as error:
         if given:
             raise
-        raise UnreadableVideoError(f"{error} Here that is --skip-unreadable.") from error
+        raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
 
 
 def _table_writer(out: Path | None) -> Callable[["Report"], None]:
-    """Writes the tables and the matrix; what it needs is looked for before the evaluation."""
+    """Returns a writer of the tables; names and extras are checked now, before the evaluation."""
     if out is None:
         return lambda report: None
     from kinema.report.plots import draw_confusion
@@ -277,7 +277,7 @@ def _print(report: "Report") -> None:
 
     out = results()
     if report.top1 is None:
-        out.print(f"{report.videos} videos scored; without labels there is no accuracy")
+        out.print(f"{report.videos} videos scored; no labels, so no accuracy")
     else:
         out.print(per_class_table(report))
         out.print(summary_table(report))

@@ -93,9 +93,8 @@ def _without_numbers(lines: list[str]) -> list[str]:
 def read_text(file: Path) -> str:
     """Reads a UTF-8 text file.
 
-        Raises:
-            AnnotationError: the file is not UTF-8; the
-    message names the line.
+    Raises:
+        AnnotationError: the file is not UTF-8; the message names the line.
     """
     data = file.read_bytes()
     try:
@@ -169,11 +168,10 @@ class ClassList:
         return cls(given)
 
     def label_of(self, text: str, place: str) -> int:
-        """Returns the label of a name or number.
+        """Converts a class name or number to its label.
 
-                Raises:
-                    AnnotationError: it
-        is not in the class list; the message names `place`.
+        Raises:
+            AnnotationError: it is not in the class list; the message names `place`.
         """
         if text in self.names:
             return self.names.index(text)
@@ -191,13 +189,10 @@ class ClassList:
             f"{place}: {text!r} is not in the class list. " + did_you_mean(text, self.names)
         )
 
-    def closed(self) -> "ClassList":
-        """Returns the class names after all labels were read."""
-        return ClassList(self.names)
-
 
 def _number(text: str, place: str) -> int:
     """Parses a numeric label."""
+    # The length comes first: int() is slow for long numbers and refuses very long ones.
     if len(text) > len(str(MOST_NUMBERED)) or int(text) >= MOST_NUMBERED:
         raise AnnotationError(
             f"{place}: label {text[:20]} is too large; the maximum is "

@@ -92,7 +92,7 @@ class TrainTransform:
         )
 
     def __call__(self, frames_TCHW: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
-        """Returns the clip (T, 3, crop_px, crop_px), uint8, of frames (T, 3, H, W), and its label."""
+        """Returns the clip (T, 3, crop_px, crop_px) uint8 of frames (T, 3, H, W), and its label."""
         clip = self._crop(frames_TCHW)
         partner = self.mirrored[label]
         if partner is not None and torch.rand(()) < 0.5:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kinema.data.annotations import FORMATS, read_annotations, write_csv
-from kinema.data.classes import class_list_text, read_class_names
-from kinema.errors import AnnotationError, UnknownNameError
+from kinema.data.annotations import FORMATS, read_annotations, register_format, write_csv
+from kinema.data.classes import ClassList, class_list_text, read_class_names
+from kinema.errors import AnnotationError, OptionError, UnknownNameError
+from kinema.train.settings import DataSettings
 from kinema.values import Sample
 
 # format, file name, content, class list, expected rows
@@ -216,6 +217,33 @@ def test_formats_are_listed():
     assert len(FORMATS) == 11
 
 
+@pytest.fixture
+def moments_format():
+    def read_moments(request):
+        rows = [line.split(",") for _, line in request.lines()]
+        classes = ClassList.given_or_found(request.class_names, {r[1] for r in rows}, request.path)
+        samples = [Sample(path, classes.label_of(label, path)) for path, label, *_ in rows]
+        return request.annotations(samples, classes)
+
+    register_format("moments", read_moments)
+    yield read_moments
+    del FORMATS["moments"]
+
+
+def test_a_registered_format_is_read_and_accepted_by_recipes(tmp_path, moments_format):
+    file = tmp_path / "moments.csv"
+    file.write_text("a/1.mp4,running,3,0\nb/2.mp4,eating,3,1\n")
+    found = read_annotations(file, format="moments")
+    assert found.class_names == ("eating", "running")
+    assert found.samples == (Sample("a/1.mp4", 1), Sample("b/2.mp4", 0))
+    assert DataSettings(format="moments", train=file, val=file).format == "moments"
+
+
+def test_a_format_is_registered_once(moments_format):
+    with pytest.raises(OptionError, match="'moments' exists already"):
+        register_format("moments", moments_format)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("format", "file", "options", "videos", "classes"),
@@ -266,10 +294,10 @@ def test_the_real_test_list_of_kinetics_has_no_labels(data_dir):
 @pytest.mark.parametrize(
     ("format", "name", "data", "message"),
     [
-        ("csv", "a.csv", b"path,label\nx.mp4,r\xffn\n", "a.csv, line 2: not a text in UTF-8"),
+        ("csv", "a.csv", b"path,label\nx.mp4,r\xffn\n", "a.csv, line 2: not UTF-8 text"),
         ("csv", "a.csv", b"path\n" + 140_000 * b"x", "a.csv is not a valid CSV file: field larger"),
         ("sthv2", "a.json", 100_000 * b"[", "a.json is not valid JSON"),
-        ("diving48", "a.json", b"\xff\xfe[]", "a.json, line 1: not a text in UTF-8"),
+        ("diving48", "a.json", b"\xff\xfe[]", "a.json, line 1: not UTF-8 text"),
         (
             "kinetics",
             "k.csv",
@@ -291,7 +319,7 @@ def test_a_class_list_with_other_numbers_is_refused(tmp_path):
 
 
 def test_a_folder_in_place_of_a_file_names_the_format(tmp_path):
-    with pytest.raises(AnnotationError, match="is a folder, .* is the format 'folders'"):
+    with pytest.raises(AnnotationError, match="is a folder, .* use the format 'folders'"):
         read_annotations(tmp_path, format="csv")
 
 

@@ -1,0 +1,317 @@
+"""Readers of the annotation formats, one function each; `annotations.FORMATS` lists them.
+
+Readers accept the files as the data sets publish them. Paths come out relative to the root.
+"""
+
+import csv
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kinema.data.classes import ClassList, read_class_names, read_json, read_text
+from kinema.errors import AnnotationError
+from kinema.values import Annotations, Sample
+from kinema.video.decode import is_video_path
+from kinema.video.folder import is_frame
+
+_log = logging.getLogger(__name__)
+
+COPIES_FILE = "prepare.json"  # settings file in a folder of prepared copies
+
+
+@dataclass(frozen=True)
+class AnnotationRequest:
+    """Arguments of a reader.
+
+    Attributes:
+        path: Annotation file or folder.
+        root: Folder of the videos, if known.
+        class_names: The user's class names, if given.
+        split: Split of a data set with several.
+        subset: "train" or "test".
+    """
+
+    path: Path
+    root: Path | None
+    class_names: tuple[str, ...] | None
+    split: int
+    subset: str
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yields (place for messages, stripped line) of the file, without blank lines."""
+        return _lines(self.path)
+
+    def annotations(self, samples: Sequence[Sample], classes: ClassList) -> Annotations:
+        """The result of a reader."""
+        return Annotations(tuple(samples), classes.names, str(self.path))
+
+
+def read_csv(request: AnnotationRequest) -> Annotations:
+    """CSV with the columns path and label, optionally start_frame and frames; others are ignored.
+
+    The delimiter (comma, semicolon or tab) is taken from the header.
+    """
+    text = read_text(request.path)
+    first = text.split("\n", 1)[0]
+    delimiter = next((d for d in ",;\t" if d in first), ",")
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    header = [name.strip() for name in reader.fieldnames or []]
+    if "path" not in header:
+        raise AnnotationError(
+            f"{request.path}, line 1: expected a header with the columns path and label, "
+            f"got {first.strip()!r}."
+        )
+    rows = []
+    for fields in reader:
+        place = f"{request.path}, line {reader.line_num}"
+        row = {name.strip(): text for name, text in fields.items() if name}
+        expected = f"{place}: expected {len(header)} fields, as in the header"
+        # DictReader fills missing fields with None and collects surplus ones under the key None.
+        # A surplus that is not empty is nearly always an unquoted comma in a class name.
+        if not row.get("path") or None in row.values():
+            raise AnnotationError(f"{expected}.")
+        if any(fields.get(None) or ()):
+            raise AnnotationError(f"{expected}; one with {delimiter!r} in it needs double quotes.")
+        rows.append((place, row))
+    # All labels are needed before the first can be numbered: default classes are sorted.
+    labels = {str(row.get("label") or "").strip() for _, row in rows}
+    classes = ClassList.given_or_found(request.class_names, labels - {""}, request.path)
+    return request.annotations([_csv_sample(place, row, classes) for place, row in rows], classes)
+
+
+def _csv_sample(place: str, row: dict[str, str], classes: ClassList) -> Sample:
+    label, frames = (row.get("label") or "").strip(), (row.get("frames") or "").strip()
+    return Sample(
+        path=row["path"].strip(),
+        label=classes.label_of(label, place) if label else None,
+        start_frame=_integer((row.get("start_frame") or "0").strip(), place, "start_frame"),
+        frames=_integer(frames, place, "frames") if frames else None,
+    )
+
+
+def read_folders(request: AnnotationRequest) -> Annotations:
+    """One folder per class, with video files or frame folders in it."""
+    if not request.path.is_dir():
+        raise AnnotationError(f"{request.path} is not a folder of class folders.")
+    videos = [
+        (folder.name, video.relative_to(request.path).as_posix())
+        for folder, inside in _class_folders(request.path).items()
+        for video in inside
+    ]
+    with_videos = {name for name, _ in videos}
+    empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - with_videos)
+    if videos and empty:
+        _log.warning("%s: no videos in %s, so no class.", request.path, ", ".join(empty))
+    classes = ClassList.given_or_found(request.class_names, with_videos, request.path)
+    samples = [
+        Sample(path, classes.label_of(name, f"{request.path / name}")) for name, path in videos
+    ]
+    return request.annotations(samples, classes)
+
+
+def subfolder_hint(folder: Path) -> str:
+    """A hint if the user gave the parent of train/ and val/ instead of one of these."""
+    lower = [p for p in sorted(folder.iterdir()) if p.is_dir() and _class_folders(p)]
+    return f" {lower[0]} does: give that folder." if lower else ""
+
+
+def _class_folders(path: Path) -> dict[Path, list[Path]]:
+    """Visible subfolders that hold videos, with their videos in sorted order."""
+    # Prepared copies of frame folders are files without a suffix, so there any file is a video.
+    is_video = _is_shown_file if (path / COPIES_FILE).is_file() else is_video_path
+    videos = {
+        folder: [v for v in sorted(folder.iterdir()) if is_video(v) or _is_frame_folder(v)]
+        for folder in sorted(path.iterdir())
+        if _is_shown(folder)
+    }
+    return {folder: inside for folder, inside in videos.items() if inside}
+
+
+def _is_shown(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _is_frame_folder(path: Path) -> bool:
+    return _is_shown(path) and any(is_frame(file) for file in path.iterdir())
+
+
+def _is_shown_file(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
+def read_video_list(request: AnnotationRequest) -> Annotations:
+    """`path label` per line (TSN video list); the path may contain spaces."""
+    classes = ClassList.given_or_counted(request.class_names)
+    samples = []
+    for place, line in request.lines():
+        path, _, label = line.rpartition(" ")
+        if not path:
+            raise AnnotationError(f"{place}: expected 'path label', got {line!r}.")
+        samples.append(Sample(path.strip(), classes.label_of(label, place)))
+    return request.annotations(samples, classes)
+
+
+def read_rawframe_list(request: AnnotationRequest) -> Annotations:
+    """`folder frames label` or `folder offset frames label` per line (TSN rawframe list)."""
+    classes = ClassList.given_or_counted(request.class_names)
+    samples = []
+    for place, line in request.lines():
+        match = re.fullmatch(r"(.+?)\s+(?:(\d{1,15})\s+)?(\d{1,15})\s+(\d+)", line)
+        if match is None:
+            raise AnnotationError(
+                f"{place}: expected 'folder frames label' or 'folder offset frames label', "
+                f"got {line!r}."
+            )
+        path, offset, frames, label = match.groups()
+        samples.append(Sample(path, classes.label_of(label, place), int(offset or 0), int(frames)))
+    return request.annotations(samples, classes)
+
+
+def read_kinetics(request: AnnotationRequest) -> Annotations:
+    """The CSV of Kinetics: label,youtube_id,time_start,time_end,split; test lists lack labels."""
+    reader = csv.DictReader(read_text(request.path).splitlines())
+    header = set(reader.fieldnames or [])
+    if missing := {"youtube_id", "time_start", "time_end"} - header:
+        raise AnnotationError(
+            f"{request.path}, line 1: the header lacks {', '.join(sorted(missing))}."
+        )
+    rows = [(f"{request.path}, line {reader.line_num}", row) for row in reader]
+    for place, row in rows:
+        if None in row or None in row.values():
+            raise AnnotationError(f"{place}: expected {len(header)} fields, as in the header.")
+    labels = {row["label"] for _, row in rows if row.get("label")}
+    classes = ClassList.given_or_found(request.class_names, labels, request.path)
+    samples = []
+    for place, row in rows:
+        start = _integer(row["time_start"], place, "time_start")
+        stop = _integer(row["time_end"], place, "time_end")
+        name = f"{row['youtube_id']}_{start:06d}_{stop:06d}.mp4"
+        label = row.get("label") or ""
+        samples.append(
+            Sample(
+                _kinetics_path(request.root, label, name, row["youtube_id"]),
+                classes.label_of(label, place) if label else None,
+            )
+        )
+    return request.annotations(samples, classes)
+
+
+def _kinetics_path(root: Path | None, label: str, name: str, youtube_id: str) -> str:
+    """The first path that exists among the layouts of the common download tools."""
+    folders = [label, label.replace(" ", "_"), ""] if label else [""]
+    candidates = [
+        f"{folder}/{file}" if folder else file
+        for file in (name, f"{youtube_id}.mp4")
+        for folder in folders
+    ]
+    if root is not None:
+        for candidate in candidates:
+            if (root / candidate).exists():
+                return candidate
+    return candidates[0]
+
+
+def read_id_label(request: AnnotationRequest) -> Annotations:
+    """`id;label text` per line, frames in folders named by id (Something-Something V1, Jester)."""
+    classes = ClassList.required(request.class_names, request.path)
+    samples = []
+    for place, line in request.lines():
+        video, _, label = line.partition(";")
+        label = label.strip()
+        samples.append(Sample(video.strip(), classes.label_of(label, place) if label else None))
+    return request.annotations(samples, classes)
+
+
+def read_sthv2(request: AnnotationRequest) -> Annotations:
+    """The JSON of Something-Something V2: a list of {id, template}; videos are id.webm."""
+    classes = ClassList.required(request.class_names, request.path)
+    samples = []
+    for place, row in _json_rows(request.path, ("id",)):
+        # Templates mark their objects as [something]; the class list has no brackets.
+        template = str(row.get("template", "")).replace("[", "").replace("]", "")
+        label = classes.label_of(template, place) if template else None
+        samples.append(Sample(f"{row['id']}.webm", label))
+    return request.annotations(samples, classes)
+
+
+def read_diving48(request: AnnotationRequest) -> Annotations:
+    """The JSON of Diving48: a list of {vid_name, label, ...}; videos are vid_name.mp4."""
+    classes = ClassList.given_or_counted(request.class_names)
+    samples = [
+        Sample(f"{row['vid_name']}.mp4", classes.label_of(str(row["label"]), place))
+        for place, row in _json_rows(request.path, ("vid_name", "label"))
+    ]
+    return request.annotations(samples, classes)
+
+
+def read_ucf101(request: AnnotationRequest) -> Annotations:
+    """trainlist/testlist of UCF101: `Class/file.avi [label from 1]`; the folder is the class."""
+    class_names = request.class_names
+    beside = request.path.with_name("classInd.txt")
+    if class_names is None and beside.exists():
+        class_names = read_class_names(beside)
+    classes = ClassList.required(class_names, request.path)
+    samples = []
+    for place, line in request.lines():
+        path, *numbers = line.split()
+        name = path.split("/")[0]
+        label = classes.label_of(name, place)
+        # Training lists repeat the label; a mismatch means a class list in another order.
+        if numbers and _integer(numbers[0], place, "label") != label + 1:
+            raise AnnotationError(f"{place}: label {numbers[0]} does not belong to {name!r}.")
+        samples.append(Sample(path, label))
+    return request.annotations(samples, classes)
+
+
+def read_hmdb51(request: AnnotationRequest) -> Annotations:
+    """Folder of HMDB51's <class>_test_split<N>.txt: `file 1` trains, `file 2` tests."""
+    marks = {"train": "1", "test": "2"}
+    if request.subset not in marks:
+        raise AnnotationError(f"HMDB51 has the subsets train and test, not {request.subset!r}.")
+    ending = f"_test_split{request.split}.txt"
+    files = sorted(request.path.glob(f"*{ending}")) if request.path.is_dir() else []
+    if not files:
+        raise AnnotationError(
+            f"{request.path}: expected a folder with files that end in {ending} (splits 1 to 3)."
+        )
+    names = {file.name.removesuffix(ending) for file in files}
+    classes = ClassList.given_or_found(request.class_names, names, request.path)
+    samples = []
+    for file in files:
+        name = file.name.removesuffix(ending)
+        for place, line in _lines(file):
+            video, _, mark = line.rpartition(" ")
+            if mark not in ("0", "1", "2"):
+                raise AnnotationError(f"{place}: expected 'file 0|1|2', got {line!r}.")
+            if mark == marks[request.subset]:
+                samples.append(Sample(f"{name}/{video.strip()}", classes.label_of(name, place)))
+    # One folder holds several lists, so files derived from them are named by subset and split.
+    source = request.path / f"{request.subset}_split{request.split}"
+    return Annotations(tuple(samples), classes.names, str(source))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", line.strip()
+
+
+def _json_rows(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (place for messages, object) of a JSON list of objects that have `keys`."""
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise AnnotationError(f"{path}: expected a JSON list of objects.")
+    for number, row in enumerate(rows):
+        place = f"{path}, entry {number}"
+        if not isinstance(row, dict) or any(key not in row for key in keys):
+            raise AnnotationError(f"{place}: expected an object with {', '.join(keys)}.")
+        yield place, row
+
+
+def _integer(text: str, place: str, name: str) -> int:
+    if not re.fullmatch(r"\d{1,15}", text):
+        raise AnnotationError(f"{place}: {name} must be a whole number, got {text[:30]!r}.")
+    return int(text)
