@@ -114,6 +114,7 @@ class TrainClips(Dataset[ClipItem | Skipped]):
         """Returns the clip of a video in an epoch, or the reason that the video cannot be read."""
         sample = self.dataset.annotations.samples[index]
         assert sample.label is not None, "training rows are checked to have labels"
+        # One generator per clip: the draw depends neither on the worker nor on the order of access.
         rng = np.random.default_rng((self.seed, epoch, index))
         try:
             with self.dataset.open(index) as source:
@@ -121,6 +122,8 @@ class TrainClips(Dataset[ClipItem | Skipped]):
                 frames = source.read(start + self.sampling.train(total, rng))
         except UnreadableVideoError as error:
             return Skipped(sample.path, str(error))
+        # torchvision's transforms draw from the global generator: seed it for this clip and put it
+        # back afterward, since without workers the training itself draws from it too.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             clip, label = self.transform(frames, sample.label)
@@ -156,6 +159,8 @@ class VideoViews(Dataset[ViewItem | Skipped]):
         return len(self.indices) * self.items_per_video
 
     def __getitem__(self, item: int) -> ViewItem | Skipped:
+        # Items of one video are consecutive, so its views arrive together. A clip is never split,
+        # since its crops share the decoded frames.
         position, chunk = divmod(item, self.items_per_video)
         index = self.indices[position]
         sample = self.dataset.annotations.samples[index]

@@ -37,6 +37,7 @@ def mirrored_class_name(name: str) -> str | None:
         >>> mirrored_class_name("Bright lights") is None
         True
     """
+    # "counter-clockwise" is made one word first, or its "clockwise" would be swapped by itself.
     joined = re.sub(r"(?i)\b(counter|anti)[- ](?=clockwise)", r"\1", name)
     adverbs = [match.span() for match in _ADVERB.finditer(joined)]
 

@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 
 class Sampling(Protocol):
-    """Sampling rule."""
+    """Sampling rule: frame numbers of a clip from the number of frames of its video."""
 
     @property
     def frames(self) -> int:
@@ -31,7 +31,7 @@ class Sampling(Protocol):
 
 @dataclass(frozen=True)
 class SegmentSampling:
-    """A frame from each of T equal segments of the whole video (TSN, Wang et al., ECCV 2016).
+    """A frame from each of T equal segments of a video (TSN, Wang et al., ECCV 2016, section 3.1).
 
     Training draws a random frame of each segment, a test takes the middle one. The papers do not
     define several clips under this rule: here clip c of N takes the frame at (c + 0.5) / N of
@@ -55,6 +55,8 @@ class SegmentSampling:
 
     def _at(self, total: int, offsets: NDArray[np.float64]) -> Indices:
         """Frames at these fractions (0 to 1) of the segments."""
+        # Segments of real length: with the integer length total // T, as in TSN's code, up to
+        # T - 1 frames at the end of the video would never be drawn.
         positions = (np.arange(self.frames) + offsets) * (total / self.frames)
         return np.minimum(positions.astype(np.int64), total - 1)
 
@@ -94,6 +96,7 @@ class DenseSampling:
 
     def _from(self, start: int, total: int) -> Indices:
         stride = self.window_frames // self.frames
+        # The modulo restarts a video that is shorter than the window.
         return (start + stride * np.arange(self.frames, dtype=np.int64)) % total
 
 

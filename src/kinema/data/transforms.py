@@ -94,6 +94,7 @@ class TrainTransform:
     def __call__(self, frames_TCHW: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
         """Returns the clip (T, 3, crop_px, crop_px) uint8 of frames (T, 3, H, W), and its label."""
         clip = self._crop(frames_TCHW)
+        # A mirrored "left" shows "right": the label changes too, or the clip is not mirrored.
         partner = self.mirrored[label]
         if partner is not None and torch.rand(()) < 0.5:
             clip, label = clip.flip(-1), partner
@@ -105,6 +106,9 @@ class TrainTransform:
         """Draws a box on the resized frame, crops it from the original one and resizes once."""
         height, width = frames_TCHW.shape[-2:]
         new_height, new_width = _resized(height, width, self.short_side_px)
+        # The box is drawn in the coordinates of the resized frame, as the papers define it, and
+        # scaled back to the original: one resize of the crop is cheaper than one of the whole
+        # frame followed by another of the crop.
         down, across = height / new_height, width / new_width
         top, left, high, wide = self._box(new_height, new_width)
         rows = slice(round(top * down), max(1, round((top + high) * down)))
@@ -183,7 +187,7 @@ def resize_short_side(frames_TCHW: torch.Tensor, short_side_px: int) -> torch.Te
 def multiscale_box(
     height: int, width: int, side_px: int, *, scales: Sequence[float], max_distort: int
 ) -> Box:
-    """Draws a crop of TSN's multi-scale corner cropping.
+    """Draws a crop of multi-scale corner cropping (TSN, Wang et al., ECCV 2016, section 3.2).
 
     Draws width and height from the scaled short sides (a side within 3 px of `side_px` becomes
     it), then one of 13 places on a grid of quarters: corners, center, middles of the sides, and
@@ -191,6 +195,7 @@ def multiscale_box(
     """
     base = min(height, width)
     sides = [side_px if abs(int(base * s) - side_px) < 3 else int(base * s) for s in scales]
+    # Neighboring scales may be combined, which changes the aspect ratio a little.
     sizes = [
         (high, wide)
         for i, high in enumerate(sides)
@@ -198,6 +203,7 @@ def multiscale_box(
         if abs(i - j) <= max_distort
     ]
     high, wide = sizes[_random_below(len(sizes) - 1)]
+    # Fixed places instead of uniform ones, which would favor the center of the frame.
     places = [
         *((y, x) for y in (0, 2, 4) for x in (0, 2, 4)),
         *((y, x) for y in (1, 3) for x in (1, 3)),

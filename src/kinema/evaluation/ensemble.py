@@ -158,6 +158,7 @@ def _fused(
     if average == "scores":
         fused_VK = (terms_MVK * shares_M11).sum(0)
     else:
+        # log(sum_m w_m softmax(s_m)), in the log domain so that tiny probabilities do not vanish.
         with np.errstate(divide="ignore"):  # a weight of 0 is ignored
             logs_MVK = terms_MVK - np.logaddexp.reduce(terms_MVK, axis=2, keepdims=True)
             fused_VK = np.logaddexp.reduce(logs_MVK + np.log(shares_M11), axis=0)
@@ -191,6 +192,7 @@ def _aligned(first: Report, first_file: str | Path, other: Report, file: str | P
                 f"{lacks} lacks {len(surplus)} videos that {has} has, such as {min(surplus)}. "
                 "Give score files of the same videos."
             )
+    # Rows are matched by path, which fails when a path stands for several rows (parts of a video).
     if len(ours) != len(first.paths) or len(theirs) != len(other.paths):
         raise OptionError(
             f"{file} and {first_file} name a video several times and in another order, so their "

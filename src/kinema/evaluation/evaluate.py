@@ -89,12 +89,15 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     place = next(net.parameters()).device if device is None else find_device(device)
     net.to(place)
     how, videos = dataset.preprocessing, len(dataset)
+    # Sums and counts per video: views of a video may be spread over several batches, and a video
+    # that fails in the middle is recognized by its missing views.
     sums = np.zeros((videos, net.classes), np.float64)
     counts = np.zeros(videos, np.int64)
     score: Run = optimized_at_first(net, precision=precision) if fast else net
     with evaluating(net), _autocast(place, enabled=precision == "bf16" and not fast):
         for batch in loader:
             indices_V = batch.indices_V.numpy()
+            # add.at adds every view; sums[indices] += ... would add a repeated index only once.
             np.add.at(sums, indices_V, score_views(score, batch.views_VTCHW, how, place))
             np.add.at(counts, indices_V, 1)
             if progress is not None:

@@ -72,6 +72,7 @@ def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.
     """Paints the object of time `t` into the picture (S, S, 3) of a camera at (x, y)."""
     side_px = len(picture)
     x, y = track.x[t] - camera[0], track.y[t] - camera[1]
+    # Only the bounding box of the object is painted: most of the frame is background.
     size, reach = track.size[t], REACH * track.size[t]
     first, last = (
         np.clip((np.array([x, y]) + sign * reach + 1) * side_px / 2 + sign, 0, side_px).astype(int)
@@ -80,9 +81,12 @@ def _paint(picture: Image, look: Look, track: Track, t: int, camera: NDArray[np.
     axis = (np.arange(side_px, dtype=np.float32) + 0.5) * (2 / side_px) - 1
     across = axis[None, first[0] : last[0]] - np.float32(x)
     down = axis[first[1] : last[1], None] - np.float32(y)
+    # Pixel positions in the object's own frame (u, v): moved, turned and scaled back.
     cos, sin = np.float32(np.cos(track.angle[t])), np.float32(np.sin(track.angle[t]))
     u = (cos * across + sin * down) / np.float32(size)
     v = (cos * down - sin * across) / np.float32(size)
+    # Signed distances in pixels become coverages, so edges are smooth and move by parts of a
+    # pixel: a slow motion would otherwise jump, and jumps could reveal the direction of time.
     unit_px = np.float32(size * side_px / 2)
     cover = np.clip(0.5 - _distance(look.shape, u, v) * unit_px, 0, 1)[..., None]
     half = np.clip(0.5 + u * unit_px, 0, 1)[..., None]
