@@ -184,7 +184,7 @@ def test_what_cannot_be_submitted_is_told_before_the_videos_are_read(kinema, wor
     assert "two have the id 0" in answer.err
     (tmp_path / "two.csv").write_text("path\nred/0.mp4\nred/1.mp4\n", encoding="utf-8")
     answer = kinema(*words[:2], "--data", tmp_path / "two.csv", *file, "top5")
-    assert "'red' is no class of Something-Something V2" in answer.err
+    assert "'red' is not a class of Something-Something V2" in answer.err
 
 
 def test_existing_files_stop_the_command_before_any_work(kinema, words, tmp_path):

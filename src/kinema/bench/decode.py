@@ -1,4 +1,4 @@
-"""Decoding of a few frames: CPU time per video of kinema and of others, by kind of video."""
+"""Benchmark of decoding a few frames: CPU time per video of kinema and others, by kind of video."""
 
 import importlib
 import time
@@ -29,7 +29,7 @@ FRAMES = 8
 PYAV, DECORD = "PyAV, all frames in order", "decord"
 SCANNED, CACHED = "kinema, first opening", "kinema, index cached"
 _WINDOW_FRAMES = 64  # of the dense kind
-_READ_FRAMES = 300  # of the clip at most; what is longer is played to and fro
+_READ_FRAMES = 300  # maximum length of the clip; longer videos play it back and forth
 _GROUPS_OF_12 = {"crf": "23", "g": "12", "keyint_min": "12", "sc_threshold": "0"}
 _GROUPS_OF_250 = {"crf": "23", "g": "250", "sc_threshold": "0"}
 _VP9 = {"crf": "32", "b": "0", "cpu-used": "4"}
@@ -39,16 +39,16 @@ Read = Callable[[Path, list[int]], Any]
 
 @dataclass(frozen=True)
 class VideoKind:
-    """How videos of one kind are coded.
+    """Coding of a kind of video.
 
     Attributes:
-        suffix: Of the file; chooses the container.
-        codec: The encoder.
-        options: Of the encoder.
+        suffix: Suffix of the file, which selects the container.
+        codec: Encoder.
+        options: Options of the encoder.
         size: Width and height in pixels.
         rate_hz: Frames per second.
-        length: Duration as a share of that of the other kinds.
-        dense: The frames come from one window, not from the whole video.
+        length: Duration relative to the other kinds.
+        dense: Takes frames from one window instead of the whole video.
     """
 
     suffix: str
@@ -84,21 +84,21 @@ def measure_decode(
 ) -> Measurement:
     """Measures the CPU time of opening a video, reading 8 frames as RGB and closing it.
 
-    Every form decodes with one thread. The videos are coded for this from one clip.
+    Every form decodes with one thread. The videos are encoded from one clip.
 
     Args:
-        clip: A video whose pictures are used; a video of the synthetic motion set if none.
+        clip: Video to encode; default: one of the synthetic motion set.
         kinds: Names from `KINDS`.
         seconds: Duration of the videos; 0.4 times that for the WebM.
         rounds: Timed rounds; the median counts.
 
     Returns:
-        A row per kind and form. `ratio` is the CPU time over that of decord, or of decoding all
-        frames with PyAV where decord is not installed.
+        A row per kind and form. `ratio` is the CPU time over that of decord or, without it, of
+        decoding all frames with PyAV.
 
     Raises:
         OptionError: a video would have fewer than 8 frames.
-        UnknownNameError: there is no such kind.
+        UnknownNameError: the kind does not exist.
         UnreadableVideoError: the clip cannot be read.
     """
     for name in kinds:
@@ -122,7 +122,7 @@ def measure_decode(
 
 
 def _forms(cache: IndexCache) -> tuple[dict[str, Read], tuple[str, ...]]:
-    """How the frames are read, by name, and what a reader must know."""
+    """Functions that read the frames, by name, and notes for the reader."""
     forms: dict[str, Read] = {PYAV: _read_in_order}
     notes = ["CPU time of the whole process; one decoding thread; frames in RGB at full size."]
     with suppress(ImportError):
@@ -151,7 +151,7 @@ def _read_kinema(cache: IndexCache | None, path: Path, wanted: list[int]) -> Any
 
 
 def _pictures(clip: str | Path | None) -> list[NDArray[np.uint8]]:
-    """Frames (H, W, 3) of the clip, or of a rendered one."""
+    """Frames (H, W, 3) of the clip or of a rendered one."""
     if clip is not None:
         with VideoFile(clip) as source:
             return list(islice(source.in_order(), _READ_FRAMES))
@@ -162,7 +162,7 @@ def _pictures(clip: str | Path | None) -> list[NDArray[np.uint8]]:
 def _write_video(
     path: Path, kind: VideoKind, pictures: list[NDArray[np.uint8]], seconds: float
 ) -> int:
-    """Codes the pictures, played to and fro, and tells how many frames there are."""
+    """Encodes the pictures, played back and forth, and returns the number of frames."""
     frames = round(seconds * kind.length * kind.rate_hz)
     if frames < FRAMES:
         raise OptionError(f"Videos need at least {FRAMES} frames, {seconds} s give {frames}.")
@@ -185,7 +185,7 @@ def _to_and_fro(pictures: list[NDArray[np.uint8]]) -> Iterator[VideoFrame]:
 
 
 def _wanted(frames: int, *, dense: bool) -> list[int]:
-    """The middles of 8 equal parts of the video, or of a window in its middle."""
+    """Middle frames of 8 equal parts of the video, or of a window in its middle."""
     length = min(frames, _WINDOW_FRAMES) if dense else frames
     start = (frames - length) // 2
     return [start + (2 * part + 1) * length // (2 * FRAMES) for part in range(FRAMES)]

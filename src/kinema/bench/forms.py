@@ -1,4 +1,4 @@
-"""The forms in which `kinema bench model` runs a network, by name.
+"""Forms of networks for `kinema bench model`, by name.
 
 Letters: B clips, T frames, H, W.
 """
@@ -27,11 +27,12 @@ _CALIBRATION_CLIPS = 4
 
 
 def build_form(name: str, net: VideoNetwork, example: torch.Tensor) -> Run:
-    """A function from clips to scores.
+    """Builds a form of a network, a function from clips to scores.
 
-    Raises:
-        OptionError: there is no form of this name.
-        MissingExtraError: its runtime is not installed.
+        Raises:
+
+    OptionError: the form does not exist.
+            MissingExtraError: its runtime is not installed.
     """
     if name not in FORMS:
         raise OptionError(f"Unknown form {name!r}. " + did_you_mean(name, FORMS))
@@ -39,7 +40,7 @@ def build_form(name: str, net: VideoNetwork, example: torch.Tensor) -> Run:
 
 
 def prepare_memory(name: str) -> None:
-    """Before a timed run: only the authors' form gives freed memory back after every step."""
+    """Prepares memory for a timed run: only the authors' form returns freed memory."""
     if name == "authors":
         give_back_freed_memory()
     else:
@@ -88,7 +89,7 @@ def _in_file(
 
 
 def _int8(write: Callable[..., None]) -> Callable[[Graph, Path], None]:
-    """Takes the ranges from noise: right for a time, not for accuracy."""
+    """Quantizes with ranges from noise, which is right for timing but not for accuracy."""
 
     def write_from_noise(graph: Graph, path: Path) -> None:
         shape = [int(side) for side in graph.shapes[0][1:]]

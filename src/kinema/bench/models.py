@@ -1,4 +1,4 @@
-"""Networks against the plain backbone, and their fast forms against the authors' form.
+"""Benchmark of networks against the plain backbone, and of fast forms against the authors' form.
 
 Letters: B clips, T frames, H, W.
 """
@@ -45,7 +45,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Case:
-    """One network in one form, and the network without temporal modules."""
+    """A network in a form, and the network without temporal modules."""
 
     model: str
     form: str
@@ -65,7 +65,7 @@ def measure_models(
     rounds: int = 9,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
-    """Times every network in every form, all in turns in this process.
+    """Times every network in every form, alternating in this process.
 
     Raises:
         KinemaError: a network or a form does not exist, or its runtime is not installed.
@@ -102,7 +102,7 @@ def measure_models(
 
 
 def _network(name: str, frames: int) -> VideoNetwork:
-    """Random weights of which every part counts: no scale of a norm is zero."""
+    """Builds a network with random weights in which no norm has scale zero."""
     net = create_model(name, classes=174, frames=frames)
     for module in net.modules():
         if isinstance(module, _BatchNorm) and module.weight is not None:

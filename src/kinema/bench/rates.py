@@ -1,4 +1,4 @@
-"""What the machine can do at best: the rate of matrix products and of copies."""
+"""Peak rates of the machine: matrix products and copies."""
 
 import torch
 
@@ -16,7 +16,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu") -> float
 
 
 def copy_rate(device: torch.device | str = "cpu") -> float:
-    """Bytes per second of a copy of 256 MB, counting what is read and what is written."""
+    """Bytes per second of a copy of 256 MB, reads and writes counted."""
     source = torch.randn(_COPY_VALUES, device=device)
     target = torch.empty_like(source)
     timing = alternate({"copy": lambda: target.copy_(source)}, rounds=7)["copy"]

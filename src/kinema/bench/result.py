@@ -1,4 +1,4 @@
-"""The file of a measurement: rows, how they were measured, and on what machine."""
+"""Measurement file: rows, settings and machine facts."""
 
 import json
 import shlex
@@ -15,14 +15,14 @@ from kinema.system.machine import run_facts
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one `kinema bench` run has measured.
+    """Result of a benchmark.
 
     Attributes:
-        kind: The sub-command, such as "model".
-        settings: What was measured: sizes, batch, rounds.
+        kind: Subcommand, such as "model".
+        settings: Sizes, batch, rounds.
         rows: One dict per form; `ratio` is its time over that of the form named in `against`.
-        notes: What a reader of the rows must know.
-        command: The words of the command line.
+        notes: Notes for readers of the rows.
+        command: Command line.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Measurement:
     command: str = field(default_factory=lambda: command_of(sys.argv))
 
     def document(self) -> dict[str, Any]:
-        """Plain data for JSON, with versions, commit and machine."""
+        """Returns plain data for JSON, with versions, commit and machine."""
         return {
             "kind": self.kind,
             "command": self.command,
@@ -45,7 +45,7 @@ class Measurement:
 
 
 def command_of(words: Sequence[str]) -> str:
-    """The command line for others to use: an absolute path loses the folders of this machine.
+    """Command line for others to use; absolute paths are reduced to their names.
 
     Args:
         words: As in `sys.argv`.
@@ -57,5 +57,5 @@ def command_of(words: Sequence[str]) -> str:
 
 
 def write_measurement(document: dict[str, Any], path: Path) -> None:
-    """Writes the document as JSON; an older file is replaced only when the new one is whole."""
+    """Writes the document as JSON, replacing an older file atomically."""
     write_whole(path, json.dumps(document, indent=1) + "\n")

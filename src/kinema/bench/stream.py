@@ -1,4 +1,4 @@
-"""Frame-by-frame networks against the plain backbone and against a sliding clip.
+"""Benchmark of networks frame by frame, against the plain backbone and a sliding clip.
 
 Letters: B streams, T frames, H, W.
 """
@@ -29,7 +29,7 @@ FORMS = {
     "openvino-32": Form("openvino", "32"),
     "openvino-bf16": Form("openvino", "bf16"),
 }
-# A sliding clip takes so many times as long as a step, so it is timed less often.
+# A sliding clip takes many times as long as a step, so it is timed less often.
 SLIDING_SHARE = 8
 
 NOTES = (
@@ -47,7 +47,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Streams:
-    """What is measured: B cameras, the T frames of a sliding clip, and the side of the frames."""
+    """Sizes of a measurement: B cameras, T frames of a sliding clip, and the side of the frames."""
 
     batch: int
     frames: int
@@ -65,17 +65,17 @@ def measure_streams(
     rounds: int = 100,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
-    """Times a step of every network, in turns with all others of its backbone.
+    """Times a step of every network, alternating with the others of its backbone.
 
     Args:
         backbones: Names of backbones.
-        families: Temporal modules; the plain backbone is always among them.
+        families: Temporal modules; the plain backbone is always added.
         batches: Numbers of cameras.
-        frames: T of the clip that would otherwise slide along.
+        frames: T of the sliding clip.
         size: Side of the frames in pixels.
-        forms: Which of `FORMS` to compare with the plain one.
-        rounds: Timed steps of one camera; fewer are timed of several.
-        progress: Called with what is done next.
+        forms: Names from `FORMS` to compare with the plain one.
+        rounds: Timed steps for one camera; fewer for several.
+        progress: Called with a description of the next step.
     """
     for form in forms:
         if form not in FORMS:

@@ -1,4 +1,4 @@
-"""Timing forms of the same work against each other on a machine that is never quite quiet."""
+"""Alternating timing of different forms of the same work, robust to other load."""
 
 import statistics
 import time
@@ -14,13 +14,15 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one form.
+    """Time of one form.
 
     Attributes:
-        seconds: The median over the rounds.
-        spread: Half the distance between the quartiles, relative to the median.
-        rounds: How many times it was timed.
-        p99: The 99th percentile; of less than 100 rounds nearly the largest.
+        seconds: Median over the rounds.
+        spread: Half the interquartile range relative to
+        the median.
+        rounds: Number of timed rounds.
+        p99: 99th percentile; near the
+        maximum for less than 100 rounds.
     """
 
     seconds: float
@@ -37,13 +39,13 @@ def alternate(
     clock: Clock = time.perf_counter,
     setup: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Timing]:
-    """Times every form once per round, in turns, so that a busy moment meets all of them.
+    """Times every form once per round, so that other load affects all of them alike.
 
     Args:
-        forms: What to run, by name.
+        forms: Functions to time, by name.
         rounds: Timed rounds; the median counts.
-        warmup: Runs of every form before them, untimed.
-        clock: `time.process_time` counts the CPU time of the process instead of the time passed.
+        warmup: Untimed runs of every form before them.
+        clock: `time.process_time` measures the CPU time of the process instead of wall time.
         setup: Called with the name of a form before each of its runs, untimed.
     """
     for name, run in forms.items():

@@ -1,4 +1,4 @@
-"""From a video file to its classes, against the model alone."""
+"""Benchmark from a video file to its classes, against the model alone."""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +40,7 @@ def measure_video(
     for form, fast in (("plain", False), ("fast", True)):
         progress(f"building the {form} form")
         recognizer = Recognizer(net, labels, how, device="cpu", fast=fast)
-        recognizer.predict(video)  # the fast form is chosen on the first clip
+        recognizer.predict(video)  # the first clip selects the fast form
         runs[f"{form} model"] = partial(recognizer.score, clip)
         runs[f"{form} video"] = partial(recognizer.predict, video)
     progress("measuring")

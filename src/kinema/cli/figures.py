@@ -17,7 +17,7 @@ from kinema.cli.console import (
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
-    from kinema.figures.capture import Kind
+    from kinema.figures.capture import ModuleKind
     from kinema.figures.shown_clip import ShownClip
     from kinema.recognizer import Recognizer
 
@@ -317,7 +317,11 @@ def sweep(
 
 
 def _load(
-    checkpoint: Path, videos: Sequence[Path], device: str | None, *, needs: "Kind | None" = None
+    checkpoint: Path,
+    videos: Sequence[Path],
+    device: str | None,
+    *,
+    needs: "ModuleKind | None" = None,
 ) -> tuple["Recognizer", list["ShownClip"]]:
     """The network, which has the modules, and all clips: errors come before anything is drawn."""
     from kinema.data.listing import list_videos

@@ -1,4 +1,4 @@
-"""Networks as files that other programs run: ONNX, OpenVINO, torch.export, AOTInductor."""
+"""Exported files for other runtimes: ONNX, OpenVINO, torch.export, AOTInductor."""
 
 from kinema.exporters.task import FORMATS, ExportReport, Facts, export, export_stream
 

@@ -12,7 +12,7 @@ OPSET = 18
 
 
 def write_onnx(graph: Graph, path: Path) -> None:
-    """Writes one file with the weights inside."""
+    """Writes an ONNX file with its weights inside."""
     onnx = _onnx()
     with quiet():
         program = torch.onnx.export(
@@ -33,7 +33,7 @@ def write_onnx(graph: Graph, path: Path) -> None:
 
 
 def load_onnx(path: Path) -> Call:
-    """The file as a function of tensors, on the CPU with PyTorch's number of threads."""
+    """Loads the file as a function of tensors, on the CPU with PyTorch's number of threads."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -50,18 +50,12 @@ def load_onnx(path: Path) -> Call:
     return call
 
 
-def opset_of(path: Path) -> int:
-    """The version of the standard operators that a file uses."""
-    model = _onnx().load_model(path, load_external_data=False)
-    return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
-
-
 def _name_the_batch(model: Any) -> None:
-    """The exporter invents a name for the free dimension; ours is part of the interface."""
+    """Renames the free dimension, whose name is part of the interface."""
     for value in (*model.graph.input, *model.graph.output):
         batch = value.type.tensor_type.shape.dim[0]
         if not batch.dim_param:
-            raise OptionError("The number of clips was fixed while exporting to ONNX.")
+            raise OptionError("The exporter fixed the number of clips in the ONNX file.")
         batch.dim_param = "batch"
 
 

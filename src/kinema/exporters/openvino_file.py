@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation: an .xml file with its .bin file."""
+"""OpenVINO files: an .xml file with its .bin file."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,15 @@ def write_openvino(graph: Graph, path: Path) -> None:
 
 
 def save_openvino(model: Any, path: Path) -> None:
-    """Writes a model as it is."""
+    """Writes a model without compressing its weights."""
     openvino_package().save_model(model, path, compress_to_fp16=False)
 
 
 def load_openvino(path: Path, *, precision: Literal["32", "bf16"] = "32") -> Call:
-    """The file as a function of tensors, on the CPU with PyTorch's number of threads.
+    """Loads the file as a function of tensors, on the CPU with PyTorch's number of threads.
 
     Args:
         path: The .xml file.
-        precision: Of the computation; int8 layers stay int8.
+        precision: Precision of the computation; int8 layers stay int8.
     """
     return compile_openvino(openvino_package().Core().read_model(path), precision=precision)

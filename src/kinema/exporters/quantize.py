@@ -1,4 +1,4 @@
-"""8-bit weights and activations after training, from a few hundred real clips.
+"""Post-training quantization to 8 bits, calibrated with a few hundred real clips.
 
 Letters: B clips, T frames, H, W.
 """
@@ -17,18 +17,18 @@ from kinema.inference.openvino_model import openvino_model
 
 
 def write_openvino_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
-    """As `write_openvino`, with int8 convolutions and linear layers.
+    """Writes an OpenVINO file with int8 convolutions and linear layers.
 
     Args:
         graph: The network.
         path: The .xml file.
-        calibration: Clips (B, T, 3, H, W); the range of every activation is taken from them.
+        calibration: Clips (B, T, 3, H, W) that define the ranges of activations.
     """
     save_openvino(_quantized(openvino_model(graph), calibration), path)
 
 
 def write_onnx_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor]) -> None:
-    """As `write_onnx`, with pairs of quantize and dequantize nodes around int8 layers."""
+    """Writes an ONNX file with quantize and dequantize nodes around int8 layers."""
     import onnx
 
     write_onnx(graph, path)
@@ -43,7 +43,7 @@ def write_onnx_int8(graph: Graph, path: Path, *, calibration: Iterable[torch.Ten
 def _quantized(
     model: Any, calibration: Iterable[torch.Tensor], *, scale_per_channel: bool | None = None
 ) -> Any:
-    """The quantized model; activations have one scale or many, as nncf likes it by default."""
+    """Quantizes a model; activations have a scale per channel if set, by default nncf's choice."""
     try:
         import nncf
         from nncf.quantization.advanced_parameters import (

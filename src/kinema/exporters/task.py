@@ -1,4 +1,4 @@
-"""Exporting: write a file, run it, compare it with the network.
+"""Export of a network: writes a file, runs it and compares it with the network.
 
 Letters: B clips, T frames, H, W.
 """
@@ -22,20 +22,23 @@ from kinema.inference.graph import Call, Graph, clip_graph, stream_graph, tempor
 from kinema.models.network import VideoNetwork
 from kinema.values import Preprocessing
 
-# Largest difference of a float file's scores from the network's, relative to the largest score.
+# Maximum difference between the scores of a float file and of the network, relative to the largest
+# score.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """File format.
 
-    Attributes:
-        suffix: What its name ends in.
-        write: Writes it.
-        load: Runs it.
-        write_int8: Writes it with 8-bit layers; None when the format has none.
-        companion: Suffix of a second file beside it.
+        Attributes:
+            suffix: Suffix of the file name.
+            write:
+    Writes a file.
+            load: Loads a file as a function.
+            write_int8: Writes a file with
+    8-bit layers; None if the format has none.
+            companion: Suffix of a second file beside it.
     """
 
     suffix: str
@@ -55,11 +58,11 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What another program needs to know to use the file; kept inside it as JSON.
+    """Facts for users of the file, stored inside it as JSON.
 
     Attributes:
         labels: The K class names.
-        preprocessing: How a video becomes clips.
+        preprocessing: Sampling and preprocessing of clips.
     """
 
     labels: tuple[str, ...]
@@ -68,15 +71,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         path: The file.
-        format: Its kind, a key of `FORMATS`.
-        int8: Whether it computes with 8 bits.
+        format: Format, a key of `FORMATS`.
+        int8: True if it computes with 8 bits.
         inputs: Shape of every input by name; "batch" stands for a free number.
-        bytes: Size of all that was written.
-        verification: How it compares with the network; None when that was not wanted.
+        bytes: Size of all files.
+        verification: Comparison with the network; None if it
+        was skipped.
     """
 
     path: Path
@@ -99,28 +103,28 @@ def export(  # noqa: PLR0913 - the public door to all formats
     verify: bool = True,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Writes a network as a file for another runtime and checks the file by running it.
+    """Exports a network to another runtime and verifies the file by running it.
 
-    The file takes any number of clips of one size and has its norms folded.
+    The file takes any number of clips of one size; its norms are folded.
 
     Args:
         net: The network, in eval mode.
-        path: The file; its suffix says the format: .onnx (opset 18), .xml (OpenVINO), .pt2
+        path: The file; its suffix selects the format: .onnx (opset 18), .xml (OpenVINO), .pt2
             (torch.export) or .aoti.pt2 (AOTInductor: machine code for this kind of processor).
-        format: The format, when the suffix is another.
+        format: Format, if the suffix is another.
         size: Height and width of the frames in pixels.
-        facts: Class names and preprocessing to keep inside the file.
-        clips: (B, T, 3, size, size) normalized clips to verify with; best real ones. Noise when
-            not given, which tells nothing about the agreement of best classes.
-        calibration: Real clips in batches: with them layers compute in int8 (ONNX, OpenVINO).
-        verify: Whether to run the file.
-        overwrite: Whether an older file may be replaced; that happens only when the new one is
-            whole and verified.
+        facts: Class names and preprocessing to store in the file.
+        clips: Normalized clips (B, T, 3, size, size) for verification, preferably real ones;
+            default: noise, which says nothing about the agreement of top-1 classes.
+        calibration: Batches of real clips; if given, layers compute in int8 (ONNX, OpenVINO).
+        verify: Runs the file and compares it with the network.
+        overwrite: Allows
+        replacing an older file, which happens after verification.
 
     Raises:
         OptionError: the format is unknown or has no int8, the network is in training mode, the
-            file exists, or its scores differ from the network's by more than `TOLERANCE`.
-        InputShapeError: the clips have another shape, or the network cannot take this size.
+            file exists, or its scores differ by more than `TOLERANCE`.
+        InputShapeError: the clips have another shape, or the network does not accept this size.
         MissingExtraError: the runtime is not installed.
 
     Example:
@@ -152,25 +156,25 @@ def export_stream(
     video: torch.Tensor | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Writes one step of a causal network: new frames and the state in, scores and state out.
+    """Exports a step of a causal network: from new frames and state to scores and next state.
 
-    The first input is `frames` (streams, 3, size, size), then come the tensors of the state,
-    `state_0` and so on; the outputs are `scores` (streams, K) and `next_state_0` and so on, which
-    are fed back. A state of zeros starts a stream.
+    The first input is `frames` (streams, 3, size, size), followed by the tensors of the state,
+    `state_0` and so on; the outputs are `scores` (streams, K) and `next_state_0` and so on, the
+    state of the next step. A stream starts with a state of zeros.
 
     Args:
-        net: A network in eval mode in which nothing looks ahead (`net.streaming`).
+        net: A causal network in eval mode (`net.streaming`).
         path: See `export`.
         format: See `export`.
         size: See `export`.
-        streams: How many streams run side by side.
+        streams: Number of parallel streams.
         facts: See `export`.
-        video: (streams, n, 3, size, size) normalized frames to verify with; 64 frames of noise
-            when not given.
+        video: Normalized frames (streams, n, 3, size, size) for verification; default: 64 frames
+            of noise.
         overwrite: See `export`.
 
     Raises:
-        OptionError: see `export`; also, the network cannot work frame by frame.
+        OptionError: see `export`; also if the network is not causal.
         InputShapeError: the video has another shape.
         MissingExtraError: the runtime is not installed.
     """
@@ -187,22 +191,22 @@ def export_stream(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a file goes, and what kind it is."""
+    """Target of an export: path and format."""
 
     target: Path
     kind: str
 
     @classmethod
     def chosen(cls, path: str | Path, format: str | None, *, int8: bool, overwrite: bool) -> Self:
-        """Checks what can be checked before the work."""
+        """Checks path and format before the export."""
         target = Path(path)
         kind = _kind(target, format)
         if int8 and FORMATS[kind].write_int8 is None:
-            raise OptionError(f"There is no int8 form of {kind}. Use onnx or openvino.")
+            raise OptionError(f"The format {kind} has no int8 form. Use onnx or openvino.")
         there = [file for file in _files(target, FORMATS[kind]) if file.exists()]
         if there and not overwrite:
             raise OptionError(
-                f"{there[0]} exists. Choose another name, or overwrite it (--overwrite)."
+                f"{there[0]} exists. Choose another name or overwrite it (--overwrite)."
             )
         return cls(target, kind)
 
@@ -212,7 +216,7 @@ class _Place:
         compare: Callable[[Call], Verification] | None,
         calibration: Iterable[torch.Tensor] | None,
     ) -> ExportReport:
-        """Writes and verifies a file beside the target, then puts it in place."""
+        """Writes and verifies a file beside the target, then moves it into place."""
         writer, int8 = FORMATS[self.kind], calibration is not None
         self.target.parent.mkdir(parents=True, exist_ok=True)
         partial = temporary_beside(self.target)
@@ -246,7 +250,9 @@ def _kind(path: Path, format: str | None) -> str:
         format = next((n for n in suffixes if path.name.endswith(FORMATS[n].suffix)), None)
         if format is None:
             known = ", ".join(f"{f.suffix} ({name})" for name, f in FORMATS.items())
-            raise OptionError(f"The name {path.name} does not say the format. Known are: {known}.")
+            raise OptionError(
+                f"The name {path.name} does not imply a format. Valid suffixes are: {known}."
+            )
     if format not in FORMATS:
         raise OptionError(f"Unknown format {format!r}. " + did_you_mean(format, FORMATS))
     suffix = FORMATS[format].suffix
@@ -267,7 +273,7 @@ def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, An
 
 
 def _check(result: Verification) -> None:
-    if not result.max_rel_diff <= TOLERANCE:  # a NaN is not within any tolerance
+    if not result.max_rel_diff <= TOLERANCE:  # NaN is not within any tolerance
         raise OptionError(
             f"The exported file differs from the network by {result.max_rel_diff:.1e} of the "
             f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."

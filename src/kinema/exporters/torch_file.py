@@ -1,4 +1,4 @@
-"""PyTorch's own files: an exported program, and a compiled AOTInductor package."""
+"""PyTorch's file formats: exported programs and compiled AOTInductor packages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ def write_exported(graph: Graph, path: Path) -> None:
 
 
 def load_exported(path: Path) -> Call:
-    """The program as a function of tensors."""
+    """Loads the program as a function of tensors."""
     return _always_tuple(torch.export.load(path).module())
 
 
 def write_package(graph: Graph, path: Path) -> None:
-    """Writes machine code for this kind of processor, for `torch._inductor.aoti_load_package`."""
+    """Compiles an AOTInductor package with machine code for this kind of processor."""
     with quiet():
         torch._inductor.aoti_compile_and_package(
             graph.program,
@@ -31,7 +31,7 @@ def write_package(graph: Graph, path: Path) -> None:
 
 
 def load_package(path: Path) -> Call:
-    """The package as a function of tensors."""
+    """Loads the package as a function of tensors."""
     with quiet():
         return _always_tuple(torch._inductor.aoti_load_package(str(path)))
 

@@ -1,4 +1,4 @@
-"""Whether a written file gives the network's scores, and how fast it is.
+"""Verification of an exported file: agreement of scores with the network, and speed.
 
 Letters: B clips, T frames, H, W, K classes.
 """
@@ -14,20 +14,23 @@ import torch
 from kinema.inference.graph import Call, Graph
 from kinema.models.network import VideoNetwork
 
-# Timed runs of the network and of the file, in turns; the medians count.
+# Alternating timed runs of network and file; the medians count.
 RUNS = 5
 
 
 @dataclass(frozen=True)
 class Verification:
-    """A file beside the network it was written from.
+    """Comparison of a file with its network.
 
     Attributes:
-        clips: On how many clips, or frames of a stream, they were compared.
-        max_abs_diff: Largest difference of a score.
-        max_rel_diff: The same relative to the network's largest score.
-        top1_agreement: Share of the clips with the same best class.
-        speedup: The network's time (PyTorch, float32, channels_last) over that of the file.
+        clips: Number of compared clips, or frames of a stream.
+        max_abs_diff: Maximum
+        difference of a score.
+        max_rel_diff: The same relative to the network's largest
+        score.
+        top1_agreement: Fraction of clips with the same top-1 class.
+
+        speedup: Time of the network (PyTorch, float32, channels_last) over that of the file.
     """
 
     clips: int
@@ -38,7 +41,7 @@ class Verification:
 
 
 def verify_clips(call: Call, net: VideoNetwork, clips_BTCHW: torch.Tensor) -> Verification:
-    """Compares all clips, one by one and as one batch: a file must not depend on the batch."""
+    """Compares all clips, one by one and as a batch: a file must not depend on the batch size."""
     net, clips_BTCHW = _as_exported(net), clips_BTCHW.cpu().float()
     with torch.inference_mode():
         wanted_BK = net(clips_BTCHW)
@@ -52,7 +55,7 @@ def verify_clips(call: Call, net: VideoNetwork, clips_BTCHW: torch.Tensor) -> Ve
 def verify_stream(
     call: Call, net: VideoNetwork, graph: Graph, frames_BTCHW: torch.Tensor
 ) -> Verification:
-    """Compares every frame of a video, the state being fed back; counts frames as clips."""
+    """Compares every frame of a video, feeding the state back; counts frames as clips."""
     net, frames_BTCHW = _as_exported(net), frames_BTCHW.cpu().float()
     shapes = graph.shapes[1:]
     zeros = tuple(torch.zeros([int(side) for side in shape]) for shape in shapes)
@@ -69,7 +72,7 @@ def verify_stream(
 
 
 def _as_exported(net: VideoNetwork) -> VideoNetwork:
-    """The network in float32 on the CPU, as it was exported; itself where it is so already."""
+    """Returns the network in float32 on the CPU, as exported; a copy only if needed."""
     if all(w.device.type == "cpu" and w.dtype == torch.float32 for w in net.parameters()):
         return net
     return copy.deepcopy(net).cpu().float()

@@ -1,4 +1,4 @@
-"""Accuracy against what a network costs: multiply-adds, and measured time."""
+"""Accuracy against cost: multiply-adds and measured time."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from kinema.errors import KinemaError, OptionError, UnknownNameError, did_you_me
 from kinema.report.plots import DPI, Figure, save_png
 from kinema.report.sweeps import COLORS, result_of
 
-# Settings of a variant that its network's name tells, or that change no time.
+# Settings that the network's name implies, or that do not affect its time.
 _IN_THE_NAME = (
     "model.temporal",
     "model.backbone",
@@ -25,17 +25,17 @@ _LABEL_PT = 9
 
 @dataclass(frozen=True)
 class CostPoint:
-    """One variant of a sweep.
+    """Variant of a sweep.
 
     Attributes:
         sweep: Title of the sweep.
-        variant: Its name.
-        model: Its network.
-        top1: Mean over the seeds, 0 to 1.
-        deviation: Over the seeds; None for one seed.
+        variant: Name of the variant.
+        model: Network of the variant.
+        top1: Mean accuracy over the seeds, 0 to 1.
+        deviation: Standard deviation over the seeds; None for one seed.
         gmacs: Multiply-adds of one clip, in 10**9: the papers' "GFLOPs".
         params: Parameters.
-        clip_ms: Measured time of one clip; None where none was measured.
+        clip_ms: Measured time of one clip; None if not measured.
     """
 
     sweep: str
@@ -50,12 +50,12 @@ class CostPoint:
 
 @dataclass(frozen=True)
 class Times:
-    """What `kinema bench model` measured of one form.
+    """Times of one form, measured by `kinema bench model`.
 
     Attributes:
         source: The file.
-        form: Such as "fused-bf16".
-        frames: Of a clip.
+        form: Form, such as "fused-bf16".
+        frames: Frames of a clip.
         size_px: Side of the frames.
         clip_ms: Time of one clip by network.
     """
@@ -72,11 +72,12 @@ def read_times(path: Path, form: str | None = None) -> Times:
 
     Args:
         path: The file.
-        form: Which form of the networks; needed where the file has several.
+        form: Form of the networks; required if the file has several.
 
     Raises:
-        KinemaError: it is no such file.
-        OptionError: it has several forms and none was named.
+        KinemaError: the file is not a measurement.
+        OptionError: it has several forms and
+        none was given.
         UnknownNameError: the form was not measured.
     """
     try:
@@ -103,18 +104,18 @@ def read_times(path: Path, form: str | None = None) -> Times:
 def cost_points(
     documents: Iterable[dict[str, Any]], *, test: str, times: Times | None = None
 ) -> list[CostPoint]:
-    """The variants of sweeps with their accuracy and cost.
+    """Returns the variants of sweeps with their accuracy and cost.
 
-    A variant gets a time when its network was measured by this name, and nothing but the name
-    makes the network: a variant with options of a module has none.
+    A variant gets a time if its network was measured and is defined by its name alone: a variant
+    with options of a module has none.
 
     Args:
         documents: What `kinema.sweep.summary.read_summary` read.
         test: Name of the test, such as "val".
-        times: Measured with as many frames of the same size as in the sweeps.
+        times: Times measured with the number and size of frames of the sweeps.
 
     Raises:
-        UnknownNameError: a sweep has no such test.
+        UnknownNameError: a sweep does not have the test.
         OptionError: the measurement is of other clips, or of none of the networks.
     """
     points = []
@@ -148,16 +149,16 @@ def cost_points(
 def draw_accuracy_cost(
     points: Sequence[CostPoint], *, test: str, times: Times | None = None, out: Path | None = None
 ) -> bytes:
-    """Top-1 against GMACs and, where measured, against the time of a clip.
+    """Plots top-1 against GMACs and, if measured, against the time of a clip.
 
     Args:
         points: What `cost_points` made.
-        test: Name of the test, for the label.
-        times: Where the times are from.
-        out: PNG file to write, too.
+        test: Name of the test, for the axis label.
+        times: Source of the times.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     panels = 1 if times is None else 2
     figure = Figure(figsize=(5.6 * panels, 4.3), dpi=DPI, layout="constrained")
@@ -211,7 +212,7 @@ def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
 
 
 def _lifts(placed: Sequence[tuple[float, CostPoint]]) -> list[float]:
-    """How far each label is moved up or down so that it lies on no other one, in points."""
+    """Vertical offset of each label in points, so that labels do not overlap."""
     at_pt = [
         _scaled([place for place, _ in placed], _AXES_PT[0]),
         _scaled([point.top1 for _, point in placed], _AXES_PT[1]),
@@ -220,7 +221,7 @@ def _lifts(placed: Sequence[tuple[float, CostPoint]]) -> list[float]:
     lifts = [4.0] * len(placed)
     done: list[int] = []
     for index in sorted(range(len(placed)), key=lambda i: -at_pt[1][i]):
-        for other in done:  # from the highest down
+        for other in done:  # from top to bottom
             apart = at_pt[0][index] - at_pt[0][other]
             if -widths_pt[index] < apart < widths_pt[other]:
                 below = at_pt[1][other] + lifts[other] - _LABEL_PT - at_pt[1][index]
@@ -235,7 +236,7 @@ def _scaled(values: Sequence[float], length: float) -> list[float]:
 
 
 def _is_plain(words: Iterable[str]) -> bool:
-    """Whether a variant's network is the one that `create_model` builds of its name alone."""
+    """Checks whether a variant's network is defined by its name alone."""
     keys = [word.partition("=")[0] for word in words]
     return not any(
         key.startswith(("model.", "preprocessing.")) and key not in _IN_THE_NAME for key in keys

@@ -1,4 +1,4 @@
-"""Temporal kernels: those that TAM makes for a clip, and those that all clips share.
+"""Temporal kernels: TAM's kernels for a clip, and kernels shared by all clips.
 
 Letters: B clips, T frames, C channels, K taps.
 """
@@ -12,7 +12,7 @@ from torch import nn
 
 from kinema.errors import OptionError
 from kinema.figures.capture import (
-    Kind,
+    ModuleKind,
     check_one_clip,
     find_modules,
     no_such_block,
@@ -24,8 +24,8 @@ from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.kernels.layout import time_padding
 
-ADAPTIVE = Kind("temporal adaptive module", classes=(TAM,), holders=("tam",))
-SHARED = Kind(
+ADAPTIVE = ModuleKind("temporal adaptive module", classes=(TAM,), holders=("tam",))
+SHARED = ModuleKind(
     "temporal convolution",
     classes=(Inflated, TIM, TemporalConv, DepthwiseTime, GST, GTE),
     holders=("i3d", "c3d", "tim", "tconv", "mta", "cti", "tsi", "stm", "gst", "gte"),
@@ -34,13 +34,13 @@ SHARED = Kind(
 
 @dataclass(frozen=True)
 class AdaptiveKernels:
-    """What the TAM of one block made of a clip.
+    """Kernels and gates that the TAM of a block generates for a clip.
 
     Attributes:
         block: Such as "res4.5".
-        offsets: Of the K taps, in frames: -1 is the previous frame.
+        offsets: Offsets of the K taps in frames; -1 is the previous frame.
         kernels: Theta (C, T or 1, K) of the global branch; each sums to 1.
-        gates: V (C, T) of the local branch (or of its substitute); None without one.
+        gates: V (C, T) of the local branch (or its substitute); None without one.
     """
 
     block: str
@@ -52,7 +52,7 @@ class AdaptiveKernels:
 def adaptive_kernels(
     net: VideoNetwork, clip: torch.Tensor, *, source: str | None = None
 ) -> list[AdaptiveKernels]:
-    """Runs the network on a clip and returns the kernels and gates of all its TAMs.
+    """Runs the network on a clip and returns kernels and gates of all TAMs.
 
     Args:
         net: In eval mode.
@@ -93,15 +93,15 @@ def adaptive_kernels(
 def shared_kernels(
     net: VideoNetwork, block: str, *, source: str | None = None
 ) -> dict[int, NDArray[np.float32]]:
-    """The weights of the temporal convolutions of one block, by their offset in frames.
+    """Weights of the temporal convolutions of a block, by offset in frames.
 
     Args:
-        net: Such as an I3D.
+        net: A network with temporal convolutions, such as an I3D.
         block: Such as "res4.5".
         source: Where the network comes from, for messages.
 
     Returns:
-        For every offset (-1 is the previous frame) the weights of all channels and places.
+        Weights of all channels and positions for each offset (-1 is the previous frame).
 
     Raises:
         SiteError: the network has no temporal convolution.

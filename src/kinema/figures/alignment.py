@@ -1,7 +1,6 @@
-"""The saliency alignment of SME (TSI, eq. 3): what a place of a frame finds in the next frame.
+"""Saliency alignment of SME (TSI, eq. 3): similarity of a position to those of the next frame.
 
-Running, SME never stores the similarity of all places with all others; here one row of it is made
-again for each place that is asked for.
+SME never stores the full similarity matrix; this computes the row of each requested position.
 
 Letters: P pairs of frames, D reduced channels, H, W.
 """
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from kinema.errors import OptionError
 from kinema.figures.capture import (
-    Kind,
+    ModuleKind,
     check_one_clip,
     find_modules,
     in_block,
@@ -32,23 +31,23 @@ from kinema.temporal import SME
 from kinema.temporal.kernels.neighbors import pairs
 from kinema.temporal.tsi import attend
 
-ALIGNING = Kind("saliency alignment", classes=(SME,), holders=("sme", "tsi"))
+ALIGNING = ModuleKind("saliency alignment", classes=(SME,), holders=("sme", "tsi"))
 
 Share = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A place of frame t in frame t+1.
+    """Alignment of a position of frame t with frame t+1.
 
     Attributes:
-        block: Such as "res2.0".
-        pair: t, counted in the frames of the clip that the block sees.
-        frame_stride: Frames of the clip for each frame here.
-        query: Row and column of the place.
-        similarity: softmax(q K^T / sqrt(D)) over the places of frame t+1, (H, W), sum 1.
+        block: Block, such as "res2.0".
+        pair: t, in the frames that the block sees.
+        frame_stride: Frames of the clip per frame of the block.
+        query: Row and column of the position.
+        similarity: softmax(q K^T / sqrt(D)) over the positions of frame t+1, (H, W), sum 1.
         features: Reduced features of frame t+1, (D, H, W).
-        enhanced: The same after alignment: times the attention's output.
+        enhanced: Features after alignment, multiplied by the attention's output.
     """
 
     block: str
@@ -69,21 +68,21 @@ def align_frames(
     block: str | None = None,
     source: str | None = None,
 ) -> list[Alignment]:
-    """Runs the network on a clip and returns one alignment for each pair of frames.
+    """Runs the network on a clip and returns an alignment per pair of frames.
 
     Args:
-        net: In eval mode.
+        net: The network, in eval mode.
         clip: (1, T, 3, H, W) float, normalized.
         frame_pairs: t of each pair (t, t+1), from 0; the middle one by default.
-        query: Place in frame t as shares (x, y) of width and height, 0 to 1; by default where the
+        query: Position in frame t as fractions (x, y) of width and height; by default where the
             two frames differ most.
         block: Such as "res2.0"; the first one with an SME by default.
-        source: Where the network comes from, for messages.
+        source: Source of the network, for messages.
 
     Raises:
         SiteError: the network has no SME.
-        UnknownNameError: this block has none.
-        OptionError: it was built without alignment, or a pair or place is outside the clip.
+        UnknownNameError: the block has none.
+        OptionError: the SME was built without alignment, or a pair or position is outside the clip.
     """
     check_one_clip(net, clip)
     source = source or net.name
@@ -131,13 +130,13 @@ def _check_choice(
                 + (f"pairs are numbered 0 to {last}." if last >= 0 else "there are no pairs.")
             )
     if query is not None and not all(0 <= share <= 1 for share in query):
-        raise OptionError(f"A place is given by two shares between 0 and 1, got {query}.")
+        raise OptionError(f"A position is two fractions between 0 and 1, got {query}.")
 
 
 def similarity_row(
     queries_DHW: torch.Tensor, keys_DHW: torch.Tensor, at: tuple[int, int]
 ) -> torch.Tensor:
-    """One row of the attention matrix of `attend`: (H, W), sum 1."""
+    """Row of the attention matrix of `attend`: (H, W), sum 1."""
     logits_HW = torch.einsum("d,dhw->hw", queries_DHW[:, at[0], at[1]], keys_DHW)
     probs_S = torch.softmax(logits_HW.flatten() * queries_DHW.shape[0] ** -0.5, 0)
     return probs_S.view_as(logits_HW)
@@ -152,7 +151,7 @@ def _place(share: Share, features_DHW: torch.Tensor) -> tuple[int, int]:
 def _most_changed(
     frame_CHW: torch.Tensor, next_CHW: torch.Tensor, features_DHW: torch.Tensor
 ) -> tuple[int, int]:
-    """The place of the features at which the pictures differ most."""
+    """Position in the features at which the frames differ most."""
     height, width = features_DHW.shape[1:]
     difference_1HW = (next_CHW - frame_CHW).abs().mean(0, keepdim=True)
     pooled_1HW = F.adaptive_avg_pool2d(difference_1HW, (height, width))
@@ -168,20 +167,20 @@ Place = tuple[int, int]  # row and column of a feature map
 
 @dataclass(frozen=True)
 class AlignedPair:
-    """An alignment with the clip it is of."""
+    """Alignment with its clip."""
 
     shown: ShownClip
     alignment: Alignment
 
     @property
     def frames(self) -> tuple[int, int]:
-        """The two frames, counted in the clip."""
+        """Numbers of the two frames in the clip."""
         first = self.alignment.pair * self.alignment.frame_stride
         return first, first + self.alignment.frame_stride
 
 
 def alignment_summary(pairs: Sequence[AlignedPair]) -> list[dict[str, Any]]:
-    """Of each pair the clip, the place, and how sharp and how far the similarity is."""
+    """Summarizes each pair: clip, position, and sharpness and distance of the similarity."""
     rows = []
     for pair in pairs:
         one = pair.alignment
@@ -200,22 +199,22 @@ def alignment_summary(pairs: Sequence[AlignedPair]) -> list[dict[str, Any]]:
 
 
 def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | None = None) -> bytes:
-    """One row for each pair: both frames, the similarity of a place, features before and after.
+    """Draws a row per pair: both frames, the similarity of a position, features before and after.
 
-    Features are drawn as their mean absolute value over the channels. Each map goes from 0 to the
-    value above it, because alignment changes the range.
+    Features are drawn as mean absolute value over the channels. Each map has its own scale, from
+    0 to the value above it, since alignment changes the range.
 
     Args:
-        pairs: All of one block.
-        network: Stands in the title.
-        out: PNG file to write, too.
+        pairs: Pairs of the same block.
+        network: Name of the network, for the title.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     title = (
         f"{network}, saliency alignment of {pairs[0].alignment.block}\n"
-        "red: the place that is looked for, yellow: the most similar place of the next frame"
+        "red: query position, yellow: most similar position of the next frame"
     )
     names = [shortened(pair.shown.name) for pair in pairs]
     figure, strips = strip_rows(names, 5, title, cell_in=1.9)
@@ -236,12 +235,12 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
             top = float(values.max())
             image = strip.show(cell, values / (top or 1), cmap=MAPS, vmin=0, vmax=1)
             strip.say(cell, f"{name}, max {top:.3g}")
-    color_bar(figure, image, strips, "share of the map's largest value")
+    color_bar(figure, image, strips, "fraction of the map's maximum")
     return save_png(figure, out)
 
 
 def write_alignment(pairs: Sequence[AlignedPair], out: Path) -> None:
-    """The numbers behind the figure as .npz.
+    """Writes the data of the figure as .npz.
 
     paths (P,), pairs (P,), queries (P, 2) as row and column, frame_indices (P, 2), frames
     (P, 2, H, W, 3), and of the block similarity (P, h, w), features and enhanced (P, D, h, w).

@@ -1,7 +1,6 @@
-"""Finding modules in the blocks of a network, and keeping what passes through them.
+"""Finds modules in the blocks of a network and captures their inputs and outputs.
 
-Forward hooks are put on for one pass and taken off again, so a network that is not looked into
-runs as fast as ever.
+Forward hooks exist for one pass only, so other passes run at full speed.
 """
 
 from collections import Counter
@@ -17,13 +16,13 @@ from kinema.models.zoo import families
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Modules that can be looked into.
+class ModuleKind:
+    """Kind of modules to inspect.
 
     Attributes:
-        what: How a message calls one, such as "channel attention".
-        classes: Their classes.
-        holders: The temporal modules, by name, that are one or have one as a part.
+        what: Name in messages, such as "channel attention".
+        classes: Classes of the modules.
+        holders: Names of the temporal modules that are of this kind or contain one.
     """
 
     what: str
@@ -32,13 +31,14 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A module in a block of a network.
+class LocatedModule:
+    """Module in a block of a network.
 
     Attributes:
-        block: Such as "res2.0"; where a block has several, with the class: "res2.0 MEM".
+        block: Block, such as "res2.0"; followed by the class if the block has several: "res2.0
+            MEM".
         module: The module.
-        frame_stride: Frames of the clip for each frame that it sees.
+        frame_stride: Frames of the clip per frame of the module.
     """
 
     block: str
@@ -47,23 +47,23 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Passed:
-    """What a module was given and what it returned, as copies."""
+class CapturedIO:
+    """Copies of a module's inputs and output."""
 
     given: torch.Tensor
     returned: torch.Tensor
 
 
-def find_modules(net: VideoNetwork, kind: Kind, *, source: str) -> list[Found]:
-    """The modules of a kind, from input to output.
+def find_modules(net: VideoNetwork, kind: ModuleKind, *, source: str) -> list[LocatedModule]:
+    """Modules of a kind, from input to output.
 
     Args:
         net: The network.
-        kind: What to look for.
-        source: Where the network comes from, for the message.
+        kind: Kind to find.
+        source: Source of the network, for the message.
 
     Raises:
-        SiteError: it has none; the message says what it has and which networks have one.
+        SiteError: there is none; the message lists the network's modules and networks with one.
     """
     found = [
         (f"res{site.stage}.{site.block}", part, site.frame_stride)
@@ -84,16 +84,18 @@ def find_modules(net: VideoNetwork, kind: Kind, *, source: str) -> list[Found]:
         )
     crowd = Counter(block for block, _, _ in found)
     return [
-        Found(f"{block} {type(part).__name__}" if crowd[block] > 1 else block, part, stride)
+        LocatedModule(f"{block} {type(part).__name__}" if crowd[block] > 1 else block, part, stride)
         for block, part, stride in found
     ]
 
 
-def in_block(found: Sequence[Found], block: str, kind: Kind, *, source: str) -> Found:
-    """The module in the block of this name.
+def in_block(
+    found: Sequence[LocatedModule], block: str, kind: ModuleKind, *, source: str
+) -> LocatedModule:
+    """Module in the named block.
 
     Raises:
-        UnknownNameError: there is none; the message lists the blocks that have one.
+        UnknownNameError: there is none; the message lists blocks with one.
     """
     for one in found:
         if one.block == block:
@@ -102,9 +104,9 @@ def in_block(found: Sequence[Found], block: str, kind: Kind, *, source: str) -> 
 
 
 def no_such_block(
-    blocks: Iterable[str], block: str, kind: Kind, *, source: str
+    blocks: Iterable[str], block: str, kind: ModuleKind, *, source: str
 ) -> UnknownNameError:
-    """The error for a block that has no module of the kind, with those that have one."""
+    """Error for a block without a module of the kind; lists blocks with one."""
     return UnknownNameError(
         f"{source} has no {kind.what} in a block {block!r}. Blocks that have one: "
         f"{', '.join(dict.fromkeys(blocks))}."
@@ -113,19 +115,19 @@ def no_such_block(
 
 def run_watched(
     net: VideoNetwork, clips_BTCHW: torch.Tensor, modules: Sequence[nn.Module]
-) -> list[Passed]:
-    """Runs the network without gradients and returns what passed through each module.
+) -> list[CapturedIO]:
+    """Runs the network without gradients and returns inputs and outputs of each module.
 
-    The tensors are copies, because layers behind a module may work in place.
+    The tensors are copies, since later layers may work in place.
 
     Raises:
         OptionError: the network is in training mode, or a module did not run.
     """
     check_eval(net)
-    seen: dict[nn.Module, Passed] = {}
+    seen: dict[nn.Module, CapturedIO] = {}
 
     def keep(module: nn.Module, given: tuple[torch.Tensor, ...], returned: torch.Tensor) -> None:
-        seen[module] = Passed(given[0].clone(), returned.clone())
+        seen[module] = CapturedIO(given[0].clone(), returned.clone())
 
     handles = [module.register_forward_hook(keep) for module in modules]
     try:
@@ -135,20 +137,19 @@ def run_watched(
         for handle in handles:
             handle.remove()
     if len(seen) < len(set(modules)):
-        raise OptionError(f"{net.name} did not run all modules that were to be looked into.")
+        raise OptionError(f"{net.name} did not run all modules to be inspected.")
     return [seen[module] for module in modules]
 
 
 def check_eval(net: VideoNetwork) -> None:
-    """Raises OptionError in training mode, where norms change and clips depend on each other."""
+    """Raises OptionError in training mode, in which norms change and clips depend on each other."""
     if net.training:
-        raise OptionError("A network can be looked into in eval mode only: call net.eval() first.")
+        raise OptionError("A network can be inspected in eval mode only: call net.eval() first.")
 
 
 def check_one_clip(net: VideoNetwork, clip: torch.Tensor) -> None:
-    """Raises InputShapeError unless there is one clip."""
+    """Raises InputShapeError unless the input is one clip."""
     if clip.ndim != 5 or len(clip) != 1:
         raise InputShapeError(
-            f"One clip of shape (1, {net.frames}, 3, H, W) is looked into at a time, "
-            f"got {tuple(clip.shape)}."
+            f"Expected one clip of shape (1, {net.frames}, 3, H, W), got {tuple(clip.shape)}."
         )

@@ -1,4 +1,4 @@
-"""The channel attention of ME, MEM, SME and SE on a clip, with the features around it.
+"""Channel attention of ME, MEM, SME and SE on a clip, with input and output features.
 
 Letters: T frames, N = B*T, C channels, H, W.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kinema.errors import OptionError
 from kinema.figures.capture import (
-    Kind,
+    ModuleKind,
     check_one_clip,
     find_modules,
     in_block,
@@ -27,24 +27,24 @@ from kinema.report.plots import save_png
 from kinema.temporal import ME, SME
 from kinema.temporal.se import ChannelGate
 
-ATTENTION = Kind(
+ATTENTION = ModuleKind(
     "channel attention", classes=(ChannelGate, SME), holders=("me", "mem", "se", "sme", "tsi")
 )
 
 
 @dataclass(frozen=True)
 class ChannelAttention:
-    """What one module did to a clip.
+    """Channel attention of a module on a clip.
 
     Attributes:
-        block: Such as "res2.0".
-        module: Its class: "ME", "MEM", "SME" or "SE".
-        residual: Whether the output is x + A x (ME, SME); otherwise it is A x (MEM, SE).
-        frame_stride: Frames of the clip for each frame here.
-        compared: Whether a frame had a neighbor to be compared with, (T,); all True for SE.
-        attention: A (T, C).
-        inputs: (T, C, H, W).
-        outputs: (T, C, H, W).
+        block: Block, such as "res2.0".
+        module: Class of the module: "ME", "MEM", "SME" or "SE".
+        residual: True if the output is x + A x (ME, SME), False if it is A x (MEM, SE).
+        frame_stride: Frames of the clip per frame of the module.
+        compared: (T,), True for frames that were compared with a neighbor; all True for SE.
+        attention: A, (T, C).
+        inputs: Input features (T, C, H, W).
+        outputs: Output features (T, C, H, W).
     """
 
     block: str
@@ -58,7 +58,7 @@ class ChannelAttention:
 
     @property
     def means(self) -> NDArray[np.float32]:
-        """Mean attention of every channel over the frames that had a neighbor, (C,)."""
+        """Mean attention per channel over the compared frames, (C,)."""
         means: NDArray[np.float32] = self.attention[self.compared].mean(0)
         return means
 
@@ -66,21 +66,21 @@ class ChannelAttention:
 def channel_attention(
     net: VideoNetwork, clip: torch.Tensor, *, block: str | None = None, source: str | None = None
 ) -> ChannelAttention:
-    """Runs the network on a clip and keeps what the module of one block did.
+    """Runs the network on a clip and captures the channel attention of a block.
 
-    Of ME and SME, A is the part that is added: gate_scale (sigmoid - 1/2) and sigmoid. Of MEM and
-    SE it is the factor; the frame that MEM only copies has A = 1.
+    For ME and SME, A is the added part: gate_scale (sigmoid - 1/2) and sigmoid. For MEM and SE it
+    is the factor; A = 1 for the frame that MEM copies.
 
     Args:
-        net: In eval mode.
+        net: The network, in eval mode.
         clip: (1, T, 3, H, W) float, normalized.
-        block: Such as "res2.0"; the first one that has such a module by default.
-        source: Where the network comes from, for messages.
+        block: Such as "res2.0"; by default the first one with such a module.
+        source: Source of the network, for messages.
 
     Raises:
         SiteError: the network has no such module.
-        UnknownNameError: this block has none.
-        OptionError: it is an SME without channel attention.
+        UnknownNameError: the block has none.
+        OptionError: the module is an SME without channel attention.
     """
     check_one_clip(net, clip)
     source = source or net.name
@@ -112,7 +112,7 @@ def channel_attention(
 
 
 def _compared(module: ChannelGate | SME) -> NDArray[np.bool_]:
-    """Which frames have the neighbor that their attention comes from."""
+    """Frames that have the neighbor on which their attention depends."""
     has_T = np.ones(module.frames, bool)
     looks = (module.look_back or 0) + (module.look_ahead or 0)
     if looks and module.frames > 1:
@@ -120,12 +120,12 @@ def _compared(module: ChannelGate | SME) -> NDArray[np.bool_]:
     return has_T
 
 
-# Channels of the highest and of the lowest attention that are shown by default.
+# Channels of highest and lowest attention that are shown by default.
 EACH_END = 2
 
 
 def choose_channels(seen: ChannelAttention, wanted: Sequence[int] | None = None) -> list[int]:
-    """The wanted channels, or those of the highest and lowest mean attention, highest first.
+    """Returns the given channels, or those of highest and lowest mean attention, highest first.
 
     Raises:
         OptionError: a channel does not exist.
@@ -144,7 +144,7 @@ def choose_channels(seen: ChannelAttention, wanted: Sequence[int] | None = None)
 
 
 def attention_summary(seen: ChannelAttention, channels: Sequence[int]) -> list[dict[str, Any]]:
-    """Of each channel its mean attention and that of every frame."""
+    """Summarizes the mean attention of each channel, and its attention per frame."""
     return [
         {
             "channel": channel,
@@ -163,22 +163,22 @@ def draw_attention(
     network: str,
     out: Path | None = None,
 ) -> bytes:
-    """The frames, and below them each channel's input and output maps, frame by frame.
+    """Draws the frames and, below them, the input and output maps of each channel.
 
     Args:
         shown: The clip.
-        seen: What the module did to it.
-        channels: Which ones to draw.
-        network: Stands in the title.
-        out: PNG file to write, too.
+        seen: Channel attention on the clip.
+        channels: Channels to draw.
+        network: Name of the network, for the title.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     frames = len(seen.attention)
-    sign = "+" if seen.residual else ""  # what is added may be negative, a factor is not
+    sign = "+" if seen.residual else ""  # an added part may be negative, a factor is not
     form = "x + A x" if seen.residual else "A x"
-    lone = "" if seen.compared.all() else "; * this frame has no neighbor to be compared with"
+    lone = "" if seen.compared.all() else "; * frame without a neighbor to compare"
     title = f"{network}, {seen.module} of {seen.block}: output = {form}{lone}"
     names = ["clip"]
     for channel in channels:
@@ -202,7 +202,7 @@ def draw_attention(
 def write_attention(
     shown: ShownClip, seen: ChannelAttention, channels: Sequence[int], out: Path
 ) -> None:
-    """The numbers behind the figure as .npz.
+    """Writes the data of the figure as .npz.
 
     attention (T, C) and compared (T,) of all channels; channels (n,) with their inputs and
     outputs (n, T, H, W); frames (T, H, W, 3) of the clip and frame_indices.

@@ -1,4 +1,4 @@
-"""Grad-CAM of every frame of clips whose frames are folded into the batch.
+"""Grad-CAM per frame of clips whose frames are folded into the batch.
 
 Letters: B clips, T frames, N = B*R frames at a layer (R is T, or fewer), C channels, h, w,
 K classes.
@@ -24,14 +24,14 @@ from kinema.report.plots import save_png
 
 @dataclass(frozen=True)
 class CamMaps:
-    """Where the evidence for one class of each clip is.
+    """Grad-CAM maps of one class per clip.
 
     Attributes:
         layer: Name of the layer in the backbone.
-        classes: The class of each clip, (B,).
-        scores: Before softmax, (B, K).
-        maps: Grad-CAM (B, R, h, w), not below 0 and not scaled; R is T, or fewer where the layer
-            sees only every (T/R)th frame.
+        classes: Class of each clip, (B,).
+        scores: Scores before softmax, (B, K).
+        maps: Grad-CAM (B, R, h, w), non-negative and unscaled; R is T, or fewer if the layer sees
+            only every (T/R)th frame.
     """
 
     layer: str
@@ -48,23 +48,23 @@ def grad_cam(
     layer: str | None = None,
     source: str | None = None,
 ) -> CamMaps:
-    """Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1-2) of every frame.
+    """Computes Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1-2) of every frame.
 
-    Each frame has channel weights of its own: the spatial mean of the gradient, at this frame, of
-    the clip's score. So a frame that the score depends on more has larger values, also through
-    temporal modules behind the layer. Clips do not influence each other.
+    Each frame has its own channel weights: the spatial mean of the gradient of the clip's score
+    at this frame. A frame that the score depends on more, also through later temporal modules,
+    thus has larger values. Clips do not influence each other.
 
     Args:
-        net: In eval mode.
+        net: The network, in eval mode.
         clips: (B, T, 3, H, W) float, normalized.
-        classes: One class for each clip; each one's best by default.
-        layer: Name in the backbone, such as "layer4.1", or a stage, such as "res5"; the last
-            stage by default.
-        source: Where the network comes from, for messages.
+        classes: Class per clip; default: the predicted ones.
+        layer: Name in the backbone, such as "layer4.1", or a stage, such as "res5"; default: the
+            last stage.
+        source: Source of the network, for messages.
 
     Raises:
-        UnknownNameError: there is no such layer.
-        OptionError: a class does not exist, or the layer's output is no feature map of frames.
+        UnknownNameError: the layer does not exist.
+        OptionError: a class does not exist, or the layer's output is not a feature map of frames.
     """
     check_eval(net)
     source = source or net.name
@@ -73,10 +73,10 @@ def grad_cam(
     leaves: list[torch.Tensor] = []
 
     def cut(_: nn.Module, inputs: tuple[object, ...], output: object) -> torch.Tensor:
-        """The gradient is wanted from here on; what comes before needs none."""
+        """Starts the gradient at this layer; earlier ones need none."""
         leaf_NChw = _feature_map(output, len(clips), name).detach().requires_grad_()
         leaves.append(leaf_NChw)
-        return leaf_NChw.clone()  # a layer behind it may work in place
+        return leaf_NChw.clone()  # later layers may work in place
 
     handle = net.backbone.get_submodule(name).register_forward_hook(cut)
     try:
@@ -115,10 +115,10 @@ def _check_classes(
 
 
 def layer_named(net: VideoNetwork, layer: str | None, *, source: str) -> str:
-    """The backbone's name of a layer or stage; the last stage for None.
+    """Returns the backbone's name of a layer or stage; of the last stage for None.
 
     Raises:
-        UnknownNameError: there is none; the message has the nearest name.
+        UnknownNameError: it does not exist; the message has the nearest name.
     """
     ends = net.facts.stage_ends
     if layer is None:
@@ -146,7 +146,7 @@ def _feature_map(output: object, clips: int, name: str) -> torch.Tensor:
 
 
 def cam_summary(cam: CamMaps, labels: Sequence[str]) -> dict[str, Any]:
-    """The class, its probability, and the share of the evidence in every frame."""
+    """Summarizes the class, its probability, and the fraction of the evidence per frame."""
     label = cam.classes[0]
     sums_R = cam.maps[0].sum((1, 2))
     total = float(sums_R.sum())
@@ -167,19 +167,19 @@ def draw_cam(
     network: str,
     out: Path | None = None,
 ) -> bytes:
-    """The frames, and below them the same with Grad-CAM laid over.
+    """Draws the frames and, below them, the frames with an overlay of Grad-CAM.
 
-    One scale for the clip: 1 is the largest value in any of its frames.
+    The clip has one scale: 1 is the maximum over its frames.
 
     Args:
         shown: The clip.
-        cam: Its maps, of one clip.
+        cam: Maps of one clip.
         labels: The K class names.
-        network: Stands in the title.
-        out: PNG file to write, too.
+        network: Name of the network, for the title.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     maps_Rhw = cam.maps[0] / max(float(cam.maps[0].max()), np.finfo(np.float32).tiny)
     frames = len(shown.frames)
@@ -195,14 +195,14 @@ def draw_cam(
         laid_over.show(t, shown.frames[t])
         image = laid_over.show(t, maps_Rhw[t // stride], **smooth)
         laid_over.say(t, f"max {maps_Rhw[t // stride].max():.2f}")
-    color_bar(figure, image, strips, "share of the clip's largest value")
+    color_bar(figure, image, strips, "fraction of the clip's maximum")
     return save_png(figure, out)
 
 
 def write_cam(shown: ShownClip, cam: CamMaps, out: Path) -> None:
-    """The numbers behind the figure as .npz.
+    """Writes the data of the figure as .npz.
 
-    maps (R, h, w) as they are, label, scores (K,), frames (T, H, W, 3) and frame_indices (T,).
+    unscaled maps (R, h, w), label, scores (K,), frames (T, H, W, 3) and frame_indices (T,).
     """
     np.savez_compressed(
         out,

@@ -1,4 +1,4 @@
-"""Rows of pictures and maps, as the figures about single clips need them."""
+"""Rows of pictures and maps for figures about single clips."""
 
 from textwrap import wrap
 from typing import Any
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from kinema.report.plots import DPI, Figure
 
 CELL_IN = 1.45
-GAP = 0.06  # between cells, in widths of one
-MARK = 0.06  # smallest side of a box that marks a place, in widths of a cell
-# Margins around the strips, the lines above them, and the bar to the right of them, in inches.
+GAP = 0.06  # between cells, in cell widths
+MARK = 0.06  # minimum side of a box that marks a position, in cell widths
+# Margins around the strips, title lines above and color bar to the right, in inches.
 LEFT, RIGHT, BOTTOM, LINE, BAR = 0.6, 0.75, 0.1, 0.22, 0.12
-LETTERS_IN = 12  # letters of the title in an inch
+LETTERS_IN = 12  # letters of the title per inch
 MAPS = "viridis"
 HEAT = "turbo"
 
 
 class Strip:
-    """A row of square cells in one plot; all pictures are stretched to the size of a cell.
+    """Row of square cells in a plot; pictures are stretched to the size of a cell.
 
     Args:
-        plot: What to draw on.
-        cells: How many.
-        name: Stands at the left end.
+        plot: Axes to draw on.
+        cells: Number of cells.
+        name: Label at the left end.
     """
 
     def __init__(self, plot: Any, cells: int, name: str) -> None:
@@ -43,7 +43,7 @@ class Strip:
         return image
 
     def say(self, cell: int, text: str) -> None:
-        """Writes a short line above a cell; signs in names are no formulas."""
+        """Writes a short line above a cell, without math mode."""
         middle = cell * (1 + GAP) + 0.5
         looks = {"ha": "center", "va": "bottom", "fontsize": 8, "parse_math": False}
         self.plot.text(middle, -0.02, text, **looks)
@@ -61,12 +61,12 @@ class Strip:
 def strip_rows(
     names: list[str], cells: int, title: str, *, cell_in: float = CELL_IN
 ) -> tuple[Figure, list[Strip]]:
-    """A figure with one strip for each name.
+    """Creates a figure with a strip per name.
 
     Args:
-        names: Stand at the left ends of the strips.
-        cells: Of every strip.
-        title: Stands above all.
+        names: Labels of the strips.
+        cells: Cells per strip.
+        title: Title of the figure.
         cell_in: Side of a cell in inches.
     """
     row_in = cell_in + LINE
@@ -86,7 +86,7 @@ def strip_rows(
 
 
 def color_bar(figure: Figure, image: Any, strips: list[Strip], label: str = "") -> None:
-    """The scale of an image, to the right of some strips."""
+    """Adds the color bar of an image to the right of some strips."""
     first, last = (strip.plot.get_position() for strip in (strips[0], strips[-1]))
     width = figure.get_figwidth()
     box = (first.x1 + 0.08 / width, last.y0, BAR / width, first.y1 - last.y0)

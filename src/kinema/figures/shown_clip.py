@@ -1,4 +1,4 @@
-"""A clip of a video as a network is given it and as a person sees it.
+"""Clip of a video, both as network input and as pictures to show.
 
 Letters: T frames, H, W.
 """
@@ -18,14 +18,14 @@ from kinema.video.decode import open_source
 
 @dataclass(frozen=True)
 class ShownClip:
-    """The middle clip and center crop of a video.
+    """Middle clip and center crop of a video.
 
     Attributes:
-        path: The video.
-        frames: (T, H, W, 3) uint8 RGB.
-        frame_indices: Of the frames in the video.
-        rate_hz: Frames per second of the video; 0 where it has none.
-        clip: The same for a network: (1, T, 3, H, W) float, normalized.
+        path: Path of the video.
+        frames: Frames (T, H, W, 3), uint8, RGB.
+        frame_indices: Numbers of the frames in the video.
+        rate_hz: Frames per second of the video; 0 if unknown.
+        clip: Network input (1, T, 3, H, W), float, normalized.
     """
 
     path: Path
@@ -36,26 +36,26 @@ class ShownClip:
 
     @property
     def name(self) -> str:
-        """Of the file, without its ending."""
+        """Name of the file without suffix."""
         return self.path.stem
 
     @property
     def motion(self) -> float:
-        """Mean absolute difference of successive frames of the clip, in gray levels (0 to 255).
+        """Mean absolute difference of consecutive frames in gray levels (0 to 255).
 
-        Over all pixels and colors of the crop; 0 for one frame.
+        The mean is over all pixels and colors of the crop; 0 for one frame.
         """
         steps = np.abs(np.diff(self.frames.astype(np.int16), axis=0))
         return float(steps.mean()) if steps.size else 0.0
 
     def when(self, frame: int) -> str:
-        """Where in the video frame `frame` of the clip is, such as "1.3 s"."""
+        """Time of frame `frame` of the clip in the video, such as "1.3 s"."""
         index = self.frame_indices[frame]
         return f"{index / self.rate_hz:.1f} s" if self.rate_hz > 0 else f"frame {index}"
 
 
 def read_shown_clip(path: Path, how: Preprocessing) -> ShownClip:
-    """Reads the clip of a video that a test with one clip and one crop sees.
+    """Reads the clip of a video that a test with one clip and one crop uses.
 
     Raises:
         UnreadableVideoError: the video cannot be read.

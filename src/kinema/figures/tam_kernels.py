@@ -1,4 +1,4 @@
-"""The kernels and gates that TAM makes for clips: the figures of its paper's appendix (A.4).
+"""Figures of TAM's kernels and gates on clips, as in the paper's appendix A.4.
 
 Letters: n clips, T frames, C channels, K taps.
 """
@@ -17,7 +17,7 @@ from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
 from kinema.report.plots import DPI, RUN_COLORS, Figure, save_png, shortened
 
-# Clips with a column of their own; the paper shows four.
+# Clips with their own column; the paper shows four.
 SHOWN_CLIPS = 4
 VIOLIN, SHARED_VIOLIN = "#1f6feb", "#d9822b"
 OFFSET_COLORS = ("#1f6feb", "#57606a", "#d9822b", "#2da44e", "#8250df")
@@ -28,15 +28,15 @@ ByOffset = Mapping[int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class KernelStudy:
-    """Kernels of some blocks on some clips.
+    """Kernels of blocks on clips.
 
     Attributes:
-        network: Its name.
+        network: Name of the network.
         clips: Names of the n clips.
-        motion: Of each clip, the mean absolute difference of successive frames, in gray levels.
-        made: By block, the kernels and gates of each clip.
-        shared_by: Name of the network whose temporal convolutions stand beside; None without one.
-        shared: By block, their weights by offset in frames.
+        motion: Mean absolute difference of consecutive frames per clip, in gray levels.
+        made: Kernels and gates of each clip, by block.
+        shared_by: Name of the network with temporal convolutions to compare; None without one.
+        shared: Its weights by block and offset in frames.
     """
 
     network: str
@@ -57,10 +57,10 @@ def study_kernels(
     """Runs the network on every clip.
 
     Args:
-        net: In eval mode.
-        clips: At least one.
-        blocks: Such as ["res4.5"]; the last one with a TAM in each stage by default.
-        source: Where the network comes from, for messages.
+        net: The network, in eval mode.
+        clips: One or more clips.
+        blocks: Blocks, such as ["res4.5"]; default: the last one with a TAM in each stage.
+        source: Source of the network, for messages.
 
     Raises:
         SiteError: the network has no TAM.
@@ -81,18 +81,19 @@ def study_kernels(
 
 
 def beside(study: KernelStudy, net: VideoNetwork, *, source: str | None = None) -> KernelStudy:
-    """The study with the temporal convolutions of another network in the same blocks.
+    """Adds the temporal convolutions of another network in the same blocks.
 
     Raises:
-        SiteError: that network has none.
-        UnknownNameError: it has none in one of the blocks.
+        SiteError: the other network has none.
+        UnknownNameError: it has none in one of the
+        blocks.
     """
     shared = {block: shared_kernels(net, block, source=source) for block in study.made}
     return KernelStudy(study.network, study.clips, study.motion, study.made, net.name, shared)
 
 
 def kernel_summary(study: KernelStudy) -> list[dict[str, Any]]:
-    """Smallest, median and largest weight by block, clip (or the other network) and offset."""
+    """Minimum, median and maximum weight by block, clip (or the other network) and offset."""
     rows = []
     for block, made in study.made.items():
         columns: list[tuple[str, ByOffset]] = [
@@ -116,16 +117,16 @@ def kernel_summary(study: KernelStudy) -> list[dict[str, Any]]:
 
 
 def off_frame_weight(one: AdaptiveKernels) -> NDArray[np.float32]:
-    """The share of each kernel's weight that is on other frames than its own, 1 - Theta_0."""
+    """Fraction of each kernel's weight on other frames, 1 - Theta_0."""
     shares: NDArray[np.float32] = 1 - one.kernels[..., one.offsets.index(0)]
     return shares.ravel()
 
 
 def draw_violins(study: KernelStudy, out: Path | None = None) -> bytes:
-    """Kernel weights by offset: rows are blocks, columns clips, all clips, the other network.
+    """Draws kernel weights by offset, with blocks as rows and clips as columns.
 
-    A violin covers the whole range; its lines are the minimum, the median and the maximum. The
-    clips of a row share one scale, the other network has its own.
+    A violin covers the whole range, with lines at minimum, median and maximum. Clips of a row
+    share a scale; the other network has its own.
     """
     columns = len(study.clips[:SHOWN_CLIPS]) + (len(study.clips) > 1)
     total = columns + (study.shared_by is not None)
@@ -153,7 +154,7 @@ def draw_violins(study: KernelStudy, out: Path | None = None) -> bytes:
 
 
 def draw_distributions(study: KernelStudy, out: Path | None = None) -> bytes:
-    """How gates V (local branch) and kernels Theta (global branch) are spread over all clips.
+    """Draws distributions of gates V (local branch) and kernels Theta (global branch).
 
     Thin gray lines are single clips.
     """
@@ -191,13 +192,13 @@ def draw_distributions(study: KernelStudy, out: Path | None = None) -> bytes:
 
 
 def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
-    """The weight on other frames against the motion of the clips.
+    """Draws the weight on other frames against the motion of the clips.
 
-    Left the histograms of the clips with less and with more motion than the median; right the
-    median and the quartiles over the channels of each clip, on the scale of the histograms.
+    Left: histograms of clips with less and more motion than the median. Right: median and
+    quartiles over the channels of each clip, on the same scale.
 
     Raises:
-        OptionError: there is one clip only.
+        OptionError: there is only one clip.
     """
     if len(study.clips) < 2:
         raise OptionError("Kernels against motion need at least two clips, got one.")
@@ -225,9 +226,7 @@ def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
         right.set_ylim(edges[0], edges[-1])
         right.set_ylabel("median, quartiles")
     plots[-1][0].set_xlabel("kernel weight on other frames,\n1 - Theta at offset 0")
-    plots[-1][1].set_xlabel(
-        "motion: mean absolute difference of\nsuccessive frames of the clip, gray levels"
-    )
+    plots[-1][1].set_xlabel("motion: mean absolute difference of\nconsecutive frames, gray levels")
     for plot in plots.flat:
         _tidy(plot)
     _head(figure, f"{study.network}: kernels against motion on {_counted(study)}")
@@ -235,10 +234,10 @@ def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
 
 
 def write_kernels(study: KernelStudy, out: Path) -> None:
-    """The numbers behind the figures as .npz.
+    """Writes the data of the figures as .npz.
 
     clips and motion (n,); for every block BLOCK_offsets (K,), BLOCK_theta (n, C, T or 1, K),
-    BLOCK_v (n, C, T) where there is a local branch, and BLOCK_shared_OFFSET of the other network.
+    BLOCK_v (n, C, T) if there is a local branch, and BLOCK_shared_OFFSET of the other network.
     """
     arrays: dict[str, Any] = {"clips": np.array(study.clips), "motion": study.motion}
     for block, made in study.made.items():
@@ -256,7 +255,7 @@ def _device(net: VideoNetwork) -> Any:
 
 
 def _chosen(having: Sequence[str], wanted: Sequence[str] | None, source: str) -> list[str]:
-    """The wanted blocks, or the last one of each stage."""
+    """Returns the given blocks, or the last one of each stage."""
     if wanted is None:
         return list({block.partition(".")[0]: block for block in having}.values())
     for block in wanted:

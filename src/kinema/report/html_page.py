@@ -1,4 +1,4 @@
-"""The quick start's report: one HTML file with everything in it."""
+"""Report of the quick start: one self-contained HTML file."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
 
 @dataclass(frozen=True)
 class RunSection:
-    """One trained network: what it is, how well it does, and its figures."""
+    """Trained network with its description, accuracy and plots."""
 
     name: str
     about: str
@@ -33,7 +33,7 @@ class RunSection:
 
 @dataclass(frozen=True)
 class SampleStrip:
-    """Frames of one video of a class."""
+    """Frames of a video of a class."""
 
     class_name: str
     png: bytes
@@ -41,7 +41,7 @@ class SampleStrip:
 
 @dataclass(frozen=True)
 class PredictionSection:
-    """One predicted clip."""
+    """Predicted clip."""
 
     path: str
     network: str
@@ -52,7 +52,7 @@ class PredictionSection:
 
 @dataclass(frozen=True)
 class QuickstartPage:
-    """All that the page shows; each pair of samples is a class and its reverse."""
+    """Content of the page; each pair of samples is a class and its reverse."""
 
     runs: Sequence[RunSection]
     pairs: Sequence[tuple[SampleStrip, SampleStrip]]
@@ -63,7 +63,7 @@ class QuickstartPage:
 
 
 def write_report(page: QuickstartPage, out: Path) -> Path:
-    """Writes the page; images are embedded, nothing is loaded from elsewhere."""
+    """Writes the page with embedded images and no external resources."""
     environment = Environment(
         loader=PackageLoader("kinema.report"), autoescape=True, undefined=StrictUndefined
     )

@@ -1,4 +1,4 @@
-"""The papers' figures beside the counted ones, with a verdict that follows from the numbers."""
+"""The papers' parameters and GFLOPs compared with counted ones."""
 
 import fnmatch
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ MILLION, GIGA = 10**6, 10**9
 
 @dataclass(frozen=True)
 class Figure:
-    """A printed number, or none, beside the counted one.
+    """A printed number, if any, and the counted one.
 
     Attributes:
         published: As printed, such as "24.3M" or "33".
         counted: Parameters or MACs.
-        unit: What the printed number counts in: `MILLION` or `GIGA`.
+        unit: Unit of the printed number: `MILLION` or `GIGA`.
     """
 
     published: str | None
@@ -41,7 +41,7 @@ class Figure:
 
     @property
     def difference(self) -> float | None:
-        """Counted minus published, as a share of the published number."""
+        """Relative difference, (counted - published) / published."""
         if self.published is None:
             return None
         return self.in_units / float(_number(self.published)) - 1
@@ -55,13 +55,13 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether the counted number rounds to the printed one."""
+        """True if the counted number rounds to the printed one."""
         return self.verdict == MET
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row: what is printed, and what kinema counts.
+    """Row of the ledger with the counted numbers.
 
     Attributes:
         row: The printed figures and their network.
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def verdict(published: str, counted: float) -> str:
-    """Says "met" when the counted number rounds to the printed one, else by how much it is off.
+    """Returns "met" if the counted number rounds to the printed one, else the relative difference.
 
     Args:
         published: As printed.
@@ -100,34 +100,37 @@ def _number(published: str) -> Decimal:
 
 
 def published_rows(pattern: str = "*") -> list[Published]:
-    """The rows about networks whose name matches a shell pattern.
+    """Rows about networks whose name matches a shell pattern.
 
-    Raises:
-        UnknownNameError: no row does.
+        Raises:
+
+    UnknownNameError: no row matches.
     """
     rows = [row for row in ledger.published() if fnmatch.fnmatchcase(row.model, pattern)]
     if not rows:
         near = did_you_mean(pattern, {row.model for row in ledger.published()})
-        raise UnknownNameError(f"No published figure is of a network named {pattern!r}. {near}")
+        raise UnknownNameError(
+            f"There is no published figure of a network named {pattern!r}. {near}"
+        )
     return rows
 
 
 def open_points(pattern: str = "*") -> list[OpenPoint]:
-    """The open points that matter to a network whose name matches a shell pattern."""
+    """Open points that concern networks whose name matches a shell pattern."""
     return [point for point in ledger.open_points() if fnmatch.filter(point.models, pattern)]
 
 
 def compare(
     rows: Sequence[Published], progress: Callable[[int, int], None] | None = None
 ) -> list[Comparison]:
-    """Builds the network of every row and counts it.
+    """Builds the network of every row and counts parameters and MACs.
 
     Args:
-        rows: Such as `published_rows("tsm_*")`.
+        rows: Rows, such as `published_rows("tsm_*")`.
         progress: Called with (done, total).
     """
     comparisons: list[Comparison] = []
-    counts: dict[tuple[Any, ...], _Count] = {}  # the same network may stand in several papers
+    counts: dict[tuple[Any, ...], _Count] = {}  # several papers may have the same network
     for done, row in enumerate(rows, start=1):
         options = tuple(sorted(row.options.items()))
         key = (row.model, options, row.frames, row.size_px, row.classes, row.rule)
@@ -140,9 +143,9 @@ def compare(
 
 
 def count_met(comparisons: Sequence[Comparison]) -> tuple[int, int, int]:
-    """Printed figures that are met, those met only by another rule, and all of them.
+    """Counts figures that are met, figures met only by another rule, and all figures.
 
-    Ways of reading a paper that kinema does not take are left out.
+    Ignores readings of a paper that are not kinema's.
     """
     met = by_rule = printed = 0
     for comparison in comparisons:
@@ -173,7 +176,7 @@ def _comparison(row: Published, count: _Count) -> Comparison:
 
 
 def _count(row: Published) -> _Count:
-    with torch.device("meta"):  # counting needs no numbers in the weights
+    with torch.device("meta"):  # counting needs no weight values
         net = create_model(row.model, classes=row.classes, frames=row.frames, **row.options)
     cost = net.cost(row.size_px)
     if row.rule is None:
@@ -183,7 +186,7 @@ def _count(row: Published) -> _Count:
 
 
 def _operations_that_differ(net: VideoNetwork, size_px: int, rule: CountingRule) -> float:
-    """What the rule counts more (or less) than `net.cost`."""
+    """Operations that the rule counts in addition to those of `net.cost`, possibly negative."""
     total = 0.0
 
     def look(module: nn.Module, _inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Figures as PNG: training curves, confusion matrices, strips of frames."""
+"""Plots as PNG: training curves, confusion matrices, accuracies per class, strips of frames."""
 
 import io
 import json
@@ -29,21 +29,21 @@ DPI = 110
 TRAIN_COLOR, VAL_COLOR = "#8a8f98", "#1f6feb"
 RUN_COLORS = ("#b6bcc6", "#1f6feb", "#d9822b", "#2da44e")
 
-# From so many classes on, names and numbers no longer fit.
+# Names and numbers do not fit for more classes.
 NAMED_CLASSES = 40
 NUMBERED_CLASSES = 15
 
 
 def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> bytes:
-    """Loss, accuracy and learning rate over the epochs of a run.
+    """Plots loss, accuracy and learning rate over the epochs of a run.
 
     Args:
         metrics: The run's metrics.jsonl.
-        out: PNG file to write, too.
-        title: Stands above the plots.
+        out: Optional PNG file to write.
+        title: Title of the plots.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]
@@ -78,15 +78,15 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
 
 
 def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") -> bytes:
-    """The confusion matrix, each row in shares of its true class.
+    """Plots the confusion matrix, with rows normalized by the true class.
 
     Args:
         report: An evaluation with labels.
-        out: PNG file to write, too.
-        title: Stands above the matrix.
+        out: Optional PNG file to write.
+        title: Title of the matrix.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     counts = report.confusion
     classes = len(report.class_names)
@@ -114,14 +114,14 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
 
 
 def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> bytes:
-    """The accuracy of every class, one bar for each of some evaluations.
+    """Plots the accuracy per class, with a bar for each evaluation.
 
     Args:
-        reports: Evaluations on the same videos, by the name that stands in the legend.
-        out: PNG file to write, too.
+        reports: Evaluations on the same videos, by legend entry.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     classes = next(iter(reports.values())).per_class
     rows = np.arange(len(classes))
@@ -149,15 +149,15 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
 def draw_frames(
     frames: NDArray[np.uint8] | torch.Tensor, out: Path | None = None, *, gap_px: int = 3
 ) -> bytes:
-    """Frames side by side, as they are.
+    """Draws frames side by side at their own size.
 
     Args:
         frames: (T, H, W, 3) or (T, 3, H, W) uint8 RGB.
-        out: PNG file to write, too.
-        gap_px: White space between frames.
+        out: Optional PNG file to write.
+        gap_px: White space between frames in pixels.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     pictures = np.asarray(frames)
     if pictures.shape[1] == 3:
@@ -175,25 +175,27 @@ def _line(plot: Any, x: Sequence[float], y: Sequence[float], color: str, label: 
 
 
 def shortened(name: str) -> str:
-    """Beginning and end: long class names often differ only in their last words."""
+    """Shortens a name in the middle: long class names often differ only in their last words."""
     return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
 
 
 def save_png(figure: Figure, out: Path | None) -> bytes:
-    """The PNG of a figure, written to `out`, too, where one is given."""
+    """Renders a figure as PNG and, if `out` is given, writes it."""
     _take_fonts(figure)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # told in a line of ours
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing", UserWarning
+        )  # reported by fallback_font
         figure.savefig(buffer, format="png")
     return _kept(buffer.getvalue(), out)
 
 
 def _take_fonts(figure: Figure) -> None:
-    """Gives texts with letters that matplotlib's font lacks one that has them."""
+    """Sets a fallback font for texts with letters that matplotlib's font lacks."""
     for plot in figure.axes:
         for axis in (plot.xaxis, plot.yaxis):
-            axis.get_majorticklabels()  # their texts are made when they are asked for
+            axis.get_majorticklabels()  # tick labels are created when they are requested
     for text in figure.findobj(Text):
         font = fallback_font(text.get_text())
         if font is not None:

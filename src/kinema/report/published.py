@@ -15,7 +15,7 @@ Confidence = Literal["high", "medium-high", "medium", "medium-low", "low"]
 
 @dataclass(frozen=True)
 class CountingRule:
-    """A way to count operations, other than ours (see `count_cost`), that a paper may have used.
+    """Way to count operations, other than ours (`count_cost`), that a paper may have used.
 
     Attributes:
         text: The rule in a sentence.

@@ -61,7 +61,7 @@ class TrainedNetwork:
 
     @cached_property
     def pair_top1(self) -> float:
-        """Share of the videos predicted as their class or its reverse, 0 to 1."""
+        """Fraction of videos predicted as their class or its reverse, 0 to 1."""
         pair = {name: number for number, names in enumerate(REVERSED_PAIRS) for name in names}
         return group_accuracy(
             self.report.confusion, [pair[name] for name in self.report.class_names]

@@ -1,4 +1,4 @@
-"""Predictions for test sets whose labels are kept by the owners of the data set."""
+"""Submission files for test sets with hidden labels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,25 +14,25 @@ from kinema.video.decode import is_video_path
 
 SubmissionForm = Literal["name", "top5"]
 
-# The form that goes with a format of annotation files.
+# Submission form of each annotation format.
 FORM_OF: dict[str, SubmissionForm] = {"sthv1": "name", "jester": "name", "sthv2": "top5"}
-# `top5` counts classes as the label file of this data set does.
+# `top5` numbers classes like the label file of this data set.
 _NUMBERED = "something_v2"
 
 
 def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) -> Path:
-    """Writes one line per video without a header, as the code of TSM and TEA does.
+    """Writes a line per video without a header, as the code of TSM and TEA does.
 
     Args:
-        report: Scores; labels are not looked at.
+        report: Scores; labels are ignored.
         path: A new file.
         form: "name" writes `id;class name` (Something-Something V1, Jester); "top5" writes
             `id;n1;n2;n3;n4;n5`, the numbers of the five best classes in the label file of
-            Something-Something V2, best first. The id is the video's name without folder and
-            ending.
+            Something-Something V2, best first. The id is the name of the video without folder and
+            suffix.
 
     Raises:
-        OptionError: the file exists, or see `check_submission`.
+        OptionError: the file exists; also see `check_submission`.
     """
     target = Path(path)
     if target.exists():
@@ -50,10 +50,10 @@ def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) 
 def check_submission(
     paths: Sequence[str], class_names: Sequence[str], *, form: SubmissionForm
 ) -> None:
-    """Makes sure, before the videos are scored, that their predictions can be submitted.
+    """Checks, before videos are scored, that their predictions can be submitted.
 
     Raises:
-        OptionError: two videos have one id, or for "top5" the classes are not those of
+        OptionError: two videos have the same id or, for "top5", the classes are not those of
             Something-Something V2.
     """
     twice = [name for name, count in Counter(map(_id, paths)).items() if count > 1]
@@ -68,15 +68,15 @@ def check_submission(
     for name in class_names:
         if name not in names:
             raise OptionError(
-                f"{name!r} is no class of Something-Something V2, whose submissions number its "
-                f"classes. {did_you_mean(name, names)}"
+                f"{name!r} is not a class of Something-Something V2, whose submissions number "
+                f"its classes. {did_you_mean(name, names)}"
             )
     if len(class_names) < 5:
-        raise OptionError("Five classes are to be named, the network has fewer.")
+        raise OptionError("A submission names five classes, but the network has fewer.")
 
 
 def _id(path: str) -> str:
-    """The name of a video file without ending, or of a folder of frames."""
+    """Name of a video file without suffix, or of a folder of frames."""
     return Path(path).stem if is_video_path(path) else Path(path).name
 
 

@@ -1,4 +1,4 @@
-"""A sweep's results as a table and plots."""
+"""Table and plots of sweep results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ COLORS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a
 
 
 def sweep_table(document: dict[str, Any]) -> Table:
-    """Top-1 of every variant on every test, with parameters and GMACs.
+    """Table of top-1 accuracy per variant and test, with parameters and GMACs.
 
     Args:
         document: What `kinema.sweep.summary.summarize` made.
@@ -35,7 +35,7 @@ def sweep_table(document: dict[str, Any]) -> Table:
 
 
 def accuracy(result: dict[str, Any]) -> str:
-    """A mean top-1 with its deviation, such as "93.2 ± 0.8 %"."""
+    """Formats a mean top-1 with its deviation, such as "93.2 ± 0.8 %"."""
     mean = f"{100 * result['top1']:.1f}"
     if result["deviation"] is None:
         return f"{mean} %"
@@ -43,14 +43,14 @@ def accuracy(result: dict[str, Any]) -> str:
 
 
 def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
-    """Top-1 of every variant: a dot for the mean, a bar for the deviation over the seeds.
+    """Plots top-1 per variant: a dot for the mean, a bar for the deviation over the seeds.
 
     Args:
         document: What `kinema.sweep.summary.summarize` made.
-        out: PNG file to write, too.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     rows, axis = document["rows"], document["axis"]
     tests = list(rows[0]["tests"])
@@ -108,10 +108,10 @@ class OptionPoint:
 
     Attributes:
         variant: Its name.
-        value: A number, or text; of variants without a common option their names.
+        value: Number or text; the name for variants without a common option.
         params: Parameters.
-        top1: Mean over the seeds, 0 to 1.
-        deviation: Over the seeds; None for one seed.
+        top1: Mean accuracy over the seeds, 0 to 1.
+        deviation: Standard deviation over the seeds; None for one seed.
     """
 
     variant: str
@@ -122,7 +122,7 @@ class OptionPoint:
 
 
 def varied_option(document: dict[str, Any]) -> str | None:
-    """The one setting that all variants name and of which no two have the same value, or None.
+    """Returns the only setting that all variants set to different values, or None.
 
     Args:
         document: What `kinema.sweep.summary.summarize` made.
@@ -139,15 +139,15 @@ def varied_option(document: dict[str, Any]) -> str | None:
 
 
 def option_points(document: dict[str, Any], option: str | None, *, test: str) -> list[OptionPoint]:
-    """The variants in the order of an option's values, or as they are without one.
+    """Variants sorted by the value of an option, or in their own order without one.
 
     Args:
         document: What `kinema.sweep.summary.summarize` made.
-        option: Such as "model.options.ratio"; None places the variants by their names.
+        option: Setting, such as "model.options.ratio"; None uses the names of the variants.
         test: Name of the test, such as "val".
 
     Raises:
-        UnknownNameError: a variant does not name the option, or there is no such test.
+        UnknownNameError: a variant does not set the option, or the test does not exist.
     """
     settings = _settings(document)
     points = []
@@ -177,17 +177,17 @@ def option_points(document: dict[str, Any], option: str | None, *, test: str) ->
 def draw_option(
     points: list[OptionPoint], option: str | None, *, title: str, test: str, out: Path | None = None
 ) -> bytes:
-    """Top-1 (left axis) and parameters (right axis) against an option, as in GTE's figure 3.
+    """Plots top-1 (left axis) and parameters (right axis) against an option, as in GTE's figure 3.
 
     Args:
         points: What `option_points` made.
-        option: Stands below the axis.
-        title: Stands above the plot.
-        test: Name of the test, for the label.
-        out: PNG file to write, too.
+        option: Label of the horizontal axis.
+        title: Title of the plot.
+        test: Name of the test, for the axis label.
+        out: Optional PNG file to write.
 
     Returns:
-        The PNG.
+        PNG data.
     """
     texts = [str(point.value) for point in points]
     numbers = [point.value for point in points if not isinstance(point.value, str)]
@@ -233,10 +233,10 @@ def draw_option(
 
 
 def result_of(document: dict[str, Any], row: dict[str, Any], test: str) -> dict[str, Any]:
-    """Top-1 and deviation of a row on a test.
+    """Returns top-1 and deviation of a row on a test.
 
     Raises:
-        UnknownNameError: there is no such test.
+        UnknownNameError: the test does not exist.
     """
     if test not in row["tests"]:
         raise UnknownNameError(
@@ -248,7 +248,7 @@ def result_of(document: dict[str, Any], row: dict[str, Any], test: str) -> dict[
 
 
 def _settings(document: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """The settings that each variant names, by its name."""
+    """Settings of each variant, by name."""
     return {
         name: {key: value for key, _, value in (word.partition("=") for word in words)}
         for name, words in document["variants"].items()

@@ -1,4 +1,4 @@
-"""Results as tables for the terminal and as CSV files."""
+"""Result tables for the terminal, and CSV files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from rich.text import Text
 
 from kinema.values import Prediction, Report
 
-TOP = 5  # of so many classes or fewer, every video has its own among the best
+TOP = 5  # with that few classes, top-5 is always 100 %
 
 
 def summary_table(report: Report) -> Table:
-    """The headline numbers of an evaluation."""
+    """Table of the main numbers of an evaluation."""
     table = Table(title="Result")
     for column in ("videos", "clips x crops", "top-1", "top-5", "mean class", "skipped"):
         table.add_column(column, justify="right")
@@ -30,7 +30,7 @@ def summary_table(report: Report) -> Table:
 
 
 def per_class_table(report: Report) -> Table:
-    """Accuracy of every class."""
+    """Table of the accuracy per class."""
     table = Table("class", title="Accuracy by class")
     for column in ("videos", "correct", "accuracy"):
         table.add_column(column, justify="right")
@@ -42,10 +42,10 @@ def per_class_table(report: Report) -> Table:
 
 
 def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
-    """The best classes of each video; the reasons of those that cannot be read are not in it.
+    """Table of the most probable classes per video, without unreadable ones.
 
     Args:
-        outcomes: Path, and prediction or reason.
+        outcomes: Pairs of path and prediction, or reason that the video is unreadable.
     """
     table = Table("video", "class", show_lines=len(outcomes) > 1)
     table.add_column("probability", justify="right")
@@ -60,7 +60,7 @@ def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A measurement: a column per key, numbers to the right."""
+    """Table of a measurement, a column per key, with right-aligned numbers."""
     table = Table()
     for key in rows[0]:
         numbers = any(isinstance(row[key], int | float) for row in rows)
@@ -71,7 +71,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def write_per_class_csv(report: Report, path: Path) -> None:
-    """One row per class: label, name, videos, correct, accuracy (empty without videos)."""
+    """Writes a row per class: label, name, videos, correct, accuracy (empty without videos)."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["label", "name", "videos", "correct", "accuracy"])
@@ -81,7 +81,7 @@ def write_per_class_csv(report: Report, path: Path) -> None:
 
 
 def write_confusion_csv(report: Report, path: Path) -> None:
-    """Numbers of videos: rows are true classes, columns predicted ones."""
+    """Writes numbers of videos; rows are true classes, columns predicted ones."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *report.class_names])
@@ -90,7 +90,7 @@ def write_confusion_csv(report: Report, path: Path) -> None:
 
 
 def write_rows_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A column per key of the first row; None is left empty."""
+    """Writes a column per key of the first row; None becomes an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -98,5 +98,5 @@ def write_rows_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def percent(share: float | None) -> str:
-    """0.5 as "50.00 %", nothing as a dash."""
+    """Formats 0.5 as "50.00 %" and None as a dash."""
     return "-" if share is None else f"{100 * share:.2f} %"

@@ -185,7 +185,7 @@ def test_wrong_blocks_batches_and_modes_are_refused():
         channel_attention(net, clip(), block="res2.7")
     with pytest.raises(UnknownNameError, match="no temporal convolution in a block 'res9.0'"):
         shared_kernels(tiny_network("i3d"), "res9.0")
-    with pytest.raises(InputShapeError, match=r"One clip of shape \(1, 4, 3, H, W\).*\(2, 4"):
+    with pytest.raises(InputShapeError, match=r"one clip of shape \(1, 4, 3, H, W\).*\(2, 4"):
         channel_attention(net, clip(2))
     with pytest.raises(OptionError, match="eval mode only"):
         channel_attention(net.train(), clip())
@@ -286,7 +286,7 @@ def test_the_place_that_changes_most_is_looked_for():
     [
         ({"frame_pairs": [3]}, "no frame pair 3: res4.0 of runs/x sees 4 frames.*0 to 2"),
         ({"frame_pairs": [-1]}, "no frame pair -1"),
-        ({"query": (0.2, 1.1)}, r"two shares between 0 and 1, got \(0.2, 1.1\)"),
+        ({"query": (0.2, 1.1)}, r"two fractions between 0 and 1, got \(0.2, 1.1\)"),
     ],
 )
 def test_pairs_and_places_outside_the_clip_are_refused(options, message):
