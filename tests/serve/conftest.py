@@ -12,8 +12,7 @@ import pytest
 from kinema import Recognizer
 from kinema.decoders.pool import DecoderSettings
 from kinema.serve.admission import Access
-from kinema.serve.batcher import BatchSettings
-from kinema.serve.limits import Limits
+from kinema.serve.limits import BatchSettings, Limits
 from kinema.serve.service import Service
 
 from ..causal import save_causal

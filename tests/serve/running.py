@@ -13,7 +13,8 @@ import httpx2
 import numpy as np
 
 from kinema.serve.app import create_app
-from kinema.serve.jobs import JobBook, JobSettings
+from kinema.serve.jobs import JobBook
+from kinema.serve.limits import JobSettings
 from kinema.serve.server import Server, address_of, listen
 from kinema.serve.service import Service
 

@@ -1,4 +1,4 @@
-"""Ray, started here for the time of a job or reached at an address."""
+"""Ray cluster: started here for the duration of a job, or reached at an address."""
 
 import importlib
 import logging
@@ -20,26 +20,26 @@ from kinema.system.process import usable_cores
 
 _log = logging.getLogger(__name__)
 
-# Part of a CPU that is set aside for a thread that uses all of it: when a machine is lost, those
-# that are left have room for its processes. Ray would otherwise wait until the machine is back.
+# CPUs that Ray reserves for a thread that uses a whole one: when a machine is lost, the others have
+# room for its processes. Ray would otherwise wait until the machine is back.
 _SHARE = 0.5
-# Where Ray keeps its object store.
+# Ray keeps its object store here.
 _SHARED = "/dev/shm"
-# Ray asks for this before it takes anything but a routable address for its own servers; it has to
-# be there when Ray is first imported.
+# Without this variable Ray binds its own servers to a routable address. Ray reads it when it is
+# first imported.
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @dataclass(frozen=True)
 class Pools:
-    """The processes of a job.
+    """Processes of a job.
 
     Attributes:
         decoders: Processes that decode.
         workers: Processes that run the network.
         threads: CPU threads of each worker.
         device: "cpu" or "cuda".
-        store_bytes: Memory of one machine for what lies between them.
+        store_bytes: Object store of one machine, for views between both kinds.
     """
 
     decoders: int
@@ -50,26 +50,26 @@ class Pools:
 
     @property
     def cpus(self) -> int:
-        """CPUs that all of them use."""
+        """CPUs that all processes use."""
         return self.decoders + self.workers * self.threads
 
     @property
     def decoder_resources(self) -> dict[str, float]:
-        """What Ray sets aside for a decoder."""
+        """Resources that Ray reserves for a decoder."""
         return {"num_cpus": _SHARE}
 
     @property
     def worker_resources(self) -> dict[str, float]:
-        """What Ray sets aside for a worker."""
+        """Resources that Ray reserves for a worker."""
         gpus = 1 if self.device == "cuda" else 0
         return {"num_cpus": _SHARE * self.threads, "num_gpus": gpus}
 
 
 @contextmanager
 def ray_cluster(settings: ClusterSettings) -> Iterator[tuple[Any, Pools]]:
-    """Ray and the processes that a job may start; what was started here ends with the block.
+    """Gives Ray and the processes that a job may start; a cluster started here ends with the block.
 
-    Where Ray runs in this process already, that is used.
+    If Ray is already initialized in this process, it is used.
 
     Raises:
         ClusterError: the address cannot be reached.
@@ -96,11 +96,11 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[tuple[Any, Pools]]:
 
 
 def _ray(*, local: bool) -> Any:
-    """Imports Ray: it reports nothing home, and alone in a machine nobody else can reach it."""
+    """Imports Ray without usage reports; a local cluster is unreachable from outside."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if local:
         os.environ[_LOOPBACK] = "0"
-        # Ray's parts know each other by this; without it they would write one to the home folder.
+        # Ray's processes authenticate with this; otherwise they write a token to the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         ray = importlib.import_module("ray")
@@ -112,24 +112,24 @@ def _ray(*, local: bool) -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError where nothing listens; Ray itself would try for minutes."""
+    """Raises OSError if nothing listens there; Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _start(ray: Any, settings: ClusterSettings, quiet: dict[str, Any]) -> ClusterSettings:
-    """Starts Ray with a slot for every process; returns the settings with their number.
+    """Starts Ray with a slot for every process; returns the settings with their numbers filled in.
 
-    There are more slots than cores: what waits leaves its core to the others.
+    There are more slots than cores: a process that waits leaves its core to the others.
     """
     gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
     cores = usable_cores()
-    pools = _divided(settings, cpus=cores, gpus=gpus, own_slots=True)
+    pools = _divide(settings, cpus=cores, gpus=gpus, own_slots=True)
     free = shutil.disk_usage(_SHARED).free if os.path.isdir(_SHARED) else 0
     if free < settings.store_mb * 2**20:
         _log.warning(
-            "%s has %d MB, less than the %d MB between decoders and workers: Ray uses %s instead, "
+            "%s has %d MB free, less than the object store of %d MB: Ray uses %s instead, "
             "which is slower.",
             *(_SHARED, free >> 20, settings.store_mb, tempfile.gettempdir()),
         )
@@ -148,11 +148,11 @@ def _start(ray: Any, settings: ClusterSettings, quiet: dict[str, Any]) -> Cluste
 
 
 def _pools_of(ray: Any, settings: ClusterSettings) -> Pools:
-    """The pools, when the running cluster has room for them."""
+    """Divides the running cluster; raises OptionError if it is too small."""
     found = ray.cluster_resources()
     cpus, gpus = int(found.get("CPU", 0)), int(found.get("GPU", 0))
     nodes = sum(node["Alive"] for node in ray.nodes())
-    pools = _divided(settings, cpus=cpus, gpus=gpus)
+    pools = _divide(settings, cpus=cpus, gpus=gpus)
     pools = replace(pools, store_bytes=int(found.get("object_store_memory", 0)) // max(nodes, 1))
     if pools.cpus > cpus or (pools.device == "cuda" and pools.workers > gpus):
         raise OptionError(
@@ -162,10 +162,10 @@ def _pools_of(ray: Any, settings: ClusterSettings) -> Pools:
     return pools
 
 
-def _divided(settings: ClusterSettings, *, cpus: int, gpus: int, own_slots: bool = False) -> Pools:
-    """A worker for every GPU; without them a quarter of the CPUs decodes.
+def _divide(settings: ClusterSettings, *, cpus: int, gpus: int, own_slots: bool = False) -> Pools:
+    """Plans a worker for every GPU; without GPUs a quarter of the CPUs decodes.
 
-    With `own_slots` decoders take no CPU from the workers.
+    With `own_slots` decoders take no CPUs from the workers.
     """
     threads = settings.threads
     device = settings.device or ("cuda" if gpus else "cpu")

@@ -14,6 +14,7 @@ from kinema.decoders.parent import DecoderParent
 from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
+from kinema.system.process import keep_freed_memory
 
 # Videos on their way to a decoder. `number` is their place in the job and never reaches the output.
 PENDING_SCHEMA = pa.schema([("number", pa.int64()), ("path", pa.string())])
@@ -97,6 +98,7 @@ class DecodeStage(Closing):
     """
 
     def __init__(self, work: Work) -> None:
+        keep_freed_memory()  # mapping new memory for each video takes as long as receiving it
         self._decoder = VideoDecoder(work)
 
     def __call__(self, todo: Any) -> Any:

@@ -22,8 +22,8 @@ from kinema.inference.optimize import optimize
 from kinema.inference.predict import ClipRecognizer
 from kinema.inference.runtime import Form, build_run
 from kinema.models.network import Run, VideoNetwork
+from kinema.plugin import load_plugin
 from kinema.system.process import keep_freed_memory
-from kinema.temporal.plugin import load_plugin
 
 # Columns beside those of the output: the video's place in the job, and the time at which its batch
 # reached the network (seconds of the epoch).

@@ -1,4 +1,4 @@
-"""Names of files as text: Arrow and Parquet hold UTF-8 only, a file system holds any bytes."""
+"""List of the videos of a job: a text file, a folder, or Parquet files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _CHUNK = 100_000
 
 @dataclass(frozen=True)
 class Listing:
-    """The videos of a job.
+    """Videos of a job.
 
     Attributes:
-        paths: Arrow array of different large strings, in the order and words of the source.
+        paths: Arrow array of unique large strings, in the order and spelling of the source.
         root: Folder that relative paths start from.
-        repeated: How many paths stood in the source more than once, and are left out.
+        repeated: Number of duplicates in the source, which are dropped.
     """
 
     paths: Any
@@ -37,11 +37,10 @@ def read_listing(source: str | Path, *, root: str | Path | None, column: str = "
     """Reads a text file with a path per line, a folder of videos, or Parquet files.
 
     Args:
-        source: The file or folder. A folder that holds .parquet files is a manifest, of any other
-            the videos are taken at any depth; a single video is a list of one.
-        root: What relative paths start from; by default the folder of the list, or the folder
-            itself.
-        column: The column of a manifest that holds the paths.
+        source: The file or folder. A folder that holds .parquet files is a manifest; any other
+            folder is searched for videos at any depth; a single video is a list of one.
+        root: Base of relative paths; by default the folder of the list, or the folder itself.
+        column: Column of a manifest that holds the paths.
 
     Raises:
         AnnotationError: the source does not exist, is damaged, or names no video.
@@ -117,7 +116,7 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _strings(paths: Iterable[str]) -> Any:
-    """An Arrow array; of names that are not UTF-8 the wrong bytes are written as escapes."""
+    """Makes an Arrow array in chunks; bytes that are not UTF-8 become escapes."""
     left, chunks = iter(paths), []
     while chunk := list(islice(left, _CHUNK)):
         chunks.append(pa.array(map(as_text, chunk), pa.large_string()))

@@ -1,4 +1,4 @@
-"""The folder of labels: Parquet files that appear whole, and what they hold already."""
+"""Output folder of a job: Parquet files that are written atomically, and their contents so far."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _CLASS = pa.struct([("label", pa.int32()), ("name", pa.string()), ("prob", pa.fl
 
 
 def row_schema(*, features: bool) -> Any:
-    """The columns: path, top (best class first; empty of a failed video), features, error."""
+    """Returns the columns: path, top (best class first; null if failed), features, error."""
     columns = [("path", pa.string()), ("top", pa.list_(_CLASS))]
     if features:
         columns.append(("features", pa.list_(pa.float32())))
@@ -31,10 +31,10 @@ def row_schema(*, features: bool) -> Any:
 
 
 class OutputFolder:
-    """Labels of one kind: by one network, with one setting. See `open_output`.
+    """Labels by one network with one setting; see `open_output`.
 
     Attributes:
-        facts: What made the labels.
+        facts: Network and settings that made the labels.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ class OutputFolder:
         self.facts = facts
 
     def done(self) -> Any:
-        """Table of what is written: path, and whether it failed."""
+        """Returns a table of the written videos: path, and failed (bool)."""
         schema = pa.schema([("path", pa.large_string()), ("failed", pa.bool_())])
         parts = [_read(file, ["path", "error"]) for file in self._files()]
         kept = [
@@ -54,7 +54,7 @@ class OutputFolder:
         return pa.concat_tables([schema.empty_table(), *kept])
 
     def drop_failed(self, paths: Any) -> None:
-        """Takes those of the videos out that failed, so that they are tried again."""
+        """Deletes the rows of those videos that failed, so that they are tried again."""
         for file in self._files():
             rows = _read(file, ["path", "error"])
             wanted = pc.is_in(rows["path"].cast(pa.large_string()), value_set=paths)
@@ -68,12 +68,12 @@ class OutputFolder:
                 file.unlink()
 
     def remember(self, **more: Any) -> None:
-        """Adds facts."""
+        """Adds facts about the labels to the folder."""
         self.facts = {**self.facts, **more}
         _write_facts(self.folder, self.facts)
 
     def write(self, name: str, rows: Any) -> None:
-        """A new file, which is there whole or not at all."""
+        """Writes a new file atomically."""
         self._put(self.folder / f"{name}.parquet", rows)
 
     def _files(self) -> list[Path]:
@@ -93,7 +93,7 @@ class OutputFolder:
 def open_output(folder: str | Path, facts: dict[str, Any]) -> Iterator[OutputFolder]:
     """Opens a new folder, or one that holds labels with the same facts.
 
-    Until the end of the block no other job can open it. What a killed job left unfinished is
+    Until the end of the block no other job can open it. Unfinished files of a killed job are
     removed.
 
     Raises:
@@ -116,12 +116,12 @@ def open_output(folder: str | Path, facts: dict[str, Any]) -> Iterator[OutputFol
 
 
 class RowWriter:
-    """Gathers rows and writes them as files of some thousand, or after some time.
+    """Collects rows and writes them when there are enough for a file, or after some time.
 
     Args:
-        output: Where to.
-        rows: Rows of a file.
-        seconds: How long the oldest row may wait; so much work is lost in a crash.
+        output: The output folder.
+        rows: Rows per file.
+        seconds: Longest time a row waits; a crash loses at most this much work.
     """
 
     def __init__(self, output: OutputFolder, *, rows: int, seconds: float = 60) -> None:
@@ -134,7 +134,7 @@ class RowWriter:
         self._files = 0
 
     def add(self, rows: Any) -> None:
-        """Takes rows."""
+        """Adds a table of rows."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(rows)
@@ -143,7 +143,7 @@ class RowWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows that wait."""
+        """Writes the waiting rows."""
         if self._waiting:
             rows = pa.concat_tables(self._waiting).combine_chunks()
             self._output.write(f"{self._name}-{self._files:06d}", rows)
@@ -161,7 +161,7 @@ def _read(file: Path, columns: list[str] | None) -> Any:
 
 
 def _check_kind(place: Path) -> None:
-    """Refuses a folder with other things; a lock alone is left by a job that was killed early."""
+    """Refuses a folder with other files; a job that was killed early leaves a lock alone."""
     if not place.is_dir() or (place / FACTS_FILE).exists():
         return
     others = [file.name for file in place.iterdir() if not file.name.startswith(".")]
@@ -172,7 +172,7 @@ def _check_kind(place: Path) -> None:
 
 
 def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of the labels that are there, or the new ones, written down."""
+    """Returns the facts of existing labels after a comparison, or writes the new ones."""
     for file in place.glob(f".*{_UNFINISHED}"):
         file.unlink()
     if not (place / FACTS_FILE).exists():

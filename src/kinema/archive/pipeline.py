@@ -1,4 +1,4 @@
-"""The job on Ray Data: paths to decoders, views to workers, rows to the caller."""
+"""Ray Data pipeline: paths to decoders, views to workers, rows to the caller."""
 
 import math
 import re
@@ -17,32 +17,32 @@ from kinema.archive.settings import Work
 from kinema.errors import ClusterError, OptionError
 from kinema.inference.runtime import Form
 
-# Views that travel together: many enough to be worth a message, small beside the store.
+# Size of a block of views: large enough to be worth a message, small beside the object store.
 _BLOCK_BYTES, _BLOCK_VIDEOS, _STORE_SHARE = 32 * 2**20, 16, 16
-# How long nothing may happen beyond what a block of hanging videos takes. The work of a lost GPU
-# that never comes back would otherwise be waited for, for ever.
+# Seconds without progress, on top of those that a block of hanging videos takes, after which the
+# job fails. Ray would otherwise wait forever for the work of a lost GPU that never comes back.
 _PATIENCE_S = 300
-# Videos of one decoding task, which a lost worker has to do again.
+# Videos of one decoding task; a lost process repeats its whole task.
 _TASK_VIDEOS = 256
-# The store must hold a few blocks for every process of a machine.
+# Videos whose views the object store must hold at least.
 _STORE_BLOCKS = 4
 
 
 class Pipeline:
     """Decoders and workers of one job.
 
-    What lies between them is bounded: Ray Data holds decoding back when its part of the object
+    Backpressure bounds the views between them: Ray Data pauses decoding when its part of the object
     store is full, and the workers when the caller does not take rows. A killed process is replaced
-    and its task done again.
+    and its task is repeated.
 
     Args:
         ray: The module, connected.
-        pools: How many processes.
-        work: What they do.
+        pools: Numbers of processes.
+        work: The job.
 
     Attributes:
-        work: What they do.
-        began: When the first videos came to the network, in seconds of the epoch.
+        work: The job.
+        began: Time at which the first videos reached the network, in seconds of the epoch.
 
     Raises:
         OptionError: the object store is too small for the clips of a video.
@@ -61,23 +61,24 @@ class Pipeline:
         self.began = math.inf
 
     def fastest_form(self, todo: Any) -> Form:
-        """What runs fastest in a worker, measured in one."""
+        """Measures the fastest form of the network, in a worker."""
         measure = self._ray.remote(fastest_form).options(**self._pools.worker_resources)
-        with self._told():
+        with self._reporting_failures():
             form: Form = self._ray.get(measure.remote(self.work, todo.slice(0, 32).to_pylist()))
         return form
 
     def rows(self, todo: Any) -> Iterator[Any]:
-        """Tables of rows as they become ready, every video once.
+        """Yields tables of rows as they become ready, every video once.
 
         Args:
             todo: Arrow array of paths.
 
         Raises:
-            ClusterError: something failed that is no video's fault.
+            ClusterError: the job failed, and not because of a video.
         """
+        # Ray repeats the whole task of a killed process, so rows may arrive twice.
         arrived = np.zeros(len(todo), bool)
-        with self._told():
+        with self._reporting_failures():
             for table in self._labeled(todo).iter_batches(batch_size=None, batch_format="pyarrow"):
                 numbers = table["number"].to_numpy()
                 new = ~arrived[numbers]
@@ -87,17 +88,20 @@ class Pipeline:
                 yield rows.drop_columns([field.name for field in BESIDE])
 
     def _labeled(self, todo: Any) -> Any:
-        """The lazy data set."""
+        """Builds the lazy data set."""
         data, pools = self._ray.data, self._pools
+        # A block is bounded by its bytes, its videos, and its share of the object store.
         most = min(_BLOCK_BYTES, pools.store_bytes // _STORE_SHARE)
         videos = max(1, min(_BLOCK_VIDEOS, most // self.work.video_bytes))
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        # Every video of a block may use up all its attempts before the block is finished.
         context.execution_no_progress_timeout_s = _PATIENCE_S + videos * self.work.decode_s
+        # One block holds the views of one batch.
         context.target_max_block_size = videos * self.work.video_bytes
         batches = {"batch_size": videos, "batch_format": "pyarrow"}
-        busy = -(-len(todo) // videos)  # more processes would never get a batch
+        busy = -(-len(todo) // videos)  # batches; further processes would never get one
         return (
             data.from_arrow(self._tasks(todo))
             .map_batches(
@@ -117,7 +121,7 @@ class Pipeline:
         )
 
     def _tasks(self, todo: Any) -> list[Any]:
-        """Tables of some videos: enough for every decoder to have several."""
+        """Splits the paths into tables, small enough for every decoder to get several."""
         videos = max(1, min(_TASK_VIDEOS, len(todo) // (4 * self._pools.decoders)))
         parts = (todo.slice(start, videos) for start in range(0, len(todo), videos))
         return [
@@ -128,20 +132,20 @@ class Pipeline:
         ]
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Failures of Ray and of the workers' code as one error."""
+    def _reporting_failures(self) -> Iterator[None]:
+        """Turns failures of Ray and of the workers' code into a ClusterError."""
         failures = (self._ray.exceptions.RayError, self._ray.data.exceptions.ExecutionTimeoutError)
         try:
             yield
         except failures as error:
             raise ClusterError(
-                f"The job stopped: {_reason(str(error))} What is written is kept; started again "
-                "it goes on."
+                f"The job stopped: {_reason(str(error))} Written rows are kept: start it again to "
+                "resume."
             ) from error
 
 
 def _reason(traceback: str) -> str:
-    """The first exception of a traceback, which Ray hands on as text."""
+    """Finds the first exception in a traceback, which Ray reports as text."""
     lines = traceback.splitlines() or [""]
     found = next((line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)), lines[0])
     return found if found.endswith(".") else f"{found}."

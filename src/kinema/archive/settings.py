@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kinema.errors import OptionError
+from kinema.errors import OptionError, check_range
 from kinema.values import Preprocessing, Views
 
 if TYPE_CHECKING:  # decoders must not load PyTorch
@@ -48,8 +48,13 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         Views(clips=self.clips, crops=self.crops)
-        _at_least(1, top=self.top, decode_s=self.decode_s, decode_mb=self.decode_mb)
-        _at_least(1, file_rows=self.file_rows)
+        check_range(
+            at_least=1,
+            top=self.top,
+            decode_s=self.decode_s,
+            decode_mb=self.decode_mb,
+            file_rows=self.file_rows,
+        )
 
     @property
     def views(self) -> Views:
@@ -82,8 +87,8 @@ class ClusterSettings:
     store_mb: int = 512
 
     def __post_init__(self) -> None:
-        _at_least(1, threads=self.threads, workers=self.workers, decoders=self.decoders)
-        _at_least(80, store_mb=self.store_mb)  # Ray takes no less
+        check_range(at_least=1, threads=self.threads, workers=self.workers, decoders=self.decoders)
+        check_range(at_least=80, store_mb=self.store_mb)  # Ray takes no less
         if self.device not in (None, "cpu", "cuda"):
             raise OptionError(
                 f"device must be cpu or cuda, got {self.device!r}; Ray chooses which GPU."
@@ -136,9 +141,3 @@ class Work:
         if self.device == "cuda":
             return _GPU_VIEWS
         return self.settings.views.count if self.settings.fast else self.settings.crops
-
-
-def _at_least(least: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise OptionError(f"{name} must be at least {least}, got {value}.")

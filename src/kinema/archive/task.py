@@ -1,4 +1,4 @@
-"""Labels an archive: lists it, leaves out what is done, and lets Ray Data do the rest."""
+"""Task `label`: lists an archive, skips finished videos, and runs the others on Ray Data."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ from kinema.models.saved import CONFIG_FILE, WEIGHTS_FILE, load_saved
 
 _log = logging.getLogger(__name__)
 
-# How often what a job lost without an error is tried again.
+# Passes over videos that a job lost without an error.
 _PASSES = 3
 
 Progress = Callable[[int, int], None]
@@ -30,18 +30,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What is in the output folder now, and what this run did.
+    """Contents of the output folder after a run, and statistics of the run.
 
     Attributes:
-        videos: Different videos of the list.
-        ok: Those that are labeled.
-        failed: Those with an error in their row; together with `ok` all.
-        written: Rows of this run; the others were there.
-        repeated: Paths that stood in the list again.
-        seconds: Time of this run, with the start of Ray and of all processes.
-        steady_videos_per_s: Rate of this run without the start: from the moment when the first
-            videos came to the network to the last row. None where nothing was to do.
-        out: The folder.
+        videos: Unique videos of the list.
+        ok: Labeled videos.
+        failed: Videos with an error in their row; `ok` and `failed` make up all.
+        written: Rows written by this run; the others existed before.
+        repeated: Duplicates in the list.
+        seconds: Duration of this run, with the start of Ray and of all processes.
+        steady_videos_per_s: Rate of this run without the start: from the time when the first
+            videos reached the network to the last row. None if there was nothing to do.
+        out: The output folder.
     """
 
     videos: int
@@ -55,7 +55,7 @@ class LabelReport:
 
     @property
     def videos_per_s(self) -> float:
-        """Rate of this run, all included."""
+        """Rate of this run, with the start."""
         return self.written / self.seconds
 
 
@@ -74,18 +74,18 @@ def label(
 
     The columns are `path` as listed, `top` (a list of label, name and prob, best first), with
     `features` the mean features before the classifier, and `error` for a video that could not be
-    read, which has nothing else. Whatever is in the folder already is left out, so a job that was
-    stopped in any way goes on when it is started again. Every machine of a cluster must see
+    read, which has nothing else. Videos in the folder already are skipped, so a job that was
+    stopped in any way resumes when it is started again. Every machine of a cluster must see
     checkpoint and videos under the same paths; only the caller writes.
 
     Args:
         checkpoint: Folder of the network.
         source: A text file with a path per line, a folder of videos, or Parquet files with a
             column of paths.
-        out: A new folder, or that of an earlier run with the same checkpoint and settings.
-        settings: What becomes of every video.
-        cluster: Where the work is done; by default this machine.
-        root: Folder that relative paths start from; by default that of the list.
+        out: A new folder, or the folder of an earlier run with the same checkpoint and settings.
+        settings: Settings that hold for every video.
+        cluster: Machines and processes; by default this machine.
+        root: Folder that relative paths start from; by default the folder of the list.
         column: Column of the paths in Parquet files.
         progress: Called with (rows in the folder, videos).
 
@@ -128,12 +128,12 @@ def label(
                     todo = _left(listing, done)
                     if not len(todo):
                         break
-                    _log.warning("%d videos were lost on the way and are tried again.", len(todo))
+                    _log.warning("%d videos got no row and are tried again.", len(todo))
         return _report(listing, done, clock, Path(out))
 
 
 def _run(pipeline: Pipeline, output: OutputFolder, todo: Any, clock: "_Clock") -> None:
-    """Labels what is to do; every row that arrives is written, whatever happens afterwards."""
+    """Labels videos; every row that arrives is written, also if the job fails afterwards."""
     writer = RowWriter(output, rows=pipeline.work.settings.file_rows)
     try:
         for rows in pipeline.rows(todo):
@@ -144,18 +144,18 @@ def _run(pipeline: Pipeline, output: OutputFolder, todo: Any, clock: "_Clock") -
 
 
 def _form(pipeline: Pipeline, output: OutputFolder, todo: Any) -> Form:
-    """The form of the network that the rows of this folder are made with."""
+    """Returns the form of the network for this folder, measured by its first run."""
     known = output.facts.get("form")
     if known is not None:
         return Form(**known)
     form = pipeline.fastest_form(todo)
-    _log.info("Runs as %s.", form)
+    _log.info("Running as %s.", form)
     output.remember(form=asdict(form))
     return form
 
 
 def _facts(checkpoint: Path, settings: LabelSettings) -> dict[str, Any]:
-    """What rows of one folder have in common."""
+    """Collects what the rows of one folder have in common."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         with (checkpoint / name).open("rb") as file:
@@ -169,16 +169,16 @@ def _facts(checkpoint: Path, settings: LabelSettings) -> dict[str, Any]:
 
 
 def _left(listing: Listing, done: Any) -> Any:
-    """The listed paths that are not done, as one array."""
+    """Returns the listed paths that are not done, as one array."""
     is_done = pc.is_in(listing.paths, value_set=done["path"])
     return listing.paths.filter(pc.invert(is_done))
 
 
 def _report(listing: Listing, done: Any, clock: "_Clock", out: Path) -> LabelReport:
-    """Counts what the folder holds of the list.
+    """Counts the listed videos in the folder.
 
     Raises:
-        ClusterError: a video has no row, or two.
+        ClusterError: a video has no row, or two rows.
     """
     listed = done.filter(pc.is_in(done["path"], value_set=listing.paths))
     if listed.num_rows != len(listing):
@@ -199,7 +199,7 @@ def _report(listing: Listing, done: Any, clock: "_Clock", out: Path) -> LabelRep
 
 
 class _Clock:
-    """How long the run takes."""
+    """Clock and progress of a run."""
 
     def __init__(self, videos: int, *, already: int, progress: Progress | None) -> None:
         self._videos = videos
@@ -210,7 +210,7 @@ class _Clock:
         self.rows = 0
 
     def count(self, rows: int, *, began: float) -> None:
-        """So many rows came now; `began` is when the first of all came to the network."""
+        """Counts rows that arrived; `began` is when the first video reached the network."""
         self.rows += rows
         self._began = min(self._began, began)
         self._last = time.time()
@@ -219,7 +219,7 @@ class _Clock:
 
     @property
     def seconds(self) -> float:
-        """Since the job began."""
+        """Seconds since the job began."""
         return time.time() - self._start
 
     @property

@@ -34,53 +34,59 @@ SourceArgument = Annotated[
 ]
 RootOption = Annotated[
     Path | None,
-    typer.Option(help="What relative paths start from.", show_default="folder of INPUT"),
+    typer.Option(help="Base of relative paths.", show_default="folder of INPUT"),
 ]
 FeaturesOption = Annotated[
-    bool, typer.Option("--features", help="Write the features before the classifier, too.")
+    bool, typer.Option("--features", help="Also write the mean features before the classifier.")
 ]
 RetryFailedOption = Annotated[
-    bool, typer.Option("--retry-failed", help="Try videos again that failed earlier.")
+    bool, typer.Option("--retry-failed", help="Retry videos that failed in an earlier run.")
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="A running Ray cluster, such as auto or 10.0.0.1:6379; else this machine."),
+    typer.Option(
+        help="Running Ray cluster, such as auto or 10.0.0.1:6379; by default this machine."
+    ),
 ]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes that run the network.", min=1)]
 PoolDeviceOption = Annotated[
-    str | None, typer.Option(help="cpu or cuda; by default GPUs if there are any.")
+    str | None, typer.Option(help="cpu or cuda; by default GPUs if available.")
 ]
 StoreMbOption = Annotated[
-    int, typer.Option(help="Memory between decoders and workers on this machine.", min=80)
+    int, typer.Option(help="Memory for views between decoders and workers on this machine.", min=80)
 ]
 
 
 def label(
     checkpoint: CheckpointArgument,
     source: SourceArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the Parquet files; an old one goes on.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the Parquet files; an existing one is resumed.")
+    ],
     root: RootOption = None,
     column: Annotated[str, typer.Option(help="Column of paths in Parquet files.")] = "path",
-    top: Annotated[int, typer.Option(help="Classes to write for each video.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Classes to write per video.", min=1)] = 5,
     clips: ClipsOption = 1,
     crops: CropsOption = 1,
     features: FeaturesOption = False,
     fast: FastOption = False,
     retry_failed: RetryFailedOption = False,
-    decode_seconds: Annotated[int, typer.Option(help="Time to decode a video.", min=1)] = 60,
-    decode_mb: Annotated[int, typer.Option(help="Memory to decode a video.", min=1)] = 2048,
-    file_rows: Annotated[int, typer.Option(help="Rows of one file.", min=1)] = 5000,
+    decode_seconds: Annotated[
+        int, typer.Option(help="Seconds for decoding one video.", min=1)
+    ] = 60,
+    decode_mb: Annotated[int, typer.Option(help="Memory for decoding one video.", min=1)] = 2048,
+    file_rows: Annotated[int, typer.Option(help="Rows per Parquet file.", min=1)] = 5000,
     address: AddressOption = None,
     workers: WorkersOption = None,
     decoders: Annotated[int | None, typer.Option(help="Processes that decode.", min=1)] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads of a worker.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads per worker.", min=1)] = 1,
     device: PoolDeviceOption = None,
     store_mb: StoreMbOption = 512,
     as_json: JsonOption = False,
 ) -> None:
     """Label an archive of videos, on one machine or on a Ray cluster.
 
-    Writes Parquet files with path, top classes and error. A job that was stopped goes on when it is
+    Writes Parquet files with path, top classes and error. A job that was stopped resumes when it is
     started again. Videos that cannot be read get an error in their row; the exit code stays 0.
 
     Example: kinema label runs/x/best videos.txt --out labels --fast
@@ -93,7 +99,7 @@ def label(
     )
     where = ClusterSettings(address, workers, decoders, threads, cast("Any", device), store_mb)
     show_log()
-    # Ray tells of killed workers on stdout, where only the result belongs.
+    # Ray reports killed workers on stdout, which is for the result alone.
     with (
         resume_hint("the same command"),
         progress_bar("labeling") as progress,
@@ -117,9 +123,9 @@ def label(
         f"{report.written} in this run, {report.videos_per_s:.1f} per second"
     )
     if report.failed:
-        notes().print("The column `error` says why a video failed; --retry-failed tries again.")
+        notes().print("The column `error` has the reasons of failures; --retry-failed tries again.")
     if report.repeated:
-        notes().print(f"{report.repeated} paths stand in the list more than once")
+        notes().print(f"{report.repeated} paths are listed more than once")
 
 
 def _document(report: "LabelReport") -> dict[str, object]:

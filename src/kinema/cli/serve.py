@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,25 +19,61 @@ if TYPE_CHECKING:
     from kinema.serve.admission import Access
     from kinema.serve.limits import Limits
 
-# Names of folders that say nothing about the network in them.
+# Folder names that do not identify a network.
 _PLAIN = ("best", "last")
+
+
+class _Default:
+    """Default of an option, read from a settings class when it is used or shown.
+
+    Reading it at import would cost every command the time to load pydantic, half a second.
+
+    Args:
+        place: Class and field, such as "Limits.frames".
+        scale: Units of the option per unit of the field.
+    """
+
+    def __init__(self, place: str, scale: float) -> None:
+        self._settings, _, self._field = place.partition(".")
+        self._scale = scale
+
+    def __call__(self) -> float:
+        """Returns the value in the unit of the option."""
+        settings = getattr(import_module("kinema.serve.limits"), self._settings)
+        default: float = settings.model_fields[self._field].default
+        return default if self._scale == 1 else default * self._scale
+
+    def __str__(self) -> str:
+        return f"{self():.12g}"
+
+
+def _setting(text: str, place: str, scale: float = 1, **bounds: float) -> Any:
+    return typer.Option(help=text, default_factory=_Default(place, scale), **cast("Any", bounds))
 
 
 CheckpointsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="CHECKPOINT...", help="Folders of networks; NAME=FOLDER names one."),
+    typer.Argument(metavar="CHECKPOINT...", help="Checkpoint folders; NAME=FOLDER sets a name."),
 ]
 ApiKeyOption = Annotated[
-    str | None, typer.Option(help="Key that requests must show.", envvar="KINEMA_API_KEY")
+    str | None, typer.Option(help="API key required from clients.", envvar="KINEMA_API_KEY")
 ]
 CorsOriginOption = Annotated[
-    list[str] | None, typer.Option(help="Web site whose pages may call, such as https://a.b.")
+    list[str] | None,
+    typer.Option(help="Origin of a web site whose pages may call the API, such as https://a.b."),
 ]
 AllowFolderOption = Annotated[
-    Path | None, typer.Option(help="Requests may name videos below this folder.")
+    Path | None, typer.Option(help="Folder below which requests may name videos by path.")
 ]
-MaxDelayMsOption = Annotated[float, typer.Option(help="Longest wait of a clip for company.", min=0)]
-WorkerSecondsOption = Annotated[int, typer.Option(help="Time of a decoder for one clip.", min=1)]
+MaxDelayMsOption = Annotated[
+    float,
+    _setting(
+        "Longest time a clip waits for its batch to fill.", "BatchSettings.delay_s", 1000, min=0
+    ),
+]
+WorkerSecondsOption = Annotated[
+    int, _setting("CPU seconds a decoder may spend per clip.", "DecoderSettings.cpu_s", min=1)
+]
 GraceOption = Annotated[
     float, typer.Option(help="Seconds to finish accepted work after SIGTERM.", min=0)
 ]
@@ -45,38 +81,51 @@ GraceOption = Annotated[
 
 def serve(
     checkpoints: CheckpointsArgument,
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     api_key: ApiKeyOption = None,
     cors_origin: CorsOriginOption = None,
     allow_folder: AllowFolderOption = None,
-    max_batch: Annotated[int, typer.Option(help="Clips of one forward pass.", min=1)] = 16,
-    max_delay_ms: MaxDelayMsOption = 5.0,
-    workers: Annotated[int, typer.Option(help="Decoder processes.", min=1)] = 2,
-    worker_mb: Annotated[int, typer.Option(help="Memory of one decoder.", min=64)] = 2048,
-    worker_seconds: WorkerSecondsOption = 30,
-    max_mb: Annotated[float, typer.Option(help="Size of an upload.", max=1e9)] = 256.0,
-    max_seconds: Annotated[float, typer.Option(help="Length of a video.")] = 600.0,
-    max_frames: Annotated[int, typer.Option(help="Frames of a video.", min=1)] = 100_000,
-    max_pixels: Annotated[int, typer.Option(help="Pixels of a frame.", min=1)] = 4096 * 2304,
-    max_views: Annotated[int, typer.Option(help="Clips times crops.", min=1)] = 60,
-    max_timeline_mb: Annotated[float, typer.Option(help="Size of a long video.", max=1e9)] = 4096.0,
-    max_timeline_seconds: Annotated[float, typer.Option(help="Its length.")] = 21600.0,
-    max_requests: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 32,
-    max_waiting: Annotated[int, typer.Option(help="Requests that wait for a decoder.", min=0)] = 16,
-    max_streams: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
-    max_timelines: Annotated[int, typer.Option(help="Timelines that wait.", min=0)] = 8,
-    timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 60.0,
+    max_batch: Annotated[int, _setting("Largest batch, in clips.", "BatchSettings.clips", min=1)],
+    max_delay_ms: MaxDelayMsOption,
+    workers: Annotated[int, _setting("Decoder processes.", "DecoderSettings.workers", min=1)],
+    worker_mb: Annotated[
+        int, _setting("Memory of one decoder.", "DecoderSettings.memory_bytes", 2**-20, min=64)
+    ],
+    worker_seconds: WorkerSecondsOption,
+    max_mb: Annotated[
+        float, _setting("Size of an upload.", "Limits.upload_bytes", 2**-20, max=1e9)
+    ],
+    max_seconds: Annotated[float, _setting("Length of a video.", "Limits.duration_s")],
+    max_frames: Annotated[int, _setting("Frames of a video.", "Limits.frames", min=1)],
+    max_pixels: Annotated[int, _setting("Pixels of a frame.", "Limits.pixels", min=1)],
+    max_views: Annotated[int, _setting("Clips times crops of a request.", "Limits.views", min=1)],
+    max_timeline_mb: Annotated[
+        float, _setting("Size of a long video.", "Limits.timeline_bytes", 2**-20, max=1e9)
+    ],
+    max_timeline_seconds: Annotated[
+        float, _setting("Length of a long video.", "Limits.timeline_duration_s")
+    ],
+    max_requests: Annotated[int, _setting("Concurrent requests.", "Limits.requests", min=1)],
+    max_waiting: Annotated[
+        int, _setting("Requests waiting for a decoder.", "Limits.waiting", min=0)
+    ],
+    max_streams: Annotated[int, _setting("Concurrent live streams.", "Limits.streams", min=0)],
+    max_timelines: Annotated[
+        int, _setting("Timelines waiting to be computed.", "JobSettings.waiting", min=0)
+    ],
+    timeout: Annotated[float, _setting("Seconds for one request.", "Limits.request_s")],
     grace: GraceOption = 60.0,
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve networks over HTTP, with a web page at /.
+    """Serve networks over HTTP and WebSocket, with a web page at /.
 
-    Listens on this machine only unless --host says otherwise. Files are decoded in processes of
-    their own, so a broken one costs its request and nothing else. /openapi.json describes all
-    addresses. Ctrl-C or SIGTERM finishes what was accepted.
+    Listens on this machine only unless --host is given. Files are decoded in sandboxed processes,
+    so a broken file fails its own request and nothing else. /openapi.json describes the API.
+    Ctrl-C or SIGTERM finishes accepted requests, then stops.
 
     Example: kinema serve runs/x/best
     """
@@ -89,7 +138,7 @@ def serve(
 
     show_log()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    with _told_by_option():
+    with _naming_the_limit():
         limits = Limits(
             upload_bytes=round(max_mb * MIB),
             duration_s=max_seconds,
@@ -110,7 +159,9 @@ def serve(
         silence_s=worker_seconds,
     )
     if api_key is not None and not api_key.strip():
-        raise OptionError("--api-key is empty, which would let everyone in. Leave it out for that.")
+        raise OptionError(
+            "--api-key is empty. Give a key, or omit the option to serve without one."
+        )
     if allow_folder is not None and not allow_folder.is_dir():
         raise OptionError(f"--allow-folder {allow_folder} is not a folder.")
     access = Access(
@@ -156,11 +207,10 @@ def _listen_and_serve(
 
     with listen(host, port) as listening, DecoderParent() as parent:
         if access.api_key is None and not is_loopback(listening):
-            notes().print("Everyone who reaches this machine may use it; see --api-key.")
-        parent.start()  # while this process imports PyTorch, too, and loads the networks
+            notes().print("Anyone who can reach this machine can use the server; see --api-key.")
+        parent.start()  # in parallel to importing PyTorch and loading the networks here
         from kinema.recognizer import Recognizer
-        from kinema.serve.batcher import BatchSettings
-        from kinema.serve.jobs import JobSettings
+        from kinema.serve.limits import BatchSettings, JobSettings
         from kinema.serve.server import run
         from kinema.serve.service import Service
         from kinema.system.process import keep_freed_memory
@@ -170,7 +220,7 @@ def _listen_and_serve(
             for name, folder in folders.items()
         }
         if any(model.device.type == "cpu" for model in models.values()):
-            # Clearing new pages takes up to half of a large batch's time.
+            # Clearing new memory pages takes up to half of the time of a large batch.
             keep_freed_memory(in_threads=True)
         service = Service(
             models,
@@ -199,8 +249,8 @@ def _check_extra() -> None:
 
 
 @contextmanager
-def _told_by_option() -> Iterator[None]:
-    """Names the limit that is out of its range."""
+def _naming_the_limit() -> Iterator[None]:
+    """Turns a validation error into an OptionError that names the limit."""
     from pydantic import ValidationError
 
     try:
@@ -211,10 +261,10 @@ def _told_by_option() -> Iterator[None]:
 
 
 def named_folders(words: list[str]) -> dict[str, Path]:
-    """Reads NAME=FOLDER; a folder alone is named by its last part that says something.
+    """Reads NAME=FOLDER; a folder alone is named by its last part other than best and last.
 
     Raises:
-        OptionError: two networks have one name.
+        OptionError: two networks have the same name, or one has none.
     """
     folders: dict[str, Path] = {}
     for word in words:

@@ -80,8 +80,8 @@ class DecoderPool(Closing):
         self._on_end = on_end
         self._parent = parent
         self._alive: set[int] = set()
-        # None stands for a process that is forked when it is needed. Last in, first out: under a
-        # light load few processes are forked, and those have warm caches.
+        # None stands for a process that is forked when it is needed. Last in, first out, so that
+        # under a light load few processes are forked.
         self._free: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(settings.workers):
             self._free.put(None)

@@ -1,4 +1,4 @@
-"""What the server and its decoder processes say to each other: facts and arrays, no code.
+"""Messages between decoder processes and their caller: JSON facts and arrays.
 
 A message is the length of a JSON text (4 bytes), the text, and the bytes of the arrays it lists.
 Nothing is unpickled: a decoder that a file has taken over can send wrong numbers, but no code.
@@ -29,7 +29,7 @@ class Message:
 
 
 class WireError(Exception):
-    """The other side sent what is no message, or more than it may."""
+    """The other side sent malformed data, or more than allowed."""
 
 
 def send(
@@ -50,12 +50,12 @@ def receive(channel: socket.socket, *, most_bytes: int) -> Message:
 
     Args:
         channel: Its timeout holds for every part of the message.
-        most_bytes: Of all arrays together.
+        most_bytes: Upper bound for all arrays together.
 
     Raises:
         EOFError: the other side has closed the channel or ended.
-        TimeoutError: it said nothing for too long.
-        WireError: it sent what is no message, or too much.
+        TimeoutError: nothing arrived within the timeout of the channel.
+        WireError: the data is malformed or too large.
     """
     (length,) = _LENGTH.unpack(_bytes(channel, _LENGTH.size))
     if length > _MOST_TEXT_BYTES:

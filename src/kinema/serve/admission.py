@@ -1,4 +1,4 @@
-"""Who may use the service."""
+"""Access control and admission of requests, before the application sees them."""
 
 import asyncio
 import hmac
@@ -12,28 +12,30 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kinema.serve.limits import Limits, Places, RefusedError, busy
+from kinema.serve.limits import Limits, RefusedError, Slots, busy
 from kinema.serve.metrics import Metrics
 
-# Open to everyone: the page holds no secrets, and whether a server lives is no secret either.
+# Everything else is public: the page and the health checks hold no secrets.
 _GUARDED = ("/v1/", "/metrics")
 
 
 class Access(BaseModel):
-    """Keys, other sites, and files of the server itself."""
+    """API key, allowed origins, and the folder of the server that requests may read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    api_key: SecretStr | None = Field(default=None, description="Needed for everything under /v1.")
+    api_key: SecretStr | None = Field(
+        default=None, description="Key required for everything under /v1 and for /metrics."
+    )
     origins: tuple[str, ...] = Field(
-        default=(), description="Other web sites whose pages may call."
+        default=(), description="Origins of other web sites whose pages may call the API."
     )
     folder: Path | None = Field(
-        default=None, description="Requests may name videos below this folder."
+        default=None, description="Folder below which requests may name videos by path."
     )
 
     def check_key(self, given: str | None) -> None:
-        """Raises a 401 unless no key is needed or this is it."""
+        """Raises a 401 unless the key is right or none is needed."""
         if self.api_key is None:
             return
         wanted = self.api_key.get_secret_value().encode()
@@ -47,15 +49,15 @@ class Access(BaseModel):
             )
 
     def check_headers(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raises a 401 where a guarded path is asked for without the key."""
+        """Raises a 401 for a guarded path without the key."""
         if path.startswith(_GUARDED):
             self.check_key(key_of(headers))
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Raises a 403 for a page of another site that is not allowed.
 
-        Browsers send such requests although they keep the answer from the page; for WebSockets
-        they do not even do that.
+        The browser's own protection is too late: it sends such a request and only hides the answer
+        from the page; for WebSockets not even that.
         """
         origin = headers.get("origin")
         if origin is None or origin in self.origins:
@@ -69,29 +71,29 @@ class Access(BaseModel):
 
 
 def key_of(headers: Mapping[str, str]) -> str | None:
-    """The key of a request."""
+    """Reads the API key from the headers of a request."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()
     return headers.get("x-api-key")
 
 
-# What is still read of a refused body, so that a client that sends before it listens gets its
-# answer instead of a broken connection.
+# A refused body is still read up to these limits: a client that sends everything before it reads
+# would otherwise see a broken connection instead of the answer.
 _LINGER_S = 5.0
 _LINGER_BYTES = 1 << 30
 
 
 class Admission:
-    """Wraps the application.
+    """ASGI middleware: checks key, origin, concurrency and size before reading the body.
 
     Args:
         app: The application.
         access: Keys and origins.
-        limits: Numbers and sizes.
-        metrics: Where requests are counted.
-        places: For requests with a body.
-        stopping: Says whether the server takes no new work any more.
+        limits: Limits on sizes and times.
+        metrics: Counts requests.
+        slots: Concurrent requests with a body.
+        stopping: Returns True once the server takes no new work.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Admission:
         access: Access,
         limits: Limits,
         metrics: Metrics,
-        places: Places,
+        slots: Slots,
         stopping: Callable[[], bool],
     ) -> None:
         self._app = app
@@ -109,14 +111,14 @@ class Admission:
         self._limits = limits
         self._metrics = metrics
         self._stopping = stopping
-        self._places = places
+        self._slots = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; live streams check the same things in their own protocol."""
+        """Handles a request; WebSockets pass, because live streams do these checks themselves."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), 500  # unless an answer says otherwise
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -136,6 +138,7 @@ class Admission:
         body = _Body(receive, _most_bytes(scope["path"], self._limits), self._limits.upload_s)
         has_body = scope["method"] in ("POST", "PUT", "PATCH")
         try:
+            # Cheapest checks first, all of them on the headers alone.
             if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
                 self._access.check_origin(headers)
             if scope["method"] != "OPTIONS":  # browsers ask for permission without the key
@@ -143,18 +146,20 @@ class Admission:
             if not has_body:
                 await self._app(scope, receive, send)
                 return
+            # Requests with a body cost memory and time, so they are limited in number and size.
             if self._stopping():
                 raise busy("stopping", "The server is stopping and takes no new work.")
             body.check_length(headers)
-            with self._places, self._metrics.in_flight.track_inprogress():
+            with self._slots, self._metrics.in_flight.track_inprogress():
                 await self._with_body(scope, body, send)
         except RefusedError as refusal:
+            # A client that asked for permission has sent nothing yet.
             if has_body and "100-continue" not in headers.get("expect", "").lower():
                 await body.discard()
             await answer_to(refusal)(scope, receive, send)
 
     async def _with_body(self, scope: Scope, body: "_Body", send: Send) -> None:
-        """Lets the application answer, unless the body turned out to be too much meanwhile."""
+        """Runs the application; a body that exceeds a limit on the way replaces its answer."""
 
         async def unless_refused(message: Message) -> None:
             if body.refusal is None:
@@ -162,7 +167,7 @@ class Admission:
 
         try:
             await self._app(scope, body.receive, unless_refused)
-        except Exception:  # whatever the application made of a body that was cut off: see below
+        except Exception:  # may be a consequence of the cut body, see below
             if body.refusal is None:
                 raise
         if body.refusal is not None:
@@ -170,16 +175,16 @@ class Admission:
 
 
 def answer_to(refusal: RefusedError) -> Response:
-    """The answer that says why."""
+    """Converts a refusal to an HTTP answer."""
     content = {"error": refusal.code, "message": str(refusal), "file": refusal.file}
     return JSONResponse(content, refusal.status, headers=refusal.headers)
 
 
 class _Body:
-    """The body of a request on its way in.
+    """Body of a request, checked against the limits while it arrives.
 
     Attributes:
-        refusal: Why no more of it is taken; None while all is well.
+        refusal: Reason for which the rest is refused; None if there is none.
     """
 
     def __init__(self, receive: Receive, most_bytes: int, most_s: float) -> None:
@@ -192,20 +197,20 @@ class _Body:
         self._whole = False
 
     def check_length(self, headers: Headers) -> None:
-        """Refuses a body that is announced as too long."""
+        """Refuses a body whose Content-Length is over the limit."""
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._most_bytes:
             raise _too_many_bytes(self._most_bytes)
 
     async def receive(self) -> Message:
-        """The next part."""
-        if self._whole:  # what comes next is that the client has gone
+        """Waits for the next part of the body."""
+        if self._whole:  # the next message is the disconnection of the client
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            self._whole = True  # it is waited for no longer
+            self._whole = True  # `discard` must not wait any longer
             text = f"The body did not arrive within {self._most_s:g} s, the limit."
             self.refusal = RefusedError(408, "slow_upload", text, headers={"Connection": "close"})
             raise self.refusal from None
@@ -217,7 +222,7 @@ class _Body:
         return message
 
     async def discard(self) -> None:
-        """Reads what is left of a refused body and throws it away."""
+        """Reads the rest of a refused body and drops it."""
         until, count = asyncio.get_running_loop().time() + _LINGER_S, 0
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):

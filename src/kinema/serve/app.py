@@ -1,4 +1,4 @@
-"""The routes: what can be asked of the service."""
+"""FastAPI application: routes, error handlers, middleware."""
 
 import asyncio
 import time
@@ -34,21 +34,21 @@ from kinema.serve.schema import (
     PredictAnswer,
     PredictForm,
     TimelineForm,
-    what_is_wrong,
+    describe_error,
 )
 from kinema.serve.service import Decoded, ServedModel, Service
 from kinema.serve.uploads import Video, allowed_video, forget
 from kinema.serve.web_page import add_page
 from kinema.timeline import SegmentRule, TimelineSettings
 
-# Seconds between two events of a timeline's progress.
+# Shortest time in seconds between two progress events of a timeline.
 _EVENT_S = 0.2
 
-DESCRIPTION = """Labels for videos: files, raw frames, long videos and live streams.
+DESCRIPTION = """Action recognition for video files, raw frames, long videos and live streams.
 
 **Live streams**: open a WebSocket on `/v1/stream`. The first message is JSON text:
 `{"model": null, "format": "image", "top": 5, "smooth_frames": 8, "enter": 0.6, "leave": 0.4}`,
-all of it optional; `api_key` where the server needs one and no header can be sent. With
+all of it optional; add `api_key` if the server needs one and you cannot send a header. With
 `"format": "rgb24"` also `width` and `height`. The server answers `{"type": "ready"}`. Then every
 binary message is one frame, a JPEG or PNG image or `width * height * 3` bytes, and gets one JSON
 answer: `{"type": "result", "frame": 0, "time_s": 0.0, "top": [...], "shown": {...}, "changed":
@@ -73,7 +73,7 @@ TheJobs = Annotated[JobBook, Depends(_jobs)]
 
 
 def create_app(service: Service, jobs: JobBook) -> FastAPI:
-    """The application; it starts the service and closes it.
+    """Builds the application, which starts the service and closes it.
 
     Example:
         `uvicorn.run(create_app(service, JobBook(service)))`
@@ -95,7 +95,7 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url=None,  # their pages load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other sites
         redoc_url=None,
     )
     app.state.service, app.state.jobs = service, jobs
@@ -110,7 +110,7 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
         access=service.access,
         limits=service.limits,
         metrics=service.metrics,
-        places=service.requests,
+        slots=service.requests,
         stopping=service.stopping.is_set,
     )
     if service.access.origins:
@@ -132,13 +132,13 @@ _POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 500, 503, 504)
 
 @router.get("/healthz")
 async def healthz() -> HealthAnswer:
-    """Whether the process lives."""
+    """Liveness: the process answers."""
     return HealthAnswer(status="alive")
 
 
 @router.get("/readyz", responses={503: {"model": HealthAnswer}})
 async def readyz(service: TheService, response: Response) -> HealthAnswer:
-    """Whether the server accepts work."""
+    """Readiness: 200 if the server accepts work, else 503."""
     if service.is_ready and not service.stopping.is_set():
         return HealthAnswer(status="ready")
     response.status_code = 503
@@ -147,13 +147,13 @@ async def readyz(service: TheService, response: Response) -> HealthAnswer:
 
 @router.get("/metrics", response_class=Response, responses=_errors())
 async def metrics(service: TheService) -> Response:
-    """Counts and times in Prometheus' text format."""
+    """Metrics in Prometheus' text format."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
 @router.get("/v1/models", responses=_errors())
 async def models(service: TheService) -> ModelsAnswer:
-    """The networks of this server."""
+    """Lists the models of this server."""
     return ModelsAnswer(models=[_described(model) for model in service.models.values()])
 
 
@@ -161,7 +161,7 @@ async def models(service: TheService) -> ModelsAnswer:
 async def predict(
     form: Annotated[PredictForm, Form(media_type="multipart/form-data")], service: TheService
 ) -> PredictAnswer:
-    """Names what happens in a video."""
+    """Recognizes the action in a video."""
     began = time.perf_counter()
     model = service.model(form.model)
     async with _in_time(service), _video(form, service) as (video, _):
@@ -182,7 +182,7 @@ _RAW_BODY = {"schema": {"type": "string", "format": "binary"}}
 async def predict_frames(
     request: Request, query: Annotated[FramesQuery, Query()], service: TheService
 ) -> PredictAnswer:
-    """Names what happens in raw frames: the body is (n, height, width, 3) bytes, RGB."""
+    """Recognizes the action in raw frames: the body is (n, height, width, 3) bytes, RGB."""
     model = service.model(query.model)
     video = await service.uploads.keep_stream(request.stream(), "frames")
     began = time.perf_counter()
@@ -202,12 +202,12 @@ async def make_timeline(
     service: TheService,
     jobs: TheJobs,
 ) -> Response:
-    """Begins to find out what happens when in a long video."""
-    jobs.check_place()
+    """Starts a timeline job: a long video to segments with classes."""
+    jobs.check_room()
     model = service.model(form.model)
     settings = TimelineSettings(form.window, form.stride, batch=service.batching.clips)
     rule = SegmentRule(form.smooth, form.enter, form.leave, tuple(form.background), form.min_length)
-    rule.hysteresis(model.recognizer.labels)  # refuses wrong names now
+    rule.hysteresis(model.recognizer.labels)  # refuses unknown class names before the job starts
     async with _video(form, service, kept=True) as (video, is_upload):
         job = Job(new_id(), model, video, is_upload, settings, rule, form.top)
         jobs.add(job)
@@ -219,7 +219,7 @@ _ONE_JOB: dict[int | str, dict[str, Any]] = {200: {"model": JobAnswer}, **_error
 
 @router.get("/v1/timeline/{job}", responses=_ONE_JOB)
 async def get_timeline(job: str, jobs: TheJobs) -> Response:
-    """How far a timeline is, and its result."""
+    """Returns the progress of a timeline, and its result at the end."""
     found = jobs.get(job)
     found.was_fetched = found.has_ended
     return _json(found)
@@ -231,7 +231,7 @@ async def get_timeline(job: str, jobs: TheJobs) -> Response:
     responses={200: {"content": {"text/event-stream": {}}}, **_errors(404, 422)},
 )
 async def follow_timeline(job: str, jobs: TheJobs) -> StreamingResponse:
-    """The same as server-sent events, `progress` and finally `end`, whenever it changes."""
+    """Streams the progress of a timeline as server-sent events, the last one named `end`."""
     found = jobs.get(job)
 
     async def events() -> AsyncIterator[str]:
@@ -246,7 +246,7 @@ async def follow_timeline(job: str, jobs: TheJobs) -> StreamingResponse:
 
 @router.delete("/v1/timeline/{job}", responses={**_ONE_JOB, **_errors(403)})
 async def cancel_timeline(job: str, jobs: TheJobs) -> Response:
-    """Cancels a timeline, or forgets one that has ended."""
+    """Cancels a timeline, or deletes one that has ended."""
     found = jobs.get(job)
     jobs.cancel(found)
     return _json(found)
@@ -254,7 +254,7 @@ async def cancel_timeline(job: str, jobs: TheJobs) -> Response:
 
 @router.websocket("/v1/stream")
 async def stream(socket: WebSocket, service: TheService) -> None:
-    """A live stream; see the description of this API."""
+    """Live stream; see the description of this API."""
     await live(socket, service)
 
 
@@ -289,7 +289,7 @@ async def _in_time(service: Service) -> AsyncIterator[None]:
 async def _video(
     form: PredictForm | TimelineForm, service: Service, *, kept: bool = False
 ) -> AsyncIterator[tuple[Video, bool]]:
-    """The video of a form, and whether it is an upload; that is deleted unless `kept`."""
+    """Gives the video of a form, and True if it is an upload, which is deleted unless `kept`."""
     if (form.file is None) == (form.path is None):
         raise RefusedError(
             422, "source", "Send the video as `file`, or name it as `path`: one of both."
@@ -308,7 +308,7 @@ async def _video(
 
 
 def _raw_views(service: Service, model: ServedModel, video: Video, query: FramesQuery) -> Decoded:
-    """The views of a file of raw frames; only the wanted frames are read."""
+    """Samples the views of a file of raw frames; other frames are not read."""
     pixels, limits = query.width * query.height, service.limits
     how = model.recognizer.preprocessing
     limits.check_frame(query.width, query.height, how.short_side_px)
@@ -351,22 +351,22 @@ async def _answer(
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
-    """Refusals, and options that do not fit each other."""
+    """Answers refusals, and errors of option values as 422."""
     if isinstance(error, RefusedError):
         return answer_to(error)
     return answer_to(RefusedError(422, "option", str(error)))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
-    """The first field that is wrong."""
+    """Answers with the first field that is wrong."""
     assert isinstance(error, RequestValidationError), "registered for this class"
     first = error.errors()[0]
     fields = first["loc"][1:] or first["loc"]
-    return answer_to(RefusedError(422, "invalid", what_is_wrong(first, fields)))
+    return answer_to(RefusedError(422, "invalid", describe_error(first, fields)))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """Unknown addresses and methods."""
+    """Answers unknown addresses and methods in the form of all errors."""
     assert isinstance(error, HTTPException), "registered for this class"
     codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
     code = codes.get(error.status_code, "http")
@@ -376,6 +376,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(_: Request, error: Exception) -> Response:
-    """Anything else; the server's log has the rest."""
+    """Answers anything unexpected without its message; the server's log has the traceback."""
     name = type(error).__name__
     return answer_to(RefusedError(500, "internal", f"{name} in the server; its log says more."))

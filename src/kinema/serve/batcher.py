@@ -1,4 +1,4 @@
-"""Clips of different requests through the network together.
+"""Dynamic batching: clips of different requests share forward passes.
 
 Letters: B clips of a batch, V clips of a request, T frames, H, W, K classes.
 """
@@ -10,20 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from kinema.data.transforms import normalize
 from kinema.recognizer import Recognizer
+from kinema.serve.limits import BatchSettings
 from kinema.serve.metrics import Metrics
-
-
-class BatchSettings(BaseModel):
-    """When a batch starts: when it is full, or when its first clip has waited long enough."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    clips: int = Field(default=16, ge=1, description="Clips of one forward pass.")
-    delay_s: float = Field(default=0.005, ge=0, description="Longest wait of a clip for company.")
 
 
 @dataclass
@@ -35,14 +26,14 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects clips and scores them in batches; clips that come meanwhile make the next one.
+    """Collects clips and scores them in batches; clips that arrive meanwhile form the next one.
 
     Args:
-        name: Of the model, for the metrics.
+        name: Name of the model, for the metrics.
         recognizer: Its network.
         settings: See `BatchSettings`.
-        computing: Where the network runs; one thread, so that passes do not fight for cores.
-        metrics: Where sizes and times go.
+        computing: Runs the network; one thread, so that forward passes do not compete for cores.
+        metrics: Records batch sizes and times.
     """
 
     def __init__(
@@ -65,20 +56,20 @@ class Batcher:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to work in the running event loop."""
+        """Starts the task in the running event loop."""
         self._task = asyncio.create_task(self._work(), name="batcher")
 
     async def stop(self) -> None:
-        """Ends; called when no request is waiting any more."""
+        """Stops the task; called when no request waits any more."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
     async def score(self, clips_VTCHW: torch.Tensor) -> torch.Tensor:
-        """(V, T, 3, h, w) uint8 -> (V, K) scores before softmax.
+        """Scores clips: (V, T, 3, h, w) uint8 -> (V, K) before softmax.
 
-        A caller that is cancelled takes its clips out of the queue.
+        If the caller is cancelled, its clips leave the queue.
         """
         loop = asyncio.get_running_loop()
         self._requests += 1
@@ -97,7 +88,8 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch = [item for item in await self._collected() if not item.scores_K.done()]
+            # Requests that timed out or were cancelled while they waited cost no forward pass.
+            batch = [item for item in await self._collect() if not item.scores_K.done()]
             if not batch:
                 continue
             clips = [item.clip_TCHW for item in batch]
@@ -105,7 +97,7 @@ class Batcher:
             self._batch_requests.observe(len({item.request for item in batch}))
             try:
                 scores_BK = await loop.run_in_executor(self._computing, self._scores, clips)
-            except Exception as error:  # it belongs to the requests, which answer with it
+            except Exception as error:  # goes to the requests, which answer with it
                 for item in batch:
                     if not item.scores_K.done():
                         item.scores_K.set_exception(error)
@@ -114,9 +106,11 @@ class Batcher:
                 if not item.scores_K.done():
                     item.scores_K.set_result(scores_K)
 
-    async def _collected(self) -> list[_Waiting]:
-        """The next clips: the first one, and those that come while it waits."""
+    async def _collect(self) -> list[_Waiting]:
+        """Waits for a clip, then for others until the batch is full or the first one is due."""
         batch = [await self._queue.get()]
+        # The delay counts from the arrival of the first clip: if it waited during the previous
+        # forward pass, the batch starts at once with whatever is in the queue.
         with suppress(TimeoutError):
             async with asyncio.timeout_at(batch[0].since_s + self._settings.delay_s):
                 while len(batch) < self._settings.clips:

@@ -1,4 +1,4 @@
-"""Small pictures of the frames that the network saw.
+"""Thumbnails of the frames that the network saw, for the web page.
 
 Letters: X crops, T frames, H, W.
 """
@@ -14,12 +14,12 @@ from kinema.serve.service import Clips
 
 _SIDE_PX = 160
 _QUALITY = 80
-# Of 1, 3 and 10 crops: the one in the middle, see `ViewTransform`.
+# Index of the center crop among 1, 3 and 10 crops, see `ViewTransform`.
 _MIDDLE = {1: 0, 3: 1, 10: 4}
 
 
 def seen_frames(clips: Clips) -> list[SeenFrame]:
-    """The middle crop of every frame, as the network got it."""
+    """Makes a thumbnail of the center crop of every frame."""
     return [
         SeenFrame(clip=clip, frame=int(number), time_s=float(time_s), image=_address(frame_CHW))
         for clip, (crops_XTCHW, numbers_T, times_T) in enumerate(clips)

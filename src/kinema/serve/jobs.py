@@ -1,4 +1,4 @@
-"""Timelines in the making: long work that a client asks for once and fetches later."""
+"""Timeline jobs: long work that a client starts with one request and fetches with another."""
 
 import asyncio
 import logging
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from kinema.decoders import wire
 from kinema.decoders.jobs import TimelineJob
 from kinema.decoders.pool import DecoderPool, DecodingError
 from kinema.errors import KinemaError
 from kinema.report.timeline import timeline_document
-from kinema.serve.limits import RefusedError, busy
+from kinema.serve.limits import JobSettings, RefusedError, busy
 from kinema.serve.schema import ErrorAnswer, JobAnswer, TimelineAnswer
 from kinema.serve.service import ServedModel, Service, refusal_of
 from kinema.serve.uploads import Video, forget
@@ -33,29 +32,16 @@ _log = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
-class JobSettings(BaseModel):
-    """How many timelines there may be, and for how long."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    running: int = Field(default=1, ge=1, description="Timelines that are made at a time.")
-    waiting: int = Field(default=8, ge=0, description="Timelines that wait.")
-    kept: int = Field(default=20, ge=1, description="Finished timelines that can be fetched.")
-    kept_s: float = Field(default=3600.0, gt=0, description="For how long.")
-    decode_s: int = Field(
-        default=600, ge=1, description="Time for the next 16 frames, or the index."
-    )
-
-
 class _CancelledError(Exception):
-    """The client, or the end of the server, has cancelled the job."""
+    """The client cancelled the job, or the server stops."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One timeline; its fields are changed in the event loop only.
+    """One timeline; its fields change in the event loop only.
 
-    The result is JSON: as objects, that of a long video takes ten times the memory.
+    The result is kept as JSON text: as objects, the result of a long video takes ten times the
+    memory.
     """
 
     id: str
@@ -78,11 +64,11 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing about it will change any more."""
+        """True if its state is final."""
         return self.state in ("done", "failed", "cancelled")
 
     def answer(self) -> str:
-        """A `JobAnswer`, as JSON."""
+        """Returns a `JobAnswer` as JSON."""
         facts = JobAnswer(
             job=self.id,
             state=self.state,
@@ -94,14 +80,14 @@ class Job:
         )
         return facts.model_dump_json(exclude={"result"})[:-1] + f',"result":{self.result}}}'
 
-    def tell(self) -> None:
-        """Wakes up those who follow it."""
+    def notify(self) -> None:
+        """Wakes up all followers."""
         self.changed.set()
         self.changed = asyncio.Event()
 
 
 class JobBook:
-    """All timelines of a service, with decoders of their own: long videos hold up no short ones.
+    """Timeline jobs of a service, with decoders of their own: long videos delay no short ones.
 
     Args:
         service: Limits and metrics.
@@ -129,12 +115,12 @@ class JobBook:
         return [job for job in self._jobs.values() if not job.has_ended]
 
     def unfetched(self, since_s: float) -> list[Job]:
-        """Jobs that have ended since a moment of `time.monotonic` and were not asked for again."""
+        """Returns jobs that ended after `since_s` (`time.monotonic`) and were not fetched since."""
         jobs = self._jobs.values()
         return [job for job in jobs if job.ended_s >= since_s and not job.was_fetched]
 
-    def check_place(self) -> None:
-        """Raises a 503 when too many jobs wait already."""
+    def check_room(self) -> None:
+        """Raises a 503 if too many jobs wait already."""
         most = self._settings.running + self._settings.waiting
         if len(self.unfinished) >= most:
             raise busy(
@@ -143,21 +129,21 @@ class JobBook:
             )
 
     def add(self, job: Job) -> None:
-        """Takes a job; the upload is the job's from now on.
+        """Queues a job, which deletes its upload when it ends.
 
         Raises:
-            RefusedError: other jobs have come while this one's video was sent.
+            RefusedError: other jobs took the last place during the upload.
         """
         self._forget_old()
-        self.check_place()
+        self.check_room()
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job), name=f"timeline {job.id}")
 
     def get(self, name: str) -> Job:
-        """The job of an id.
+        """Finds a job by its id.
 
         Raises:
-            RefusedError: there is none, or not any more.
+            RefusedError: it does not exist, or no longer.
         """
         self._forget_old()
         if name not in self._jobs:
@@ -170,7 +156,7 @@ class JobBook:
         return self._jobs[name]
 
     def cancel(self, job: Job) -> None:
-        """Ends a job early; one that has ended is forgotten."""
+        """Cancels a job, or removes one that has ended."""
         if job.has_ended:
             del self._jobs[job.id]
         job.stop.set()
@@ -178,7 +164,7 @@ class JobBook:
             job.task.cancel()
 
     async def follow(self, job: Job) -> AsyncIterator[str]:
-        """The answer about a job, whenever it changes."""
+        """Yields the state of a job as JSON, now and after every change."""
         while not job.has_ended:
             changed = job.changed
             yield job.answer()
@@ -186,7 +172,7 @@ class JobBook:
         yield job.answer()
 
     async def close(self) -> None:
-        """Cancels what is left and ends processes and threads."""
+        """Cancels unfinished jobs and ends processes and threads."""
         tasks = [job.task for job in self.unfinished if job.task is not None]
         for job in self.unfinished:
             self.cancel(job)
@@ -198,15 +184,18 @@ class JobBook:
         loop = asyncio.get_running_loop()
         state: State = "done"
         try:
-            job.result = await loop.run_in_executor(self._threads, self._made, job, loop)
+            job.result = await loop.run_in_executor(self._threads, self._compute, job, loop)
         except (_CancelledError, asyncio.CancelledError):
             state = "cancelled"
         except DecodingError as error:
             state, refusal = "failed", refusal_of(error, job.video)
             job.error = _error(refusal.code, str(refusal), job.video)
         except KinemaError as error:
-            state, job.error = "failed", _error("timeline", job.video.tell(str(error)), job.video)
-        except Exception as error:  # the client gets to know that it failed, the log why
+            state, job.error = (
+                "failed",
+                _error("timeline", job.video.with_name(str(error)), job.video),
+            )
+        except Exception as error:  # the client learns that it failed, the log why
             _log.exception("A timeline failed.")
             state = "failed"
             job.error = _error("internal", f"{type(error).__name__} in the server.", job.video)
@@ -215,10 +204,10 @@ class JobBook:
                 await loop.run_in_executor(None, forget, job.video)
             job.state, job.ended_s = state, time.monotonic()
             self._metrics.jobs.labels(job.state).inc()
-            job.tell()
+            job.notify()
 
-    def _made(self, job: Job, loop: asyncio.AbstractEventLoop) -> str:
-        """A `TimelineAnswer` as JSON; in a thread: decodes in another process and scores here."""
+    def _compute(self, job: Job, loop: asyncio.AbstractEventLoop) -> str:
+        """Computes a `TimelineAnswer` as JSON, in a thread; decoding is in another process."""
 
         def progress(done: int, total: int) -> None:
             if job.stop.is_set():
@@ -238,19 +227,19 @@ class JobBook:
         )
         document = timeline_document(found, top=job.top)
         document["path"] = job.video.name
-        document["error"] = found.error and job.video.tell(found.error)
+        document["error"] = found.error and job.video.with_name(found.error)
         return TimelineAnswer.model_validate(document).model_dump_json()
 
     def _count(self, job: Job, done: int, total: int) -> None:
-        if not job.has_ended:  # one that was cancelled may still run to its next window
+        if not job.has_ended:  # a cancelled job may still run to its next window
             job.state, job.done, job.total = "running", done, total
-            job.tell()
+            job.notify()
 
     @contextmanager
     def _opened(
         self, path: str | Path, how: Preprocessing, settings: TimelineSettings
     ) -> Iterator[tuple[Grid, "_RemoteFrames"]]:
-        """The grid of a video and its frames, read in a process of its own."""
+        """Opens a video in a decoder process; gives its grid and frames."""
         job = TimelineJob(
             path=str(path),
             preprocessing=how,
@@ -275,7 +264,7 @@ class JobBook:
 
 
 class _RemoteFrames:
-    """As `kinema.timeline.reading.GridFrames`, from another process."""
+    """Frames like those of `kinema.timeline.reading.GridFrames`, from another process."""
 
     def __init__(self, answers: Iterator[wire.Message]) -> None:
         self.count = 0
@@ -290,12 +279,12 @@ class _RemoteFrames:
 
 
 def new_id() -> str:
-    """A name that cannot be guessed: who knows it may fetch the result."""
+    """Makes a job id that cannot be guessed, because it is all that fetching a result takes."""
     return secrets.token_urlsafe(16)
 
 
 def shortened(name: str) -> str:
-    """A client's word in a message."""
+    """Quotes text of a client for a message, at most 40 characters."""
     return repr(name if len(name) <= 40 else name[:40] + "...")
 
 

@@ -1,59 +1,81 @@
-"""What the service accepts at most, and what it answers when that is exceeded."""
+"""Settings of the service, and the errors that report exceeded limits to clients."""
 
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from kinema.decoders.jobs import FailureName, VideoLimits
+from kinema.decoders.pool import DecoderSettings
 from kinema.errors import KinemaError
+
+__all__ = [
+    "MIB",
+    "RETRY_AFTER_S",
+    "STATUS_OF_FAILURE",
+    "BatchSettings",
+    "DecoderSettings",
+    "JobSettings",
+    "Limits",
+    "RefusedError",
+    "Slots",
+    "busy",
+]
 
 MIB = 1 << 20
 
-# How long a client is asked to wait before it tries again, in seconds.
+# Seconds that a client is asked to wait before it tries again.
 RETRY_AFTER_S = 2
 
 
 class Limits(BaseModel):
-    """The limits of one service."""
+    """Upper bounds for requests, videos and streams of one service."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    upload_bytes: int = Field(default=256 * MIB, ge=1, description="Bytes of a request.")
-    duration_s: float = Field(default=600.0, gt=0, description="Length of a video to predict.")
+    upload_bytes: int = Field(default=256 * MIB, ge=1, description="Bytes of a request body.")
+    duration_s: float = Field(default=600.0, gt=0, description="Seconds of a video to predict.")
     frames: int = Field(default=100_000, ge=1, description="Frames of a video to predict.")
     pixels: int = Field(default=4096 * 2304, ge=1, description="Width times height of a frame.")
-    views: int = Field(default=60, ge=1, description="Clips times crops of a request.")
+    views: int = Field(default=60, ge=1, description="Clips times crops of one request.")
     timeline_bytes: int = Field(
-        default=4096 * MIB, ge=1, description="Bytes of a timeline's video."
+        default=4096 * MIB, ge=1, description="Bytes of a video for a timeline."
     )
-    timeline_duration_s: float = Field(default=6 * 3600.0, gt=0, description="Its length.")
-    timeline_frames: int = Field(default=2_000_000, ge=1, description="Its frames.")
-    timeline_windows: int = Field(default=20_000, ge=1, description="Windows of a timeline.")
-    requests: int = Field(default=32, ge=1, description="Requests with a body at a time.")
-    waiting: int = Field(default=16, ge=0, description="Requests that wait for a decoder.")
-    upload_s: float = Field(default=300.0, gt=0, description="Time for a request's body to arrive.")
-    request_s: float = Field(default=60.0, gt=0, description="Time from the body to the answer.")
-    streams: int = Field(default=8, ge=0, description="Live streams at a time.")
+    timeline_duration_s: float = Field(
+        default=6 * 3600.0, gt=0, description="Seconds of a video for a timeline."
+    )
+    timeline_frames: int = Field(
+        default=2_000_000, ge=1, description="Frames of a video for a timeline."
+    )
+    timeline_windows: int = Field(default=20_000, ge=1, description="Windows of one timeline.")
+    requests: int = Field(default=32, ge=1, description="Concurrent requests with a body.")
+    waiting: int = Field(default=16, ge=0, description="Requests waiting for a decoder.")
+    upload_s: float = Field(
+        default=300.0, gt=0, description="Seconds for a request body to arrive."
+    )
+    request_s: float = Field(
+        default=60.0, gt=0, description="Seconds from the request body to the answer."
+    )
+    streams: int = Field(default=8, ge=0, description="Concurrent live streams.")
     frame_bytes: int = Field(default=16 * MIB, ge=1, description="Bytes of one frame of a stream.")
     stream_idle_s: float = Field(
-        default=60.0, gt=0, description="Time from frame to frame of a stream."
+        default=60.0, gt=0, description="Longest pause between two frames of a stream, in seconds."
     )
 
     @property
     def video(self) -> VideoLimits:
-        """Of a video to predict."""
+        """Limits of a video to predict."""
         return VideoLimits(self.duration_s, self.frames, self.pixels)
 
     @property
     def timeline_video(self) -> VideoLimits:
-        """Of a video for a timeline."""
+        """Limits of a video for a timeline."""
         return VideoLimits(self.timeline_duration_s, self.timeline_frames, self.pixels)
 
     def check_frame(self, width: int, height: int, short_side_px: int) -> None:
-        """Refuses a frame that has too many pixels, or gets them when its short side is resized.
+        """Refuses a frame with too many pixels, as sent or after its short side is resized.
 
         Raises:
-            RefusedError: it has.
+            RefusedError: it has too many (413).
         """
         resized = round(short_side_px**2 * max(width, height) / min(width, height))
         if max(width * height, resized) > self.pixels:
@@ -63,6 +85,31 @@ class Limits(BaseModel):
                 f"A frame of {width} x {height} has {width * height} pixels, and {resized} with a "
                 f"short side of {short_side_px}; the limit is {self.pixels}.",
             )
+
+
+class BatchSettings(BaseModel):
+    """A batch runs when it is full, or when its first clip has waited long enough."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: int = Field(default=16, ge=1, description="Largest batch, in clips.")
+    delay_s: float = Field(
+        default=0.005, ge=0, description="Longest time a clip waits for its batch to fill."
+    )
+
+
+class JobSettings(BaseModel):
+    """Limits on the number and lifetime of timeline jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    running: int = Field(default=1, ge=1, description="Timelines computed concurrently.")
+    waiting: int = Field(default=8, ge=0, description="Timelines waiting to be computed.")
+    kept: int = Field(default=20, ge=1, description="Finished timelines kept for fetching.")
+    kept_s: float = Field(default=3600.0, gt=0, description="Seconds for which they are kept.")
+    decode_s: int = Field(
+        default=600, ge=1, description="Seconds for decoding 16 frames, or for the frame index."
+    )
 
 
 STATUS_OF_FAILURE: dict[FailureName, int] = {
@@ -78,16 +125,16 @@ STATUS_OF_FAILURE: dict[FailureName, int] = {
 }
 
 
-@dataclass(eq=False)  # errors are told apart by identity
+@dataclass(eq=False)  # errors are compared by identity
 class RefusedError(KinemaError):
-    """A request that is not carried out.
+    """A request is refused; becomes an HTTP answer.
 
     Attributes:
         status: HTTP status.
-        code: One word for machines.
-        message: A sentence for people.
-        file: The file of the request that it is about.
-        headers: For the answer.
+        code: Error code for programs.
+        message: Sentence for people.
+        file: File of the request that caused it.
+        headers: Headers of the answer.
     """
 
     status: int
@@ -101,17 +148,17 @@ class RefusedError(KinemaError):
 
 
 def busy(code: str, message: str) -> RefusedError:
-    """The service can do it later."""
+    """Makes a 503 that asks the client to try again later."""
     return RefusedError(503, code, message, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
-class Places:
-    """A number of places that may be taken at a time; for one thread, or an event loop.
+class Slots:
+    """Counting semaphore that refuses instead of waiting; for one thread, or an event loop.
 
     Args:
-        most: How many.
-        code: Word of the refusal when all are taken.
-        message: Sentence of that refusal; `{most}` is the number.
+        most: Number of slots.
+        code: Error code of the refusal when all are taken.
+        message: Sentence of that refusal; `{most}` stands for the number.
     """
 
     def __init__(self, most: int, *, code: str, message: str) -> None:

@@ -1,6 +1,6 @@
-"""Live streams: one WebSocket is one stream, with a memory of its own.
+"""Live streams: one WebSocket is one stream, with the network's memory of its past frames.
 
-The client says what it sends, then sends frames; every frame gets one answer, in order.
+The client announces the format, then sends frames; every frame gets one answer, in order.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from kinema.live.smoothing import Hysteresis, WindowMean
 from kinema.live.stream import FrameRecognizer, FrameResult, StreamSettings
 from kinema.serve.admission import key_of
 from kinema.serve.limits import RefusedError
-from kinema.serve.schema import StreamResult, StreamStart, what_is_wrong
+from kinema.serve.schema import StreamResult, StreamStart, describe_error
 from kinema.serve.service import ServedModel, Service
 
-# For the first message of a client.
+# Time for the first message of a client.
 _FIRST_S = 10.0
 
-# Close codes of RFC 6455: goes away, against the rules, try again later.
+# Close codes of RFC 6455: going away, policy violation, try again later.
 _GONE, _POLICY, _LATER = 1001, 1008, 1013
 
 Value = TypeVar("Value")
 
 
 async def live(socket: WebSocket, service: Service) -> None:
-    """Follows one stream until the client ends it, falls silent, or the server stops."""
+    """Serves one stream until the client ends it or falls silent, or the server stops."""
     try:
         service.access.check_origin(socket.headers)
     except RefusedError:
@@ -49,7 +49,7 @@ async def live(socket: WebSocket, service: Service) -> None:
 
 
 class _EndError(Exception):
-    """The stream has ended in order."""
+    """The stream ended without an error; the message is the close reason."""
 
 
 class _Stream:
@@ -76,10 +76,10 @@ class _Stream:
             await self._socket.close(_GONE, str(end))
 
     async def _next(self, most_s: float) -> str | bytes:
-        """The next message of the client.
+        """Waits for the next message of the client.
 
         Raises:
-            _EndError: none came in time, or the server stops.
+            _EndError: no message came in time, or the server stops.
         """
         message = await self._before_stop(self._socket.receive(), most_s)
         if message["type"] == "websocket.disconnect":
@@ -88,7 +88,7 @@ class _Stream:
         return data
 
     async def _before_stop(self, coming: Awaitable[Value], most_s: float) -> Value:
-        """Waits for it, but no longer than until the server stops."""
+        """Waits for a result, for `most_s` seconds or until the server stops."""
         waiting = asyncio.ensure_future(coming)
         stop = asyncio.ensure_future(self._service.stopping.wait())
         try:
@@ -127,7 +127,7 @@ class _Stream:
     async def _picture(
         self, data: str | bytes, start: StreamStart, number: int
     ) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB."""
+        """Decodes a frame to (H, W, 3) uint8 RGB."""
         if isinstance(data, str):
             raise RefusedError(
                 422, "no_frame", "After the first message every message is one frame."
@@ -152,7 +152,7 @@ def _started(message: str | bytes) -> StreamStart:
         start = StreamStart.model_validate_json(message)
     except ValidationError as error:
         first = error.errors()[0]
-        raise RefusedError(422, "no_start", what_is_wrong(first, first["loc"])) from error
+        raise RefusedError(422, "no_start", describe_error(first, first["loc"])) from error
     if start.format == "rgb24" and not (start.width and start.height):
         raise RefusedError(422, "no_start", "Frames of the format rgb24 need width and height.")
     return start
@@ -163,8 +163,8 @@ def _recognizer(model: ServedModel, start: StreamStart) -> FrameRecognizer:
         raise RefusedError(
             422,
             "not_causal",
-            f"The model {model.name!r} looks ahead and cannot follow a live stream; /v1/models "
-            "tells which ones can.",
+            f"The model {model.name!r} looks ahead and cannot follow a live stream; `live` "
+            "in /v1/models marks the models that can.",
         )
     try:
         settings = StreamSettings(
@@ -178,7 +178,7 @@ def _recognizer(model: ServedModel, start: StreamStart) -> FrameRecognizer:
 
 
 def _size(model: ServedModel) -> int:
-    """Short side of a frame beyond which more pixels are of no use."""
+    """Returns the short side that the preprocessing resizes to; larger frames gain nothing."""
     return model.recognizer.preprocessing.short_side_px
 
 

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""Metrics of the service in Prometheus' format."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -9,32 +9,36 @@ _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The numbers of one service; several in a process do not mix."""
+    """Metrics of one service, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests", "Answered requests.", "route", "status")
         self.request_seconds = self._seconds(
-            "request_seconds", "From the head of a request to its answer.", "route"
+            "request_seconds", "Time from the head of a request to its answer.", "route"
         )
-        self.in_flight = self._gauge("requests_in_flight", "Requests with a body.")
-        self.decoding = self._gauge("decoding", "Requests that have a decoder or wait for one.")
-        self.decode_seconds = self._seconds("decode_seconds", "Decoding of a file or picture.")
+        self.in_flight = self._gauge(
+            "requests_in_flight", "Requests with a body that are being answered."
+        )
+        self.decoding = self._gauge("decoding", "Requests that use a decoder or wait for one.")
+        self.decode_seconds = self._seconds("decode_seconds", "Time to decode a file or picture.")
         self.decoder_ends = self._counter(
             "decoder_ends", "Decoder processes that ended, by reason.", "reason"
         )
         self.batch_clips = self._clips("batch_clips", "Clips of one forward pass.")
         self.batch_requests = self._clips("batch_requests", "Requests in one forward pass.")
-        self.compute_seconds = self._seconds("compute_seconds", "One forward pass.", "model")
-        self.streams = self._gauge("streams", "Live streams that are open.")
+        self.compute_seconds = self._seconds(
+            "compute_seconds", "Time of one forward pass.", "model"
+        )
+        self.streams = self._gauge("streams", "Open live streams.")
         self.stream_frames = self._counter("stream_frames", "Frames of live streams.", "model")
         self.stream_seconds = self._seconds(
-            "stream_frame_seconds", "From a frame to its result.", "model"
+            "stream_frame_seconds", "Time from a frame to its result.", "model"
         )
-        self.jobs = self._counter("timeline_jobs", "Timelines, by how they ended.", "state")
+        self.jobs = self._counter("timeline_jobs", "Timelines that ended, by state.", "state")
 
     def text(self) -> bytes:
-        """All numbers in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:

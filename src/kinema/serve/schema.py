@@ -1,4 +1,4 @@
-"""What requests and answers look like; the OpenAPI document is made from it."""
+"""Schemas of requests and answers, from which the OpenAPI document is generated."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -21,12 +21,12 @@ def _example(**values: Any) -> ConfigDict:
 
 
 def _number(text: Any) -> Any:
-    """Forms hold text, and a choice of numbers takes numbers only."""
+    """Converts text of a form to a number, which a Literal of numbers does not do."""
     return int(text) if isinstance(text, str) and text.isdecimal() else text
 
 
 class _Asked(BaseModel):
-    """What a client sends; a field that does not exist is an error, not left out."""
+    """Base of requests; a field that does not exist is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,12 +49,12 @@ class _Asked(BaseModel):
         return given
 
 
-def what_is_wrong(finding: Mapping[str, Any], fields: tuple[str | int, ...]) -> str:
-    """A sentence about the first finding of a request.
+def describe_error(finding: Mapping[str, Any], fields: tuple[str | int, ...]) -> str:
+    """Describes the first error of a request in a sentence.
 
     Args:
         finding: One of pydantic's errors.
-        fields: Where it is, without the part of the request.
+        fields: Path of the field, without the part of the request (body, query).
     """
     if finding["type"] == "unknown_field":
         return str(finding["msg"])
@@ -63,7 +63,7 @@ def what_is_wrong(finding: Mapping[str, Any], fields: tuple[str | int, ...]) -> 
 
 
 class ErrorAnswer(BaseModel):
-    """Why a request was not carried out."""
+    """Reason why a request was refused or failed."""
 
     model_config = _example(
         error="unreadable",
@@ -71,9 +71,11 @@ class ErrorAnswer(BaseModel):
         file="clip.mp4",
     )
 
-    error: str = Field(description="One word for machines.")
-    message: str = Field(description="What was wanted, what came, and how to mend it.")
-    file: str | None = Field(default=None, description="The file that it is about.")
+    error: str = Field(description="Error code for programs.")
+    message: str = Field(
+        description="Sentence for people: what was expected, what came, how to fix it."
+    )
+    file: str | None = Field(default=None, description="File of the request that caused it.")
 
 
 class ClassAnswer(BaseModel):
@@ -85,47 +87,54 @@ class ClassAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A network of this service."""
+    """A model of this service."""
 
     model_config = _example(
         name="gestures", network="tsm_resnet18", classes=["left", "right"], frames=8, live=True
     )
 
-    name: str = Field(description="What requests call it.")
+    name: str = Field(description="Name for the field `model` of requests.")
     network: str
     classes: list[str]
-    frames: int = Field(description="Frames of one clip.")
-    live: bool = Field(description="Whether it can follow a live stream: it must be causal.")
+    frames: int = Field(description="Frames per clip.")
+    live: bool = Field(
+        description="True if it supports live streams, which needs a causal network."
+    )
 
 
 class ModelsAnswer(BaseModel):
-    """The networks of this service; the first one is the default."""
+    """Models of this service; the first one is the default."""
 
     models: list[ModelAnswer]
 
 
 class Options(_Asked):
-    """How a video is predicted."""
+    """Options of a prediction."""
 
     model: str | None = Field(
-        default=None, description="A name of `/v1/models`; the first by default."
+        default=None, description="Model name from `/v1/models`; by default the first one."
     )
-    clips: int = Field(default=1, ge=1, le=1000, description="Clips over the length of the video.")
+    clips: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Clips over the length of the video, whose scores are averaged.",
+    )
     crops: Annotated[Literal[1, 3, 10], BeforeValidator(_number)] = Field(
-        default=1, description="Crops of each clip."
+        default=1, description="Crops per clip."
     )
-    top: int = Field(default=5, ge=1, le=100_000, description="Classes to name.")
+    top: int = Field(default=5, ge=1, le=100_000, description="Number of classes in the answer.")
     frames: bool = Field(
-        default=False, description="Whether to send the frames that the network saw."
+        default=False, description="True to return thumbnails of the frames that the network saw."
     )
 
 
 class _Source(_Asked):
-    file: UploadFile | None = Field(default=None, description="The video.")
+    file: UploadFile | None = Field(default=None, description="Video file to upload.")
     path: str | None = Field(
         None,
-        description="A video or folder of frames below the folder that the server allows, instead "
-        "of `file`.",
+        description="Video or folder of frames below the folder that the server allows, "
+        "instead of `file`.",
         examples=["monday/clip.mp4"],
     )
 
@@ -142,7 +151,7 @@ class FramesQuery(Options):
 
 
 class VideoAnswer(BaseModel):
-    """Facts about the video."""
+    """Properties of the video."""
 
     frames: int
     duration_s: float
@@ -158,7 +167,7 @@ class SeenFrame(BaseModel):
     clip: int
     frame: int
     time_s: float
-    image: str = Field(description="A small JPEG as a data: address.")
+    image: str = Field(description="Thumbnail: JPEG as a data: URL.")
 
 
 class PredictAnswer(BaseModel):
@@ -180,34 +189,45 @@ class PredictAnswer(BaseModel):
     file: str
     top: list[ClassAnswer]
     video: VideoAnswer
-    seen: list[SeenFrame] = Field(description="Empty unless `frames` was asked for.")
-    took_ms: float = Field(description="From the whole body to the answer.")
+    seen: list[SeenFrame] = Field(description="Empty unless `frames` is true.")
+    took_ms: float = Field(
+        description="Milliseconds from the end of the request body to the answer."
+    )
 
 
 class TimelineForm(_Source):
     """A long video: either `file` or `path`."""
 
     model: str | None = Field(
-        default=None, description="A name of `/v1/models`; the first by default."
+        default=None, description="Model name from `/v1/models`; by default the first one."
     )
     window: Annotated[float, Field(gt=0, le=86400)] | None = Field(
-        None, description="Seconds of one window; the training's window, or 2.5."
+        None, description="Window length in seconds; by default as in training, or 2.5."
     )
     stride: Annotated[float, Field(gt=0, le=86400)] | None = Field(
-        None, description="Seconds from window to window; half a window."
+        None, description="Seconds from window to window; by default half a window."
     )
-    smooth: int = Field(default=3, ge=1, le=9999, description="Windows that are averaged; odd.")
-    enter: float = Field(default=0.5, ge=0, le=1, description="Probability that begins a segment.")
-    leave: float = Field(default=0.3, ge=0, le=1, description="Probability below which it ends.")
+    smooth: int = Field(default=3, ge=1, le=9999, description="Odd number of windows to average.")
+    enter: float = Field(
+        default=0.5, ge=0, le=1, description="Probability at which a segment begins."
+    )
+    leave: float = Field(
+        default=0.3, ge=0, le=1, description="Probability below which a segment ends."
+    )
     min_length: float = Field(
-        default=0.0, ge=0, le=86400, description="Seconds; shorter ones are left out."
+        default=0.0,
+        ge=0,
+        le=86400,
+        description="Shortest segment in seconds; shorter ones are dropped.",
     )
-    background: list[str] = Field(default=[], description="Classes that mean that nothing happens.")
-    top: int = Field(default=5, ge=1, le=20, description="Classes of each window.")
+    background: list[str] = Field(
+        default=[], description="Background classes, which make no segments."
+    )
+    top: int = Field(default=5, ge=1, le=20, description="Classes per window.")
 
 
 class SegmentAnswer(BaseModel):
-    """A stretch of the video in which one class happens."""
+    """A segment of the video with one class."""
 
     start_s: float
     end_s: float
@@ -225,7 +245,7 @@ class WindowAnswer(BaseModel):
 
 
 class TimelineAnswer(BaseModel):
-    """What happens when; times are seconds from the beginning of the file."""
+    """Timeline of a video; times are in seconds from the beginning of the file."""
 
     path: str
     duration_s: float
@@ -233,11 +253,13 @@ class TimelineAnswer(BaseModel):
     stride_s: float
     windows: list[WindowAnswer]
     segments: list[SegmentAnswer]
-    error: str | None = Field(description="Where reading a damaged video stopped.")
+    error: str | None = Field(
+        description="Place and reason if reading a damaged video stopped early."
+    )
 
 
 class JobAnswer(BaseModel):
-    """A timeline in the making."""
+    """State of a timeline job."""
 
     model_config = _example(
         job="wQ3yNf0o3Xw8Yd2a",
@@ -254,18 +276,18 @@ class JobAnswer(BaseModel):
         error=None,
     )
 
-    job: str = Field(description="Ask for it at `/v1/timeline/{job}`.")
+    job: str = Field(description="Id for `/v1/timeline/{job}`.")
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     model: str
     file: str
-    done: int = Field(description="Windows that are scored.")
-    total: int = Field(description="Windows in all; 0 until it is known.")
+    done: int = Field(description="Windows scored by now.")
+    total: int = Field(description="Number of windows; 0 until it is known.")
     result: TimelineAnswer | None = None
     error: ErrorAnswer | None = None
 
 
 class StreamStart(_Asked):
-    """The first message of a live stream, as JSON text; every other one is one frame, as bytes."""
+    """First message of a live stream, as JSON text; each further one is a frame, as bytes."""
 
     model: str | None = None
     format: Literal["image", "rgb24"] = "image"
@@ -279,7 +301,7 @@ class StreamStart(_Asked):
 
 
 class StreamResult(BaseModel):
-    """The answer to one frame of a live stream."""
+    """Answer to one frame of a live stream."""
 
     type: Literal["result"] = "result"
     frame: int
@@ -291,7 +313,7 @@ class StreamResult(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """Whether the process lives, or accepts work."""
+    """State of the server."""
 
     model_config = _example(status="ready")
 

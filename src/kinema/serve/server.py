@@ -1,4 +1,4 @@
-"""The socket that the server listens on."""
+"""Listening socket, and a server that finishes accepted work before it stops."""
 
 import asyncio
 import ipaddress
@@ -13,12 +13,13 @@ from fastapi import FastAPI
 
 from kinema.errors import OptionError
 from kinema.serve.app import create_app
-from kinema.serve.jobs import JobBook, JobSettings
+from kinema.serve.jobs import JobBook
+from kinema.serve.limits import JobSettings
 from kinema.serve.service import Service
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket for a host and port; port 0 takes a free one.
+    """Binds a socket to a host and port; port 0 takes a free one.
 
     Raises:
         OptionError: the address cannot be used.
@@ -40,12 +41,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Checks whether only this machine can reach the socket."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address that a browser opens."""
+    """Returns the URL of the socket for a browser."""
     host, port = listening.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{port}"
@@ -53,8 +54,8 @@ def address_of(listening: socket.socket) -> str:
 
 _log = logging.getLogger(__name__)
 
-# How often the end of the accepted work is looked for, and how long a client that polls has to
-# fetch a result that was finished meanwhile.
+# Interval of the checks for remaining work, and the time that polling clients have to fetch results
+# that were finished during shutdown.
 _POLL_S = 0.05
 _FETCH_S = 5.0
 
@@ -62,8 +63,8 @@ _FETCH_S = 5.0
 class Server(uvicorn.Server):
     """A server that finishes what it has accepted.
 
-    The first SIGTERM or Ctrl-C stops taking new work; requests and timelines in hand are finished
-    and can be fetched, for at most `grace_s`. A second one ends at once.
+    After the first SIGTERM or Ctrl-C the server refuses new work, finishes running requests and
+    timelines, and lets clients fetch them, for at most `grace_s`. A second signal ends it at once.
     """
 
     def __init__(
@@ -94,31 +95,33 @@ class Server(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to listen."""
+        """Starts to listen, then reports that the server is ready."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: the first one begins to stop, the second one stops."""
+        """Starts the graceful shutdown at the first signal, ends at once at the second."""
         self._signals += 1
         if self._signals == 1 and self._service.is_ready:
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(self._begin_to_stop)  # wakes the loop up
+            loop.call_soon_threadsafe(self._start_to_drain)  # wakes the event loop
         else:
             self.config.timeout_graceful_shutdown = 0
             self.should_exit = True
 
-    def _begin_to_stop(self) -> None:
+    def _start_to_drain(self) -> None:
         self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
+        # From now on the middleware refuses requests with a body, and live streams end.
         self._service.stopping.set()
-        _log.info("Stops when the work in hand is done.")
+        _log.info("Stopping: finishing accepted work.")
         began = time.monotonic()
         until = began + self._grace_s
         while self._is_busy() and time.monotonic() < until:
             await asyncio.sleep(_POLL_S)
+        # A client that polls learns of the end only by its next request.
         until = min(until, time.monotonic() + _FETCH_S)
         while self._jobs.unfetched(began) and time.monotonic() < until:
             await asyncio.sleep(_POLL_S)
@@ -136,14 +139,14 @@ def run(
     grace_s: float = 60.0,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serves until a signal, or a failure to start.
+    """Serves until a signal arrives or the start fails.
 
     Args:
-        service: What is served.
-        listening: What `listen` opened; closed at the end.
-        jobs: How many timelines there may be.
+        service: The service.
+        listening: Socket made by `listen`; closed at the end.
+        jobs: Limits on timeline jobs.
         grace_s: Longest time to finish accepted work after the first signal.
-        on_ready: Called with the address as soon as it answers.
+        on_ready: Called with the URL as soon as the server answers.
     """
     book = JobBook(service, jobs)
     Server(

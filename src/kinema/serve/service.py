@@ -1,4 +1,4 @@
-"""The service behind the routes: models, decoders, batches and live streams in one place.
+"""The service behind the routes: models, decoders, batching and live streams.
 
 Letters: V views, X crops, T frames, H, W, K classes.
 """
@@ -28,8 +28,15 @@ from kinema.inference.runtime import Step
 from kinema.live.stream import online_step
 from kinema.recognizer import Recognizer
 from kinema.serve.admission import Access
-from kinema.serve.batcher import Batcher, BatchSettings
-from kinema.serve.limits import RETRY_AFTER_S, STATUS_OF_FAILURE, Limits, Places, RefusedError
+from kinema.serve.batcher import Batcher
+from kinema.serve.limits import (
+    RETRY_AFTER_S,
+    STATUS_OF_FAILURE,
+    BatchSettings,
+    Limits,
+    RefusedError,
+    Slots,
+)
 from kinema.serve.metrics import Metrics
 from kinema.serve.schema import Options, VideoAnswer
 from kinema.serve.uploads import UploadFolder, Video
@@ -39,19 +46,19 @@ _log = logging.getLogger(__name__)
 
 Clips = list[tuple[torch.Tensor, NDArray[np.int64], NDArray[np.float64]]]
 
-# Pictures of a stream are in no file.
+# Placeholder path: pictures of a stream are in no file.
 _NOWHERE = Path("/nowhere")
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A network of the service.
+    """A model of the service.
 
     Attributes:
-        name: What requests call it.
-        recognizer: The network with its labels and preprocessing.
-        batcher: Scores clips of all requests.
-        step: The network frame by frame; None if it looks ahead.
+        name: Name in requests.
+        recognizer: The network with its class names and preprocessing.
+        batcher: Scores the clips of all requests.
+        step: The network frame by frame, for live streams; None if it looks ahead.
     """
 
     name: str
@@ -65,8 +72,8 @@ class Decoded:
     """The views of a video.
 
     Attributes:
-        info: Facts about it.
-        clips: Of each clip the crops (X, T, 3, h, w) uint8, frame numbers (T,) and times (T,).
+        info: Properties of the video.
+        clips: For each clip its crops (X, T, 3, h, w) uint8, frame indices (T,) and times (T,).
     """
 
     info: VideoAnswer
@@ -74,17 +81,17 @@ class Decoded:
 
 
 class Service:
-    """What the routes need.
+    """Models and resources that the routes share.
 
     Args:
         models: Networks by the name that requests use; the first is the default.
-        limits: What is accepted.
-        access: Who may use it.
-        batching: When forward passes start.
-        decoding: The decoder processes.
-        decoder_parent: Forks them, if it was started before; the service closes it.
-        fast: Whether live streams use the network's fast form, as `Recognizer.load(fast=True)`
-            does for clips.
+        limits: Upper bounds for requests.
+        access: API key and origins.
+        batching: Settings of the batchers.
+        decoding: Settings of the decoder processes.
+        decoder_parent: Forks the decoders, if it was started before; the service closes it.
+        fast: True to optimize the network for live streams, as `Recognizer.load(fast=True)` does
+            for clips.
     """
 
     def __init__(
@@ -111,12 +118,12 @@ class Service:
         self.uploads = UploadFolder()
         self.is_ready = False
         self.stopping = asyncio.Event()
-        self.requests = Places(
+        self.requests = Slots(
             self.limits.requests,
             code="too_many_requests",
             message="The server works on {most} requests already, its limit. Try again.",
         )
-        self.streams = Places(
+        self.streams = Slots(
             self.limits.streams,
             code="too_many_streams",
             message="The server follows {most} live streams already, its limit. Try again.",
@@ -126,7 +133,7 @@ class Service:
         self._decoding = ThreadPoolExecutor(
             self.decoders.settings.workers, thread_name_prefix="decoder"
         )
-        self._waiting = Places(
+        self._waiting = Slots(
             self.decoders.settings.workers + self.limits.waiting,
             code="queue_full",
             message=f"{self.limits.waiting} requests wait for a decoder already, the limit. "
@@ -149,7 +156,7 @@ class Service:
         }
 
     async def start(self) -> None:
-        """Starts decoders and batchers, and runs every network once."""
+        """Starts decoders and batchers, and warms up every network."""
         loop = asyncio.get_running_loop()
         decoders = loop.run_in_executor(self._decoding, self.decoders.start)
         for model in self.models.values():
@@ -159,7 +166,7 @@ class Service:
         self.is_ready = True
 
     async def close(self) -> None:
-        """Ends processes and threads, and deletes uploads."""
+        """Stops processes and threads, and deletes uploads."""
         self.is_ready = False
         for model in self.models.values():
             await model.batcher.stop()
@@ -170,10 +177,10 @@ class Service:
         self.uploads.close()
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of a name, the first one by default.
+        """Finds a model by its name; the first one by default.
 
         Raises:
-            RefusedError: there is none.
+            RefusedError: no model has this name.
         """
         if name is None:
             return next(iter(self.models.values()))
@@ -183,7 +190,7 @@ class Service:
         return self.models[name]
 
     async def decoded(self, model: ServedModel, video: Video, options: Options) -> Decoded:
-        """The views of a video, decoded in a process of its own.
+        """Decodes the views of a video, in a process of its own.
 
         Raises:
             RefusedError: it cannot be read, or exceeds a limit.
@@ -196,7 +203,7 @@ class Service:
         return Decoded(VideoAnswer(**first.facts["info"]), clips)
 
     async def picture(self, data: bytes, name: str) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB of a JPEG or PNG image, decoded in a process of its own.
+        """Decodes a JPEG or PNG image to (H, W, 3) RGB, in a process of its own.
 
         Raises:
             RefusedError: it cannot be read, or exceeds a limit.
@@ -206,7 +213,7 @@ class Service:
         return picture
 
     def sampled(self, model: ServedModel, frames: NDArray[np.uint8], options: Options) -> Decoded:
-        """The views of raw frames (n, H, W, 3)."""
+        """Samples the views of raw frames (n, H, W, 3)."""
         how, views = model.recognizer.preprocessing, self._views(options)
         transform = ViewTransform(how, views)
         count, height, width, _ = frames.shape
@@ -221,14 +228,14 @@ class Service:
     async def prediction(
         self, model: ServedModel, clips: Clips, *, name: str, top: int
     ) -> Prediction:
-        """What `Recognizer.predict` says of these views."""
+        """Predicts from views, with the same result as `Recognizer.predict`."""
         views_VTCHW = torch.cat([crops for crops, _, _ in clips])
         scores_VK = await model.batcher.score(views_VTCHW)
         scores_K = scores_VK.double().mean(0).numpy().astype(np.float32)
         return model.recognizer.prediction_of(scores_K, path=name, top=top)
 
     def count_decoder_end(self, reason: str) -> None:
-        """Counts a decoder process that has ended."""
+        """Counts a decoder process that ended, by reason."""
         self.metrics.decoder_ends.labels(reason).inc()
 
     async def _answers(self, job: Job, video: Video, data: bytes | None = None) -> list[Message]:
@@ -236,7 +243,7 @@ class Service:
         most = 2 + (job.clips if isinstance(job, ClipsJob) else 1)
 
         def collect() -> list[Message]:
-            most_s = self.limits.request_s + 1  # the request itself ends before
+            most_s = self.limits.request_s + 1  # the timeout of the request comes first
             answers = self.decoders.answers(job, data, most_s=most_s)
             with self.metrics.decode_seconds.time(), closing(answers):
                 return list(islice(answers, most))
@@ -260,7 +267,7 @@ class Service:
         return views
 
     async def _warm_up(self, model: ServedModel) -> None:
-        """The first pass finds fast forms (`--fast`) and makes lazy buffers: no request waits."""
+        """Runs a first batch, so that no request waits for lazy buffers or the choice of --fast."""
         how = model.recognizer.preprocessing
         shape = (self.batching.clips, how.frames, 3, how.crop_px, how.crop_px)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -271,9 +278,9 @@ class Service:
 
 
 def refusal_of(error: DecodingError, video: Video) -> RefusedError:
-    """The answer to a file that gave no frames, with the client's name of it."""
+    """Converts a decoding error to an answer that shows the client's file name, not our path."""
     status = STATUS_OF_FAILURE[error.reason]
-    message = video.tell(str(error))
+    message = video.with_name(str(error))
     if video.name not in message:
         message = f"{video.name} cannot be read: {message}"
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}

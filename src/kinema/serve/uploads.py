@@ -1,11 +1,9 @@
-"""Where a request's video is: in a file of this server for as long as the request lasts, or in
-the folder that the server allows."""
+"""Videos of requests: uploads in a private folder, or files below the allowed folder."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -23,23 +21,23 @@ class Video:
     """A video of a request.
 
     Attributes:
-        path: Where it is on this machine; no answer tells it.
-        name: What the client calls it.
+        path: Path on this machine, which no answer contains.
+        name: File name given by the client.
     """
 
     path: Path
     name: str
 
-    def tell(self, text: str) -> str:
-        """A message about the path, with the client's name in its place."""
+    def with_name(self, text: str) -> str:
+        """Replaces the path in a message by the client's name."""
         return text.replace(str(self.path), self.name)
 
 
 class UploadFolder:
-    """A private folder for uploads, gone with its server.
+    """Private temporary folder for uploads.
 
     Attributes:
-        folder: Where they are.
+        folder: Its path.
     """
 
     def __init__(self) -> None:
@@ -47,7 +45,7 @@ class UploadFolder:
         self.folder = Path(self._temporary.name)
 
     def close(self) -> None:
-        """Deletes everything."""
+        """Deletes the folder and all uploads."""
         self._temporary.cleanup()
 
     def keep(self, source: BinaryIO, filename: str | None) -> Video:
@@ -59,7 +57,7 @@ class UploadFolder:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        except BaseException:  # a full disk is not to stay full
+        except BaseException:  # a full disk must not stay full
             forget(video)
             raise
         return video
@@ -85,20 +83,11 @@ def forget(video: Video) -> None:
     video.path.unlink(missing_ok=True)
 
 
-@contextmanager
-def forgotten_after(video: Video) -> Iterator[Video]:
-    """Deletes an upload at the end of the block."""
-    try:
-        yield video
-    finally:
-        forget(video)
-
-
 def allowed_video(folder: Path | None, wanted: str) -> Video:
-    """A video or folder of frames below the allowed folder; links may not lead out of it.
+    """Finds a video or folder of frames below the allowed folder; links must not leave it.
 
     Raises:
-        RefusedError: no folder is allowed, or the path is outside of it or does not exist.
+        RefusedError: no folder is allowed, or the path leaves it or does not exist.
     """
     name = shown_name(wanted, whole=True)
     if folder is None:
@@ -126,7 +115,7 @@ def allowed_video(folder: Path | None, wanted: str) -> Video:
 
 
 def shown_name(filename: str | None, *, whole: bool = False) -> str:
-    """A file name without control characters, and without folders unless it is a `whole` path."""
+    """Removes control characters from a file name, and folders unless it is a `whole` path."""
     name = filename or "upload"
     if not whole:
         name = name.replace("\\", "/").rsplit("/", 1)[-1]

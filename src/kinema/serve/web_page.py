@@ -1,4 +1,4 @@
-"""The web page: static files beside this one, sent with headers that forbid everything foreign."""
+"""Static files of the web page, with headers that forbid content from other sites."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class _Files(StaticFiles):
 
 
 def add_page(app: FastAPI) -> None:
-    """Puts the page at `/` and its files below `/page`."""
+    """Serves the page at `/` and its files below `/page`."""
     app.mount("/page", _Files(directory=_FOLDER), name="page")
 
     @app.get("/", include_in_schema=False)
