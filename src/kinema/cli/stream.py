@@ -143,7 +143,7 @@ def stream(
     if every is not None and fps is not None:
         raise typer.BadParameter("--every and --fps exclude each other: give one")
     check_new(write, "--write")
-    form = _raw(raw)
+    raw_format = _raw(raw)
     smoothing = _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)
     show_log()
@@ -162,7 +162,7 @@ def stream(
         limit_s=limit_s,
     )
     connection = Connection(retries, back_off, timeout, transport.value)
-    opened = open_live(source, connection=connection, raw=form)
+    opened = open_live(source, connection=connection, raw=raw_format)
     live = LiveRecognition(recognizer, opened, settings=settings, fast=fast)
     if every is None and fps is None and recognizer.preprocessing.sampling != "dense":
         notes().print(

@@ -73,7 +73,7 @@ def open_camera(index: int, connection: Connection) -> "ReconnectingSource":
             "A container needs access to the device (docker run --device)."
         )
     once = Connection(retries=0, timeout_s=connection.timeout_s)
-    return ReconnectingSource(device, once, form="video4linux2")
+    return ReconnectingSource(device, once, input_format="video4linux2")
 
 
 def open_address(url: str, connection: Connection) -> "ReconnectingSource":
@@ -108,7 +108,7 @@ class ReconnectingSource:
     Args:
         address: URL or device.
         connection: Timeouts and retries.
-        form: FFmpeg's name of the input format; detected by default.
+        input_format: FFmpeg's name of the input format; detected by default.
         options: FFmpeg options.
 
     Attributes:
@@ -123,7 +123,7 @@ class ReconnectingSource:
         address: str,
         connection: Connection,
         *,
-        form: str | None = None,
+        input_format: str | None = None,
         options: dict[str, str] | None = None,
     ) -> None:
         self.name = without_password(address)
@@ -131,7 +131,7 @@ class ReconnectingSource:
         self.damaged = 0
         self._address = address
         self._connection = connection
-        self._form = form
+        self._input_format = input_format
         self._options = options or {}
         self._to_rgb = VideoReformatter()
         self._container: InputContainer | None = self._open()
@@ -176,7 +176,10 @@ class ReconnectingSource:
         timeout_s = self._connection.timeout_s
         try:
             container = open_container(
-                self._address, options=self._options, form=self._form, timeout_s=timeout_s
+                self._address,
+                options=self._options,
+                input_format=self._input_format,
+                timeout_s=timeout_s,
             )
         except av.FFmpegError as error:
             reason = _reason(error, f"no answer for {timeout_s:g} s")

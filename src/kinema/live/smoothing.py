@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from kinema.errors import InputShapeError, OptionError, UnknownNameError, did_you_mean
+from kinema.errors import InputShapeError, OptionError, UnknownNameError, check_range, did_you_mean
 from kinema.temporal.memory import State
 
 # Shown label when no class is shown.
@@ -45,8 +45,7 @@ class WindowMean:
     frames: int = 12
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise OptionError(f"WindowMean frames must be at least 1, got {self.frames}.")
+        check_range(at_least=1, frames=self.frames)
 
     def advance(self, values_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
         """Returns the mean (B, K) and the new state."""
@@ -68,10 +67,7 @@ class ExponentialMean:
     half_life_frames: float = 8.0
 
     def __post_init__(self) -> None:
-        if not self.half_life_frames > 0:
-            raise OptionError(
-                f"ExponentialMean half_life_frames must be above 0, got {self.half_life_frames}."
-            )
+        check_range(above=0, half_life_frames=self.half_life_frames)
 
     def advance(self, values_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
         """Returns the mean (B, K) and the new state."""
@@ -107,8 +103,7 @@ class Hysteresis:
                 "Hysteresis needs 0 <= leave <= enter <= 1, got "
                 f"leave={self.leave}, enter={self.enter}."
             )
-        if self.patience < 1:
-            raise OptionError(f"Hysteresis patience must be at least 1, got {self.patience}.")
+        check_range(at_least=1, patience=self.patience)
 
     def advance(self, probs_BK: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
         """Returns the label (B,) to show, `NOTHING` for none, and the new state.

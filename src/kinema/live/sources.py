@@ -103,7 +103,7 @@ class RawFrames:
     """Raw frames from a pipe.
 
     Args:
-        form: Size and rate.
+        raw: Size and rate.
         descriptor: File descriptor to read; stdin by default.
     """
 
@@ -111,8 +111,8 @@ class RawFrames:
     is_live = False
     reconnects = 0
 
-    def __init__(self, form: RawFormat, *, descriptor: int = 0) -> None:
-        self.form = form
+    def __init__(self, raw: RawFormat, *, descriptor: int = 0) -> None:
+        self.raw = raw
         self._descriptor = descriptor
 
     def frames(self, stopped: Stopped) -> Frames:
@@ -121,18 +121,18 @@ class RawFrames:
         Raises:
             UnreadableVideoError: the bytes end in the middle of a frame.
         """
-        form, number, start_s = self.form, 0, 0.0
+        raw, number, start_s = self.raw, 0, 0.0
         while (data := self._read_frame(number, stopped)) is not None:
             now = time.monotonic()
             start_s = start_s if number else now
-            time_s = number / form.rate_hz if form.rate_hz else now - start_s
-            picture = np.frombuffer(data, np.uint8).reshape(form.height, form.width, 3)
+            time_s = number / raw.rate_hz if raw.rate_hz else now - start_s
+            picture = np.frombuffer(data, np.uint8).reshape(raw.height, raw.width, 3)
             yield LiveFrame(number, time_s, picture)
             number += 1
 
     def _read_frame(self, number: int, stopped: Stopped) -> bytearray | None:
         """Bytes of one frame; None at the end or when stopped."""
-        size, data = 3 * self.form.width * self.form.height, bytearray()
+        size, data = 3 * self.raw.width * self.raw.height, bytearray()
         while len(data) < size:
             if stopped():
                 return None
@@ -145,7 +145,7 @@ class RawFrames:
             if not part:
                 raise UnreadableVideoError(
                     f"{self.name} ended in the middle of frame {number}: {len(data)} of its "
-                    f"{size} bytes arrived. A frame has {self.form.width} x {self.form.height} x 3."
+                    f"{size} bytes arrived. A frame has {self.raw.width} x {self.raw.height} x 3."
                 )
             data += part
         return data

@@ -3,7 +3,6 @@
 Letters: K classes, H, W.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.data.transforms import ViewTransform, normalize
-from kinema.errors import OptionError, did_you_mean
+from kinema.errors import OptionError, check_range, did_you_mean
 from kinema.inference.optimize_stream import optimize_stream
 from kinema.inference.predict import ClipRecognizer, check_finite
 from kinema.inference.runtime import Step
@@ -70,10 +69,14 @@ class StreamSettings:
     def __post_init__(self) -> None:
         if self.every is not None and self.rate_hz is not None:
             raise OptionError("Choose frames by every or by rate_hz, not by both.")
-        for name in ("every", "rate_hz", "top", "limit_frames", "limit_s"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise OptionError(f"{name} must be above 0 and finite, got {value}.")
+        check_range(
+            above=0,
+            every=self.every,
+            rate_hz=self.rate_hz,
+            top=self.top,
+            limit_frames=self.limit_frames,
+            limit_s=self.limit_s,
+        )
         for name, known in _NAMES.items():
             value = getattr(self, name)
             if value is not None and value not in known:

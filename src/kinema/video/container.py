@@ -153,7 +153,7 @@ def open_container(
     address: str,
     *,
     options: Mapping[str, str] | None = None,
-    form: str | None = None,
+    input_format: str | None = None,
     timeout_s: float | None = None,
 ) -> InputContainer:
     """Opens a file or URL for reading; the caller closes it.
@@ -161,7 +161,7 @@ def open_container(
     Args:
         address: Path, URL or device.
         options: FFmpeg options, such as a `format_whitelist`.
-        form: FFmpeg's name of the input format; detected by default.
+        input_format: FFmpeg's name of the input format; detected by default.
         timeout_s: Limit for opening and for each read; none by default.
 
     Raises:
@@ -171,7 +171,7 @@ def open_container(
     container: InputContainer = av.open(
         address,
         mode="r",
-        format=form,
+        format=input_format,
         options=dict(options or {}),
         timeout=timeout,
         **_METADATA_ERRORS,
@@ -204,12 +204,12 @@ def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
 
 def _no_video_reason(container: InputContainer, streams: list[VideoStream]) -> str | None:
     """Reason why a file cannot be decoded as a video; None if it can."""
-    form = container.format.name
+    name = container.format.name
     if not streams:
         kinds = sorted({s.type for s in container.streams if s.type != "video"})
         return f"it has no video stream (only {', '.join(kinds) or 'no'} streams)"
-    if form.endswith(_NOT_VIDEO):
-        return f"it is an image or text ({form}), not a video"
+    if name.endswith(_NOT_VIDEO):
+        return f"it is an image or text ({name}), not a video"
     decoder: CodecContext | None = streams[0].codec_context  # PyAV's types hide the None
     return None if decoder else "there is no decoder for the codec of its video stream"
 
