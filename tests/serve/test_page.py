@@ -222,7 +222,7 @@ def test_a_long_video_can_be_cancelled(opened, tmp_path):
     long = write_video(tmp_path / "long.mp4", frames=1500, size=(320, 240))
     page = opened()
     page.get_by_role("tab", name="Long video").click()
-    page.get_by_label("Seconds of a window").fill("0.5")
+    page.get_by_label("Window length in seconds").fill("0.5")
     page.locator("#timeline-file").set_input_files(long)
     expect(page.get_by_role("status")).to_contain_text("windows", timeout=20_000)
     page.get_by_role("button", name="Cancel").click()

@@ -1,4 +1,4 @@
-// Talking to the server: relative addresses, the key if one is needed, errors with its own words.
+// Requests to the server: relative URLs, the API key if needed, errors with the server's message.
 
 const KEY = "kinema-api-key";
 
@@ -29,7 +29,8 @@ export async function ask(address, method = "GET") {
   return document;
 }
 
-// fetch does not tell how much of a body has been sent. An aborted signal ends with its reason.
+// XMLHttpRequest, because fetch reports no upload progress. If the signal is aborted, the promise
+// rejects with its reason.
 export function upload(address, fields, onProgress, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) {

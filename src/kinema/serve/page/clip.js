@@ -1,4 +1,4 @@
-// One clip: its most probable classes and the frames that the network saw.
+// Clip tab: the most probable classes of a video and the frames that the network saw.
 
 import { upload } from "./api.js";
 import { clock, complain, element, made, onFile, percent, say, showTop } from "./view.js";
@@ -10,11 +10,11 @@ export function startClip(model) {
 }
 
 async function predict(file, model) {
-  const turn = ++newest; // an answer to an older file is not shown
+  const turn = ++newest; // only the answer for the newest file is shown
   const progress = element("clip-progress");
   element("clip-result").hidden = true;
   progress.hidden = false;
-  say(`Sends ${file.name} ...`);
+  say(`Uploading ${file.name} ...`);
   try {
     const fields = { file, model, clips: element("clips").value, crops: element("crops").value };
     const answer = await upload("v1/predict", { ...fields, frames: true, top: 5 }, (share) => {

@@ -1,4 +1,5 @@
-// The camera, frame by frame over a WebSocket: one frame is under way at a time.
+// Camera tab: frames over a WebSocket. The next frame is sent after the answer to the last one, so
+// that a slow server or network lowers the frame rate instead of increasing the latency.
 
 import { key, streamAddress } from "./api.js";
 import { complain, element, say, showTop } from "./view.js";
@@ -18,8 +19,8 @@ export function startLive(model, canStream) {
 export function showHint(canStream) {
   element("live-start").disabled = !canStream;
   element("live-hint").textContent = canStream
-    ? "Frames go to this server and are not kept."
-    : "This model looks ahead and cannot follow a camera: choose a causal one.";
+    ? "Frames are sent to this server and not stored."
+    : "This model looks ahead, so it cannot run on a live camera: choose a causal model.";
 }
 
 export function stopLive() {
@@ -27,11 +28,11 @@ export function stopLive() {
 }
 
 async function begin(model) {
-  say("Waits for the camera ...");
+  say("Waiting for the camera ...");
   beginning = true;
   try {
     if (!navigator.mediaDevices) {
-      throw new Error("Browsers give the camera to pages of localhost or https only.");
+      throw new Error("Browsers allow the camera only on localhost or https pages.");
     }
     const camera = await navigator.mediaDevices.getUserMedia({ video: true });
     session = new Session(camera, model);
@@ -79,12 +80,12 @@ class Session {
       this.show(message);
     } else {
       complain(new Error(message.message));
-      if (message.frame === null) return; // the server closes
+      if (message.frame === null) return; // the server closes the stream
     }
     this.next();
   }
 
-  // The next frame when its time has come.
+  // Schedules the next frame at the chosen rate.
   next() {
     const rate = Math.min(60, Math.max(1, Number(element("rate").value) || 12));
     const due = (this.sent || performance.now()) + 1000 / rate;
@@ -93,6 +94,7 @@ class Session {
 
   send() {
     const { videoWidth: width, videoHeight: height } = this.video;
+    // The server would shrink larger frames anyway; smaller ones upload faster.
     const scale = Math.min(1, this.size / Math.min(width, height));
     this.canvas.width = Math.round(width * scale);
     this.canvas.height = Math.round(height * scale);
@@ -115,7 +117,7 @@ class Session {
     const wait = this.waits.reduce((sum, value) => sum + value, 0) / this.waits.length;
     const rate = (1000 * this.frames) / (performance.now() - this.began);
     showTop(element("live-top"), result.top);
-    // Only a change is read aloud.
+    // Screen readers announce this text, so it changes only with the class.
     if (result.changed || this.frames === 1) {
       element("live-shown").textContent = result.shown?.name ?? "";
     }

@@ -1,4 +1,4 @@
-// The frame of the page: models, tabs, colors and the key.
+// Page setup: model list, tabs, color theme and API key.
 
 import { ask, key, setKey } from "./api.js";
 import { startClip } from "./clip.js";
@@ -83,7 +83,7 @@ element("model").addEventListener("change", () => {
   stopLive();
   showHint(canStream());
 });
-// A file that misses the frame would replace the page.
+// Without this, a file dropped beside the drop zone would replace the page.
 for (const kind of ["dragover", "drop"]) {
   window.addEventListener(kind, (event) => event.preventDefault());
 }

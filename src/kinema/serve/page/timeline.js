@@ -1,4 +1,4 @@
-// A long video: a job on the server, then segments that lead to their place in the video.
+// Long video tab: runs a timeline job on the server, then shows segments that seek in the video.
 
 import { ask, upload } from "./api.js";
 import { clock, complain, element, made, onFile, percent, say } from "./view.js";
@@ -14,7 +14,7 @@ export function startTimeline(model) {
   element("timeline-cancel").addEventListener("click", cancel);
   element("timeline-video").addEventListener("timeupdate", follow);
   element("timeline-video").addEventListener("error", () => {
-    // The browser may not know the codec; the segments are there all the same.
+    // The browser may not support the codec; the segments are still useful.
     if (address) element("timeline-video").hidden = true;
   });
 }
@@ -27,12 +27,12 @@ async function make(file, model) {
   const { signal } = sending;
   element("timeline-result").hidden = true;
   element("timeline-running").hidden = false;
-  say(`Sends ${file.name} ...`);
+  say(`Uploading ${file.name} ...`);
   try {
     const fields = { file, model, window: element("window").value };
     const rule = { enter: element("enter").value, leave: element("leave").value };
     const started = await upload("v1/timeline", { ...fields, ...rule }, (share) => {
-      progress.value = share / 4; // sending is the smaller part
+      progress.value = share / 4; // uploading is the smaller part
     }, signal);
     job = started.job;
     const ended = await finished(started.job, (share) => (progress.value = 0.25 + 0.75 * share));

@@ -1,4 +1,4 @@
-// Pieces that several parts of the page show.
+// Elements shared by the tabs.
 
 export const element = (id) => document.getElementById(id);
 
@@ -22,7 +22,7 @@ export function complain(error) {
 
 export const percent = (prob) => `${(100 * prob).toFixed(1)} %`;
 
-// Such as 1:07.5
+// Formats seconds as m:ss.s, such as 1:07.5
 export function clock(seconds) {
   const tenths = Math.round(10 * seconds);
   const minutes = Math.floor(tenths / 600);
@@ -30,7 +30,7 @@ export function clock(seconds) {
   return `${minutes}:${rest}`;
 }
 
-// Bars of the most probable classes; rows are reused, so that live bars move.
+// Bars of the most probable classes. Rows are reused, so that CSS can animate their changes.
 export function showTop(list, top) {
   while (list.children.length > top.length) list.lastChild.remove();
   top.forEach((entry, place) => {
@@ -46,13 +46,13 @@ export function showTop(list, top) {
   });
 }
 
-// A file from a file field or dropped on its frame.
+// Calls take with a file that was chosen, or dropped on the drop zone.
 export function onFile(id, take) {
   const input = element(`${id}-file`);
   const frame = element(`${id}-drop`);
   input.addEventListener("change", () => {
     if (input.files[0]) take(input.files[0]);
-    input.value = ""; // the same file may be chosen again
+    input.value = ""; // otherwise choosing the same file again fires no event
   });
   for (const kind of ["dragover", "dragenter"]) {
     frame.addEventListener(kind, (event) => {
