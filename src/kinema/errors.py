@@ -6,6 +6,7 @@ take one message string, so that they can be pickled.
 """
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -35,6 +36,38 @@ class SiteError(KinemaError, LookupError):
 
 class OptionError(KinemaError, ValueError):
     """An option is outside its range or does not fit the others."""
+
+
+def check_range(
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    **values: float | None,
+) -> None:
+    """Checks options against bounds; None passes, NaN and infinity do not.
+
+    Raises:
+        OptionError: a value is outside; the message names the option, the bounds and the value.
+
+    Example:
+        `check_range(at_least=1, frames=frames, classes=classes)`
+    """
+    for name, value in values.items():
+        if value is None or (
+            math.isfinite(value)
+            and (at_least is None or value >= at_least)
+            and (above is None or value > above)
+            and (at_most is None or value <= at_most)
+        ):
+            continue
+        if at_least is not None and at_most is not None:
+            wanted = f"between {at_least} and {at_most}"
+        else:
+            bounds = {"at least": at_least, "above": above, "at most": at_most}
+            wanted = " and ".join(f"{words} {b}" for words, b in bounds.items() if b is not None)
+        finite = " and finite" if math.isinf(value) else ""
+        raise OptionError(f"{name} must be {wanted}{finite}, got {value}.")
 
 
 class InputShapeError(KinemaError, ValueError):

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.errors import CheckpointError, OptionError, did_you_mean
+from kinema.errors import CheckpointError, OptionError, check_range, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -88,8 +88,7 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise OptionError(f"frames must be at least 1, got {self.frames}.")
+        check_range(at_least=1, frames=self.frames)
         if self.sampling not in SAMPLINGS:
             raise OptionError(
                 f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}. "
@@ -145,12 +144,9 @@ class Views:
     resize_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise OptionError(f"clips must be at least 1, got {self.clips}.")
+        check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
         if self.crops not in (1, 3, 10):
             raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
-        if self.resize_px is not None and self.resize_px < 1:
-            raise OptionError(f"resize_px must be at least 1, got {self.resize_px}.")
         if self.resize_px is not None and self.full_resolution and self.crops == 1:
             raise OptionError("resize_px is for square crops, not for the whole frame.")
 

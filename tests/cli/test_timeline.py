@@ -120,7 +120,7 @@ def test_what_cannot_be_written_costs_no_result(kinema, checkpoint, video, tmp_p
     [
         (("--scores", "z.csv"), 2, "expected a file name ending in .npz"),
         (("--window", "-1"), 2, "Invalid value for '--window'"),
-        (("--window", "0"), 1, "window_s must be above 0 seconds"),
+        (("--window", "0"), 1, "window_s must be above 0"),
         (("--smooth", "2"), 1, "number must be odd, got 2"),
         (("--background", "reed"), 1, "Did you mean 'red'?"),
         (("--stream",), 1, "causal"),

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewItem
-from kinema.errors import OptionError, UnreadableVideoError
+from kinema.errors import OptionError, UnreadableVideoError, check_range
 from kinema.values import Skipped, Views
 
 _log = logging.getLogger(__name__)
@@ -64,11 +64,14 @@ class ClipOrder(Sampler[list[tuple[int, int]]]):
         return self.batches - self.skip_batches
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        # Every process draws the same permutation, from seed and epoch alone, and takes its own
+        # slices. No state has to be saved: a resumed run only skips the batches already done.
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.videos)
         wanted = self.batches * self.batch_size * self.world
-        order = np.resize(order, wanted)
+        order = np.resize(order, wanted)  # cuts the remainder, or repeats a tiny data set
         for batch in range(self.skip_batches, self.batches):
             start = (batch * self.world + self.rank) * self.batch_size
+            # The epoch travels with the index: persistent workers do not see a changed attribute.
             yield [(int(i), self.epoch) for i in order[start : start + self.batch_size]]
 
 
@@ -115,6 +118,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[TrainBatch]:
         started = time.perf_counter()
         for batch, skipped in self._loader:
+            # The policy is applied here: an error raised in a worker would carry its traceback.
             for video in skipped:
                 _apply_policy(video, self._unreadable)
                 if video.path not in self._skipped:
@@ -150,8 +154,7 @@ def train_batches(
     Raises:
         OptionError: batch size or data set is empty.
     """
-    if batch_size < 1:
-        raise OptionError(f"batch_size must be at least 1, got {batch_size}.")
+    check_range(at_least=1, batch_size=batch_size)
     if len(clips) == 0:
         raise OptionError(f"{clips.dataset.annotations.source} has no videos to train on.")
     order = ClipOrder(len(clips), batch_size, seed=seed, rank=rank, world=world)
@@ -187,6 +190,7 @@ class ViewLoader:
                 _apply_policy(item, self._unreadable)
                 self._skipped[item.path] = item
                 continue
+            # At full resolution sizes differ between videos, and a batch needs one size.
             if waiting and item.views_VTCHW.shape[1:] != waiting[0].views_VTCHW.shape[1:]:
                 yield from self._batches(waiting)
                 waiting = []
@@ -215,8 +219,7 @@ def view_batches(
     indices: list[int] | None = None,
 ) -> ViewLoader:
     """Builds the test loader over all views of the videos (or of `indices`)."""
-    if batch_views < 1:
-        raise OptionError(f"batch_views must be at least 1, got {batch_views}.")
+    check_range(at_least=1, batch_views=batch_views)
     video_views = VideoViews(dataset, views, indices=indices)
     return ViewLoader(video_views, batch_views=batch_views, workers=workers, unreadable=unreadable)
 

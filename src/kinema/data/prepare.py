@@ -24,7 +24,7 @@ from kinema.data.annotation_formats import COPIES_FILE
 from kinema.data.annotations import write_csv
 from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
-from kinema.errors import KinemaError, OptionError, UnreadableVideoError
+from kinema.errors import KinemaError, OptionError, UnreadableVideoError, check_range
 from kinema.system.files import is_unused, naming_write_errors, partial_of, whole_file, write_whole
 from kinema.system.pool import map_in_processes
 from kinema.values import Annotations, Skipped, VideoInfo
@@ -68,8 +68,7 @@ class PrepareSettings:
             raise OptionError(
                 f"short_side_px must be even and at least 32, got {self.short_side_px}."
             )
-        if self.group_frames < 1:
-            raise OptionError(f"group_frames must be at least 1, got {self.group_frames}.")
+        check_range(at_least=1, group_frames=self.group_frames)
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,12 @@ def prepare_dataset(
         KinemaError: `out` holds other files, the disk is full, or a process was killed.
     """
     settings, root = settings or PrepareSettings(), Path(out)
-    if workers is not None and workers < 0:
-        raise OptionError(f"workers must be at least 0, got {workers}.")
+    check_range(at_least=0, workers=workers)
     if root.resolve() == dataset.root.resolve():
         raise OptionError(f"out must be another folder than that of the originals, {root}.")
+    # The folder is claimed first: copies with other settings must never be mixed in it.
     _claim(root, settings, dataset.root)
+    # Several rows may use parts of one video; it is copied once.
     paths = list(dict.fromkeys(sample.path for sample in dataset.annotations.samples))
     outcomes: list[_Outcome] = []
     for outcome in map_in_processes(
@@ -183,6 +183,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
 def _prepare(path: str, source: Path, root: Path, settings: PrepareSettings) -> _Outcome:
     """Makes a copy unless it exists."""
     original, target = source / path, root / path
+    # An annotation file is untrusted input here: it must not write outside of the output folder.
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         return _Outcome(path, f"{path} leads out of the root folder.")
     try:
@@ -220,6 +221,8 @@ def _write_copy(original: Path, target: Path, settings: PrepareSettings) -> None
     changed_ns = original.stat().st_mtime_ns if original.exists() else 0
     try:
         with open_source(original) as source:
+            # Write, check, sync, date, rename: a copy under its final name is whole and carries the
+            # modification time of its original, by which the next run recognizes it.
             _encode(source, partial, settings)
             _check_copy(partial, source.info)
         with partial.open("rb") as file:
@@ -247,6 +250,7 @@ def _encode(source: FrameSource, path: Path, settings: PrepareSettings) -> None:
             small = scaler.reformat(
                 frame, *width_height, "yuv420p", interpolation="BICUBIC", threads=1
             )
+            # Times are kept, so a copy of variable frame rate plays as its original does.
             small.pts, small.time_base = ticks, Fraction(1, _TICKS_HZ)
             container.mux(stream.encode(small))
         container.mux(stream.encode())

@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from kinema.errors import InputShapeError, OptionError, did_you_mean
+from kinema.errors import InputShapeError, OptionError, check_range, did_you_mean
 from kinema.inference.runtime import Form, Precision, RuntimeName, build_run, checked_runtimes
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.process import keep_freed_memory
@@ -145,8 +145,7 @@ def optimize(
 
 
 def _whole_chunk(chunk: int, clips: int) -> int:
-    if chunk < 0:
-        raise OptionError(f"chunks must be at least 0, got {chunk}.")
+    check_range(at_least=0, chunks=chunk)
     return chunk if chunk < clips else 0
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalize
-from kinema.errors import CheckpointError, InputShapeError, OptionError
+from kinema.errors import CheckpointError, InputShapeError, check_range
 from kinema.inference.optimize import optimized_at_first
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.saved import load_saved
@@ -180,8 +180,7 @@ def check_finite(scores: NDArray[np.float32], of: str) -> None:
 
 def _checked(clips: int, crops: int, top: int) -> Views:
     """The views, when all options are in their ranges."""
-    if top < 1:
-        raise OptionError(f"top must be at least 1, got {top}.")
+    check_range(at_least=1, top=top)
     return Views(clips=clips, crops=crops)
 
 

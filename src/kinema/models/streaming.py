@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from kinema.errors import InputShapeError, OptionError
+from kinema.errors import InputShapeError, OptionError, check_range
 from kinema.models.cost import outermost
 from kinema.models.sites import SiteLayer
 from kinema.temporal import TemporalModule
@@ -54,8 +54,7 @@ class StreamingNetwork:
     """
 
     def __init__(self, net: "VideoNetwork", *, batch: int = 1) -> None:
-        if batch < 1:
-            raise OptionError(f"batch must be at least 1, got {batch}.")
+        check_range(at_least=1, batch=batch)
         _check(net)
         self.batch = batch
         self.module = StepModule(net)

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import torch
 from filelock import FileLock, Timeout
 
-from kinema.errors import KinemaError, OptionError
+from kinema.errors import KinemaError, OptionError, check_range
 from kinema.sweep.cell import read_result, run_cell
 from kinema.sweep.spec import Cell, Sweep
 from kinema.synthetic.motion_set import render_motion_set
@@ -63,8 +63,7 @@ def run_sweep(
         KinemaError: cells failed; the message names them and their reasons. All others are
             finished.
     """
-    if jobs < 1:
-        raise OptionError(f"jobs must be at least 1, got {jobs}.")
+    check_range(at_least=1, jobs=jobs)
     with _only_one(sweep.out):
         for folder, settings in sweep.motion.items():
             render_motion_set(folder, settings=settings, progress=rendering)

@@ -20,7 +20,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.errors import KinemaError, OptionError
+from kinema.errors import KinemaError, OptionError, check_range
 from kinema.synthetic.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.synthetic.scene import draw_camera, draw_look, render
 from kinema.system.files import is_unused, write_whole
@@ -45,8 +45,7 @@ class MotionSettings:
         val_per_class: Videos per class for validation.
         size_px: Side of the square frames.
         min_frames: Length of the shortest video in frames.
-        max_frames: Length of the
-        longest video in frames.
+        max_frames: Length of the longest video in frames.
         rate_hz: Frames per second.
         camera: Amount of camera pan and shake, from 0 (none) to 1 (strong).
         speed_range: Ratio of the fastest to the slowest motion, at least 1.
@@ -69,25 +68,22 @@ class MotionSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.train_per_class < 1 or self.val_per_class < 1:
-            raise OptionError("train_per_class and val_per_class must be at least 1.")
+        check_range(
+            at_least=1,
+            train_per_class=self.train_per_class,
+            val_per_class=self.val_per_class,
+            rate_hz=self.rate_hz,
+        )
+        check_range(at_least=0, seed=self.seed)
+        check_range(at_least=0, at_most=1, camera=self.camera)
+        check_range(at_least=1, at_most=4, speed_range=self.speed_range)
+        check_range(at_least=1, at_most=2, scale_range=self.scale_range)
         if self.size_px < 32 or self.size_px % 2:
             raise OptionError(f"size_px must be even and at least 32, got {self.size_px}.")
         if not 8 <= self.min_frames <= self.max_frames:
             raise OptionError(
                 f"Frames must be at least 8 and ascending, got {self.min_frames} to "
                 f"{self.max_frames}."
-            )
-        if self.rate_hz < 1:
-            raise OptionError(f"rate_hz must be at least 1, got {self.rate_hz}.")
-        if self.seed < 0:
-            raise OptionError(f"seed must be at least 0, got {self.seed}.")
-        if not 0 <= self.camera <= 1:
-            raise OptionError(f"camera must be between 0 and 1, got {self.camera}.")
-        if not (1 <= self.speed_range <= 4 and 1 <= self.scale_range <= 2):
-            raise OptionError(
-                "speed_range must be a ratio of 1 to 4 and scale_range one of 1 to 2, got "
-                f"{self.speed_range} and {self.scale_range}."
             )
 
 
@@ -155,8 +151,7 @@ def render_motion_set(
     Raises:
         KinemaError: the folder holds other files.
     """
-    if workers is not None and workers < 0:
-        raise OptionError(f"workers must be at least 0, got {workers}.")
+    check_range(at_least=0, workers=workers)
     settings = settings or MotionSettings()
     root = Path(out)
     jobs = list(_jobs(settings))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import nn
 
-from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.errors import OptionError, UnknownNameError, check_range, did_you_mean
 from kinema.temporal.memory import Memory
 
 Position = Literal[
@@ -82,8 +82,7 @@ class TemporalModule(nn.Module, ABC):
         self, *, frames: int, look_back: int | None, look_ahead: int | None, causal: bool = False
     ) -> None:
         super().__init__()
-        if frames < 1:
-            raise OptionError(f"frames must be at least 1, got {frames}.")
+        check_range(at_least=1, frames=frames)
         self.frames = frames
         self.causal = causal
         self.look_back = look_back

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinema.errors import OptionError
+from kinema.errors import OptionError, check_range
 from kinema.live.smoothing import NOTHING, Hysteresis, background_labels
 
 
@@ -38,10 +38,7 @@ class SegmentRule:
                 "The mean over windows is centered, so their number must be odd, "
                 f"got {self.smooth_windows}."
             )
-        if not self.min_length_s >= 0:
-            raise OptionError(
-                f"The shortest length must not be negative, got {self.min_length_s} s."
-            )
+        check_range(at_least=0, min_length_s=self.min_length_s)
         Hysteresis(self.enter, self.leave)
 
     def hysteresis(self, class_names: tuple[str, ...]) -> Hysteresis:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.errors import OptionError, UnreadableVideoError
+from kinema.errors import OptionError, UnreadableVideoError, check_range
 from kinema.inference.predict import ClipRecognizer, check_finite
 from kinema.timeline.grid import Grid, build_grid
 from kinema.timeline.reading import GridFrames, SmallFrames, prefetch
@@ -48,12 +48,8 @@ class TimelineSettings:
     chunk: int = 16
 
     def __post_init__(self) -> None:
-        for name, value in (("window_s", self.window_s), ("stride_s", self.stride_s)):
-            if value is not None and not 0 < value < float("inf"):
-                raise OptionError(f"{name} must be above 0 seconds, got {value}.")
-        for name, count in (("batch", self.batch), ("chunk", self.chunk)):
-            if count < 1:
-                raise OptionError(f"{name} must be at least 1, got {count}.")
+        check_range(above=0, window_s=self.window_s, stride_s=self.stride_s)
+        check_range(at_least=1, batch=self.batch, chunk=self.chunk)
 
 
 @dataclass(frozen=True)

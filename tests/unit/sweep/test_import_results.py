@@ -101,5 +101,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         known_results(here, damaged)
     file = tmp_path / "old.json"
     file.write_text(json.dumps({"rows": [], "cells": [], "recipe": {"modle": 1}}))
-    with pytest.raises(RecipeError, match=r"old.json is of another version of kinema"):
+    with pytest.raises(RecipeError, match=r"old.json was written by another version of kinema"):
         known_results(here, file)

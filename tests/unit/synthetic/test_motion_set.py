@@ -216,8 +216,8 @@ def test_a_foreign_settings_file_is_an_error(text: str, tmp_path: Path) -> None:
         ({"min_frames": 20, "max_frames": 10}, "ascending, got 20 to 10"),
         ({"rate_hz": 0}, "rate_hz must be at least 1"),
         ({"camera": 1.5}, "camera must be between 0 and 1, got 1.5"),
-        ({"speed_range": 0.5}, "speed_range must be a ratio of 1 to 4"),
-        ({"scale_range": float("nan")}, "scale_range one of 1 to 2, got"),
+        ({"speed_range": 0.5}, "speed_range must be between 1 and 4, got 0.5"),
+        ({"scale_range": float("nan")}, "scale_range must be between 1 and 2, got nan"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )

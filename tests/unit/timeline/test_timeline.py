@@ -322,15 +322,15 @@ def test_folders_of_frames_have_no_timestamps(dense, tmp_path):
 
 
 def test_wrong_options_are_refused(dense, video):
-    with pytest.raises(OptionError, match="window_s must be above 0 seconds, got 0"):
+    with pytest.raises(OptionError, match="window_s must be above 0, got 0"):
         TimelineSettings(window_s=0)
-    with pytest.raises(OptionError, match="stride_s must be above 0 seconds, got nan"):
+    with pytest.raises(OptionError, match="stride_s must be above 0, got nan"):
         TimelineSettings(stride_s=math.nan)
     with pytest.raises(OptionError, match="chunk must be at least 1, got 0"):
         TimelineSettings(chunk=0)
     with pytest.raises(OptionError, match="number must be odd, got 2"):
         SegmentRule(smooth_windows=2)
-    with pytest.raises(OptionError, match="shortest length must not be negative, got -1"):
+    with pytest.raises(OptionError, match="min_length_s must be at least 0, got -1"):
         SegmentRule(min_length_s=-1)
     with pytest.raises(OptionError, match="leave <= enter"):
         SegmentRule(enter=0.2, leave=0.3)
