@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from kinema.errors import OptionError, UnreadableVideoError, did_you_mean
+from kinema.errors import OptionError, UnreadableVideoError, check_range, did_you_mean
 from kinema.live.live_source import Frames, LiveFrame, Stopped, sleep_until
 from kinema.video.container import open_container
 from kinema.video.display import display_of, upright
@@ -50,13 +50,8 @@ class Connection:
     transport: Literal["tcp", "udp"] = "tcp"
 
     def __post_init__(self) -> None:
-        if self.retries < 0 or self.back_off_s < 0:
-            raise OptionError(
-                f"retries and back_off_s must not be negative, got {self.retries} and "
-                f"{self.back_off_s}."
-            )
-        if not self.timeout_s > 0:
-            raise OptionError(f"timeout_s must be above 0, got {self.timeout_s}.")
+        check_range(at_least=0, retries=self.retries, back_off_s=self.back_off_s)
+        check_range(above=0, timeout_s=self.timeout_s)
 
 
 def open_camera(index: int, connection: Connection) -> "ReconnectingSource":

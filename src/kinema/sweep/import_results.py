@@ -90,4 +90,5 @@ def _differing(sweep: Sweep, old: Recipe, document: dict[str, Any]) -> list[str]
 
 def _with_facts(cell: dict[str, Any], facts: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns the result of a cell with its versions, commit and machine."""
-    return {key: value for key, value in cell.items() if key != "facts"} | facts[cell["facts"]]
+    place: dict[str, Any] = facts[cell["facts"]]
+    return {key: value for key, value in cell.items() if key != "facts"} | place
