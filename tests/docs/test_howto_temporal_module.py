@@ -57,11 +57,11 @@ def test_the_unchanged_lines_of_the_diff_are_in_the_zoo():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "registers no temporal module"), (None, "does not exist. Name a Python file")],
+    [("", "registers nothing"), (None, "does not exist. Name a Python file")],
 )
 def test_a_plugin_that_adds_nothing_is_an_error(tmp_path, content, message):
     from kinema.errors import OptionError
-    from kinema.temporal.plugin import load_plugin
+    from kinema.plugin import load_plugin
 
     file = tmp_path / "empty.py"
     if content is not None:
@@ -73,7 +73,7 @@ def test_a_plugin_that_adds_nothing_is_an_error(tmp_path, content, message):
 
 def test_two_plugins_of_one_name_are_an_error(workplace):
     from kinema.errors import OptionError
-    from kinema.temporal.plugin import load_plugin
+    from kinema.plugin import load_plugin
 
     assert load_plugin("temporal_blur.py") == ["blur"]
     assert load_plugin("temporal_blur.py") == []

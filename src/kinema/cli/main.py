@@ -75,7 +75,7 @@ def kinema(
     error.
     """
     if plugin:
-        from kinema.temporal.plugin import load_plugin
+        from kinema.plugin import load_plugin
 
         for file in plugin:
             load_plugin(file)
