@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from kinema.cli.serve import named_folders
+from kinema.decoders.pool import DecoderSettings
 from kinema.errors import OptionError
+from kinema.serve.limits import Limits
 
 
 def test_networks_are_named_by_their_folders(tmp_path):
@@ -71,3 +73,9 @@ def test_without_the_extra(kinema, monkeypatch):
     answer = kinema("serve", "nowhere")
     assert answer.code == 1
     assert 'pip install ".[serve]"' in answer.err
+
+
+def test_defaults_are_those_of_the_settings(kinema):
+    words = " ".join(kinema("serve", "--help").out.replace("│", " ").split())
+    for default in (Limits().pixels, Limits().upload_bytes >> 20, DecoderSettings().cpu_s):
+        assert f"[default: {default}]" in words
