@@ -1,5 +1,8 @@
 """`kinema data synth`, `check`, `convert` and `prepare`."""
 
+import sys
+
+from kinema.data.annotations import FORMATS
 from kinema.synthetic.motion import MOTION_CLASSES
 
 SMALL = ("--train", 1, "--val", 1, "--size", 32)
@@ -48,6 +51,39 @@ def test_convert_writes_what_check_reads(kinema, color_set, tmp_path):
     again = kinema(*words)
     assert again.code == 2
     assert "already exists" in again.err
+
+
+MOMENTS = """
+from kinema.data.annotations import register_format
+from kinema.data.classes import ClassList
+from kinema.values import Sample
+
+
+def read_moments(request):
+    rows = [(place, *line.split(",")) for place, line in request.lines()]
+    classes = ClassList.given_or_found(request.class_names, {row[2] for row in rows}, request.path)
+    samples = [Sample(row[1], classes.label_of(row[2], row[0])) for row in rows]
+    return request.annotations(samples, classes)
+
+
+register_format("moments", read_moments)
+"""
+
+
+def test_a_plugin_adds_an_annotation_format(kinema, color_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("KINEMA_PLUGINS", "")
+    (tmp_path / "moments_lists.py").write_text(MOMENTS)
+    rows, out = tmp_path / "moments.csv", tmp_path / "plain.csv"
+    rows.write_text("red/0.mp4,red,3,0\nblue/0.mp4,blue,3,1\n")
+    words = ("data", "convert", rows, out, "--format", "moments")
+    assert "Unknown annotation format 'moments'" in kinema(*words).err
+    try:
+        document = kinema("--plugin", tmp_path / "moments_lists.py", *words, "--json").document
+    finally:
+        FORMATS.pop("moments", None)
+        sys.modules.pop("kinema_plugin_moments_lists", None)
+    assert (document["videos"], document["classes"]) == (2, 2)
+    assert out.read_text().splitlines()[1:] == ["red/0.mp4,red,0,", "blue/0.mp4,blue,0,"]
 
 
 def test_prepare_makes_copies_that_fit_the_annotations(kinema, color_set, tmp_path):
