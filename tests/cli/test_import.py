@@ -72,7 +72,7 @@ def test_wrong_use_is_named(kinema, image_weights, tmp_path):
     assert (answer.code, "name the network that the file was trained as" in answer.err) == (2, True)
     words = ("import", image_weights, "--model", "tsn_resnet18", "--out", tmp_path / "x")
     answer = kinema(*words, "--labels", "kinetics40")
-    assert (answer.code, "Lists that come with kinema: diving48" in answer.err) == (1, True)
+    assert (answer.code, "Class lists of kinema: diving48" in answer.err) == (1, True)
     answer = kinema(*words, "--labels", "jester")
     assert (answer.code, "has 10 classes, but 27 class names" in answer.err) == (1, True)
     assert "For a new, untrained classifier give --classes 27." in answer.err

@@ -7,12 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from inspect import signature
 from pathlib import Path
 
 import pytest
+from typer import Context
+from typer.main import get_command
 
-from kinema.cli.serve import serve
+from kinema.cli.main import app
 
 from ..causal import save_causal
 from .pages import Page
@@ -123,7 +124,9 @@ def test_the_metrics_of_the_page_exist(started):
 
 def test_the_limits_of_the_page_are_those_of_the_program():
     rows = re.findall(r"^\| `--([a-z-]+)` \| ([\d.]+) \|", PAGE.text, flags=re.MULTILINE)
-    defaults = {name: p.default for name, p in signature(serve).parameters.items()}
+    command = get_command(app).commands["serve"]
+    context = Context(command)
+    defaults = {p.name: p.get_default(context) for p in command.params}
     assert {name: float(value) for name, value in rows} == {
         name: float(defaults[name.replace("-", "_")]) for name, _ in rows
     }
