@@ -344,7 +344,7 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, color_set,
         _, said = process.communicate(timeout=MOST_S)
     assert process.returncode == 1
     assert "The job stopped: kinema.errors.ClusterError: No decoder can be started here" in said
-    assert "started again it goes on" in said
+    assert "start it again to resume" in said
     assert list(out.glob("*.parquet")) == []
 
 
