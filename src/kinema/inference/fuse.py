@@ -6,7 +6,6 @@ its output, and the weights lie in memory as the kernels want them.
 Letters: N frames, C channels, H, W.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from kinema.errors import OptionError
 from kinema.inference.fold import watch
+from kinema.models.blocks import ResidualLayers, class_name, row_of
 from kinema.models.network import VideoNetwork
 from kinema.models.sites import SiteLayer
 from kinema.temporal.sequence import run_in_order
@@ -68,9 +68,9 @@ def fuse_convolutions(folded: VideoNetwork, example: torch.Tensor) -> VideoNetwo
         assert isinstance(conv, nn.Conv2d)
         folded.set_submodule(name, FusedConv(conv, post, calls.input_shapes[name][0]))
     for name, block in list(folded.named_modules()):
-        form = _residual_form(block)
-        if form is not None:
-            folded.set_submodule(name, FusedResidual(block, form))
+        layers = _fusable_layers(block)
+        if layers is not None:
+            folded.set_submodule(name, FusedResidual(block, layers))
     return folded
 
 
@@ -110,40 +110,16 @@ class FusedConv(nn.Module):
         return result
 
 
-@dataclass(frozen=True)
-class ResidualForm:
-    """The layers of a residual block: the branch up to its last convolution, and what follows."""
-
-    branch: tuple[str, ...]
-    after: tuple[str, ...]
-    act: str
-
-
-_RESIDUAL_FORMS = {
-    ("timm.models.resnet", "BasicBlock"): ResidualForm(
-        ("conv1", "bn1", "drop_block", "act1", "aa", "conv2"), ("bn2", "se", "drop_path"), "act2"
-    ),
-    ("timm.models.resnet", "Bottleneck"): ResidualForm(
-        ("conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa", "conv3"),
-        ("bn3", "se", "drop_path"),
-        "act3",
-    ),
-    ("kinema.models.res2net", "Res2NetBlock"): ResidualForm(
-        ("conv1", "bn1", "act1", "conv2", "conv3"), ("bn3", "se"), "act3"
-    ),
-}
-
-
 class FusedResidual(nn.Module):
     """relu(branch(x) + shortcut(x)), the addition and the activation inside the last convolution.
 
     The sum is written into the memory of the shortcut, which nobody needs afterwards.
     """
 
-    def __init__(self, block: nn.Module, form: ResidualForm) -> None:
+    def __init__(self, block: nn.Module, layers: ResidualLayers) -> None:
         super().__init__()
-        *layers, self.end = (_part(block, name) for name in form.branch)
-        self.branch = nn.Sequential(*(layer for layer in layers if layer is not None))
+        *branch, self.end = (_part(block, name) for name in layers.branch)
+        self.branch = nn.Sequential(*(layer for layer in branch if layer is not None))
         self.downsample = _part(block, "downsample")
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -158,17 +134,20 @@ class FusedResidual(nn.Module):
         return end.add_to(shortcut_NCHW, y_NCHW)
 
 
-def _residual_form(block: nn.Module) -> ResidualForm | None:
-    """The row of the table for a block whose last convolution can do the addition."""
-    form = _RESIDUAL_FORMS.get((type(block).__module__, type(block).__name__))
-    if form is None or not isinstance(getattr(block, form.act), nn.ReLU):
+def _fusable_layers(block: nn.Module) -> ResidualLayers | None:
+    """The layers of a block whose last convolution can do the addition; None for other blocks."""
+    row = row_of(block)
+    # A subclass of a known block may run its layers in another order.
+    if row is None or row.fused is None or row.block != class_name(type(block)):
         return None
-    end = getattr(block, form.branch[-1])
+    layers = row.fused
+    end = getattr(block, layers.branch[-1])
     if isinstance(end, SiteLayer) and not end.after:
         end = end.layer
     plain_end = isinstance(end, FusedConv) and not end.has_activation
-    nothing_after = all(_part(block, name) is None for name in form.after)
-    return form if plain_end and nothing_after else None
+    nothing_after = all(_part(block, name) is None for name in layers.after)
+    ends_in_relu = isinstance(getattr(block, layers.act), nn.ReLU)
+    return layers if ends_in_relu and plain_end and nothing_after else None
 
 
 def _part(block: nn.Module, name: str) -> nn.Module | None:

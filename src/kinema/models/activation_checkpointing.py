@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from kinema.errors import OptionError
-from kinema.models.blocks import form_of
+from kinema.models.blocks import row_of
 from kinema.models.network import VideoNetwork
 
 
@@ -44,7 +44,7 @@ def checkpoint_blocks(net: VideoNetwork) -> int:
         >>> checkpoint_blocks(VideoNetwork("example", "resnet18", classes=5, frames=8))
         8
     """
-    blocks = [module for module in net.backbone.modules() if form_of(module) is not None]
+    blocks = [module for module in net.backbone.modules() if row_of(module) is not None]
     if not blocks:
         raise OptionError(
             f"Activation checkpointing works on residual blocks, and {net.facts.name} has none of "

@@ -1,32 +1,26 @@
-"""2D backbones: any timm CNN, and ShuffleNetV2 from torchvision, behind one typed adapter."""
+"""2D backbones: any timm CNN, ShuffleNetV2 from torchvision and registered ones, in one form.
 
-from collections.abc import Callable, Mapping
+Letters: N frames, H, W.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import timm
+import torch
 import torchvision.models
 from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.models.blocks import BackboneSource, BlockRow, class_name, registered_backbones, row_of
 from kinema.models.res2net import split_res2net_blocks
 from kinema.models.slowfast import ALPHA, TEMPORAL_BLOCKS, SlowFast
 from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 
-# Tried with every temporal module by the tests; other timm names work too.
-BACKBONES = (
-    "inception_v3",
-    "mobilenetv2_100",
-    "res2net50_26w_4s",
-    "resnet101",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnext50_32x4d",
-    "shufflenet_v2_x1_0",
-)
-
-# SlowFast with the ResNet-50: a backbone of two pathways.
+# SlowFast with the ResNet-50: a backbone of two pathways that takes multiples of 8 frames only.
 SLOWFAST = "slowfast_resnet50"
 
 _TORCHVISION: dict[str, Callable[..., nn.Module]] = {
@@ -36,22 +30,33 @@ _TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "shufflenet_v2_x2_0": torchvision.models.shufflenet_v2_x2_0,
 }
 
-# Networks of timm at another depth: its nearest name, and the blocks of each stage.
+# timm networks at another depth: the name in timm, and the number of blocks in each stage.
 _OTHER_DEPTHS = {"res2net26_26w_4s": ("res2net50_26w_4s", [2, 2, 2, 2])}
+
+# Side of the frame that shows the width of a registered backbone's output.
+PROBE_PX = 64
 
 Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A 2D network without its classifier: (N, 3, H, W) -> (N, features), and facts about it.
+    """A 2D network without its classifier: (N, 3, H, W) -> (N, features).
 
-    `stage_ends` names the last part of each resolution with its stage number: stage s works at
-    1/2**s of the input size, so the stages of a ResNet are 2 to 5 (res2 to res5 of the papers).
-    `classifier` is the name of the classifier's parameters in published weight files. With two
-    pathways, `slow` is the first part of the names of the layers that see only every
-    `frame_stride`-th frame, and `temporal_blocks` are the blocks by stage in which its paper has
-    temporal modules.
+    Attributes:
+        name: Its name in timm, torchvision or the block table.
+        net: The network.
+        features: Width of its output.
+        stage_ends: Name of the last layer of each stage with the stage number: stage s works at
+            1/2**s of the input size, so the stages of a ResNet are 2 to 5 (res2 to res5 of the
+            papers).
+        classifier: Name of the classifier in published weight files.
+        mean: Mean of the RGB channels (0..1) that its published weights expect.
+        std: Standard deviation that goes with `mean`.
+        slow: With two pathways, the prefix of the names of the layers that see only every
+            `frame_stride`-th frame.
+        frame_stride: Frames of the clip for each frame of the slow pathway.
+        temporal_blocks: Blocks by stage in which the backbone's own paper has temporal modules.
     """
 
     name: str
@@ -66,13 +71,83 @@ class Backbone:
     temporal_blocks: Mapping[int, tuple[int, ...]] | None = None
 
     def stride_at(self, path: str) -> int:
-        """The frames of the clip for each frame that the layer of this name sees."""
+        """Frames of the clip for each frame that the layer of this name sees."""
         return self.frame_stride if self.slow and path.startswith(self.slow) else 1
 
 
+@dataclass(frozen=True)
+class Block:
+    """A block of a backbone: its stage, its number inside the stage, and its row of the table."""
+
+    stage: int
+    index: int
+    path: str
+    module: nn.Module
+    row: BlockRow
+
+
+def find_blocks(backbone: Backbone) -> Iterator[Block]:
+    """The blocks of a backbone that have a row in the block table, from input to output."""
+    order = {name: i for i, (name, _) in enumerate(backbone.net.named_modules())}
+    # HRNet's resolutions run beside each other, so no layer ends a stage.
+    if any(end not in order for end, _ in backbone.stage_ends):
+        return
+    counts: Counter[int] = Counter()
+    for path, module in backbone.net.named_modules():
+        row = row_of(module)
+        # A stem takes pixels, and a block in a downsampling layer (RepViT) works at the resolution
+        # of the stage before: neither belongs to a stage as the other blocks do.
+        if row is None or path == "stem" or ".downsample." in path:
+            continue
+        stage = _stage_of(path, backbone.stage_ends, order)
+        yield Block(stage, counts[stage], path, module, row)
+        counts[stage] += 1
+
+
+def _stage_of(path: str, stage_ends: tuple[tuple[str, int], ...], order: dict[str, int]) -> int:
+    for end, stage in stage_ends:
+        if order[path] <= order[end] or path.startswith(end + "."):
+            return stage
+    return stage_ends[-1][1]
+
+
+def why_no_blocks(backbone: Backbone) -> str:
+    """Ends the error message about a backbone without sites: the reason and the remedy."""
+    modules = dict(backbone.net.named_modules())
+    apart = [end for end, _ in backbone.stage_ends if end not in modules]
+    if apart:
+        return (
+            f"Its stages are not layers of the network ({apart[0]!r} is none), so no block belongs "
+            "to one stage: only networks without temporal modules (tsn) can be built on it."
+        )
+    # The blocks are most likely the class that occurs most often among those of several layers.
+    kinds = Counter(
+        class_name(type(module))
+        for module in modules.values()
+        if not type(module).__module__.startswith("torch.nn")
+        and sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules()) > 1
+    )
+    kind, number = kinds.most_common(1)[0] if kinds else (class_name(type(backbone.net)), 1)
+    found = (
+        f"Its blocks are of the class {kind}, which"
+        if number > 1
+        else f"Its layers lie in {class_name(type(backbone.net))} without blocks, which"
+    )
+    return (
+        f"{found} has no row in kinema's block table, so only networks without temporal modules "
+        "(tsn) can be built on it. Describe the block with kinema.models.blocks.register_blocks in "
+        "a Python file and load that with kinema --plugin FILE.py."
+    )
+
+
 def is_backbone(name: str) -> bool:
-    """Whether `build_backbone` knows the name."""
-    return name in {*_TORCHVISION, *_OTHER_DEPTHS, SLOWFAST} or timm.is_model(name)
+    """True if `build_backbone` can build a network of this name."""
+    return name in _not_of_timm() or timm.is_model(name)
+
+
+def listed_backbones() -> tuple[str, ...]:
+    """The backbones that `list_models` combines with every family, sorted."""
+    return tuple(sorted(registered_backbones()))
 
 
 def list_backbones() -> list[str]:
@@ -82,42 +157,84 @@ def list_backbones() -> list[str]:
         >>> "resnet50" in list_backbones()
         True
     """
-    return sorted([*BACKBONES, SLOWFAST])
+    return sorted([*listed_backbones(), SLOWFAST])
+
+
+def _not_of_timm() -> set[str]:
+    own = {name for name, source in registered_backbones().items() if source.build is not None}
+    return {*_TORCHVISION, *_OTHER_DEPTHS, SLOWFAST, *own}
 
 
 def build_backbone(name: str, *, frames: int) -> Backbone:
     """Builds a backbone with its own random initialization, for clips of `frames` frames.
 
     Raises:
-        UnknownNameError: neither timm nor torchvision has it; the message has the nearest name.
+        UnknownNameError: neither timm, torchvision nor the block table has it; the message has
+            the nearest name.
     """
+    source = registered_backbones().get(name)
+    if source is not None and source.build is not None:
+        return _from_builder(name, source.build, source)
     if name in _TORCHVISION:
         return _from_torchvision(name)
     if name == SLOWFAST:
         return _slowfast(frames)
     if name in _OTHER_DEPTHS or timm.is_model(name):
-        return _from_timm(name)
-    known = {*BACKBONES, SLOWFAST, *timm.list_models(), *_TORCHVISION, *_OTHER_DEPTHS}
+        return _from_timm(name, source)
+    known = {*listed_backbones(), *timm.list_models(), *_not_of_timm()}
     raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, known))
 
 
-def _from_timm(name: str) -> Backbone:
+def _from_timm(name: str, source: BackboneSource | None) -> Backbone:
     nearest, layers = _OTHER_DEPTHS.get(name, (name, None))
     depth: dict[str, Any] = {} if layers is None else {"layers": layers}
     net: Any = timm.create_model(nearest, num_classes=0, **depth)  # timm's attributes are untyped
     config = net.pretrained_cfg
     classifier = config.get("classifier", "fc")
-    reductions = {info["module"]: int(info["reduction"]) for info in net.feature_info}
     split_res2net_blocks(net)
     return Backbone(
         name=name,
         net=net,
         features=int(net.head_hidden_size),
-        stage_ends=tuple((part, r.bit_length() - 1) for part, r in reductions.items()),
+        stage_ends=_stage_ends(name, net, source),
         classifier=classifier if isinstance(classifier, str) else classifier[0],
         mean=cast(Triple, tuple(config["mean"])),
         std=cast(Triple, tuple(config["std"])),
     )
+
+
+def _from_builder(name: str, build: Callable[[], nn.Module], source: BackboneSource) -> Backbone:
+    net = build()
+    # The width of the output is asked from the network itself, without computing anything.
+    probe = copy.deepcopy(net).to("meta").eval()
+    features_ND = probe(torch.empty(1, 3, PROBE_PX, PROBE_PX, device="meta"))
+    if features_ND.ndim != 2:
+        raise OptionError(
+            f"The backbone {name!r} returns {tuple(features_ND.shape)} for one frame; it must "
+            "return (N, features). Pool over space and leave out the classifier."
+        )
+    return Backbone(
+        name=name,
+        net=net,
+        features=int(features_ND.shape[1]),
+        stage_ends=_stage_ends(name, net, source),
+        classifier="fc",
+    )
+
+
+def _stage_ends(
+    name: str, net: nn.Module, source: BackboneSource | None
+) -> tuple[tuple[str, int], ...]:
+    """The stages of the row, or else timm's: a reduction of 2**s is stage s."""
+    if source is not None and source.stage_ends is not None:
+        return source.stage_ends
+    if not hasattr(net, "feature_info"):
+        raise OptionError(
+            f"The stages of the backbone {name!r} are not known. Give register_blocks its "
+            'stage_ends, such as {"layer1": 2, "layer2": 3}.'
+        )
+    reductions = {info["module"]: int(info["reduction"]) for info in cast(Any, net.feature_info)}
+    return tuple((end, reduction.bit_length() - 1) for end, reduction in reductions.items())
 
 
 def _from_torchvision(name: str) -> Backbone:

@@ -1,15 +1,32 @@
-"""Where the residual blocks of each backbone family keep their parts.
+"""Block table: one row for each kind of residual block, with all that a backbone family needs.
 
-One row per kind of block: the names of its convolutions and of the last layer of its residual
-branch. `models/sites.py` turns a row into sites. A new family is a new row.
+A row names the convolutions of the block, in which `models/sites.py` finds the sites for temporal
+modules, and the layers that `inference/fuse.py` joins. A new family is one call of
+`register_blocks`, here or in a plugin file.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
-from kinema.models.backbones import Backbone
+from kinema.errors import OptionError
+
+
+@dataclass(frozen=True)
+class ResidualLayers:
+    """Layers of a block that computes act(branch(x) + shortcut(x)), for fusing.
+
+    Attributes:
+        branch: The residual branch in order, up to its last convolution.
+        after: Layers between that convolution and the addition. The block is fused only where
+            each of them is an identity, as norms are once they are folded.
+        act: The activation behind the addition.
+    """
+
+    branch: tuple[str, ...]
+    after: tuple[str, ...]
+    act: str
 
 
 def _always(_: nn.Module) -> bool:
@@ -21,110 +38,271 @@ def _has_skip(block: nn.Module) -> bool:
 
 
 @dataclass(frozen=True)
-class BlockForm:
-    """Dotted names inside one kind of block.
+class BlockRow:
+    """One row of the table; see `register_blocks` for the fields."""
 
-    `conv1`, `conv2` and `conv3` are the first convolutions of the residual branch, in order;
-    `end` the layer after which the branch joins the identity path. `carries_input` says whether
-    another path of the block carries its input past the branch: only then is there a site in
-    front of conv1 and one before the addition, because a temporal module there must not be the
-    only way through the block. `widening` is the width of the block's output over that of the
-    branch's `end`; None when no number is right.
-    """
-
-    conv1: str
-    conv2: str | None = None
-    conv3: str | None = None
-    end: str | None = None
-    carries_input: Callable[[nn.Module], bool] = _always
+    block: str
+    convs: tuple[str, ...] = ()
+    end: tuple[str, ...] = ()
+    output: str | None = None
     widening: int | None = 1
+    carries_input: Callable[[nn.Module], bool] = _always
+    takes_tensor: bool = True
+    fused: ResidualLayers | None = None
 
+    def convs_of(self, block: nn.Module) -> list[str]:
+        """The names in `convs` that this block has."""
+        return [name for name in self.convs if has_layer(block, name)]
 
-def _inception(branch: str, end: str | None) -> BlockForm:
-    """The deepest branch is the residual branch; the other branches carry the input."""
-    return BlockForm(
-        f"{branch}_1.conv",
-        f"{branch}_2.conv",
-        f"{branch}_3.conv" if end else None,
-        end=f"{branch}_{end}" if end else None,
-        widening=None,
-    )
-
-
-_FORMS: dict[tuple[str, str], BlockForm] = {
-    ("timm.models.resnet", "BasicBlock"): BlockForm("conv1", "conv2", end="bn2"),
-    ("timm.models.resnet", "Bottleneck"): BlockForm("conv1", "conv2", "conv3", end="bn3"),
-    ("kinema.models.res2net", "Res2NetBlock"): BlockForm("conv1", "conv2", "conv3", end="bn3"),
-    ("timm.models.regnet", "Bottleneck"): BlockForm(
-        "conv1.conv", "conv2.conv", "conv3.conv", end="conv3"
-    ),
-    # MobileNetV2, EfficientNet and their relatives; blocks without expansion are of another class.
-    ("timm.models._efficientnet_blocks", "InvertedResidual"): BlockForm(
-        "conv_pw", "conv_dw", "conv_pwl", end="bn3", carries_input=_has_skip
-    ),
-    # The fused blocks of EfficientNetV2: expansion and 3x3 in one convolution.
-    ("timm.models._efficientnet_blocks", "EdgeResidual"): BlockForm(
-        "conv_exp", "conv_pwl", end="bn2", carries_input=_has_skip
-    ),
-    # ConvNeXt: behind its 7x7 convolution channels are last, so only that one offers sites.
-    ("timm.models.convnext", "ConvNeXtBlock"): BlockForm("conv_dw"),
-    # ShuffleNetV2: the other half of the channels is the identity path.
-    ("torchvision.models.shufflenetv2", "InvertedResidual"): BlockForm(
-        "branch2.0", "branch2.3", "branch2.5", end="branch2.6", widening=2
-    ),
-    ("timm.models.inception_v3", "InceptionA"): _inception("branch3x3dbl", "3"),
-    ("timm.models.inception_v3", "InceptionB"): _inception("branch3x3dbl", "3"),
-    ("timm.models.inception_v3", "InceptionC"): _inception("branch7x7dbl", "5"),
-    ("timm.models.inception_v3", "InceptionD"): _inception("branch7x7x3", "4"),
-    # The second layer feeds two parallel ones, so there is neither a third nor one last layer.
-    ("timm.models.inception_v3", "InceptionE"): _inception("branch3x3dbl", None),
-}
+    def end_of(self, block: nn.Module) -> str | None:
+        """The last layer of this block's residual branch."""
+        return next((name for name in self.end if has_layer(block, name)), None)
 
 
 @dataclass(frozen=True)
-class Block:
-    """One block of a backbone: its stage, its number inside the stage, and its form."""
+class BackboneSource:
+    """A registered backbone: a function that builds it and its stages; None where timm knows."""
 
-    stage: int
-    index: int
-    path: str
-    module: nn.Module
-    form: BlockForm
+    build: Callable[[], nn.Module] | None
+    stage_ends: tuple[tuple[str, int], ...] | None
 
 
-def form_of(module: nn.Module) -> BlockForm | None:
-    """The row of the table for this module; None when it is not a known residual block."""
-    for kind in type(module).__mro__:
-        form = _FORMS.get((kind.__module__, kind.__name__))
-        if form is not None:
-            return form
-    return None
+_ROWS: dict[str, BlockRow] = {}
+_BACKBONES: dict[str, BackboneSource] = {}
 
 
-def find_blocks(backbone: Backbone) -> Iterator[Block]:
-    """The residual blocks of a backbone from input to output; none where stages have no module."""
-    order = {name: i for i, (name, _) in enumerate(backbone.net.named_modules())}
-    if any(end not in order for end, _ in backbone.stage_ends):  # HRNet's run beside each other
-        return
-    counts: dict[int, int] = {}
-    for path, module in backbone.net.named_modules():
-        form = form_of(module)
-        if form is None:
-            continue
-        stage = _stage_of(path, backbone.stage_ends, order)
-        index = counts.get(stage, 0)
-        counts[stage] = index + 1
-        yield Block(stage=stage, index=index, path=path, module=module, form=form)
+def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
+    block: str | type[nn.Module],
+    *,
+    convs: Iterable[str] = (),
+    end: str | Iterable[str] = (),
+    output: str | None = None,
+    widening: int | None = 1,
+    carries_input: Callable[[nn.Module], bool] = _always,
+    takes_tensor: bool = True,
+    fused: ResidualLayers | None = None,
+    backbones: Iterable[str] | Mapping[str, Callable[[], nn.Module]] = (),
+    stage_ends: Mapping[str, int] | None = None,
+) -> None:
+    """Adds a row to the block table, so that temporal modules fit on a backbone family.
+
+    Names of layers are dotted and relative to the block. A name whose layer a block lacks, or that
+    is an identity there, is passed over, so one row can describe variants.
+
+    Args:
+        block: Class of the blocks (subclasses included), or its dotted name, which is not
+            imported.
+        convs: Convolutions of the residual branch, in order. The first three are `conv1` to
+            `conv3` of the positions. Empty for a block whose convolutions run beside each other:
+            it has sites only in front of it and behind it.
+        end: Layer after which the branch joins the identity path, for `before_addition`; of
+            several, the first that the block has.
+        output: Layer that leaves as many channels as `end`, where `end` does not show them; the
+            first convolution when there is no `end`.
+        widening: Channels of the block's output for each channel of `output`; None when no number
+            is right, and then nothing can sit behind the block.
+        carries_input: True for a block in which another path carries the input past the branch.
+            Only there are sites in front of conv1 and before the addition, because a temporal
+            module in these places must not be the only way through the block.
+        takes_tensor: False for a block that takes or returns anything but one tensor: it has sites
+            only inside.
+        fused: Layers for fusing on the CPU, for blocks that end in relu(branch + shortcut).
+        backbones: Names of timm networks that `list_backbones` shows and `list_models` combines
+            with every family. For a network that is not from timm, a mapping from its name to a
+            function that builds it without a classifier: (N, 3, H, W) -> (N, features).
+        stage_ends: Name of the last layer of each stage -> stage number s, for features at 1/2**s
+            of the input size. timm networks bring it (`feature_info`).
+
+    Raises:
+        OptionError: the class has a row, or a backbone of this name is registered.
+
+    Example:
+        >>> from timm.models.resnet import BasicBlock
+        >>> class MyBlock(BasicBlock):
+        ...     pass
+        >>> register_blocks(MyBlock, convs=("conv1", "conv2"), end="bn2")
+    """
+    name = block if isinstance(block, str) else class_name(block)
+    if name in _ROWS:
+        raise OptionError(f"The block {name} already has a row in the block table.")
+    builders = backbones if isinstance(backbones, Mapping) else dict.fromkeys(backbones)
+    for backbone in builders:
+        if backbone in _BACKBONES:
+            raise OptionError(f"The backbone {backbone!r} is already registered.")
+    _ROWS[name] = BlockRow(
+        block=name,
+        convs=tuple(convs),
+        end=(end,) if isinstance(end, str) else tuple(end),
+        output=output,
+        widening=widening,
+        carries_input=carries_input,
+        takes_tensor=takes_tensor,
+        fused=fused,
+    )
+    ends = None if stage_ends is None else tuple(stage_ends.items())
+    for backbone, build in builders.items():
+        _BACKBONES[backbone] = BackboneSource(build, ends)
 
 
-def _stage_of(path: str, stage_ends: tuple[tuple[str, int], ...], order: dict[str, int]) -> int:
-    for end, stage in stage_ends:
-        if order[path] <= order[end] or path.startswith(end + "."):
-            return stage
-    return stage_ends[-1][1]
+def row_of(module: nn.Module) -> BlockRow | None:
+    """The row for a module's class or the nearest base class that has one."""
+    rows = (_ROWS.get(class_name(kind)) for kind in type(module).__mro__)
+    return next((row for row in rows if row is not None), None)
+
+
+def registered_blocks() -> tuple[str, ...]:
+    """Dotted names of the block classes that have a row."""
+    return tuple(_ROWS)
+
+
+def registered_backbones() -> Mapping[str, BackboneSource]:
+    """The backbones that the rows name."""
+    return _BACKBONES
+
+
+def class_name(kind: type) -> str:
+    """The dotted name of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def has_layer(block: nn.Module, name: str) -> bool:
+    """True if the block has a layer of this dotted name that does something."""
+    layer: object = block
+    for part in name.split("."):
+        layer = getattr(layer, part, None)
+    return isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity)
 
 
 def owner_of(block: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that holds the dotted `name`, and the last part of the name."""
     parent, _, leaf = name.rpartition(".")
     return block.get_submodule(parent), leaf
+
+
+_CONVS_2, _CONVS_3 = ("conv1", "conv2"), ("conv1", "conv2", "conv3")
+
+register_blocks(
+    "timm.models.resnet.BasicBlock",
+    convs=_CONVS_2,
+    end="bn2",
+    fused=ResidualLayers(
+        ("conv1", "bn1", "drop_block", "act1", "aa", "conv2"), ("bn2", "se", "drop_path"), "act2"
+    ),
+    backbones=("resnet18", "resnet34"),
+)
+register_blocks(
+    "timm.models.resnet.Bottleneck",
+    convs=_CONVS_3,
+    end="bn3",
+    fused=ResidualLayers(
+        ("conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa", "conv3"),
+        ("bn3", "se", "drop_path"),
+        "act3",
+    ),
+    backbones=("resnet50", "resnet101", "resnext50_32x4d"),
+)
+register_blocks(
+    "kinema.models.res2net.Res2NetBlock",
+    convs=_CONVS_3,
+    end="bn3",
+    fused=ResidualLayers(("conv1", "bn1", "act1", "conv2", "conv3"), ("bn3", "se"), "act3"),
+    backbones=("res2net50_26w_4s",),
+)
+# Norm and activation come before each convolution, so nothing follows the last one.
+register_blocks("timm.models.resnetv2.PreActBasic", convs=_CONVS_2, end="conv2")
+register_blocks("timm.models.resnetv2.PreActBottleneck", convs=_CONVS_3, end="conv3")
+register_blocks(
+    "timm.models.regnet.Bottleneck",
+    convs=("conv1.conv", "conv2.conv", "conv3.conv"),
+    end="conv3",
+)
+# DarkNet-53, and the cross-stage networks whose stages hold the same blocks.
+register_blocks("timm.models.cspnet.DarkBlock", convs=("conv1.conv", "conv2.conv"), end="conv2")
+register_blocks("timm.models.cspnet.EdgeBlock", convs=("conv1.conv", "conv2.conv"), end="conv2")
+register_blocks(
+    "timm.models.cspnet.BottleneckBlock",
+    convs=("conv1.conv", "conv2.conv", "conv3.conv"),
+    end=("attn3", "conv3"),
+    output="conv3",
+)
+# MobileNetV2, EfficientNet and their relatives; blocks without expansion are of another class.
+register_blocks(
+    "timm.models._efficientnet_blocks.InvertedResidual",
+    convs=("conv_pw", "conv_dw", "conv_pwl"),
+    end="bn3",
+    carries_input=_has_skip,
+    backbones=("mobilenetv2_100",),
+)
+# The fused blocks of EfficientNetV2: expansion and 3x3 in one convolution.
+register_blocks(
+    "timm.models._efficientnet_blocks.EdgeResidual",
+    convs=("conv_exp", "conv_pwl"),
+    end="bn2",
+    carries_input=_has_skip,
+)
+# MobileNetV4: each of the three depth-wise convolutions may be missing.
+register_blocks(
+    "timm.models._efficientnet_blocks.UniversalInvertedResidual",
+    convs=("dw_start.conv", "pw_exp.conv", "dw_mid.conv", "pw_proj.conv", "dw_end.conv"),
+    end=("layer_scale", "dw_end", "pw_proj"),
+    output="pw_proj",
+    carries_input=_has_skip,
+)
+# GhostNet: a ghost module (a convolution and cheap features made from its output) is one layer.
+for _ghost in ("GhostBottleneck", "GhostBottleneckV3"):
+    register_blocks(
+        f"timm.models.ghostnet.{_ghost}", convs=("ghost1", "conv_dw", "ghost2"), end="ghost2"
+    )
+# ConvNeXt: behind its 7x7 convolution channels are last, so only that one offers sites.
+register_blocks("timm.models.convnext.ConvNeXtBlock", convs=("conv_dw",))
+# FastViT: the residual branch is the MLP with its 7x7 convolution, behind the token mixer.
+for _fastvit, _scale in (("RepMixerBlock", "layer_scale"), ("AttentionBlock", "layer_scale_2")):
+    register_blocks(
+        f"timm.models.fastvit.{_fastvit}",
+        convs=("mlp.conv.conv", "mlp.fc1", "mlp.fc2"),
+        end=(_scale, "mlp"),
+        output="mlp.fc2",
+    )
+# RepViT: likewise, but its MLP has no convolution in space.
+register_blocks(
+    "timm.models.repvit.RepViTBlock",
+    convs=("channel_mixer.conv1.c", "channel_mixer.conv2.c"),
+    end="channel_mixer",
+)
+# HGNetV2: the input and the output of each layer are joined, then aggregated.
+register_blocks(
+    "timm.models.hgnet.HighPerfGpuBlock",
+    convs=("layers.0", "layers.1", "layers.2"),
+    output="aggregation",
+)
+# StarNet: two convolutions beside each other follow the first, so only that one offers sites.
+register_blocks("timm.models.starnet.Block", convs=("dwconv.conv",), end="dwconv2")
+# DenseNet: a layer takes all earlier outputs as a list, and its own is joined to them.
+register_blocks("timm.models.densenet.DenseLayer", convs=_CONVS_2, end="conv2", takes_tensor=False)
+# MobileOne and RepVGG: the branches run beside each other.
+register_blocks("timm.models.byobnet.MobileOneBlock", output="conv_kxk")
+register_blocks("timm.models.byobnet.RepVggBlock", output="conv_kxk")
+# ShuffleNetV2: the other half of the channels is the identity path.
+register_blocks(
+    "torchvision.models.shufflenetv2.InvertedResidual",
+    convs=("branch2.0", "branch2.3", "branch2.5"),
+    end="branch2.6",
+    widening=2,
+    backbones=("shufflenet_v2_x1_0",),
+)
+# Inception: the deepest branch is the residual branch, the other branches carry the input. In E
+# the second layer feeds two parallel ones, so there is neither a third nor one last layer.
+for _unit, _branch, _convs, _end in (
+    ("A", "branch3x3dbl", 3, "branch3x3dbl_3"),
+    ("B", "branch3x3dbl", 3, "branch3x3dbl_3"),
+    ("C", "branch7x7dbl", 3, "branch7x7dbl_5"),
+    ("D", "branch7x7x3", 3, "branch7x7x3_4"),
+    ("E", "branch3x3dbl", 2, ()),
+):
+    register_blocks(
+        f"timm.models.inception_v3.Inception{_unit}",
+        convs=[f"{_branch}_{number}.conv" for number in range(1, _convs + 1)],
+        end=_end,
+        widening=None,
+        backbones=("inception_v3",) if _unit == "A" else (),
+    )

@@ -3,7 +3,7 @@
 Letters: B clips, T frames, N = B*T, C channels, H, W, D features, K classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,9 +14,16 @@ from kinema.errors import InputShapeError, OptionError, SiteError
 from kinema.models.backbones import build_backbone
 from kinema.models.consensus import ConsensusHead, average_consensus
 from kinema.models.cost import count_cost, count_reach, outermost
-from kinema.models.sites import Blocks, Site, SiteMap
+from kinema.models.placement import Blocks, Site
+from kinema.models.sites import SiteMap
 from kinema.models.streaming import StreamingNetwork
-from kinema.temporal import Position, TemporalModule, position_named, temporal_named
+from kinema.temporal import (
+    Position,
+    TemporalEntry,
+    TemporalModule,
+    position_named,
+    temporal_named,
+)
 from kinema.values import Cost, Reach, WeightsReport
 
 # Whatever turns clips (B, T, 3, H, W) into scores (B, K): a network or a faster form of it.
@@ -145,20 +152,44 @@ class VideoNetwork(nn.Module):
             >>> [str(s) for s in net.insert("tim", stages=(5,)).sites() if s.modules]
             ['res5.0 before_conv1', 'res5.1 before_conv1']
         """
-        entry = temporal_named(module)
-        entry.check_options(options)
-        position = self._position(at if at is not None else entry.positions(options))
-        sites = self._site_map.match(position, stages, blocks)
+        entry, position, sites = self._placed(module, at, stages, blocks, options)
         built = self._site_map.insert(entry, sites, frames=self.frames, options=options)
         options = {**options, **built[0].pinned_options()}
-        placed = tuple((site.stage, site.block) for site in sites)
-        self._insertions.append(Insertion(module, position, placed, tuple(sorted(options.items()))))
+        reached = tuple((site.stage, site.block) for site in sites)
+        self._insertions.append(
+            Insertion(module, position, reached, tuple(sorted(options.items())))
+        )
         return self
 
-    def _position(self, wanted: str | Sequence[str]) -> Position:
+    def check_insert(
+        self,
+        module: str,
+        *,
+        at: str | Sequence[str] | None = None,
+        stages: Sequence[int] | None = None,
+        blocks: Blocks = "all",
+        **options: Any,
+    ) -> None:
+        """Raises the error that `insert` with these arguments would raise; changes nothing."""
+        entry, _, sites = self._placed(module, at, stages, blocks, options)
+        self._site_map.check(entry, sites, frames=self.frames, options=options)
+
+    def _placed(
+        self,
+        module: str,
+        at: str | Sequence[str] | None,
+        stages: Sequence[int] | None,
+        blocks: Blocks,
+        options: Mapping[str, Any],
+    ) -> tuple[TemporalEntry, Position, list[Site]]:
+        """The registered module, its position here, and the sites that a placement reaches."""
+        entry = temporal_named(module)
+        entry.check_options(options)
+        wanted = at if at is not None else entry.positions(options)
         names = (wanted,) if isinstance(wanted, str) else wanted
         positions = [position_named(name) for name in names]
-        return next((p for p in positions if self._site_map.offers(p)), positions[0])
+        position = next((p for p in positions if self._site_map.offers(p)), positions[0])
+        return entry, position, self._site_map.match(position, stages, blocks)
 
     def set_frames(self, frames: int) -> "VideoNetwork":
         """Makes the network work on clips of another length; returns the network itself.

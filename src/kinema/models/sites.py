@@ -1,32 +1,25 @@
-"""Sites: the places in a backbone's blocks where temporal modules are put in and taken out.
+"""Sites: the places in a backbone's blocks where temporal modules are inserted and removed.
 
-A site belongs to one layer of the backbone. The first module that comes to it wraps that layer in
-a `SiteLayer`; taking the last one out unwraps it again, so a network without modules is the plain
-backbone.
+A site belongs to one layer of the backbone. The first module inserted there wraps that layer in a
+`SiteLayer`; removing the last one unwraps it again, so a network without modules is the plain
+backbone, with its names in the state dict.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from kinema.errors import OptionError, SiteError
-from kinema.models.backbones import Backbone
-from kinema.models.blocks import Block, find_blocks, owner_of
-from kinema.temporal import POSITIONS, Position, TemporalEntry, TemporalModule
+from kinema.errors import SiteError
+from kinema.models.backbones import Backbone, Block, find_blocks, why_no_blocks
+from kinema.models.blocks import owner_of
+from kinema.models.placement import Blocks, Site, match_sites
+from kinema.temporal import Position, TemporalEntry, TemporalModule
 from kinema.temporal.sequence import run_in_order
 
 Side = Literal["before", "after", "instead"]
-
-# A word of BLOCK_WORDS, a number of blocks counted from the output, block numbers for every stage,
-# or block numbers by stage.
-Blocks = str | int | Sequence[int] | Mapping[int, Sequence[int]]
-BLOCK_WORDS = ("all", "first", "even", "all_or_even")
-
-# TSM's code skips every second block in all stages when one stage has this many (ResNet-101).
-DEEP_STAGE_BLOCKS = 23
 
 
 class SiteLayer(nn.Module):
@@ -37,11 +30,13 @@ class SiteLayer(nn.Module):
         self.before = nn.ModuleDict()
         self.layer = layer
         self.after = nn.ModuleDict()
-        # The layer that the module of this name has replaced. In a tuple it is no part of the
-        # network: not counted, not saved.
+        # The layer that the module of this name has replaced. In a tuple it is no submodule: not
+        # counted, not saved.
         self.replaced: tuple[nn.Module, ...] = ()
         self.replaced_by = ""
-        for own in (self, self.before, self.after):  # and not frozen norms inside the layer
+        # Set on these three alone: `train()` would also reach norms inside the layer that are
+        # frozen in eval mode.
+        for own in (self, self.before, self.after):
             own.training = layer.training
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -53,39 +48,13 @@ class SiteLayer(nn.Module):
 
     @property
     def empty(self) -> bool:
-        """Whether no temporal module is left."""
+        """True if no temporal module is left."""
         return not (self.before or self.after or self.replaced)
 
 
 @dataclass(frozen=True)
-class Site:
-    """One place for a temporal module.
-
-    Attributes:
-        stage: s for features at 1/2**s of the input size (res2 to res5 of the papers).
-        block: Number of the block inside its stage, from 0.
-        at: Position inside the block.
-        channels: Width at this place.
-        path: Name of the backbone's layer that the site belongs to.
-        frame_stride: Frames of the clip for each frame that passes here.
-        modules: Names of the temporal modules that are in it, in the order they run.
-    """
-
-    stage: int
-    block: int
-    at: Position
-    channels: int
-    path: str
-    frame_stride: int = 1
-    modules: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"res{self.stage}.{self.block} {self.at}"
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A site with the objects behind it."""
+class _Slot:
+    """A site with the objects behind it: `leaf` is the name of its layer in `parent`."""
 
     site: Site
     parent: nn.Module
@@ -96,64 +65,52 @@ class _Place:
     def layer(self) -> nn.Module:
         return self.parent.get_submodule(self.leaf)
 
+    @property
+    def modules(self) -> dict[str, TemporalModule]:
+        """The temporal modules in this site by name, in the order they run."""
+        host = self.layer
+        if not isinstance(host, SiteLayer):
+            return {}
+        if self.side == "instead":
+            found = {host.replaced_by: host.layer} if host.replaced else {}
+        else:
+            found = dict((host.before if self.side == "before" else host.after).items())
+        return {name: m for name, m in found.items() if isinstance(m, TemporalModule)}
+
 
 class SiteMap:
-    """All sites of one backbone, with what is inserted in them."""
+    """All sites of one backbone, and the modules inserted in them."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone_name = backbone.name
-        self._places = [
-            place for block in find_blocks(backbone) for place in _places_of(block, backbone)
+        self._slots = [
+            slot for block in find_blocks(backbone) for slot in _slots_of(block, backbone)
         ]
-
-    @property
-    def stages(self) -> list[int]:
-        """The stages that have sites."""
-        return sorted({place.site.stage for place in self._places})
+        self._why_none = "" if self._slots else why_no_blocks(backbone)
 
     def sites(self) -> tuple[Site, ...]:
-        """Every site with the names of the modules that are in it."""
-        return tuple(
-            Site(**{**vars(place.site), "modules": _modules_in(place)}) for place in self._places
-        )
+        """Every site with the names of the modules in it."""
+        return tuple(replace(slot.site, modules=tuple(slot.modules)) for slot in self._slots)
 
     def offers(self, at: Position) -> bool:
-        """Whether any block has a site at this position."""
-        return any(place.site.at == at for place in self._places)
+        """True if any block has a site at this position."""
+        return any(slot.site.at == at for slot in self._slots)
 
     def match(self, at: Position, stages: Sequence[int] | None, blocks: Blocks) -> list[Site]:
-        """The sites of a placement, from input to output.
+        """The sites of a placement, from input to output; see `match_sites`.
 
         Raises:
-            SiteError: no site matches, or a named stage or block does not exist.
+            SiteError: the backbone has no sites, none matches, or a named stage or block does not
+                exist.
         """
-        here = [place.site for place in self._places if place.site.at == at]
-        if not here:
-            offered = sorted({p.site.at for p in self._places}, key=POSITIONS.index)
-            raise SiteError(
-                f"{self.backbone_name} has no site {at!r}. "
-                + (f"It offers: {', '.join(offered)}." if offered else NO_BLOCKS)
-            )
-        for stage in stages if stages is not None else ():
-            if all(site.stage != stage for site in here):
-                raise SiteError(
-                    f"{self.backbone_name} has no site {at!r} in stage {stage}. Stages that have "
-                    f"one: {', '.join(str(s) for s in sorted({s.stage for s in here}))}."
-                )
-        wanted = [s for s in here if stages is None or s.stage in stages]
-        if blocks == "all_or_even":
-            blocks = "even" if any(s.block + 1 >= DEEP_STAGE_BLOCKS for s in here) else "all"
-        chosen = _choose_blocks(wanted, blocks)
-        if not chosen:
-            raise SiteError(
-                f"blocks={blocks!r} matches no site {at!r} of {self.backbone_name} in stages "
-                f"{sorted({s.stage for s in wanted})}."
-            )
-        return chosen
+        if self._why_none:
+            raise SiteError(f"{self.backbone_name} has no site {at!r}. {self._why_none}")
+        sites = (slot.site for slot in self._slots)
+        return match_sites(self.backbone_name, sites, at=at, stages=stages, blocks=blocks)
 
     def inserted(self) -> list[tuple[Site, TemporalModule]]:
-        """Every module that is in a site, from input to output."""
-        return [(place.site, m) for place in self._places for m in _found_in(place).values()]
+        """Every inserted module with its site, from input to output."""
+        return [(slot.site, m) for slot in self._slots for m in slot.modules.values()]
 
     def insert(
         self,
@@ -163,125 +120,129 @@ class SiteMap:
         frames: int,
         options: Mapping[str, Any],
     ) -> list[TemporalModule]:
-        """Builds a module for every site and puts them in: all of them, or none on an error.
+        """Builds a module for every site and inserts them: all of them, or none on an error.
 
         Raises:
             SiteError: the same module, or another replacement, is already there.
             OptionError: the module refuses its options, or the width of a site.
         """
-        places = [self._place(site) for site in sites]
-        built = [_build(place, entry, frames=frames, options=options) for place in places]
-        for place, module in zip(places, built, strict=True):
-            _put_in(place, entry.name, module)
+        slots = [self._slot(site) for site in sites]
+        built = [_build(slot, entry, frames=frames, options=options) for slot in slots]
+        for slot, module in zip(slots, built, strict=True):
+            _put_in(slot, entry.name, module)
         return built
 
+    def check(
+        self,
+        entry: TemporalEntry,
+        sites: Sequence[Site],
+        *,
+        frames: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Raises the error that `insert` would raise, without changing anything.
+
+        Sites that cannot be told apart by the module are tried once.
+        """
+        tried = set()
+        for slot in map(self._slot, sites):
+            same = repr(slot.layer) if slot.side == "instead" else slot.site.channels
+            if same not in tried:
+                tried.add(same)
+                _build(slot, entry, frames=frames, options=options)
+
     def remove(self, name: str | None = None) -> int:
-        """Takes out all modules of this name (all modules for None); returns how many.
+        """Removes all modules of this name (all modules for None); returns their number.
 
         A replaced convolution comes back with the weights it had when it was replaced, or with
-        trained ones where its module has gone on using it (STM, MTA).
+        trained ones where its module has continued to use it (STM, MTA).
         """
         removed = 0
-        for place in self._places:
-            host = place.layer
+        for slot in self._slots:
+            host = slot.layer
             if not isinstance(host, SiteLayer):
                 continue
-            for found in _modules_in(place):
+            for found in slot.modules:
                 if name in (None, found):
-                    _take_out(host, place.side, found)
+                    _take_out(host, slot.side, found)
                     removed += 1
             if host.empty:
-                setattr(place.parent, place.leaf, host.layer)
+                setattr(slot.parent, slot.leaf, host.layer)
         return removed
 
-    def _place(self, site: Site) -> _Place:
-        for place in self._places:
-            if (place.site.stage, place.site.block, place.site.at) == (
-                site.stage,
-                site.block,
-                site.at,
-            ):
-                return place
+    def _slot(self, site: Site) -> _Slot:
+        wanted = (site.stage, site.block, site.at)
+        for slot in self._slots:
+            if (slot.site.stage, slot.site.block, slot.site.at) == wanted:
+                return slot
         raise SiteError(f"{self.backbone_name} has no site {site}.")
 
 
-NO_BLOCKS = (
-    "Its blocks are of a kind that kinema does not know, so only networks without temporal "
-    "modules (tsn) can be built on it."
-)
-
-
-def _places_of(block: Block, backbone: Backbone) -> list[_Place]:
+def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
     """The sites of one block, in the order in which data passes them."""
-    form, stride = block.form, backbone.stride_at(block.path)
-    layers: list[tuple[Position, str | None, Side]] = [
-        ("replace_conv1", form.conv1, "instead"),
-        ("after_conv1", form.conv2, "before"),
-        ("replace_conv2", form.conv2, "instead"),
-        ("after_conv2", form.conv3, "before"),
-        ("replace_conv3", form.conv3, "instead"),
-    ]
-    if form.carries_input(block.module):
-        layers = [
-            ("before_conv1", form.conv1, "before"),
-            *layers,
-            ("before_addition", form.end, "after"),
-        ]
-    found = []
-    for at, name, side in layers:
-        if name is None:
-            continue
-        parent, leaf = owner_of(block.module, name)
-        width = _width(block.module.get_submodule(name), "out" if side == "after" else "in")
-        site = Site(block.stage, block.index, at, width, f"{block.path}.{name}", stride)
-        found.append(_Place(site, parent, leaf, side))
-    parent, leaf = owner_of(backbone.net, block.path)
+    row, module, stride = block.row, block.module, backbone.stride_at(block.path)
+    convs, end = row.convs_of(module), row.end_of(module)
+    output = row.output or end or convs[0]
+    width_in = _width(module.get_submodule(convs[0] if convs else output), "in")
+    width_end = _width(module.get_submodule(output), "out")
+    slots = []
 
-    def around(at: Position, width: int, side: Side) -> _Place:
-        site = Site(block.stage, block.index, at, width, block.path, stride)
-        return _Place(site, parent, leaf, side)
+    def add(at: Position, name: str, side: Side, channels: int) -> None:
+        """Adds a site at a layer inside the block."""
+        parent, leaf = owner_of(module, name)
+        site = Site(block.stage, block.index, at, channels, f"{block.path}.{name}", stride)
+        slots.append(_Slot(site, parent, leaf, side))
 
-    start = around("block", _width(block.module.get_submodule(form.conv1), "in"), "before")
-    if form.widening is None:
-        return [start, *found]
-    last = form.end or form.conv1
-    width = _width(block.module.get_submodule(last), "out") * form.widening
-    return [start, *found, around("after_block", width, "after")]
+    def add_around(at: Position, side: Side, channels: int) -> None:
+        """Adds a site at the block itself, which is then wrapped as a whole."""
+        parent, leaf = owner_of(backbone.net, block.path)
+        site = Site(block.stage, block.index, at, channels, block.path, stride)
+        slots.append(_Slot(site, parent, leaf, side))
+
+    widths = [_width(module.get_submodule(name), "in") for name in convs]
+    carries_input = row.carries_input(module)
+    if row.takes_tensor:
+        add_around("block", "before", width_in)
+    if convs and carries_input:
+        add("before_conv1", convs[0], "before", widths[0])
+    # A site "after" a convolution is the one in front of the next: norm and activation are past.
+    inside: tuple[tuple[Position | None, Position], ...] = (
+        (None, "replace_conv1"),
+        ("after_conv1", "replace_conv2"),
+        ("after_conv2", "replace_conv3"),
+    )
+    for (after, instead), name, width in zip(inside, convs, widths, strict=False):
+        if after is not None:
+            add(after, name, "before", width)
+        add(instead, name, "instead", width)
+    if end is not None and carries_input:
+        add("before_addition", end, "after", width_end)
+    if row.takes_tensor and row.widening is not None:
+        add_around("after_block", "after", width_end * row.widening)
+    return slots
 
 
-def _width(layer: nn.Module, end: Literal["in", "out"]) -> int:
-    """Channels that enter or leave a convolution, a norm, or a conv-norm-act group."""
-    layer = getattr(layer, "conv", layer)
-    for name in (f"{end}_channels", "num_features"):
-        if hasattr(layer, name):
-            return int(getattr(layer, name))
+def _width(layer: nn.Module, side: Literal["in", "out"]) -> int:
+    """Channels that enter or leave a convolution, a norm, or a group of them."""
+    parts: list[Any] = list(layer.modules())  # blocks of other libraries: untyped attributes
+    for part in parts if side == "in" else [layer, *reversed(parts)]:
+        if side == "out" and hasattr(part, "out_chs"):  # a group that says so itself
+            return int(part.out_chs)
+        if hasattr(part, "in_channels") and hasattr(part, "out_channels"):
+            return int(getattr(part, f"{side}_channels"))
+        if hasattr(part, "num_features"):
+            return int(part.num_features)
     raise AssertionError(f"no width in {type(layer).__name__}")
 
 
-def _modules_in(place: _Place) -> tuple[str, ...]:
-    return tuple(_found_in(place))
-
-
-def _found_in(place: _Place) -> dict[str, TemporalModule]:
-    """The temporal modules of a site by name, in the order they run."""
-    host = place.layer
-    if not isinstance(host, SiteLayer):
-        return {}
-    if place.side == "instead":
-        found = {host.replaced_by: host.layer} if host.replaced else {}
-    else:
-        found = dict((host.before if place.side == "before" else host.after).items())
-    return {name: m for name, m in found.items() if isinstance(m, TemporalModule)}
-
-
 def _build(
-    place: _Place, entry: TemporalEntry, *, frames: int, options: Mapping[str, Any]
+    slot: _Slot, entry: TemporalEntry, *, frames: int, options: Mapping[str, Any]
 ) -> TemporalModule:
-    site, layer = place.site, place.layer
-    if entry.name in _modules_in(place):
+    site, layer = slot.site, slot.layer
+    if entry.name in slot.modules:
         raise SiteError(f"{entry.name!r} is already inserted at {site}.")
     frames //= site.frame_stride
-    if place.side != "instead":
+    if slot.side != "instead":
         return entry.build(site.channels, frames=frames, options=options)
     if isinstance(layer, SiteLayer):
         if layer.replaced:
@@ -290,21 +251,21 @@ def _build(
     return entry.module.from_conv(layer, frames=frames, **options)
 
 
-def _put_in(place: _Place, name: str, module: TemporalModule) -> None:
-    layer = place.layer
+def _put_in(slot: _Slot, name: str, module: TemporalModule) -> None:
+    layer = slot.layer
     host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
     _like(module, layer).train(layer.training)
-    if place.side == "instead":
+    if slot.side == "instead":
         host.replaced, host.replaced_by = (host.layer,), name
         host.layer = module
     else:
-        (host.before if place.side == "before" else host.after)[name] = module
-    setattr(place.parent, place.leaf, host)
+        (host.before if slot.side == "before" else host.after)[name] = module
+    setattr(slot.parent, slot.leaf, host)
 
 
 def _take_out(host: SiteLayer, side: Side, name: str) -> None:
     if side == "instead":
-        (layer,) = host.replaced  # not a part of the network, so not moved with it
+        (layer,) = host.replaced  # no submodule, so it was not moved with the network
         host.layer, host.replaced = _like(layer, host.layer).train(host.training), ()
     else:
         del (host.before if side == "before" else host.after)[name]
@@ -314,50 +275,3 @@ def _like(module: nn.Module, other: nn.Module) -> nn.Module:
     """The module on the device and in the type of another's weights."""
     weight = next((p for p in other.parameters() if p.is_floating_point()), None)
     return module if weight is None else module.to(weight.device, weight.dtype)
-
-
-def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
-    if isinstance(blocks, Mapping):
-        pairs = {(stage, block) for stage, numbers in blocks.items() for block in numbers}
-        _check_blocks(sites, pairs)
-        return [s for s in sites if (s.stage, s.block) in pairs]
-    if isinstance(blocks, int):
-        return _last_blocks(sites, blocks)
-    if not isinstance(blocks, str):
-        pairs = {(s.stage, b) for s in sites for b in blocks}
-        _check_blocks(sites, pairs)
-        return [s for s in sites if s.block in blocks]
-    if blocks == "all":
-        return sites
-    if blocks == "first":
-        first = {stage: min(s.block for s in sites if s.stage == stage) for stage in _stages(sites)}
-        return [s for s in sites if s.block == first[s.stage]]
-    if blocks == "even":
-        return [s for s in sites if s.block % 2 == 0]
-    raise OptionError(
-        f"blocks must be one of {', '.join(BLOCK_WORDS)}, a number of blocks, block numbers, or "
-        f"block numbers by stage, got {blocks!r}."
-    )
-
-
-def _last_blocks(sites: list[Site], number: int) -> list[Site]:
-    if not 1 <= number <= len(sites):
-        raise OptionError(
-            f"blocks={number}: the number of blocks, counted from the output, must be between 1 "
-            f"and {len(sites)} here. For block number {number} write [{number}]."
-        )
-    return sites[-number:]
-
-
-def _check_blocks(sites: list[Site], pairs: set[tuple[int, int]]) -> None:
-    missing = sorted(pairs - {(s.stage, s.block) for s in sites})
-    if missing:
-        stage, block = missing[0]
-        numbers = [s.block for s in sites if s.stage == stage]
-        raise SiteError(
-            f"There is no site in block {block} of stage {stage}. Blocks that have one: {numbers}."
-        )
-
-
-def _stages(sites: list[Site]) -> set[int]:
-    return {s.stage for s in sites}

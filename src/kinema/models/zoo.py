@@ -1,18 +1,22 @@
 """Networks by name: each family is a row that says which modules go to which sites."""
 
+import difflib
 import fnmatch
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kinema.errors import OptionError, UnknownNameError, did_you_mean
-from kinema.models.backbones import BACKBONES, is_backbone
+import torch
+
+from kinema.errors import OptionError, SiteError, UnknownNameError, did_you_mean
+from kinema.models.backbones import is_backbone, listed_backbones
 from kinema.models.network import VideoNetwork
-from kinema.models.sites import Blocks
+from kinema.models.placement import Blocks
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import load_imagenet
-from kinema.temporal import list_temporal, position_named, temporal_named
+from kinema.temporal import TemporalEntry, list_temporal, position_named, temporal_named
 from kinema.values import WeightsReport
 
 
@@ -85,38 +89,51 @@ ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
 STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
 
 
-_SPLIT_CONV2 = ("c3d", "gst", "gst_large", "gte", "stm")
-_GROUPED_CONV2 = ("gst", "gst_large", "gte")
-
-# Families without a meaning on a backbone: `insert` says why. Res2Net has a group of convolutions
-# where others have one, which MTA needs and nothing else can replace; a grouped convolution cannot
-# be split in two; Inception's units have no output of the width of their branches.
-_UNFIT: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), ("mta", "tea")),
-    "resnext50_32x4d": ("mta", "tea", *_GROUPED_CONV2),
-    "mobilenetv2_100": ("mta", "tea", *_GROUPED_CONV2),
-    "shufflenet_v2_x1_0": ("mta", "tea", "cti", "tsi", "gsm", *_GROUPED_CONV2),
-    "res2net50_26w_4s": _SPLIT_CONV2,
-    "inception_v3": ("mta", "tea", "nl", "tsm_nl"),
-}
-
-
 def list_models(pattern: str = "*") -> list[str]:
     """The named networks that match a shell pattern, sorted.
 
+    Left out are families that have no meaning on a backbone, where `create_model` gives the reason.
     Any other timm backbone can be named in `create_model` the same way.
 
     Example:
         >>> list_models("tsm_resnet1*")
         ['tsm_resnet101', 'tsm_resnet18']
     """
-    names = sorted(
-        f"{family}_{backbone}"
-        for family in families()
-        for backbone in BACKBONES
-        if family not in _UNFIT[backbone]
-    )
-    return fnmatch.filter(names, pattern)
+    names = _all_names()
+    return [name for name in fnmatch.filter(names, pattern) if _fits(*names[name])]
+
+
+def _all_names() -> dict[str, tuple[str, str]]:
+    """Family and backbone of `<family>_<backbone>` for every combination, sorted by name."""
+    pairs = [(family, backbone) for family in families() for backbone in listed_backbones()]
+    return dict(sorted((f"{family}_{backbone}", (family, backbone)) for family, backbone in pairs))
+
+
+def _fits(family: str, backbone: str) -> bool:
+    """True if every module of the family can be inserted in the backbone."""
+    return all(_accepts(backbone, row, temporal_named(row.module)) for row in families()[family])
+
+
+@functools.cache
+def _accepts(backbone: str, row: Row, _entry: TemporalEntry) -> bool:
+    """Asks `insert` on a network without memory for weights; the entry is a part of the key."""
+    with torch.device("meta"):
+        try:
+            _skeleton(backbone).check_insert(
+                row.module, at=row.at, stages=row.stages, blocks=row.blocks, **dict(row.options)
+            )
+        except (OptionError, SiteError):
+            return False
+        except (NotImplementedError, RuntimeError):
+            # A user's module that reads weights while it is built cannot be tried without any.
+            return True
+    return True
+
+
+@functools.cache
+def _skeleton(backbone: str) -> VideoNetwork:
+    with torch.device("meta"):
+        return VideoNetwork(backbone, backbone, classes=2, frames=8)
 
 
 def families() -> dict[str, tuple[Row, ...]]:
@@ -176,34 +193,40 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
+    # Published weights go in before the modules, under the backbone's own names, so that modules
+    # that take the place of a convolution start from its weights.
     trained = weights if weights is not None and holds_network(weights) else None
     if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)
     filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
-    if causal:
-        options["causal"] = True
     for row in rows:
-        known = temporal_named(row.module).options
-        given = {key: value for key, value in options.items() if key in known}
-        if causal and "causal" not in known:
-            raise OptionError(f"Temporal module {row.module!r} has no causal form.")
         net.insert(
             row.module,
             at=at if at is not None else row.at,
             stages=stages if stages is not None else row.stages,
             blocks=blocks if blocks is not None else _own_blocks(net, row, stages),
-            **{**dict(row.options), **given},
+            **_options_for(row, options, causal=causal),
         )
     if causal and net.reach.look_ahead != 0:
         raise OptionError(
             f"{backbone} itself looks ahead, so {net.name} has no causal form. Choose another "
             "backbone."
         )
+    # A trained network is taken over as a whole, with the weights of its modules.
     if trained is not None:
         net.weights_report = load_network(net, trained)
     elif net.weights_report is not None:
         net.weights_report = _after_insertion(net, net.weights_report, filled)
     return net
+
+
+def _options_for(row: Row, options: dict[str, Any], *, causal: bool) -> dict[str, Any]:
+    """The row's own options, and those of the user that its module knows."""
+    known = temporal_named(row.module).options
+    if causal and "causal" not in known:
+        raise OptionError(f"Temporal module {row.module!r} has no causal form.")
+    given = {key: value for key, value in options.items() if key in known}
+    return {**dict(row.options), **given, **({"causal": True} if causal else {})}
 
 
 def _own_blocks(net: VideoNetwork, row: Row, stages: Sequence[int] | None) -> Blocks:
@@ -245,7 +268,8 @@ def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]
     """Family, backbone and rows of a name."""
     if temporal is not None:
         if not is_backbone(name):
-            raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, BACKBONES))
+            near = did_you_mean(name, listed_backbones())
+            raise UnknownNameError(f"Unknown backbone {name!r}. {near}")
         family, rows = _mix(temporal)
         return family, name, rows
     if is_backbone(name):
@@ -256,7 +280,10 @@ def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]
         if name[cut] == "_" and is_backbone(name[cut + 1 :]) and _known(name[:cut]):
             family, rows = _mix(name[:cut])
             return family, name[cut + 1 :], rows
-    near = did_you_mean(name, list_models())
+    # Only the nearest names are tried on their backbones.
+    names = _all_names()
+    nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    near = did_you_mean(name, [n for n in nearest if _fits(*names[n])] or names)
     raise UnknownNameError(f"Unknown network {name!r}. {near} `kinema models` lists all.")
 
 

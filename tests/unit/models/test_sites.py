@@ -223,9 +223,17 @@ def test_a_module_without_a_replacing_form_says_so(plain):
         plain.insert("tim", at="replace_conv1")
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "hrnet_w18_small"])
-def test_a_backbone_without_known_blocks_has_no_sites(backbone):
-    net = VideoNetwork("plain", backbone, classes=3, frames=2)
+@pytest.mark.parametrize(
+    ("backbone", "reason"),
+    [
+        ("test_vit", r"class timm.models.vision_transformer.Block, .*register_blocks .*--plugin"),
+        ("vgg11", r"layers lie in timm.models.vgg.VGG without blocks, .*register_blocks"),
+        ("hrnet_w18_small", r"stages are not layers of the network \('stem' is none\)"),
+    ],
+)
+def test_a_backbone_without_known_blocks_names_the_reason_and_the_remedy(backbone, reason):
+    with torch.device("meta"):
+        net = VideoNetwork("plain", backbone, classes=3, frames=2)
     assert net.sites() == ()
-    with pytest.raises(SiteError, match="of a kind that kinema does not know"):
+    with pytest.raises(SiteError, match=reason):
         net.insert("tsm")

@@ -1,0 +1,160 @@
+"""Every row of the block table on the smallest timm network that has its blocks."""
+
+import pytest
+import torch
+
+from kinema.errors import OptionError, SiteError
+from kinema.models.blocks import registered_blocks, row_of
+from kinema.models.network import VideoNetwork
+from kinema.models.zoo import create_model
+from kinema.temporal import POSITIONS
+
+from ..random_weights import randomized
+
+FRAMES, SIZE_PX = 4, 64
+ALL = {*POSITIONS}
+NO_CONV3 = ALL - {"after_conv2", "replace_conv3"}
+ONE_CONV = NO_CONV3 - {"after_conv1", "replace_conv2"}
+AROUND = {"block", "after_block"}
+
+# The positions of each network, and the class of its blocks where others share its sites.
+NETWORKS = {
+    "resnetv2_18": NO_CONV3,
+    "resnetv2_50": ALL,
+    "darknet17": NO_CONV3,
+    "cspdarknet53": NO_CONV3,
+    "cspresnet50": ALL,
+    "ghostnet_050": ALL,
+    "ghostnetv2_100": ALL,
+    "ghostnetv3_050": NO_CONV3,
+    "densenet121": NO_CONV3 - AROUND,
+    "mobileone_s0": AROUND,
+    "repvgg_a0": AROUND,
+    "mobilenetv4_conv_small_035": ALL,
+    "fastvit_t8": ALL,
+    "fastvit_sa12": ALL,
+    "repvit_m0_9": NO_CONV3,
+    "hgnetv2_b0": ALL - {"before_addition"},
+    "starnet_s050": ONE_CONV,
+}
+# A ghost module or a group of layers is no convolution that another could take the place of.
+NO_CONV2D = ("ghostnet", "hgnetv2")
+QUICK = ("resnetv2_18", "darknet17", "ghostnet_050", "mobilenetv4_conv_small_035", "starnet_s050")
+networks = pytest.mark.parametrize(
+    "backbone",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS],
+)
+
+
+def built(backbone: str) -> VideoNetwork:
+    torch.manual_seed(0)
+    return randomized(VideoNetwork("plain", backbone, classes=3, frames=FRAMES, dropout=0))
+
+
+def place_of(net: VideoNetwork) -> tuple[str, int]:
+    """A position that every network has, or the one in front of a whole block."""
+    at = "before_conv1" if any(s.at == "before_conv1" for s in net.sites()) else "block"
+    return at, sum(site.at == at for site in net.sites())
+
+
+@networks
+def test_sites_have_the_width_and_the_resolution_that_they_state(backbone):
+    net = built(backbone)
+    sites = net.sites()
+    assert {site.at for site in sites} == NETWORKS[backbone]
+    # The first stages of MobileNetV4 are plain convolutions.
+    first = 4 if backbone.startswith("mobilenetv4") else 2
+    assert {*range(first, 6)} <= {site.stage for site in sites}
+    layers = dict(net.backbone.named_modules())
+    seen: dict[str, tuple[torch.Size, torch.Size]] = {}
+
+    def record(path):
+        return lambda _, inputs, output: seen.update({path: (inputs[0].shape, output.shape)})
+
+    block_ends = [site for site in sites if site.at != "block"]
+    for site in block_ends:
+        layers[site.path].register_forward_hook(record(site.path))
+    with torch.inference_mode():
+        net(torch.randn(1, FRAMES, 3, SIZE_PX, SIZE_PX))
+    for site in block_ends:
+        entered, left = seen[site.path]
+        behind = site.at in ("before_addition", "after_block")
+        assert (left if behind else entered)[1] == site.channels, str(site)
+        if behind:  # GhostNet's first block is in front of the one that makes its stage smaller
+            sizes = (SIZE_PX >> site.stage, SIZE_PX >> site.stage - 1)
+            assert left[2] in sizes[: 2 if "ghost" in backbone else 1], str(site)
+
+
+@networks
+def test_a_module_in_every_site_changes_the_scores_and_gets_gradients(backbone):
+    net = built(backbone)
+    x = torch.randn(1, FRAMES, 3, SIZE_PX, SIZE_PX)
+    at, count = place_of(net)
+    with torch.inference_mode():
+        before = net(x)
+    macs = net.cost(SIZE_PX).macs
+    net.insert("tim", at=at, init="random")
+    assert len(net.temporal_modules()) == count
+    with torch.inference_mode():
+        assert (net(x) - before).abs().max() > 1e-3 * before.abs().max()
+    cost = net.cost(SIZE_PX)
+    assert cost.macs == macs + cost.temporal_macs
+    assert cost.temporal_macs > 0
+    net(x).square().sum().backward()
+    for name, module in net.temporal_modules():
+        assert all(p.grad is not None and p.grad.any() for p in module.parameters()), name
+
+
+@networks
+@pytest.mark.parametrize("module", ["tsm", "tim"])
+def test_frame_by_frame_equals_the_whole_video(backbone, module):
+    net = built(backbone)
+    net.insert(module, at=place_of(net)[0], causal=True)
+    video = torch.randn(2, 6, 3, SIZE_PX, SIZE_PX)
+    step = net.streaming(batch=2)
+    with torch.inference_mode():
+        wanted = net.frame_scores(video)
+        got = torch.stack([step(frames) for frames in video.unbind(1)], 1)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.slow
+@networks
+@pytest.mark.parametrize("at", POSITIONS)
+def test_a_module_trains_at_every_position_that_is_offered(backbone, at):
+    if at not in NETWORKS[backbone]:
+        pytest.skip("not offered")
+    net = built(backbone).train()
+    if at.startswith("replace") and backbone.startswith(NO_CONV2D):
+        with pytest.raises(OptionError, match="takes the place of a Conv2d"):
+            net.insert("i3d", at=at)
+        return
+    net.insert("i3d" if at.startswith("replace") else "mem", at=at)
+    net(torch.randn(2, FRAMES, 3, SIZE_PX, SIZE_PX)).square().sum().backward()
+    for name, module in net.temporal_modules():
+        assert any(p.grad is not None and p.grad.any() for p in module.parameters()), name
+
+
+def test_every_timm_row_names_a_class_that_timm_has():
+    for name in registered_blocks():
+        module, _, kind = name.rpartition(".")
+        if module.startswith(("timm.", "torchvision.", "kinema.")):
+            assert hasattr(__import__(module, fromlist=[kind]), kind), name
+
+
+@pytest.mark.slow
+def test_each_network_has_blocks_of_its_own_kind():
+    rows = {}
+    for backbone in NETWORKS:
+        with torch.device("meta"):
+            net = VideoNetwork("plain", backbone, classes=3, frames=FRAMES)
+        found = {row.block for m in net.backbone.modules() if (row := row_of(m)) is not None}
+        assert found, backbone
+        rows[backbone] = found
+    assert "timm.models.fastvit.AttentionBlock" in rows["fastvit_sa12"]
+    assert "timm.models.cspnet.BottleneckBlock" in rows["cspresnet50"]
+
+
+def test_a_position_that_a_family_lacks_names_those_it_has():
+    with pytest.raises(SiteError, match="mobileone_s0 has no site 'before_conv1'. It offers: blo"):
+        create_model("tsm_mobileone_s0", classes=3)
