@@ -107,8 +107,8 @@ def prepare_dataset(
 
     Args:
         dataset: The originals.
-        out: Folder of the copies: new, empty or that of an earlier run with the same settings
-            and originals.
+        out: Folder of the copies: new, empty, or from an earlier run with the same settings and
+            originals.
         settings: Settings of the copies.
         workers: Processes; default: one per core; 0 works in this process. Processes are spawned,
             so a script that calls this needs the `if __name__ == "__main__"` guard.
@@ -121,7 +121,7 @@ def prepare_dataset(
     settings, root = settings or PrepareSettings(), Path(out)
     check_range(at_least=0, workers=workers)
     if root.resolve() == dataset.root.resolve():
-        raise OptionError(f"out must be another folder than that of the originals, {root}.")
+        raise OptionError(f"out must not be the folder of the originals, {root}.")
     # The folder is claimed first: copies with other settings must never be mixed in it.
     _claim(root, settings, dataset.root)
     # Several rows may use parts of one video; it is copied once.

@@ -2,7 +2,7 @@
 
 Only the first motion of each pair is defined here; a video of the second is a video of the first
 played backward. By construction both have the same distribution of unordered frames under any
-nuisance. A motion is that of the object in the scene: the camera moves object and background
+nuisance. The motion belongs to the object in the scene: the camera moves object and background
 alike, so directions are relative to the background.
 
 Units: positions in half frame sides (-1 to 1, y down), angles in radians, time in frames.

@@ -215,7 +215,7 @@ def test_a_full_disk_stops_with_what_is_done(dataset, tmp_path, monkeypatch):
 
 
 def test_folders_that_hold_something_else_are_left_alone(dataset, tmp_path):
-    with pytest.raises(OptionError, match="another folder than that of the originals"):
+    with pytest.raises(OptionError, match="must not be the folder of the originals"):
         prepare_dataset(dataset, dataset.root, settings=SMALL, workers=0)
     with pytest.raises(KinemaError, match="must be a new or empty folder"):
         prepare_dataset(dataset, tmp_path, settings=SMALL, workers=0)
