@@ -225,7 +225,10 @@ def test_a_module_of_ones_own_streams_without_more_code(monkeypatch):
     [
         (lambda: create_model("tsm_resnet18", classes=3), "causal=True.*kinema import --causal"),
         (lambda: create_model("tin_resnet18", classes=3), r"TIN looks ahead .* has no causal form"),
-        (lambda: create_model("nl_resnet18", classes=3), r"NonLocal looks ahead .* has no causal form"),
+        (
+            lambda: create_model("nl_resnet18", classes=3),
+            r"NonLocal looks ahead .* has no causal form",
+        ),
         (
             lambda: create_model("i3d_slowfast_resnet50", classes=3, frames=32),
             "every 8th frame.*another backbone",
