@@ -24,7 +24,7 @@ from kinema.train.recipe import Recipe, load_recipe
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = sorted((REPOSITORY / "src" / "kinema" / "recipes" / "papers").glob("*.toml"))
 LARGE = ("tea_ucf101_hmdb51",)  # writes and reads a full Res2Net-50
-# What is changed to make a recipe small.
+# Changes that make a recipe small.
 SMALL = (
     "data.workers=0",
     "train.batch_size=2",
@@ -66,7 +66,7 @@ def pretrain(recipe: Recipe) -> None:
 
 
 def two_steps(recipe: Recipe, out: Path):
-    """Builds the run and works off its first epoch; what it was before, and the run."""
+    """Builds a run and trains its first epoch; returns the state before, and the run."""
     pretrain(recipe)
     job = build_job(recipe, out=out, resume=False)
     before = {name: tensor.clone() for name, tensor in job.state.net.state_dict().items()}

@@ -55,7 +55,7 @@ def write(folder: Path, video: Path, number: int) -> None:
 
 
 def read(folder: Path, video: Path) -> dict[str, object]:
-    """What is there; raises if anything is damaged or mixed."""
+    """Returns the stored content; raises if anything is damaged or mixed."""
     work = learner()
     position = load_state(folder / "state.pt", work)
     assert {float(w.unique()) for w in work.net.parameters()} == {position.steps}, "mixed state"

@@ -38,14 +38,14 @@ def test_a_stream(recognizer, video):
 
 def test_a_timeline(recognizer, video):
     settings, rule = TimelineSettings(window_s=0.5, stride_s=0.25), SegmentRule(enter=0.3)
-    told: list[tuple[int, int]] = []
+    progress_calls: list[tuple[int, int]] = []
     found = recognizer.timeline(
-        video, settings, rule=rule, progress=lambda *done: told.append(done)
+        video, settings, rule=rule, progress=lambda *done: progress_calls.append(done)
     )
     wanted = timeline(recognizer, video, settings, rule=rule)
     np.testing.assert_array_equal(found.scores, wanted.scores)
     assert found.segments == wanted.segments
-    assert told[-1] == (len(found.scores), len(found.scores))
+    assert progress_calls[-1] == (len(found.scores), len(found.scores))
 
 
 def test_a_network_that_looks_ahead_has_no_stream(checkpoint, video):

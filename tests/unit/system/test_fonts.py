@@ -28,7 +28,7 @@ def test_the_font_has_the_letters_and_latin_ones():
     assert all(shapes.get_char_index(ord(letter)) for letter in f"{HIRAGANA}61%")
 
 
-def test_letters_of_no_font_are_told_once(caplog):
+def test_letters_of_no_font_are_logged_once(caplog):
     letter = "\U0010fff0"
     with caplog.at_level(logging.WARNING):
         assert fallback_font(letter) is None

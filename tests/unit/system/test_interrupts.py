@@ -31,7 +31,7 @@ def fail(error: Exception | None, *, after: int | None) -> None:
             raise error
 
 
-def test_a_loader_that_died_of_the_signal_is_told_and_no_error(caplog):
+def test_a_loader_killed_by_the_signal_is_logged_and_no_error(caplog):
     with pytest.raises(KeyboardInterrupt):
         fail(RuntimeError("a worker died"), after=signal.SIGINT)
     assert "After the signal: a worker died" in caplog.text

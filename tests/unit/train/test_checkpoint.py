@@ -88,7 +88,7 @@ def test_every_process_gets_its_own_sums_back(tmp_path: Path) -> None:
         return [(found.of_epoch.clips, found.of_window.loss) for found in loaded]
 
     assert clips_and_losses(2) == [(4, 1.0), (4, 2.0)]
-    # With another number of processes the first one goes on with all that was added up.
+    # With another number of processes the first one resumes with the total.
     assert clips_and_losses(1) == [(8, 3.0)]
     assert clips_and_losses(3) == [(8, 3.0), (0, 0.0), (0, 0.0)]
 

@@ -127,7 +127,7 @@ def test_checkpointing_changes_no_number(settings: Tables, tmp_path: Path, preci
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_the_optimizer_is_fused_as_told(settings: Tables, tmp_path: Path, fused: bool) -> None:
+def test_the_optimizer_is_fused_by_setting(settings: Tables, tmp_path: Path, fused: bool) -> None:
     word = "auto" if fused else "false"
     chosen = recipe(settings, f"train.fused_optimizer={word}", "train.accelerator=cpu")
     job = build_job(chosen, out=tmp_path / "run", resume=False)
@@ -163,7 +163,7 @@ def test_frozen_norm_layers_keep_their_statistics(settings: Tables, tmp_path: Pa
         assert layer.running_mean.abs().sum() == 0
 
 
-def test_validates_as_often_as_told_and_at_the_end(settings: Tables, tmp_path: Path) -> None:
+def test_validates_at_the_interval_and_at_the_end(settings: Tables, tmp_path: Path) -> None:
     result = train(
         recipe(settings, "train.epochs=3", "evaluation.every_epochs=2"),
         out=tmp_path / "run",
@@ -232,7 +232,7 @@ def test_unreadable_video_stops_or_is_counted(
     assert lines(tmp_path / "skip")[-1]["skipped"] == 1
 
 
-def test_unreadable_validation_videos_are_told_and_counted(
+def test_unreadable_validation_videos_are_logged_and_counted(
     settings: Tables, tiny_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = (tiny_set / "val.csv").read_text()
