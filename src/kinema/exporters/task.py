@@ -79,8 +79,7 @@ class ExportReport:
         int8: True if it computes with 8 bits.
         inputs: Shape of every input by name; "batch" stands for a free number.
         bytes: Size of all files.
-        verification: Comparison with the network; None if it
-        was skipped.
+        verification: Comparison with the network; None if it was skipped.
     """
 
     path: Path
@@ -118,8 +117,7 @@ def export(  # noqa: PLR0913 - the public door to all formats
             default: noise, which says nothing about the agreement of top-1 classes.
         calibration: Batches of real clips; if given, layers compute in int8 (ONNX, OpenVINO).
         verify: Runs the file and compares it with the network.
-        overwrite: Allows
-        replacing an older file, which happens after verification.
+        overwrite: Allows replacing an older file, which happens after verification.
 
     Raises:
         OptionError: the format is unknown or has no int8, the network is in training mode, the
