@@ -29,10 +29,9 @@ _CALIBRATION_CLIPS = 4
 def build_form(name: str, net: VideoNetwork, example: torch.Tensor) -> Run:
     """Builds a form of a network, a function from clips to scores.
 
-        Raises:
-
-    OptionError: the form does not exist.
-            MissingExtraError: its runtime is not installed.
+    Raises:
+        OptionError: the form does not exist.
+        MissingExtraError: its runtime is not installed.
     """
     if name not in FORMS:
         raise OptionError(f"Unknown form {name!r}. " + did_you_mean(name, FORMS))

@@ -18,11 +18,9 @@ class Timing:
 
     Attributes:
         seconds: Median over the rounds.
-        spread: Half the interquartile range relative to
-        the median.
+        spread: Half the interquartile range relative to the median.
         rounds: Number of timed rounds.
-        p99: 99th percentile; near the
-        maximum for less than 100 rounds.
+        p99: 99th percentile; near the maximum for less than 100 rounds.
     """
 
     seconds: float

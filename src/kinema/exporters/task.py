@@ -31,13 +31,11 @@ TOLERANCE = 1e-3
 class Format:
     """File format.
 
-        Attributes:
-            suffix: Suffix of the file name.
-            write:
-    Writes a file.
-            load: Loads a file as a function.
-            write_int8: Writes a file with
-    8-bit layers; None if the format has none.
+    Attributes:
+        suffix: Suffix of the file name.
+        write: Writes a file.
+        load: Loads a file as a function.
+        write_int8: Writes a file with 8-bit layers; None if the format has none.
             companion: Suffix of a second file beside it.
     """
 

@@ -27,7 +27,6 @@ class Verification:
         max_abs_diff: Maximum difference of a score.
         max_rel_diff: The same relative to the network's largest score.
         top1_agreement: Fraction of clips with the same top-1 class.
-
         speedup: Time of the network (PyTorch, float32, channels_last) over that of the file.
     """
 

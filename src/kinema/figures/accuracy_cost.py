@@ -76,8 +76,7 @@ def read_times(path: Path, form: str | None = None) -> Times:
 
     Raises:
         KinemaError: the file is not a measurement.
-        OptionError: it has several forms and
-        none was given.
+        OptionError: it has several forms and none was given.
         UnknownNameError: the form was not measured.
     """
     try:

@@ -85,8 +85,7 @@ def beside(study: KernelStudy, net: VideoNetwork, *, source: str | None = None) 
 
     Raises:
         SiteError: the other network has none.
-        UnknownNameError: it has none in one of the
-        blocks.
+        UnknownNameError: it has none in one of the blocks.
     """
     shared = {block: shared_kernels(net, block, source=source) for block in study.made}
     return KernelStudy(study.network, study.clips, study.motion, study.made, net.name, shared)

@@ -102,9 +102,8 @@ def _number(published: str) -> Decimal:
 def published_rows(pattern: str = "*") -> list[Published]:
     """Rows about networks whose name matches a shell pattern.
 
-        Raises:
-
-    UnknownNameError: no row matches.
+    Raises:
+        UnknownNameError: no row matches.
     """
     rows = [row for row in ledger.published() if fnmatch.fnmatchcase(row.model, pattern)]
     if not rows:

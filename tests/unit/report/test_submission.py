@@ -57,6 +57,6 @@ def test_what_a_server_would_refuse(tmp_path):
     with pytest.raises(OptionError, match="is not a class of Something-Something V2.* Did you mean"):
         write_submission(foreign, tmp_path / "a.csv", form="top5")
     few = unlabeled([[0] * 4], ("a",), V2[:4])
-    with pytest.raises(OptionError, match="Five classes are to be named, the network has fewer"):
+    with pytest.raises(OptionError, match="names five classes, but the network has fewer"):
         write_submission(few, tmp_path / "a.csv", form="top5")
     assert list(tmp_path.iterdir()) == []
