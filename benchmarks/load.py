@@ -1,4 +1,4 @@
-"""Clients of a `kinema serve` process: they send videos without a pause and note the answers."""
+"""Clients of a `kinema serve` process that send videos without a pause and record the answers."""
 
 import http.client
 import itertools
@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-# What became of a request: answered as expected; answered with something else; turned away with
-# 503 and Retry-After before it was accepted; or accepted and not answered.
+# Outcome of a request: expected answer; other answer; refused with 503 and Retry-After; or
+#
+# accepted and not answered.
 Fate = Literal["done", "wrong", "refused", "failed"]
 
 _BOUNDARY = "kinema-bench"
 _HEADERS = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
 # Longer than the server's own limit on a request.
 _MOST_S = 120.0
-# Of a probability: batches of other sizes round otherwise.
+# Of a probability: other batch sizes round differently.
 _TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A video as a request, and the probabilities that the answer must name."""
+    """Video as a request, and the expected probabilities."""
 
     name: str
     body: bytes
@@ -45,7 +46,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request: when it began and ended on `time.perf_counter`, and what became of it."""
+    """Request with its start, end (`time.perf_counter`) and outcome."""
 
     began: float
     ended: float
@@ -54,13 +55,13 @@ class Exchange:
 
 
 def send_load(url: str, uploads: Sequence[Upload], *, clients: int, until: float) -> list[Exchange]:
-    """Lets clients send one video after another, each on a connection of its own.
+    """Runs clients that send one video after another, each on its own connection.
 
     Args:
         url: The server.
-        uploads: Sent in turns.
-        clients: Requests at a time.
-        until: When the last request begins, on `time.perf_counter`.
+        uploads: Videos, sent in turn.
+        clients: Concurrent requests.
+        until: Latest start of a request, on `time.perf_counter`.
     """
     turns, lock = itertools.cycle(uploads), threading.Lock()
 
@@ -89,7 +90,7 @@ def _exchanges(url: str, next_upload: Callable[[], Upload], until: float) -> Ite
 
 
 def _posted(line: http.client.HTTPConnection, upload: Upload) -> tuple[Fate, str, float]:
-    """What became of a request, in a word and a sentence, and how long to wait before the next."""
+    """Posts an upload; returns outcome, message, and seconds to wait before the next request."""
     try:
         line.request("POST", "/v1/predict", upload.body, _HEADERS)
         answer = line.getresponse()

@@ -1,24 +1,25 @@
-"""What a process and all below it use, where the system tells (Linux)."""
+"""Resource use of a process and its descendants (Linux)."""
 
 import os
 from pathlib import Path
 
-# Places in /proc/PID/stat, counted behind the name: time of the process in user and kernel mode,
-# and of its children that have ended (proc(5)).
+# Fields of /proc/PID/stat after the name: user and kernel time of the process and of its ended
+#
+# children (proc(5)).
 _TIMES = slice(11, 15)
 
 
 def resident_mb(pid: int) -> float | None:
-    """Resident memory in MB of a process and its descendants; None where it is not told.
+    """Resident memory in MB of a process and its descendants; None if unknown.
 
-    Pages that several of them share count once for each.
+    Shared pages count once per process.
     """
     pages = sum(int(words[1]) for one in _tree(pid) if (words := _read(one, "statm")))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 if pages else None
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Processor time of a process and its descendants so far; None where it is not told."""
+    """CPU time of a process and its descendants so far; None if unknown."""
     found = [words for one in _tree(pid) if (words := _read(one, "stat"))]
     ticks = sum(int(ticks) for words in found for ticks in words[_TIMES])
     return ticks / os.sysconf("SC_CLK_TCK") if found else None
@@ -37,7 +38,7 @@ def _tree(pid: int) -> list[int]:
 
 
 def _read(pid: int, name: str) -> list[str]:
-    """The words of a file about a process, behind its name; none if it has just ended."""
+    """Fields of a /proc file after the process name; empty if the process has just ended."""
     try:
         return Path(f"/proc/{pid}/{name}").read_text().rpartition(")")[2].split()
     except OSError:

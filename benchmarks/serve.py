@@ -1,4 +1,4 @@
-"""A `kinema serve` process under the load of many clients, against the same network offline."""
+"""Benchmark of `kinema serve` under the load of many clients, against the same network offline."""
 
 import json
 import os
@@ -70,7 +70,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class ServeLoad:
-    """What is measured.
+    """Load of the measurement.
 
     Attributes:
         clients: Requests at a time.
@@ -133,7 +133,7 @@ def measure_serve(
 
 
 def missed(measurement: Measurement) -> list[str]:
-    """What of the wanted was not reached, in sentences."""
+    """Describes the missed limits."""
     row = measurement.rows[-1]
     found = []
     if row["failed"] or not row["clips"]:
@@ -243,7 +243,7 @@ class _Clock:
 
 @dataclass(frozen=True)
 class _Served:
-    """What the clients saw within the time of the measurement."""
+    """Requests of the clients within the measured time."""
 
     exchanges: list[Exchange]
     span: _Span
@@ -254,7 +254,7 @@ class _Served:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What was said of failures, each once."""
+        """Distinct messages of failures."""
         return tuple(
             dict.fromkeys(x.words for x in self.exchanges if x.fate in ("wrong", "failed"))
         )

@@ -44,7 +44,7 @@ CLASSES = 174
 
 @dataclass(frozen=True)
 class TrainingForm:
-    """How a step is computed; the defaults are what a recipe with bf16 does."""
+    """Form of a training step; the defaults are those of a recipe with bf16."""
 
     channels_last: bool = True
     keep_memory: bool = True

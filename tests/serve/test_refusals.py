@@ -193,7 +193,7 @@ def test_raw_frames_that_do_not_fit(server):
         check(send(100, width=10, height=10), 422, "frame_size", "300 bytes each", "has 100")
         check(send(0, width=10, height=10), 422, "frame_size", "has 0")
         check(send(3, width=1000, height=11), 413, "too_many_pixels", "1000 x 11")
-        # With the short side that the network wants the other one grows, too.
+        # With the short side that the network expects the other one grows, too.
         check(send(3, width=100, height=1), 413, "too_many_pixels", "100 x 1 has 100 pixels, and")
         check(send(61 * 3, width=1, height=1), 413, "too_many_frames", "61 frames")
         check(send(3, width=1), 422, "invalid", "height: Field required")

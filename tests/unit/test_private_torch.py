@@ -23,10 +23,7 @@ PRIVATE = {
     "._backward_pre_hooks": lambda: nn.Module()._backward_pre_hooks,
     # A batch norm may be folded only if nothing has written to its input since the convolution.
     "._version": lambda: torch.zeros(1)._version,
-    # All kinds of batch norms, of any number of dimensions and of timm.
-    "_BatchNorm": lambda: nn.modules.batchnorm._BatchNorm,
     # Convolutions of oneDNN with an activation or an addition, as TorchInductor calls them.
-    "torch._C._has_mkldnn": lambda: torch._C._has_mkldnn,
     "torch.ops.mkldnn._is_mkldnn_bf16_supported": lambda: (
         torch.ops.mkldnn._is_mkldnn_bf16_supported
     ),

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from kinema.bench.forms import build_form, prepare_memory
 from kinema.bench.rates import copy_rate, matrix_rate
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
+from kinema.inference.fold import NORMS
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.temporal.kernels.dispatch import backend_name
@@ -105,7 +105,7 @@ def _network(name: str, frames: int) -> VideoNetwork:
     """Builds a network with random weights in which no norm has scale zero."""
     net = create_model(name, classes=174, frames=frames)
     for module in net.modules():
-        if isinstance(module, _BatchNorm) and module.weight is not None:
+        if isinstance(module, NORMS) and module.weight is not None:
             nn.init.uniform_(module.weight, 0.25, 0.5)
     return net.eval()
 

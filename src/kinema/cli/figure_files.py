@@ -1,4 +1,4 @@
-"""What `kinema figures` writes: where, under which names, and what it says about it."""
+"""Output files of `kinema figures`: folder, names and messages."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

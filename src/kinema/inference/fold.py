@@ -2,30 +2,29 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from kinema.errors import OptionError
 from kinema.models.network import VideoNetwork
-from kinema.temporal import Inflated
+from kinema.temporal import TemporalModule
 
-Foldable = nn.Conv2d | nn.Conv1d | nn.Linear | Inflated
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 # Large enough for every backbone; which module feeds which does not depend on the size.
 PROBE_PX = 96
 
 
 def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
-    """A copy in eval mode whose convolutions do the work of the norms behind them.
+    """Copies a network in eval mode and folds its batch norms into the convolutions before them.
 
-    Found by running the network on the meta device: a norm whose input is the very tensor that a
-    convolution has returned. Norms behind anything else stay. The scores are the same up to
-    rounding; the copy is for inference only.
+    One run on a blank clip shows which norms can be folded: those whose input is the unchanged
+    output of a convolution. Other norms stay. The scores are the same up to rounding; the copy is
+    for inference only.
 
     Raises:
         OptionError: the network is in training mode, where norms depend on the batch.
@@ -33,79 +32,91 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
     if net.training:
         raise OptionError("Norms can be folded in eval mode only: call net.eval() first.")
     with torch.inference_mode(False):
-        fast = copy.deepcopy(net)
-    calls = watch(fast, sources=get_args(Foldable), takers=(_BatchNorm,), size=PROBE_PX)
-    for norm_name, convs in calls.takes.items():
-        if len(convs) != 1 or convs[0] is None or not calls.only_one(convs[0]):
+        folded = copy.deepcopy(net)
+    flow = trace_flow(folded, is_source=_folds_norm, is_taker=_is_norm, size=PROBE_PX)
+    for norm_name, sources in flow.taken.items():
+        # A norm that is shared by several convolutions, or a convolution whose output something
+        # else takes too, must stay: folding would change the other path.
+        if len(sources) != 1 or sources[0] is None or not flow.has_one_taker(sources[0]):
             continue
-        conv, norm = fast.get_submodule(convs[0]), fast.get_submodule(norm_name)
-        assert isinstance(conv, Foldable)
-        assert isinstance(norm, _BatchNorm)
-        _fold(conv, norm)
-        # timm's BatchNormAct2d carries the activation too.
+        norm = folded.get_submodule(norm_name)
+        assert isinstance(norm, NORMS)
+        _fold(folded.get_submodule(sources[0]), norm)
+        # timm's BatchNormAct2d has the activation inside, which stays.
         rest = [part for part in norm.children() if not isinstance(part, nn.Identity)]
-        fast.set_submodule(norm_name, nn.Sequential(*rest) if rest else nn.Identity())
-    return fast
+        folded.set_submodule(norm_name, nn.Sequential(*rest) if rest else nn.Identity())
+    return folded
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, NORMS)
+
+
+def _folds_norm(module: nn.Module) -> bool:
+    if isinstance(module, TemporalModule):
+        return module.folds_norm
+    return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
 
 
 @dataclass(frozen=True)
-class Calls:
-    """What happened in one pass through a network.
+class DataFlow:
+    """Flow of data from source to taker modules in one run of a network.
 
     Attributes:
-        takes: For every taker, by call, the source whose very output it was given; None for
-            anything else.
-        input_shapes: Of every source, by call, the shape of its input.
+        taken: For every taker, one entry per call: the source whose unchanged output was its
+            input, or None for any other input.
+        input_shapes: For every source, one entry per call: the shape of its input.
     """
 
-    takes: dict[str, list[str | None]]
-    input_shapes: dict[str, list[tuple[int, ...]]]
+    taken: dict[str, list[str | None]] = field(default_factory=dict)
+    input_shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
 
-    def only_one(self, source: str) -> bool:
-        """Whether no output of this source went to two takers."""
-        taken = sum(names.count(source) for names in self.takes.values())
+    def has_one_taker(self, source: str) -> bool:
+        """True if each output of this source went to exactly one taker."""
+        taken = sum(names.count(source) for names in self.taken.values())
         return taken == len(self.input_shapes[source])
 
 
-def watch(
+def trace_flow(
     net: VideoNetwork,
     *,
-    sources: tuple[type[nn.Module], ...],
-    takers: tuple[type[nn.Module], ...],
+    is_source: Callable[[nn.Module], bool],
+    is_taker: Callable[[nn.Module], bool],
     size: int | tuple[int, int],
-) -> Calls:
-    """Runs the network on one blank clip and sees which module feeds which.
+) -> DataFlow:
+    """Runs a network on one blank clip and records which source module feeds which taker.
 
     Args:
         net: The network, in eval mode.
-        sources: Kinds of modules whose outputs are followed.
-        takers: Kinds of modules whose inputs are looked up.
+        is_source: Selects modules whose outputs are followed.
+        is_taker: Selects modules whose inputs are looked up.
         size: Height and width of the clip in pixels, or one number for both.
     """
-    # Holds the tensors, so that ids stay theirs; the version tells what was changed in place since.
-    returned: dict[int, tuple[str, torch.Tensor, int]] = {}
-    calls = Calls({}, {})
+    # The tensors are kept, so that no later one gets the same id. PyTorch raises the version of a
+    # tensor when an operator writes into it: such a tensor is no longer the source's output.
+    outputs: dict[int, tuple[str, torch.Tensor, int]] = {}
+    flow = DataFlow()
 
     def remember(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            returned[id(output)] = (name, output, output._version)
-            calls.input_shapes.setdefault(name, []).append(tuple(inputs[0].shape))
+            outputs[id(output)] = (name, output, output._version)
+            flow.input_shapes.setdefault(name, []).append(tuple(inputs[0].shape))
 
         return hook
 
     def look_up(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            source, _tensor, version = returned.get(id(inputs[0]), (None, None, 0))
-            untouched = version == inputs[0]._version
-            calls.takes.setdefault(name, []).append(source if untouched else None)
+            source, _tensor, version = outputs.get(id(inputs[0]), (None, None, 0))
+            unchanged = version == inputs[0]._version
+            flow.taken.setdefault(name, []).append(source if unchanged else None)
 
         return hook
 
     handles: list[RemovableHandle] = []
     for name, module in net.named_modules():
-        if isinstance(module, sources):
+        if is_source(module):
             handles.append(module.register_forward_hook(remember(name)))
-        elif isinstance(module, takers):
+        elif is_taker(module):
             handles.append(module.register_forward_pre_hook(look_up(name)))
     weight = next(net.parameters())
     sides = (size, size) if isinstance(size, int) else size
@@ -113,11 +124,11 @@ def watch(
         net(weight.new_zeros((1, net.frames, 3, *sides)))
     for handle in handles:
         handle.remove()
-    return calls
+    return flow
 
 
-def _fold(conv: Foldable, norm: _BatchNorm) -> None:
-    assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018
+def _fold(conv: Any, norm: Any) -> None:  # weight and bias are what all kinds have in common
+    """Scales and shifts a convolution's output channels (O) as the norm does."""
     with torch.no_grad():
         scale_O = torch.rsqrt(norm.running_var + norm.eps)
         if norm.weight is not None:
@@ -127,12 +138,8 @@ def _fold(conv: Foldable, norm: _BatchNorm) -> None:
             shift_O = shift_O + norm.bias
         if conv.bias is not None:
             shift_O = shift_O + conv.bias * scale_O
-        ones = (1,) * (conv.weight.ndim - 1)
-        weight = conv.weight * scale_O.reshape(-1, *ones)
-        conv.weight = nn.Parameter(weight.contiguous(memory_format=_format(conv)))
+        weight = conv.weight * scale_O.reshape(-1, *(1,) * (conv.weight.ndim - 1))
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        layout = formats.get(weight.ndim, torch.contiguous_format)
+        conv.weight = nn.Parameter(weight.contiguous(memory_format=layout))
         conv.bias = nn.Parameter(shift_O)
-
-
-def _format(conv: Foldable) -> torch.memory_format:
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return formats.get(conv.weight.ndim, torch.contiguous_format)

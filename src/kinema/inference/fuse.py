@@ -1,7 +1,7 @@
 """Convolutions fused with the activation and the addition behind them, for inference on the CPU.
 
-A residual block is then as many calls of oneDNN as it has convolutions, each with one pass over
-its output, and the weights lie in memory as the kernels want them.
+A residual block then runs as one oneDNN operator per convolution, each with a single pass over its
+output, and with weights in the memory layout of oneDNN's kernels.
 
 Letters: N frames, C channels, H, W.
 """
@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from kinema.errors import OptionError
-from kinema.inference.fold import watch
+from kinema.inference.fold import trace_flow
 from kinema.models.blocks import ResidualLayers, class_name, row_of
 from kinema.models.network import VideoNetwork
 from kinema.models.sites import SiteLayer
 from kinema.temporal.sequence import run_in_order
 
-Post = tuple[str, list[float | None]]
-_NOTHING: Post = ("none", [])
-_POSTS: dict[type[nn.Module], Post] = {
+# Name and parameters of an activation for oneDNN's operators.
+Activation = tuple[str, list[float | None]]
+NO_ACTIVATION: Activation = ("none", [])
+ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
     nn.SiLU: ("swish", []),
@@ -29,10 +30,10 @@ _POSTS: dict[type[nn.Module], Post] = {
 
 
 def can_fuse(example: torch.Tensor) -> bool:
-    """Whether this build of PyTorch has the fused calls for a tensor like the example."""
-    if example.device.type != "cpu" or not torch.backends.mkldnn.enabled:
-        return False
-    if not torch._C._has_mkldnn:
+    """True if this build of PyTorch has the fused operators for a tensor like the example."""
+    onednn = torch.backends.mkldnn
+    available = onednn.is_available()  # type: ignore[no-untyped-call]  # as torch has it
+    if example.device.type != "cpu" or not (onednn.enabled and available):
         return False
     if example.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -43,11 +44,11 @@ def fuse_convolutions(folded: VideoNetwork, example: torch.Tensor) -> VideoNetwo
     """Fuses the convolutions of a network from `fold_batch_norms`, in place; returns it.
 
     Args:
-        folded: The network, its weights of the example's type, in eval mode.
+        folded: The network in eval mode, with weights of the example's type.
         example: Clips (B, T, 3, H, W). Other sizes work too; this one is the fastest.
 
     Raises:
-        OptionError: there are no fused calls for the example's device or type.
+        OptionError: there are no fused operators for the example's device or type.
     """
     if not can_fuse(example):
         raise OptionError(
@@ -55,18 +56,32 @@ def fuse_convolutions(folded: VideoNetwork, example: torch.Tensor) -> VideoNetwo
             "needs PyTorch with oneDNN and a processor that computes with this type."
         )
     height, width = example.shape[-2:]
-    calls = watch(folded, sources=(nn.Conv2d,), takers=tuple(_POSTS), size=(height, width))
-    convs = {name for name in calls.input_shapes if type(folded.get_submodule(name)) is nn.Conv2d}
-    posts = dict.fromkeys(convs, _NOTHING)
-    for act, taken in calls.takes.items():
-        post = _POSTS.get(type(folded.get_submodule(act)))
-        if post is not None and all(conv in convs and calls.only_one(conv) for conv in taken):
-            posts |= dict.fromkeys((conv for conv in taken if conv is not None), post)
+    flow = trace_flow(
+        folded,
+        is_source=lambda module: isinstance(module, nn.Conv2d),
+        is_taker=lambda module: isinstance(module, tuple(ACTIVATIONS)),
+        size=(height, width),
+    )
+    # Subclasses pad in a way of their own (TensorFlow's "same"), so they stay.
+    convs = {name for name in flow.input_shapes if type(folded.get_submodule(name)) is nn.Conv2d}
+
+    # 1. An activation joins the convolution in front of it. A block may use one activation module
+    # several times: then each of its inputs has to come from a convolution that feeds nothing else.
+    activations = dict.fromkeys(convs, NO_ACTIVATION)
+    for act, taken in flow.taken.items():
+        activation = ACTIVATIONS.get(type(folded.get_submodule(act)))
+        if activation is not None and all(c in convs and flow.has_one_taker(c) for c in taken):
+            activations |= dict.fromkeys((conv for conv in taken if conv is not None), activation)
             folded.set_submodule(act, nn.Identity())
-    for name, post in posts.items():
+
+    # 2. Every convolution gets its weights in the layout that oneDNN wants for this input size.
+    for name, activation in activations.items():
         conv = folded.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
-        folded.set_submodule(name, FusedConv(conv, post, calls.input_shapes[name][0]))
+        folded.set_submodule(name, FusedConv(conv, activation, flow.input_shapes[name][0]))
+
+    # 3. Where nothing is left between a block's last convolution and its addition, the convolution
+    # adds the shortcut and applies the ReLU itself.
     for name, block in list(folded.named_modules()):
         layers = _fusable_layers(block)
         if layers is not None:
@@ -75,45 +90,47 @@ def fuse_convolutions(folded: VideoNetwork, example: torch.Tensor) -> VideoNetwo
 
 
 class FusedConv(nn.Module):
-    """A convolution with its bias and activation: (N, C, H, W) -> (N, O, H', W')."""
+    """Convolution with bias and activation in one operator: (N, C, H, W) -> (N, O, H', W')."""
 
-    def __init__(self, conv: nn.Conv2d, post: Post, input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, activation: Activation, input_shape: tuple[int, ...]
+    ) -> None:
         super().__init__()
-        self._how: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        self.padding, self.stride, self.dilation, self.groups = self._how
+        self._geometry: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.padding, self.stride, self.dilation, self.groups = self._geometry
         self.kernel_size = conv.kernel_size
         # Opaque to PyTorch: no parameter, not in the state dict.
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            conv.weight.detach(), *self._how, input_shape
+            conv.weight.detach(), *self._geometry, input_shape
         )
         self._bias = None if conv.bias is None else conv.bias.detach()
-        self._post = post
+        self._activation = activation
 
     @property
     def has_activation(self) -> bool:
-        """Whether an activation is part of the call."""
-        return self._post is not _NOTHING
+        """True if an activation is part of the operator."""
+        return self._activation is not NO_ACTIVATION
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """The activated convolution."""
-        name, numbers = self._post
+        name, numbers = self._activation
         result: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x_NCHW, self._weight, self._bias, *self._how, name, numbers, ""
+            x_NCHW, self._weight, self._bias, *self._geometry, name, numbers, ""
         )
         return result
 
     def add_to(self, sum_NOHW: torch.Tensor, x_NCHW: torch.Tensor) -> torch.Tensor:
         """relu(sum + convolution), written into `sum_NOHW`."""
         result: torch.Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-            sum_NOHW, x_NCHW, self._weight, self._bias, *self._how, "add", 1.0, "relu", [], ""
+            sum_NOHW, x_NCHW, self._weight, self._bias, *self._geometry, "add", 1.0, "relu", [], ""
         )
         return result
 
 
 class FusedResidual(nn.Module):
-    """relu(branch(x) + shortcut(x)), the addition and the activation inside the last convolution.
+    """relu(branch(x) + shortcut(x)) with addition and activation in the last convolution.
 
-    The sum is written into the memory of the shortcut, which nobody needs afterwards.
+    The sum is written into the memory of the shortcut, which is not needed afterwards.
     """
 
     def __init__(self, block: nn.Module, layers: ResidualLayers) -> None:

@@ -1,4 +1,4 @@
-"""The graph of a network, from which every format is written.
+"""Traced graph of a network, the source of every export format.
 
 Letters: B clips, T frames, H, W.
 """
@@ -20,22 +20,22 @@ from kinema.models.network import VideoNetwork
 from kinema.models.streaming import step_graph
 
 INPUT, OUTPUT = "clips", "scores"
-# A loaded file: its inputs in order to its outputs in order.
+# A loaded file as a function from its inputs to its outputs.
 Call = Callable[..., tuple[torch.Tensor, ...]]
-# The key of the class names and the preprocessing inside a file.
+# Key of the class names and preprocessing inside a file.
 FACTS_KEY = "kinema"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The operators of PyTorch that a file is written from.
+    """Traced network for exporters.
 
     Attributes:
-        program: The traced network.
-        inputs: Names of its inputs.
-        outputs: Names of its outputs.
-        shapes: Of every input; "batch" stands for a free number.
-        facts: JSON with class names and preprocessing, kept inside the file.
+        program: Traced network.
+        inputs: Names of the inputs.
+        outputs: Names of the outputs.
+        shapes: Shape of each input; "batch" is a free dimension.
+        facts: JSON with class names and preprocessing, stored in the file.
     """
 
     program: torch.export.ExportedProgram
@@ -46,10 +46,10 @@ class Graph:
 
 
 def clip_graph(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Graph:
-    """Clips (batch, T, 3, size, size) to scores (batch, K), with folded norms and a free batch.
+    """Traces clips (batch, T, 3, size, size) to scores (batch, K), with folded norms.
 
     Raises:
-        InputShapeError: the network cannot take frames of this size.
+        InputShapeError: the network does not accept frames of this size.
         OptionError: the network is in training mode.
     """
     example = torch.zeros(2, net.frames, 3, size, size)
@@ -59,7 +59,7 @@ def clip_graph(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Graph:
             folded(example)
     except RuntimeError as error:
         raise InputShapeError(
-            f"{net.name} cannot take frames of {size} x {size} pixels: {error}"
+            f"{net.name} does not accept frames of {size} x {size} pixels: {error}"
         ) from error
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = _traced(folded, (example,), ({0: batch},))
@@ -68,10 +68,10 @@ def clip_graph(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Graph:
 
 
 def stream_graph(net: VideoNetwork, *, size: int, streams: int, facts: dict[str, Any]) -> Graph:
-    """Frames (streams, 3, size, size) and the state to scores (streams, K) and the next state.
+    """Traces a step: frames (streams, 3, size, size), state to scores (streams, K), next state.
 
     Raises:
-        OptionError: the network cannot work frame by frame, or is in training mode.
+        OptionError: the network is not causal, or is in training mode.
     """
     step = step_graph(fold_batch_norms(net).cpu().float(), size=size, batch=streams)
     shapes = tuple(tuple(tensor.shape) for tensor in step.inputs)
@@ -88,7 +88,7 @@ def _traced(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporters' own notes about their own insides."""
+    """Silences log messages and warnings of the exporters."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "nncf")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -103,5 +103,5 @@ def quiet() -> Iterator[None]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name in the same folder with the same suffix, for a file that is not whole yet."""
+    """Temporary name in the same folder with the same suffix."""
     return path.with_name(f".part-{path.name}")

@@ -1,4 +1,4 @@
-"""A network as an OpenVINO model, compiled for the CPU."""
+"""OpenVINO models of networks, compiled for the CPU."""
 
 import ctypes
 import functools
@@ -15,7 +15,7 @@ from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
 
 
 def openvino_model(graph: Graph) -> Any:
-    """The graph as an OpenVINO model."""
+    """Converts a graph to an OpenVINO model."""
     openvino = openvino_package()
     with quiet():
         model = openvino.convert_model(graph.program.run_decompositions())
@@ -30,10 +30,10 @@ def openvino_model(graph: Graph) -> Any:
 
 
 def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Call:
-    """An OpenVINO model as a function of tensors, on the CPU with PyTorch's number of threads.
+    """Compiles a model to a function of tensors on the CPU, with PyTorch's number of threads.
 
-    The kernels are made for every size of the first input when it first comes: that takes a second
-    or two, but a free size would be slower in every run.
+    Kernels are compiled once per shape of the first input, which takes a second or two; dynamic
+    shapes would be slower in every run.
     """
     openvino = openvino_package()
     core, shared = openvino.Core(), openvino.Tensor
@@ -43,7 +43,7 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Call:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     free = model.is_dynamic()
-    lock = threading.Lock()  # a request has one place for its inputs and outputs
+    lock = threading.Lock()  # a request has one buffer per input and output
 
     @functools.lru_cache(maxsize=4)
     def request_for(shape: tuple[int, ...]) -> Any:
@@ -56,7 +56,7 @@ def compile_openvino(model: Any, *, precision: Literal["32", "bf16"]) -> Call:
     def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with lock:
             request = request_for(tuple(inputs[0].shape))
-            # Memory of our own: that of the request is written again by the next call.
+            # Own output memory: the next call overwrites that of the request.
             outputs = [torch.empty(list(port.shape)) for port in request.model_outputs]
             for place, tensor in enumerate(outputs):
                 request.set_output_tensor(place, shared(tensor.numpy(), shared_memory=True))
@@ -78,11 +78,11 @@ class _SignalStack(ctypes.Structure):
 
 @contextmanager
 def _signal_stack_kept() -> Iterator[None]:
-    """Puts back the thread's alternate signal stack.
+    """Restores the thread's alternate signal stack.
 
-    OpenVINO's CPU plugin sets one of its own for every compiled model and, when models are freed
-    in another order than they were made, leaves one that is freed already: the next signal, such
-    as that of an ended child process, would then crash the process.
+    OpenVINO's CPU plugin sets its own for every compiled model and, if models are freed in
+    another order than they were created, leaves a freed one: the next signal, such as SIGCHLD,
+    would crash the process.
     """
     if platform.system() != "Linux":
         yield
@@ -96,7 +96,7 @@ def _signal_stack_kept() -> Iterator[None]:
 
 
 def openvino_package() -> Any:
-    """The package openvino, or an error that names the extra."""
+    """Imports openvino, or raises an error that names the extra."""
     try:
         import openvino
     except ImportError as error:

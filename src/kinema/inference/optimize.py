@@ -1,4 +1,4 @@
-"""The fastest form of a network on this machine, measured once and remembered.
+"""Fastest form of a network on this machine, measured once and cached.
 
 Letters: B clips, T frames, H, W, K classes.
 """
@@ -27,24 +27,24 @@ _log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "32", "bf16")
 
-# How far the scores of a form may be from those of the plain network, relative to the largest.
+# Maximum difference between the scores of a form and the plain network, relative to the largest.
 TOLERANCE: dict[Precision, float] = {"32": 1e-4, "bf16": 5e-2}
 # Timed runs of each form, alternating with the others; the median counts.
 RUNS = 5
-# A form that is not clearly faster is not worth its rounding.
+# A form must be clearly faster to be worth its rounding.
 GAIN = 1.03
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen and how it compares with the plain network on the example.
+    """Chosen form, and its comparison with the plain network on the example.
 
     Attributes:
         form: The form.
-        speedup: The plain network's time over that of the form.
+        speedup: Time of the plain network over that of the form.
         max_difference: Largest difference of a score, relative to the largest score.
-        top1_agreement: Share of the example's clips with the same best class.
-        remembered: Whether an earlier measurement on this machine was taken.
+        top1_agreement: Fraction of the example's clips with the same top-1 class.
+        remembered: True if the choice comes from an earlier measurement on this machine.
     """
 
     form: Form
@@ -63,11 +63,11 @@ class Choice:
 
 
 class FastNetwork:
-    """A network in its fastest form: call it with clips as the network itself.
+    """Network in its fastest form; called with clips like the network.
 
     Attributes:
         net: The plain network.
-        choice: What runs instead of it.
+        choice: The form that runs instead.
     """
 
     def __init__(self, net: VideoNetwork, choice: Choice, run: Run) -> None:
@@ -76,7 +76,7 @@ class FastNetwork:
         self._run = run
 
     def __call__(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        """(B, T, 3, H, W) float, normalized -> (B, K) float32 scores before softmax."""
+        """Scores normalized float clips (B, T, 3, H, W): (B, K), float32, before softmax."""
         return self._run(clips_BTCHW)
 
 
@@ -91,25 +91,26 @@ def optimize(
 ) -> FastNetwork:
     """Finds the fastest form of a network for clips like the example.
 
-    Tried are the runtimes and precisions of `kinema.inference.runtime.Form`, on whole batches
-    and on smaller ones. A form counts only when its scores on the example stay within `TOLERANCE` of the plain
-    network's. On the CPU the process keeps freed memory from then on (see
-    `kinema.system.process`), which
-    alone is up to a third of the time. Later changes of `net`'s weights do not reach the fast form.
+    Tries the runtimes and precisions of `kinema.inference.runtime.Form`, on whole batches and on
+    smaller ones. A form is accepted only if its scores on the example stay within `TOLERANCE` of
+    the plain network's. On the CPU the process keeps freed memory from then on (see
+    `kinema.system.process`), which alone saves up to a third of the time. Later changes of
+    `net`'s weights do not affect the fast form.
 
     Args:
         net: The network, in eval mode; it is not changed.
-        example: Clips (B, T, 3, H, W), float, normalized, on the network's device; best real ones.
-        precision: "auto" takes bfloat16 where it is faster, "32" never, "bf16" always.
-        runtimes: Which to try; by default those that start at once: "fused" on a CPU that has it,
-            else "eager". With "compiled" the first run of each new size takes from seconds to
+        example: Clips (B, T, 3, H, W), float, normalized, on the network's device; preferably real
+            ones.
+        precision: "auto" uses bfloat16 if it is faster, "32" never, "bf16" always.
+        runtimes: Runtimes to try; default: "fused" on CPUs that support it, else "eager", which
+            start at once. With "compiled" the first run of each new size takes seconds to
             minutes.
-        chunks: Clips of one forward pass to try; 0 is the whole batch.
-        remember: Whether to use and to write down what was measured on this machine.
+        chunks: Clips per forward pass to try; 0 is the whole batch.
+        remember: Uses and stores measurements of this machine.
 
     Raises:
-        OptionError: an option is unknown, the network is in training mode, or no form keeps the
-            scores.
+        OptionError: an option is unknown, the network is in training mode, or no form preserves
+            the scores.
         InputShapeError: the example does not fit the network.
 
     Example:
@@ -156,7 +157,7 @@ def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:
         )
     if example.ndim != 5 or len(example) == 0:
         raise InputShapeError(
-            f"optimize wants example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
+            f"optimize expects example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
         )
     if net.training:
         raise OptionError("A network is optimized in eval mode only: call net.eval() first.")
@@ -165,7 +166,7 @@ def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:
 def optimized_at_first(
     net: VideoNetwork, *, precision: Literal["auto", "32", "bf16"] = "auto"
 ) -> Run:
-    """A function from clips to scores that optimizes the network for the first clips it gets."""
+    """Returns a function from clips to scores that optimizes the network for its first clips."""
     fast: list[FastNetwork] = []
 
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
@@ -224,7 +225,7 @@ class _Rivals:
 
 
 def compare(got_BK: torch.Tensor, wanted_BK: torch.Tensor) -> tuple[float, float]:
-    """The largest difference relative to the largest score, and the share of equal best classes."""
+    """Largest difference relative to the largest score, and fraction of equal top-1 classes."""
     difference = (got_BK - wanted_BK).abs().max() / wanted_BK.abs().max().clamp_min(1e-12)
     same = (got_BK.argmax(1) == wanted_BK.argmax(1)).float().mean()
     return float(difference), float(same)
@@ -240,7 +241,7 @@ def _seconds(run: Run, example: torch.Tensor) -> float:
 
 
 class ChoiceMemory:
-    """What was measured for a network, size of its input and set of forms on this machine."""
+    """Cached choice for a network, input size and set of forms on this machine."""
 
     def __init__(self, net: VideoNetwork, example: torch.Tensor, forms: list[Form]) -> None:
         device = example.device
@@ -256,7 +257,7 @@ class ChoiceMemory:
         self.file: Path = cache_folder() / f"choice-{key}.json"
 
     def recall(self) -> Choice | None:
-        """The choice of an earlier run; None when there is none or it cannot be read."""
+        """Returns the choice of an earlier run; None if there is none or it cannot be read."""
         try:
             data = json.loads(self.file.read_text(encoding="utf-8"))
             return Choice(**{**data, "form": Form(**data["form"]), "remembered": True})
@@ -264,7 +265,7 @@ class ChoiceMemory:
             return None
 
     def write(self, choice: Choice) -> None:
-        """Keeps the choice; a cache that cannot be written is only logged."""
+        """Stores the choice; a failed write is only logged."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".choice-")
@@ -272,4 +273,4 @@ class ChoiceMemory:
                 json.dump(asdict(choice), file)
             os.replace(name, self.file)
         except OSError as error:
-            _log.info("The measured choice could not be kept: %s.", error)
+            _log.info("The measured choice could not be stored: %s.", error)

@@ -1,4 +1,4 @@
-"""What happens in a video: class probabilities from a saved network.
+"""Prediction: class probabilities of videos from a saved network.
 
 Letters: V views, T frames, H, W, K classes.
 """
@@ -26,16 +26,16 @@ ReadFrames = Callable[[NDArray[np.int64]], torch.Tensor]
 
 
 class ClipRecognizer:
-    """A network with its class names and preprocessing, ready to be asked about whole videos.
+    """Trained network with class names and preprocessing, for whole videos.
 
-    `kinema.Recognizer` adds streams and long videos.
+    `kinema.Recognizer` adds streams and timelines.
 
     Attributes:
         net: The network, in eval mode.
         labels: The K class names.
-        preprocessing: How a video becomes clips: that of the training.
-        device: Where the network computes.
-        score: Clips (V, T, 3, H, W), normalized, to scores (V, K): the network, or its fast form.
+        preprocessing: Sampling and preprocessing of clips, as in training.
+        device: Device of the network.
+        score: The network or its fast form, from normalized clips (V, T, 3, H, W) to scores (V, K).
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class ClipRecognizer:
 
         Args:
             folder: The checkpoint.
-            device: Where to compute; a GPU by default if there is one.
-            fast: Whether the network runs in its fastest form on this machine (`kinema.optimize`),
+            device: Device; default: a GPU if there is one.
+            fast: Uses the fastest form of the network on this machine (`kinema.optimize`),
                 measured on the first clip.
 
         Raises:
-            CheckpointError: the folder is no checkpoint, or its parts do not fit each other.
+            CheckpointError: the folder is not a checkpoint, or its parts do not match.
 
         Example:
             `ClipRecognizer.load("runs/first/best").predict("video.mp4").top[0].name`
@@ -87,15 +87,14 @@ class ClipRecognizer:
         top: int = 5,
         decode_on: torch.device | str | None = None,
     ) -> Prediction:
-        """Labels one video file or folder of frames.
+        """Predicts the classes of a video file or folder of frames.
 
         Args:
             path: The video.
-            clips: Clips over the video's length.
-            crops: 1, 3 or 10 crops of each clip.
-            top: How many classes to name; all of them when there are fewer.
-            decode_on: A GPU whose video engine decodes and whose memory keeps the frames, such as
-                "cuda" (extra `nvdec`); by default the CPU decodes.
+            clips: Number of clips over the length of the video.
+            crops: Crops per clip: 1, 3 or 10.
+            top: Maximum number of classes to return.
+            decode_on: GPU that decodes, such as "cuda" (extra `nvdec`); default: the CPU.
 
         Raises:
             OptionError: an option is outside its range.
@@ -119,17 +118,17 @@ class ClipRecognizer:
         crops: int = 1,
         top: int = 5,
     ) -> Prediction:
-        """Labels a video that is in memory; the answer is that of the same video in a file.
+        """Predicts the classes of a video in memory, with the result of the same video in a file.
 
         Args:
-            frames: All frames, (n, H, W, 3) or (n, 3, H, W), uint8 RGB, or a list of n frames.
+            frames: All frames (n, H, W, 3) or (n, 3, H, W), uint8, RGB, or a list of n frames.
             clips: See `predict`.
             crops: See `predict`.
             top: See `predict`.
 
         Raises:
             OptionError: an option is outside its range.
-            InputShapeError: the frames have another shape or type, or there are none.
+            InputShapeError: the frames have another shape or type, or the list is empty.
         """
         views = _checked(clips, crops, top)
         if not isinstance(frames, np.ndarray | torch.Tensor):
@@ -138,7 +137,7 @@ class ClipRecognizer:
         return self.prediction_of(scores, path="frames in memory", top=top)
 
     def _mean_scores(self, read: ReadFrames, total: int, views: Views) -> NDArray[np.float32]:
-        """Mean scores over all views; one clip at a time is in memory."""
+        """Mean scores over all views, with one clip in memory at a time."""
         how = self.preprocessing
         transform = ViewTransform(how, views)
         sums = np.zeros(self.net.classes, np.float64)
@@ -152,7 +151,7 @@ class ClipRecognizer:
     def prediction_of(
         self, scores_K: NDArray[np.float32], *, path: str, top: int = 5
     ) -> Prediction:
-        """The `top` most probable classes of scores (K,) before softmax, with their names.
+        """Returns the `top` most probable classes for scores (K,) before softmax.
 
         Raises:
             CheckpointError: the scores are not finite.
@@ -166,10 +165,10 @@ class ClipRecognizer:
 
 
 def check_finite(scores: NDArray[np.float32], of: str) -> None:
-    """Refuses scores that mean nothing.
+    """Raises an error for scores that are not finite.
 
     Raises:
-        CheckpointError: some are infinite or no numbers.
+        CheckpointError: scores are infinite or NaN.
     """
     if not np.isfinite(scores).all():
         raise CheckpointError(
@@ -179,7 +178,7 @@ def check_finite(scores: NDArray[np.float32], of: str) -> None:
 
 
 def _checked(clips: int, crops: int, top: int) -> Views:
-    """The views, when all options are in their ranges."""
+    """Returns the views after checking the options."""
     check_range(at_least=1, top=top)
     return Views(clips=clips, crops=crops)
 
@@ -189,17 +188,17 @@ def _one_array(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         return np.stack([np.asarray(frame) for frame in frames])
     except (TypeError, ValueError) as error:
         raise InputShapeError(
-            f"predict_frames wants an array, a tensor or a list of frames of one size: {error}."
+            f"predict_frames expects an array, a tensor or a list of frames of one size: {error}."
         ) from error
 
 
 def _reader(frames: NDArray[np.uint8] | torch.Tensor) -> ReadFrames:
-    """Reads from memory as from a file; copies no more than the wanted frames."""
+    """Returns a reader of frames in memory; copies only the requested frames."""
     shape = tuple(frames.shape)
     is_bytes = frames.dtype in (torch.uint8, np.uint8)
     if len(shape) != 4 or not is_bytes or 3 not in (shape[1], shape[3]) or 0 in shape:
         raise InputShapeError(
-            "predict_frames wants uint8 RGB frames of shape (n, H, W, 3) or (n, 3, H, W), got "
+            "predict_frames expects uint8 RGB frames of shape (n, H, W, 3) or (n, 3, H, W), got "
             f"{shape} {frames.dtype}."
         )
 

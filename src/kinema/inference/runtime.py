@@ -1,4 +1,4 @@
-"""The ways to run a network for inference: what computes it, and in which precision.
+"""Forms of a network for inference: runtime and precision.
 
 Letters: B clips, T frames, H, W, K classes.
 """
@@ -29,15 +29,15 @@ _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Form:
-    """One way to run a network.
+    """Form of a network for inference.
 
     Attributes:
-        runtime: "eager" calls PyTorch's operators one by one, "fused" joins convolutions with what
-            follows them (CPU only), "compiled" lets PyTorch's compiler make the kernels, "openvino"
-            converts the network for that runtime (CPU only, extra `export`). Norms are folded in
-            all of them, and memory is channels_last in PyTorch's.
-        precision: "32" or "bf16", of weights and activations.
-        chunk: Clips of one forward pass; 0 takes the whole batch at once.
+        runtime: "eager" runs PyTorch operators one by one, "fused" joins convolutions with the
+            following operators (CPU only), "compiled" uses torch.compile, "openvino" converts the
+            network to OpenVINO (CPU only, extra `export`). All fold norms; those of PyTorch use
+            channels_last.
+        precision: Precision of weights and activations, "32" or "bf16".
+        chunk: Clips per forward pass; 0 for the whole batch.
     """
 
     runtime: RuntimeName
@@ -52,10 +52,10 @@ class Form:
 
 
 def checked_runtimes(names: Iterable[str] | None, example: torch.Tensor) -> list[RuntimeName]:
-    """The wanted runtimes; by default the fastest of those that start at once.
+    """Checks runtime names; by default returns the fastest one without compilation.
 
     Raises:
-        OptionError: a name is unknown, or there is none.
+        OptionError: a name is unknown, or the list is empty.
     """
     if names is None:
         return ["fused" if can_fuse(example) else "eager"]
@@ -69,19 +69,19 @@ def checked_runtimes(names: Iterable[str] | None, example: torch.Tensor) -> list
 
 
 def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
-    """A function from clips to scores that runs a copy of the network in this form.
+    """Builds a copy of the network in this form, as a function from clips to scores.
 
     Args:
         net: The network, in eval mode; later changes of its weights do not reach the copy.
-        form: How to run it.
-        example: Clips (B, T, 3, H, W) of the usual size, on the device. Other sizes work too,
-            slower.
+        form: The form.
+        example: Clips (B, T, 3, H, W) of the usual size, on the device.
+        Other sizes work, but slower.
 
     Returns:
-        (B, T, 3, H, W) float -> (B, K) float32 scores before softmax.
+        Function from float clips (B, T, 3, H, W) to float32 scores (B, K) before softmax.
 
     Raises:
-        OptionError: the form does not exist on this device.
+        OptionError: the form is not available on this device.
     """
     if form.runtime == "openvino":
         return _in_chunks(_openvino(net, form, example), torch.float32, form.chunk)
@@ -97,27 +97,27 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
 
 
 class Step(Protocol):
-    """One step of B streams; what they remember goes in and comes out, nothing is kept."""
+    """Stateless step of B streams: the state is an input and an output."""
 
     def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """Frames (B, 3, H, W) and the state after the frame before -> scores (B, K) and the state.
+        """Maps frames (B, 3, H, W) and the previous state to scores (B, K) and the next state.
 
-        An empty state starts the streams.
+        An empty state starts new streams.
         """
         ...
 
 
 def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
-    """One step of streams that runs a copy of the network in this form.
+    """Builds a step of streams with a copy of the network in this form.
 
     Args:
         net: A causal network in eval mode.
-        form: How to run it: "eager", "fused" or "openvino", in whole batches.
+        form: The form: "eager", "fused" or "openvino", in whole batches.
         example: Frames (B, 3, H, W) of one step, float, on the device.
 
     Raises:
-        OptionError: the form does not exist for streams or on this device, or the network looks
-            ahead.
+        OptionError: the form is not available for streams or on this device, or the network is
+            not causal.
     """
     if form.runtime == "openvino":
         return _OpenVinoStep(net, form.precision, example)
@@ -132,7 +132,7 @@ def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
 
 @dataclass(frozen=True)
 class _TorchStep:
-    """Computes in another type; scores are float32, the state is in that type."""
+    """Step in another dtype; scores are float32, the state has that dtype."""
 
     step: StreamingNetwork
     dtype: torch.dtype
@@ -144,7 +144,7 @@ class _TorchStep:
 
 
 class _OpenVinoStep:
-    """The exported graph of a step; frames and state are float32 on the CPU."""
+    """Exported graph of a step; frames and state are float32 on the CPU."""
 
     def __init__(self, net: VideoNetwork, precision: Precision, example: torch.Tensor) -> None:
         side = _square_side(example)
@@ -166,7 +166,7 @@ class _OpenVinoStep:
 
 
 def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
-    """Runs `chunk` clips at a time (0: all of them), in another type."""
+    """Runs `chunk` clips at a time (0: all of them) in another dtype."""
 
     def scores(clips_BTCHW: torch.Tensor) -> torch.Tensor:
         size = chunk or max(len(clips_BTCHW), 1)
@@ -179,10 +179,10 @@ def _in_chunks(run: Run, dtype: torch.dtype, chunk: int) -> Run:
 
 
 def _in_type(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Another floating-point type; bytes would be taken for normalized values after that."""
+    """Converts to another floating-point type; rejects bytes, which are not normalized."""
     if not pictures.is_floating_point():
         raise InputShapeError(
-            f"Normalized floating-point pictures are wanted, got {pictures.dtype}. "
+            f"Expected normalized floating-point frames, got {pictures.dtype}. "
             "kinema.data.transforms.normalize turns uint8 RGB into them."
         )
     return pictures.to(dtype)
@@ -195,22 +195,22 @@ def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
 
 
 def _square_side(example: torch.Tensor) -> int:
-    """The side of frames that OpenVINO is asked to take."""
+    """Side of square frames for OpenVINO."""
     if example.device.type != "cpu":
         raise OptionError(f"The runtime openvino runs on the CPU, not on {example.device.type}.")
     height, width = example.shape[-2:]
     if height != width:
-        raise OptionError(f"The runtime openvino wants square frames, got {height} x {width}.")
+        raise OptionError(f"The runtime openvino expects square frames, got {height} x {width}.")
     return int(height)
 
 
 def _compiled(net: VideoNetwork, device: torch.device) -> Run:
-    """Compiled kernels, kept in the cache folder for later processes."""
+    """Compiles the network; kernels are cached in a folder for later processes."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-    # On a GPU the launches of a whole pass become one: a CUDA graph.
+    # On a GPU a CUDA graph replaces the kernel launches of a whole pass.
     mode = "reduce-overhead" if device.type == "cuda" else None
     compiled: Run = torch.compile(net, mode=mode)
     if mode is None:
         return compiled
-    # The output of a CUDA graph is overwritten by its next run.
+    # The next run of a CUDA graph overwrites its output.
     return lambda clips_BTCHW: compiled(clips_BTCHW).clone()

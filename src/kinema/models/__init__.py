@@ -1,1 +1,1 @@
-"""Networks: backbones, their sites, insertion, classifier, weights, named networks."""
+"""Networks: backbones, sites, temporal modules, weights, named networks, saved folders."""

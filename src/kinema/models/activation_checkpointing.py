@@ -1,7 +1,7 @@
-"""Activation checkpointing: residual blocks compute again what their backward pass needs.
+"""Activation checkpointing: residual blocks are recomputed in the backward pass.
 
-Only the input of each block is kept, for about a third more computing (Chen et al. 2016, arXiv
-1604.06174). Gradients, dropout and BatchNorm statistics are those of a plain step.
+Only the input of each block is stored, for about a third more computation (Chen et al. 2016,
+arXiv 1604.06174). Gradients, dropout and BatchNorm statistics equal those of a plain step.
 """
 
 import functools
@@ -19,7 +19,7 @@ from kinema.models.network import VideoNetwork
 
 
 class _Recomputed(nn.Module):
-    """What is put in front of a block's own class."""
+    """Mixin that recomputes a block in the backward pass."""
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         run = super().forward
@@ -30,12 +30,13 @@ class _Recomputed(nn.Module):
 
 
 def checkpoint_blocks(net: VideoNetwork) -> int:
-    """Lets every residual block of the backbone compute again instead of keeping activations.
+    """Makes every residual block of the backbone recompute its activations.
 
-    Names of weights stay, and temporal modules in the blocks take part. Not to be compiled.
+    Weight names do not change, and temporal modules in the blocks are included. Does not work with
+    torch.compile.
 
     Returns:
-        How many blocks there are.
+        Number of blocks.
 
     Raises:
         OptionError: the backbone has no blocks of a known kind.
@@ -47,12 +48,13 @@ def checkpoint_blocks(net: VideoNetwork) -> int:
     blocks = [module for module in net.backbone.modules() if row_of(module) is not None]
     if not blocks:
         raise OptionError(
-            f"Activation checkpointing works on residual blocks, and {net.facts.name} has none of "
-            "a kind that kinema knows. Turn it off."
+            f"Activation checkpointing works on residual blocks, and {net.facts.name} has none "
+            "with a row in the block table. Turn it off."
         )
     for block in blocks:
-        # A change of class, not a wrapper or a new attribute: copies of the network (the weight
-        # average) run their own weights, and no name in the state dict changes.
+        # Changes the class instead of wrapping the block: copies of the network (the weight
+
+        # # average) use their own weights, and no name in the state dict changes.
         if not isinstance(block, _Recomputed):
             block.__class__ = _recomputed(type(block))  # type: ignore[arg-type]  # classes do hash
     return len(blocks)
@@ -64,13 +66,13 @@ def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _passes(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds the first and the second pass through a block."""
+    """Contexts of the first and the second pass through a block."""
     return nullcontext(), _scratch_buffers(block)
 
 
 @contextmanager
 def _scratch_buffers(block: nn.Module) -> Iterator[None]:
-    """Buffers are copies for a while, so that BatchNorm takes every batch into account once."""
+    """Replaces buffers by copies during a pass, so that BatchNorm counts every batch once."""
     own = [(m, name, b) for m in block.modules() for name, b in m.named_buffers(recurse=False)]
     for module, name, buffer in own:
         module._buffers[name] = buffer.clone()

@@ -1,4 +1,4 @@
-"""2D backbones: any timm CNN, ShuffleNetV2 from torchvision and registered ones, in one form.
+"""2D backbones: timm CNNs, ShuffleNetV2 of torchvision and registered ones, in a common form.
 
 Letters: N frames, H, W.
 """
@@ -20,7 +20,7 @@ from kinema.models.res2net import split_res2net_blocks
 from kinema.models.slowfast import ALPHA, TEMPORAL_BLOCKS, SlowFast
 from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 
-# SlowFast with the ResNet-50: a backbone of two pathways that takes multiples of 8 frames only.
+# SlowFast with ResNet-50: two pathways; the number of frames must be a multiple of 8.
 SLOWFAST = "slowfast_resnet50"
 
 _TORCHVISION: dict[str, Callable[..., nn.Module]] = {
@@ -44,7 +44,7 @@ class Backbone:
     """A 2D network without its classifier: (N, 3, H, W) -> (N, features).
 
     Attributes:
-        name: Its name in timm, torchvision or the block table.
+        name: Name in timm, torchvision or the block table.
         net: The network.
         features: Width of its output.
         stage_ends: Name of the last layer of each stage with the stage number: stage s works at
@@ -55,8 +55,8 @@ class Backbone:
         std: Standard deviation that goes with `mean`.
         slow: With two pathways, the prefix of the names of the layers that see only every
             `frame_stride`-th frame.
-        frame_stride: Frames of the clip for each frame of the slow pathway.
-        temporal_blocks: Blocks by stage in which the backbone's own paper has temporal modules.
+        frame_stride: Frames of the clip per frame of the slow pathway.
+        temporal_blocks: Blocks with temporal modules in the backbone's own paper, by stage.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Backbone:
     temporal_blocks: Mapping[int, tuple[int, ...]] | None = None
 
     def stride_at(self, path: str) -> int:
-        """Frames of the clip for each frame that the layer of this name sees."""
+        """Frames of the clip per frame of the named layer."""
         return self.frame_stride if self.slow and path.startswith(self.slow) else 1
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a backbone: its stage, its number inside the stage, and its row of the table."""
+    """Block of a backbone: stage, number within the stage, and row of the block table."""
 
     stage: int
     index: int
@@ -87,9 +87,9 @@ class Block:
 
 
 def find_blocks(backbone: Backbone) -> Iterator[Block]:
-    """The blocks of a backbone that have a row in the block table, from input to output."""
+    """Yields blocks with a row in the block table, from input to output."""
     order = {name: i for i, (name, _) in enumerate(backbone.net.named_modules())}
-    # HRNet's resolutions run beside each other, so no layer ends a stage.
+    # HRNet's resolutions are parallel, so no layer ends a stage.
     if any(end not in order for end, _ in backbone.stage_ends):
         return
     counts: Counter[int] = Counter()
@@ -112,15 +112,15 @@ def _stage_of(path: str, stage_ends: tuple[tuple[str, int], ...], order: dict[st
 
 
 def why_no_blocks(backbone: Backbone) -> str:
-    """Ends the error message about a backbone without sites: the reason and the remedy."""
+    """End of the error message about a backbone without sites: reason and remedy."""
     modules = dict(backbone.net.named_modules())
     apart = [end for end, _ in backbone.stage_ends if end not in modules]
     if apart:
         return (
-            f"Its stages are not layers of the network ({apart[0]!r} is none), so no block belongs "
-            "to one stage: only networks without temporal modules (tsn) can be built on it."
+            f"Its stages are not layers of the network ({apart[0]!r} is not one), so no block "
+            "belongs to one stage: only networks without temporal modules (tsn) can be built on it."
         )
-    # The blocks are most likely the class that occurs most often among those of several layers.
+    # The blocks are most likely the most frequent class with several layers.
     kinds = Counter(
         class_name(type(module))
         for module in modules.values()
@@ -146,12 +146,12 @@ def is_backbone(name: str) -> bool:
 
 
 def listed_backbones() -> tuple[str, ...]:
-    """The backbones that `list_models` combines with every family, sorted."""
+    """Backbones that `list_models` combines with every family, sorted."""
     return tuple(sorted(registered_backbones()))
 
 
 def list_backbones() -> list[str]:
-    """The backbones that are tested with every temporal module; any timm CNN can be tried.
+    """Lists the backbones that are tested with every module; other timm CNNs work too.
 
     Example:
         >>> "resnet50" in list_backbones()
@@ -166,7 +166,7 @@ def _not_of_timm() -> set[str]:
 
 
 def build_backbone(name: str, *, frames: int) -> Backbone:
-    """Builds a backbone with its own random initialization, for clips of `frames` frames.
+    """Builds a backbone with random weights for clips of `frames` frames.
 
     Raises:
         UnknownNameError: neither timm, torchvision nor the block table has it; the message has
@@ -205,7 +205,7 @@ def _from_timm(name: str, source: BackboneSource | None) -> Backbone:
 
 def _from_builder(name: str, build: Callable[[], nn.Module], source: BackboneSource) -> Backbone:
     net = build()
-    # The width of the output is asked from the network itself, without computing anything.
+    # The network itself defines the width of the output; nothing is computed.
     probe = copy.deepcopy(net).to("meta").eval()
     features_ND = probe(torch.empty(1, 3, PROBE_PX, PROBE_PX, device="meta"))
     if features_ND.ndim != 2:
@@ -225,7 +225,7 @@ def _from_builder(name: str, build: Callable[[], nn.Module], source: BackboneSou
 def _stage_ends(
     name: str, net: nn.Module, source: BackboneSource | None
 ) -> tuple[tuple[str, int], ...]:
-    """The stages of the row, or else timm's: a reduction of 2**s is stage s."""
+    """Stages of the row, or timm's: a reduction of 2**s is stage s."""
     if source is not None and source.stage_ends is not None:
         return source.stage_ends
     if not hasattr(net, "feature_info"):

@@ -1,4 +1,4 @@
-"""Block table: one row for each kind of residual block, with all that a backbone family needs.
+"""Block table: a row per kind of residual block, with everything that a backbone family needs.
 
 A row names the convolutions of the block, in which `models/sites.py` finds the sites for temporal
 modules, and the layers that `inference/fuse.py` joins. A new family is one call of
@@ -18,10 +18,10 @@ class ResidualLayers:
     """Layers of a block that computes act(branch(x) + shortcut(x)), for fusing.
 
     Attributes:
-        branch: The residual branch in order, up to its last convolution.
-        after: Layers between that convolution and the addition. The block is fused only where
-            each of them is an identity, as norms are once they are folded.
-        act: The activation behind the addition.
+        branch: Layers of the residual branch in order, up to its last convolution.
+        after: Layers between that convolution and the addition. The block is fused only if each
+            of them is an identity, like folded norms.
+        act: Activation after the addition.
     """
 
     branch: tuple[str, ...]
@@ -39,7 +39,7 @@ def _has_skip(block: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class BlockRow:
-    """One row of the table; see `register_blocks` for the fields."""
+    """Row of the block table; see `register_blocks` for the fields."""
 
     block: str
     convs: tuple[str, ...] = ()
@@ -51,17 +51,17 @@ class BlockRow:
     fused: ResidualLayers | None = None
 
     def convs_of(self, block: nn.Module) -> list[str]:
-        """The names in `convs` that this block has."""
+        """Names in `convs` that this block has."""
         return [name for name in self.convs if has_layer(block, name)]
 
     def end_of(self, block: nn.Module) -> str | None:
-        """The last layer of this block's residual branch."""
+        """Last layer of this block's residual branch."""
         return next((name for name in self.end if has_layer(block, name)), None)
 
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """A registered backbone: a function that builds it and its stages; None where timm knows."""
+    """Registered backbone: its builder and stages; None if timm provides them."""
 
     build: Callable[[], nn.Module] | None
     stage_ends: tuple[tuple[str, int], ...] | None
@@ -86,25 +86,25 @@ def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
 ) -> None:
     """Adds a row to the block table, so that temporal modules fit on a backbone family.
 
-    Names of layers are dotted and relative to the block. A name whose layer a block lacks, or that
-    is an identity there, is passed over, so one row can describe variants.
+    Names of layers are dotted and relative to the block. Names of layers that a block lacks, or
+    that are identities, are ignored, so that a row can describe variants.
 
     Args:
         block: Class of the blocks (subclasses included), or its dotted name, which is not
             imported.
         convs: Convolutions of the residual branch, in order. The first three are `conv1` to
-            `conv3` of the positions. Empty for a block whose convolutions run beside each other:
-            it has sites only in front of it and behind it.
+            `conv3` of the positions. Empty for a block with parallel convolutions, which has
+            sites only before and after it.
         end: Layer after which the branch joins the identity path, for `before_addition`; of
             several, the first that the block has.
-        output: Layer that leaves as many channels as `end`, where `end` does not show them; the
-            first convolution when there is no `end`.
-        widening: Channels of the block's output for each channel of `output`; None when no number
-            is right, and then nothing can sit behind the block.
+        output: Layer with as many output channels as `end`, if `end` does not have channels; by
+            default the first convolution if there is no `end`.
+        widening: Channels of the block's output per channel of `output`; None if there is no such
+            ratio, which excludes sites after the block.
         carries_input: True for a block in which another path carries the input past the branch.
-            Only there are sites in front of conv1 and before the addition, because a temporal
-            module in these places must not be the only way through the block.
-        takes_tensor: False for a block that takes or returns anything but one tensor: it has sites
+            Only such blocks have sites before conv1 and before the addition, since a temporal
+            module there must not be the only path through the block.
+        takes_tensor: False for a block whose input or output is not a single tensor: it has sites
             only inside.
         fused: Layers for fusing on the CPU, for blocks that end in relu(branch + shortcut).
         backbones: Names of timm networks that `list_backbones` shows and `list_models` combines
@@ -145,28 +145,28 @@ def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
 
 
 def row_of(module: nn.Module) -> BlockRow | None:
-    """The row for a module's class or the nearest base class that has one."""
+    """Row of a module's class or of its nearest base class with one."""
     rows = (_ROWS.get(class_name(kind)) for kind in type(module).__mro__)
     return next((row for row in rows if row is not None), None)
 
 
 def registered_blocks() -> tuple[str, ...]:
-    """Dotted names of the block classes that have a row."""
+    """Dotted names of the block classes with a row."""
     return tuple(_ROWS)
 
 
 def registered_backbones() -> Mapping[str, BackboneSource]:
-    """The backbones that the rows name."""
+    """Backbones named in rows."""
     return _BACKBONES
 
 
 def class_name(kind: type) -> str:
-    """The dotted name of a class."""
+    """Dotted name of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def has_layer(block: nn.Module, name: str) -> bool:
-    """True if the block has a layer of this dotted name that does something."""
+    """True if the block has a layer of this dotted name that is not an identity."""
     layer: object = block
     for part in name.split("."):
         layer = getattr(layer, part, None)
@@ -174,7 +174,7 @@ def has_layer(block: nn.Module, name: str) -> bool:
 
 
 def owner_of(block: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds the dotted `name`, and the last part of the name."""
+    """Returns the parent module of the dotted `name`, and the last part of the name."""
     parent, _, leaf = name.rpartition(".")
     return block.get_submodule(parent), leaf
 
@@ -253,7 +253,7 @@ for _ghost in ("GhostBottleneck", "GhostBottleneckV3"):
     register_blocks(
         f"timm.models.ghostnet.{_ghost}", convs=("ghost1", "conv_dw", "ghost2"), end="ghost2"
     )
-# ConvNeXt: behind its 7x7 convolution channels are last, so only that one offers sites.
+# ConvNeXt: channels are last after the 7x7 convolution, so only that one has sites.
 register_blocks("timm.models.convnext.ConvNeXtBlock", convs=("conv_dw",))
 # FastViT: the residual branch is the MLP with its 7x7 convolution, behind the token mixer.
 for _fastvit, _scale in (("RepMixerBlock", "layer_scale"), ("AttentionBlock", "layer_scale_2")):
@@ -275,11 +275,11 @@ register_blocks(
     convs=("layers.0", "layers.1", "layers.2"),
     output="aggregation",
 )
-# StarNet: two convolutions beside each other follow the first, so only that one offers sites.
+# StarNet: two parallel convolutions follow the first, so only that one has sites.
 register_blocks("timm.models.starnet.Block", convs=("dwconv.conv",), end="dwconv2")
 # DenseNet: a layer takes all earlier outputs as a list, and its own is joined to them.
 register_blocks("timm.models.densenet.DenseLayer", convs=_CONVS_2, end="conv2", takes_tensor=False)
-# MobileOne and RepVGG: the branches run beside each other.
+# MobileOne and RepVGG: the branches are parallel.
 register_blocks("timm.models.byobnet.MobileOneBlock", output="conv_kxk")
 register_blocks("timm.models.byobnet.RepVggBlock", output="conv_kxk")
 # ShuffleNetV2: the other half of the channels is the identity path.

@@ -1,6 +1,6 @@
-"""The model card of a saved network: what is known of it, and what its maker has to add.
+"""Model card of a saved network: known facts, and gaps for its author to fill.
 
-What cannot be known from the network is said to be missing, in italics, and never made up.
+Facts that the network does not provide are marked as not stated, in italics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from importlib.metadata import version
 from kinema.models.network import VideoNetwork
 from kinema.values import Preprocessing
 
-# Names of many classes stand in config.json; the card shows the first.
+# config.json has all class names; the card shows the first ones.
 NAMES_SHOWN = 50
 
-# The lines of which each section is made; what has another name goes to the facts at the top.
+# Entries of each section; others go to the facts at the top.
 DATA = ("Training videos", "Validation videos")
 RECIPE = ("Trained", "Settings", "Started from", "Imported from")
 RESULTS = ("Validation top-1", "Validation top-5", "Validation mean class accuracy")
 LICENSE = ("License",)
 
-# Read by model hubs.
+# Header for model hubs.
 HEADER = """---
 library_name: kinema
 pipeline_tag: video-classification
@@ -43,13 +43,13 @@ print(recognizer.predict("video.mp4").top)
 def model_card(
     net: VideoNetwork, labels: Sequence[str], how: Preprocessing, notes: Mapping[str, str]
 ) -> str:
-    """The text of the card, in Markdown with the header that model hubs read.
+    """Builds the card in Markdown, with the header that model hubs read.
 
     Args:
         net: The network.
         labels: Its K class names.
-        how: How clips for it are made.
-        notes: Further lines, such as {"Validation top-1": "91.2 %"}; the names in `DATA`,
+        how: Sampling and preprocessing of its clips.
+        notes: Additional entries, such as {"Validation top-1": "91.2 %"}; names in `DATA`,
             `RECIPE`, `RESULTS` and `LICENSE` go to these sections, others to the facts.
     """
     placed = {*DATA, *RECIPE, *RESULTS, *LICENSE}

@@ -12,7 +12,7 @@ from kinema.values import Cost, Reach, SiteCost
 
 
 def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
-    """The temporal modules that are not parts of another one, with their names."""
+    """Temporal modules that are not parts of another one, with their names."""
     found: list[tuple[str, TemporalModule]] = []
     for name, module in net.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer, _ in found[-1:])
@@ -22,7 +22,7 @@ def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
 
 
 def count_reach(net: nn.Module, strides: Mapping[str, int]) -> Reach:
-    """Adds up what the temporal modules see; `strides` are the frames for one frame at each."""
+    """Sums the temporal receptive fields of the modules, scaled by their frame strides."""
     modules = outermost(net)
     back = [None if m.look_back is None else m.look_back * strides[n] for n, m in modules]
     ahead = [None if m.look_ahead is None else m.look_ahead * strides[n] for n, m in modules]
@@ -34,12 +34,12 @@ def count_reach(net: nn.Module, strides: Mapping[str, int]) -> Reach:
 
 
 def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str, str]) -> Cost:
-    """Counts one clip of `frames` frames of `size_px` x `size_px` pixels.
+    """Counts parameters and MACs for a clip of `frames` frames of `size_px` x `size_px` pixels.
 
-    A MAC is one multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's
-    flop count. Counted are convolutions, linear layers, matrix products (those of attention too)
-    and the dynamic kernels of TAM and TIN; norms, activations, gates, pooling and shifts are not.
-    Nothing is computed: the network runs on the meta device.
+    A MAC is a multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's flop
+    count. Counts convolutions, linear layers, matrix products (including attention) and the
+    dynamic kernels of TAM and TIN, but not norms, activations, gates, pooling and shifts. The
+    network runs on the meta device, without computation.
     """
     probe = copy.deepcopy(net).to("meta").eval()
     clips = torch.empty(1, frames, 3, size_px, size_px, device="meta")

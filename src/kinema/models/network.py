@@ -1,4 +1,4 @@
-"""The video network: a backbone, temporal modules at its sites, a classifier and a consensus.
+"""Video network: a backbone, temporal modules at its sites, a classifier and a consensus.
 
 Letters: B clips, T frames, N = B*T, C channels, H, W, D features, K classes.
 """
@@ -26,13 +26,13 @@ from kinema.temporal import (
 )
 from kinema.values import Cost, Reach, WeightsReport
 
-# Whatever turns clips (B, T, 3, H, W) into scores (B, K): a network or a faster form of it.
+# A network or a faster form of it: clips (B, T, 3, H, W) to scores (B, K).
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Insertion:
-    """One `insert`, with the sites it reached: enough to do it again on a new backbone."""
+    """Record of an `insert` and its sites, to repeat it on a new backbone."""
 
     module: str
     at: str
@@ -42,7 +42,7 @@ class Insertion:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Everything that is needed to build the same network again, without its weights."""
+    """Everything needed to rebuild a network, without its weights."""
 
     name: str
     backbone: str
@@ -52,7 +52,7 @@ class NetworkSpec:
     insertions: tuple[Insertion, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The plain form that is written to config.json."""
+        """Returns plain data for config.json."""
         data = asdict(self)
         for insertion in data["insertions"]:
             insertion["blocks"] = [list(pair) for pair in insertion["blocks"]]
@@ -62,19 +62,19 @@ class NetworkSpec:
 
 
 class VideoNetwork(nn.Module):
-    """Scores for clips: (B, T, 3, H, W) normalized RGB -> (B, K) before softmax.
+    """Network from normalized RGB clips (B, T, 3, H, W) to scores (B, K) before softmax.
 
     Args:
-        name: What the network is called in reports.
+        name: Name in reports.
         backbone: Name of the 2D backbone.
         classes: K.
         frames: T of every clip.
-        dropout: Probability of dropping a feature before the classifier.
+        dropout: Dropout rate before the classifier.
 
     Attributes:
-        channels_last: Whether frames are brought into channels_last memory, where temporal
-            modules work without permuted copies.
-        weights_report: Which tensors the initial weight file filled; None without one.
+        channels_last: Converts frames to channels_last memory format, in which temporal modules
+            need no permuted copies.
+        weights_report: Tensors that the initial weight file filled; None without one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class VideoNetwork(nn.Module):
 
     @property
     def spec(self) -> NetworkSpec:
-        """What it takes to build this network again."""
+        """Description to rebuild this network."""
         return NetworkSpec(
             name=self.name,
             backbone=self.facts.name,
@@ -118,7 +118,7 @@ class VideoNetwork(nn.Module):
         )
 
     def sites(self) -> tuple[Site, ...]:
-        """The places for temporal modules, from input to output, with the modules in them."""
+        """Sites for temporal modules, from input to output, with the modules in them."""
         return self._site_map.sites()
 
     def insert(
@@ -130,22 +130,22 @@ class VideoNetwork(nn.Module):
         blocks: Blocks = "all",
         **options: Any,
     ) -> "VideoNetwork":
-        """Puts a temporal module into every site of a placement; returns the network itself.
+        """Inserts a temporal module at every site of a placement; returns the network.
 
         Args:
             module: Name of a registered temporal module, such as "tim".
-            at: Position inside the blocks, or several, of which the first one that this backbone
-                has is taken; when not given, the position of the module's paper, or the one that
-                stands for it in blocks of two convolutions.
-            stages: Stage numbers (2 to 5 are res2 to res5); all stages when not given.
+            at: Position inside the blocks, or several, of which the first one in this backbone is
+                used; default: the position of the module's paper, or its substitute in blocks of
+                two convolutions.
+            stages: Stage numbers (2 to 5 are res2 to res5); default: all.
             blocks: "all", "first" of each stage, "even" block numbers, "all_or_even" (every second
                 block when a stage has 23 or more, as TSM does), a number of blocks counted from the
                 output, a list of block numbers, or block numbers by stage.
             **options: Options of the module.
 
         Raises:
-            UnknownNameError: there is no such module, position or option.
-            SiteError: no site matches, or the module is already there.
+            UnknownNameError: the module, position or option does not exist.
+            SiteError: no site matches, or the module is already inserted.
 
         Example:
             >>> net = VideoNetwork("example", "resnet18", classes=5, frames=8)
@@ -170,7 +170,7 @@ class VideoNetwork(nn.Module):
         blocks: Blocks = "all",
         **options: Any,
     ) -> None:
-        """Raises the error that `insert` with these arguments would raise; changes nothing."""
+        """Raises the error that `insert` would raise with these arguments, without inserting."""
         entry, _, sites = self._placed(module, at, stages, blocks, options)
         self._site_map.check(entry, sites, frames=self.frames, options=options)
 
@@ -182,7 +182,7 @@ class VideoNetwork(nn.Module):
         blocks: Blocks,
         options: Mapping[str, Any],
     ) -> tuple[TemporalEntry, Position, list[Site]]:
-        """The registered module, its position here, and the sites that a placement reaches."""
+        """Registered module, position and sites of a placement."""
         entry = temporal_named(module)
         entry.check_options(options)
         wanted = at if at is not None else entry.positions(options)
@@ -192,7 +192,7 @@ class VideoNetwork(nn.Module):
         return entry, position, self._site_map.match(position, stages, blocks)
 
     def set_frames(self, frames: int) -> "VideoNetwork":
-        """Makes the network work on clips of another length; returns the network itself.
+        """Sets the number of frames per clip; returns the network.
 
         Raises:
             OptionError: a weight depends on the number of frames (TAM, TIN).
@@ -206,14 +206,14 @@ class VideoNetwork(nn.Module):
         return self
 
     def interpolate_frames(self, frames: int) -> "VideoNetwork":
-        """As `set_frames`, but weights that depend on the number of frames are resampled."""
+        """Sets the number of frames, resampling weights that depend on it."""
         for module, frames_here in self._frames_by_module(frames):
             module.interpolate_frames(frames_here)
         self.frames = frames
         return self
 
     def _frames_by_module(self, frames: int) -> list[tuple[TemporalModule, int]]:
-        """Every temporal module with the frames it sees of a clip of `frames` frames."""
+        """Yields temporal modules with their number of frames for a clip of `frames` frames."""
         _check_sizes(self.classes, frames, self._dropout)
         if frames % self.facts.frame_stride:
             raise OptionError(
@@ -225,7 +225,7 @@ class VideoNetwork(nn.Module):
         ]
 
     def remove(self, module: str | None = None) -> "VideoNetwork":
-        """Takes out a temporal module everywhere, or all of them; returns the network itself.
+        """Removes a temporal module from all sites, or all modules; returns the network.
 
         Raises:
             SiteError: the network does not have this module.
@@ -240,29 +240,29 @@ class VideoNetwork(nn.Module):
         return self
 
     def lay_out_weights(self) -> "VideoNetwork":
-        """Brings the weights of 2D convolutions into channels_last memory; returns the network."""
+        """Converts the weights of 2D convolutions to channels_last; returns the network."""
         for parameter in self.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
 
     def temporal_modules(self) -> list[tuple[str, TemporalModule]]:
-        """The inserted modules with their names in the state dict."""
+        """Inserted modules with their names in the state dict."""
         return outermost(self)
 
     def inserted(self) -> list[tuple[Site, TemporalModule]]:
-        """Every inserted module with the site that it is in, from input to output."""
+        """Inserted modules with their sites, from input to output."""
         return self._site_map.inserted()
 
     def cost(self, size: int = 224) -> Cost:
-        """Parameters and multiply-accumulates of one clip of `size` x `size` pixels."""
+        """Counts parameters and multiply-accumulates for a clip of `size` x `size` pixels."""
         at_site = {id(module): str(site) for site, module in self.inserted()}
         places = {name: at_site.get(id(module), "") for name, module in self.temporal_modules()}
         return count_cost(self, frames=self.frames, size_px=size, places=places)
 
     @property
     def reach(self) -> Reach:
-        """How far along the clip the network sees, and whether its weights depend on T."""
+        """Temporal receptive field, and whether weights depend on T."""
         strides = {
             name: self.facts.stride_at(name.removeprefix("backbone."))
             for name, _ in self.temporal_modules()
@@ -298,7 +298,7 @@ class VideoNetwork(nn.Module):
     def frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores of every frame before the consensus: (B, T, 3, H, W) -> (B, T, K).
 
-        Here T may differ from the network's own number of frames, if no weight depends on it.
+        T may differ from the network's number of frames unless a weight depends on it.
 
         Raises:
             InputShapeError: the tensor has another shape or type.
@@ -315,7 +315,7 @@ class VideoNetwork(nn.Module):
             self.set_frames(own)
 
     def streaming(self, batch: int = 1) -> StreamingNetwork:
-        """The network frame by frame, for `batch` streams; see `StreamingNetwork`.
+        """Returns the network as a step for `batch` streams; see `StreamingNetwork`.
 
         Raises:
             OptionError: the network looks ahead, drops frames, or is in training mode.
@@ -332,12 +332,12 @@ class VideoNetwork(nn.Module):
     def _check_input(self, clips: torch.Tensor) -> None:
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise InputShapeError(
-                f"{self.name} wants clips of shape (B, {self.frames}, 3, H, W), "
+                f"{self.name} expects clips of shape (B, {self.frames}, 3, H, W), "
                 f"got {tuple(clips.shape)}."
             )
         if not clips.is_floating_point():
             raise InputShapeError(
-                f"{self.name} wants normalized floating-point clips, got {clips.dtype}. "
+                f"{self.name} expects normalized floating-point clips, got {clips.dtype}. "
                 "kinema.data.transforms.normalize turns uint8 RGB into them."
             )
 

@@ -1,4 +1,4 @@
-"""Placements: the sites that a position, stage numbers and a choice of blocks stand for."""
+"""Placements: sites selected by position, stages and blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ DEEP_STAGE_BLOCKS = 23
 
 @dataclass(frozen=True)
 class Site:
-    """One place for a temporal module.
+    """Place for a temporal module in a backbone.
 
     Attributes:
         stage: s for features at 1/2**s of the input size (res2 to res5 of the papers).
         block: Number of the block inside its stage, from 0.
         at: Position inside the block.
-        channels: Width at this place.
+        channels: Channels at this site.
         path: Name of the backbone's layer that the site belongs to.
-        frame_stride: Frames of the clip for each frame that passes here.
+        frame_stride: Frames of the clip per frame at this site.
         modules: Names of the temporal modules in it, in the order they run.
     """
 
@@ -49,10 +49,10 @@ def match_sites(
     stages: Sequence[int] | None,
     blocks: Blocks,
 ) -> list[Site]:
-    """The sites of a placement, from input to output.
+    """Returns the sites of a placement, from input to output.
 
     Args:
-        backbone: Its name, for messages.
+        backbone: Name of the backbone, for messages.
         sites: All sites of the backbone.
         at: Position inside the blocks.
         stages: Stage numbers; all stages for None.
@@ -60,14 +60,14 @@ def match_sites(
 
     Raises:
         SiteError: no site matches, or a named stage or block does not exist.
-        OptionError: `blocks` is of no known form.
+        OptionError: `blocks` has an unknown form.
     """
     sites = list(sites)
     here = [site for site in sites if site.at == at]
     if not here:
         offered = sorted({site.at for site in sites}, key=POSITIONS.index)
         raise SiteError(f"{backbone} has no site {at!r}. It offers: {', '.join(offered)}.")
-    # A stage that was asked for and has no such site is a mistake, even when others have one.
+    # A given stage without such a site is an error, even if other stages have one.
     numbers = sorted({site.stage for site in here})
     for stage in stages if stages is not None else ():
         if stage not in numbers:
@@ -113,7 +113,7 @@ def _blocks_by_word(sites: list[Site], word: str) -> list[Site]:
     if word == "even":
         return [site for site in sites if site.block % 2 == 0]
     if word == "first":
-        # Where the first block of a stage lacks the position, the next one that has it counts.
+        # If the first block of a stage lacks the position, the next one with it counts.
         first: dict[int, int] = {}
         for site in sites:
             first[site.stage] = min(site.block, first.get(site.stage, site.block))

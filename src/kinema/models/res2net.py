@@ -1,8 +1,8 @@
 """Res2Net's block with its 3x3 convolutions as one layer, `conv2`.
 
-timm's block splits, convolves and joins inside its own forward with one shared activation, so
-nothing can be put in front of or in place of the group of convolutions. This form computes the
-same from the same tensors (`convs.i` and `bns.i` move below `conv2`).
+timm's block splits, convolves and joins inside its forward with a shared activation, so no module
+can precede or replace the group of convolutions. This form computes the same from the same
+tensors (`convs.i` and `bns.i` move below `conv2`).
 """
 
 import torch
@@ -29,7 +29,7 @@ class ScaleConv(nn.Module):
         self.pool = block.pool if block.pool is not None else nn.Identity()
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C, H/stride, W/stride)."""
+        """Applies the hierarchy: (N, C, H, W) -> (N, C, H/stride, W/stride)."""
         groups = torch.split(x_NCHW, self.width, 1)
         outputs: list[torch.Tensor] = []
         for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
@@ -55,7 +55,7 @@ class Res2NetBlock(nn.Module):
         self.act3 = nn.ReLU(inplace=True)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, 4p, H/stride, W/stride)."""
+        """Applies the block: (N, C, H, W) -> (N, 4p, H/stride, W/stride)."""
         out = self.act1(self.bn1(self.conv1(x_NCHW)))
         out = self.se(self.bn3(self.conv3(self.conv2(out))))
         result: torch.Tensor = self.act3(out + self.downsample(x_NCHW))
@@ -63,7 +63,7 @@ class Res2NetBlock(nn.Module):
 
 
 def split_res2net_blocks(backbone: nn.Module) -> None:
-    """Puts a `Res2NetBlock` in place of every Res2Net block of a timm network."""
+    """Replaces every Res2Net block of a timm network by a `Res2NetBlock`."""
     for module in list(backbone.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Bottle2neck):

@@ -1,7 +1,7 @@
-"""A network in a folder: `model.safetensors`, `config.json` and a model card.
+"""Saved networks: folders with `model.safetensors`, `config.json` and a model card.
 
-The folder says everything that is needed to use the network: architecture, class names and
-preprocessing. Loading it runs no code from it.
+The folder holds everything needed to use the network: architecture, class names and
+preprocessing. Loading it executes no code from it.
 """
 
 import json
@@ -25,7 +25,7 @@ from kinema.values import Preprocessing
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
-# No option of a module and no clip is larger; what is read is checked before memory is taken.
+# Upper bounds of module options and clips, checked before memory is allocated.
 LARGEST_OPTION = 4096
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
@@ -33,7 +33,7 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A network with the names of its classes and the preprocessing it was trained with."""
+    """Network with its class names and the preprocessing of its training."""
 
     net: VideoNetwork
     labels: tuple[str, ...]
@@ -49,16 +49,16 @@ def save(
     card: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes the network; the folder appears complete or not at all.
+    """Saves a network; the folder appears atomically.
 
     Args:
         net: The network.
         folder: A new folder.
         labels: The K class names, in the order of the scores.
-        preprocessing: How clips for it are made; the backbone's own when not given.
-        card: Lines for the model card, such as {"Validation top-1": "91.2 %"}; those that its
-            sections know are listed in `kinema.models.card`.
-        overwrite: Replaces a network that is already in the folder.
+        preprocessing: Sampling and size of clips; default: the backbone's.
+        card: Entries of the model card, such as {"Validation top-1": "91.2 %"};
+            `kinema.models.card` lists those with a section.
+        overwrite: Replaces a network that the folder holds.
 
     Raises:
         CheckpointError: the folder exists, or labels or preprocessing do not fit the network.
@@ -72,7 +72,11 @@ def save(
     if target.exists() and not (overwrite and (target / CONFIG_FILE).is_file()):
         raise CheckpointError(
             f"{target} already exists"
-            + (" and holds no network to overwrite." if overwrite else "; nothing is overwritten.")
+            + (
+                " and does not hold a network to overwrite."
+                if overwrite
+                else "; nothing is overwritten."
+            )
             + " Choose a new folder."
         )
     config = {
@@ -101,10 +105,10 @@ def save(
 
 
 def load_saved(folder: str | Path) -> SavedModel:
-    """Reads a folder written by `save`; the network is in eval mode.
+    """Loads a folder written by `save`; the network is in eval mode.
 
     Raises:
-        CheckpointError: the folder is incomplete, from a newer format, or its weights belong to
+        CheckpointError: the folder is incomplete or has a newer format, or its weights belong to
             another architecture.
 
     Example:
@@ -121,7 +125,7 @@ def load_saved(folder: str | Path) -> SavedModel:
     except KinemaError as error:
         raise CheckpointError(f"{source}: {error}") from error
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source} is not complete or damaged: {error!r}.") from error
+        raise CheckpointError(f"{source} is incomplete or damaged: {error!r}.") from error
     weights = root / WEIGHTS_FILE
     tensors = read_tensors(weights)
     _, unused = fill(net, tensors, source=f"{weights} ({config['network']['name']})")
@@ -135,7 +139,7 @@ def load_saved(folder: str | Path) -> SavedModel:
 
 
 def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
-    """The network that `NetworkSpec.to_dict` describes, with new weights."""
+    """Builds the network of `NetworkSpec.to_dict`, with new weights."""
     net = VideoNetwork(
         spec["name"],
         spec["backbone"],
@@ -158,10 +162,10 @@ def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
 
 
 def read_config(root: Path) -> dict[str, Any]:
-    """What config.json of a folder says.
+    """Reads config.json of a folder.
 
     Raises:
-        CheckpointError: the folder is no checkpoint, damaged, or from a newer format.
+        CheckpointError: the folder is not a checkpoint, is damaged, or has a newer format.
     """
     file = root / CONFIG_FILE
     if not file.is_file():
@@ -184,7 +188,7 @@ def read_config(root: Path) -> dict[str, Any]:
 
 
 def _check_sizes(spec: Mapping[str, Any], labels: Sequence[str]) -> None:
-    """Refuses numbers that no network has, before memory is taken for them."""
+    """Rejects absurd sizes before memory is allocated for them."""
     if int(spec["classes"]) != len(labels):
         raise CheckpointError(
             f"{spec['name']} has {spec['classes']} classes, but {len(labels)} class names are "
@@ -209,7 +213,7 @@ def _check_fits(net: VideoNetwork, labels: Sequence[str], preprocessing: Preproc
 
 
 def _put_in_place(building: Path, target: Path) -> None:
-    """Renames the finished folder; an older one is first moved aside, then deleted."""
+    """Renames the finished folder; an older one is moved aside, then deleted."""
     if not target.exists():
         os.replace(building, target)
         return
@@ -223,7 +227,7 @@ def _put_in_place(building: Path, target: Path) -> None:
 
 
 def put_back(target: Path) -> None:
-    """Gives an older network its place again, where replacing it has failed or was killed."""
+    """Restores an older network after a failed or killed replacement."""
     for old in target.parent.glob(f".{target.name}.old.*"):
         if not target.exists() and (old / target.name).is_dir():
             os.replace(old / target.name, target)

@@ -1,4 +1,4 @@
-"""Sites: the places in a backbone's blocks where temporal modules are inserted and removed.
+"""Sites in a backbone's blocks, where temporal modules are inserted and removed.
 
 A site belongs to one layer of the backbone. The first module inserted there wraps that layer in a
 `SiteLayer`; removing the last one unwraps it again, so a network without modules is the plain
@@ -23,24 +23,24 @@ Side = Literal["before", "after", "instead"]
 
 
 class SiteLayer(nn.Module):
-    """A layer of the backbone with temporal modules in front of it, behind it or instead of it."""
+    """Layer of the backbone with temporal modules before, after or instead of it."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.before = nn.ModuleDict()
         self.layer = layer
         self.after = nn.ModuleDict()
-        # The layer that the module of this name has replaced. In a tuple it is no submodule: not
-        # counted, not saved.
+        # The layer that this module replaced. In a tuple it is not a submodule: neither counted
+
+        # # nor saved.
         self.replaced: tuple[nn.Module, ...] = ()
         self.replaced_by = ""
-        # Set on these three alone: `train()` would also reach norms inside the layer that are
-        # frozen in eval mode.
+        # Set on these three only: `train()` would also unfreeze norms inside the layer.
         for own in (self, self.before, self.after):
             own.training = layer.training
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Runs the modules in front, the layer, and the modules behind."""
+        """Runs the modules before the layer, the layer, and the modules after it."""
         if self.before:
             x_NCHW = run_in_order(self.before.values(), x_NCHW)
         x_NCHW = self.layer(x_NCHW)
@@ -54,7 +54,7 @@ class SiteLayer(nn.Module):
 
 @dataclass(frozen=True)
 class _Slot:
-    """A site with the objects behind it: `leaf` is the name of its layer in `parent`."""
+    """Site with its objects; `leaf` is the name of its layer in `parent`."""
 
     site: Site
     parent: nn.Module
@@ -67,7 +67,7 @@ class _Slot:
 
     @property
     def modules(self) -> dict[str, TemporalModule]:
-        """The temporal modules in this site by name, in the order they run."""
+        """Temporal modules of this site by name, in the order they run."""
         host = self.layer
         if not isinstance(host, SiteLayer):
             return {}
@@ -79,7 +79,7 @@ class _Slot:
 
 
 class SiteMap:
-    """All sites of one backbone, and the modules inserted in them."""
+    """Sites of a backbone, and the modules inserted in them."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone_name = backbone.name
@@ -89,15 +89,15 @@ class SiteMap:
         self._why_none = "" if self._slots else why_no_blocks(backbone)
 
     def sites(self) -> tuple[Site, ...]:
-        """Every site with the names of the modules in it."""
+        """All sites with the names of their modules."""
         return tuple(replace(slot.site, modules=tuple(slot.modules)) for slot in self._slots)
 
     def offers(self, at: Position) -> bool:
-        """True if any block has a site at this position."""
+        """True if a block has a site at this position."""
         return any(slot.site.at == at for slot in self._slots)
 
     def match(self, at: Position, stages: Sequence[int] | None, blocks: Blocks) -> list[Site]:
-        """The sites of a placement, from input to output; see `match_sites`.
+        """Returns the sites of a placement, from input to output; see `match_sites`.
 
         Raises:
             SiteError: the backbone has no sites, none matches, or a named stage or block does not
@@ -109,7 +109,7 @@ class SiteMap:
         return match_sites(self.backbone_name, sites, at=at, stages=stages, blocks=blocks)
 
     def inserted(self) -> list[tuple[Site, TemporalModule]]:
-        """Every inserted module with its site, from input to output."""
+        """Inserted modules with their sites, from input to output."""
         return [(slot.site, m) for slot in self._slots for m in slot.modules.values()]
 
     def insert(
@@ -120,11 +120,11 @@ class SiteMap:
         frames: int,
         options: Mapping[str, Any],
     ) -> list[TemporalModule]:
-        """Builds a module for every site and inserts them: all of them, or none on an error.
+        """Builds a module per site and inserts all of them, or none on an error.
 
         Raises:
-            SiteError: the same module, or another replacement, is already there.
-            OptionError: the module refuses its options, or the width of a site.
+            SiteError: the same module, or another replacement, is already inserted.
+            OptionError: the module rejects its options or the width of a site.
         """
         slots = [self._slot(site) for site in sites]
         built = [_build(slot, entry, frames=frames, options=options) for slot in slots]
@@ -142,7 +142,7 @@ class SiteMap:
     ) -> None:
         """Raises the error that `insert` would raise, without changing anything.
 
-        Sites that cannot be told apart by the module are tried once.
+        Sites that are equal for the module are tried once.
         """
         tried = set()
         for slot in map(self._slot, sites):
@@ -154,8 +154,8 @@ class SiteMap:
     def remove(self, name: str | None = None) -> int:
         """Removes all modules of this name (all modules for None); returns their number.
 
-        A replaced convolution comes back with the weights it had when it was replaced, or with
-        trained ones where its module has continued to use it (STM, MTA).
+        A replaced convolution is restored with its weights at replacement, or with trained ones
+        if its module kept using it (STM, MTA).
         """
         removed = 0
         for slot in self._slots:
@@ -179,7 +179,7 @@ class SiteMap:
 
 
 def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
-    """The sites of one block, in the order in which data passes them."""
+    """Sites of a block, in the order of the data flow."""
     row, module, stride = block.row, block.module, backbone.stride_at(block.path)
     convs, end = row.convs_of(module), row.end_of(module)
     output = row.output or end or convs[0]
@@ -194,7 +194,7 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
         slots.append(_Slot(site, parent, leaf, side))
 
     def add_around(at: Position, side: Side, channels: int) -> None:
-        """Adds a site at the block itself, which is then wrapped as a whole."""
+        """Adds a site at the block itself, which is wrapped as a whole."""
         parent, leaf = owner_of(backbone.net, block.path)
         site = Site(block.stage, block.index, at, channels, block.path, stride)
         slots.append(_Slot(site, parent, leaf, side))
@@ -205,7 +205,7 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
         add_around("block", "before", width_in)
     if convs and carries_input:
         add("before_conv1", convs[0], "before", widths[0])
-    # A site "after" a convolution is the one in front of the next: norm and activation are past.
+    # A site "after" a convolution is the one before the next, past norm and activation.
     inside: tuple[tuple[Position | None, Position], ...] = (
         (None, "replace_conv1"),
         ("after_conv1", "replace_conv2"),
@@ -223,7 +223,7 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
 
 
 def _width(layer: nn.Module, side: Literal["in", "out"]) -> int:
-    """Channels that enter or leave a convolution, a norm, or a group of them."""
+    """Input or output channels of a convolution, a norm, or a group of them."""
     parts: list[Any] = list(layer.modules())  # blocks of other libraries: untyped attributes
     for part in parts if side == "in" else [layer, *reversed(parts)]:
         if side == "out" and hasattr(part, "out_chs"):  # a group that says so itself
@@ -265,13 +265,13 @@ def _put_in(slot: _Slot, name: str, module: TemporalModule) -> None:
 
 def _take_out(host: SiteLayer, side: Side, name: str) -> None:
     if side == "instead":
-        (layer,) = host.replaced  # no submodule, so it was not moved with the network
+        (layer,) = host.replaced  # not a submodule, so it was not moved with the network
         host.layer, host.replaced = _like(layer, host.layer).train(host.training), ()
     else:
         del (host.before if side == "before" else host.after)[name]
 
 
 def _like(module: nn.Module, other: nn.Module) -> nn.Module:
-    """The module on the device and in the type of another's weights."""
+    """Moves the module to the device and type of another's weights."""
     weight = next((p for p in other.parameters() if p.is_floating_point()), None)
     return module if weight is None else module.to(weight.device, weight.dtype)

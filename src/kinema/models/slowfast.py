@@ -1,9 +1,9 @@
-"""SlowFast: two ResNet-50 trunks at two frame rates, built from the parts of the other networks.
+"""SlowFast: two ResNet-50 trunks at two frame rates, built from the parts of other networks.
 
 The slow trunk sees every eighth frame, the fast one all frames with an eighth of the channels;
-after the stem and after each stage but the last the slow trunk takes in what the fast one found
+after the stem and after each stage but the last, features of the fast trunk join the slow one
 (Feichtenhofer et al., ICCV 2019, arXiv 1812.03982, section 3). The temporal modules of the blocks,
-3 x 1 x 1 convolutions (`i3d`) or what one puts there instead, are not part of the backbone.
+3 x 1 x 1 convolutions (`i3d`) or others, are not part of the backbone.
 
 Letters: B clips, T frames, N = B*T, R = N/ALPHA slow frames, C channels, H, W, D features.
 """
@@ -19,14 +19,14 @@ from torch import nn
 from kinema.temporal import Inflated, TemporalModule
 from kinema.temporal.kernels.layout import fold_view, time_view
 
-# Frames of the fast pathway for one of the slow one, and the slow channels for one fast one.
+# Frames of the fast pathway per slow frame, and slow channels per fast channel.
 ALPHA = 8
 BETA = 8
 BLOCKS = (3, 4, 6, 3)
 SLOW_CHANNELS = (64, 128, 256, 512)
 FAST_CHANNELS = tuple(channels // BETA for channels in SLOW_CHANNELS)
 STEM_CHANNELS = 64
-# Channels of a lateral connection for each channel of the fast pathway.
+# Channels of a lateral connection per channel of the fast pathway.
 LATERAL = 2
 TAPS = 5
 
@@ -42,7 +42,7 @@ class LateralConnection(TemporalModule):
     """A 5 x 1 x 1 convolution with stride ALPHA in time, from the fast to the slow pathway.
 
     Args:
-        channels: C of the fast pathway; twice as many come out.
+        channels: C of the fast pathway; the output has 2C.
         frames: T of the fast pathway.
     """
 
@@ -54,7 +54,7 @@ class LateralConnection(TemporalModule):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (R, 2C, H, W)."""
+        """Applies the convolution: (N, C, H, W) -> (R, 2C, H, W)."""
         out_BCTS = F.conv2d(
             time_view(x_NCHW, self.frames), self.weight, stride=(ALPHA, 1), padding=(TAPS // 2, 0)
         )
@@ -63,10 +63,10 @@ class LateralConnection(TemporalModule):
 
 
 class SlowFast(nn.Module):
-    """Both trunks: (N, 3, H, W) -> (N, D), each slow feature standing for ALPHA frames.
+    """Both trunks: (N, 3, H, W) -> (N, D), with each slow feature repeated for ALPHA frames.
 
-    The mean over the frames of a linear layer's scores is then the same as that layer on the
-    pooled features of both pathways, which is the paper's head.
+    The mean over the frames of a linear layer's scores then equals that layer on the pooled
+    features of both pathways, the paper's head.
 
     Args:
         frames: T, a multiple of ALPHA.
@@ -111,7 +111,7 @@ def _stem(trunk: ResNet, x_NCHW: torch.Tensor) -> torch.Tensor:
 
 
 def _set_input(block: nn.Module, channels: int) -> None:
-    """Gives a stage's first block another number of input channels."""
+    """Changes the number of input channels of a stage's first block."""
     for parent, leaf in ((block, "conv1"), (block.get_submodule("downsample"), "0")):
         old = cast(nn.Conv2d, parent.get_submodule(leaf))
         stride = (old.stride[0], old.stride[1])

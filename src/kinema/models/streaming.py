@@ -1,7 +1,7 @@
-"""Frame-by-frame recognition: each frame of a stream is computed once, equal to the whole video.
+"""Online networks: each frame of a stream is computed once, with the scores of the whole video.
 
-A network in which nothing looks ahead needs, besides the newest frame, only what its temporal
-modules remember: a tuple of tensors that is handed from step to step.
+A causal network needs, besides the newest frame, only the memory of its temporal modules: a tuple
+of tensors that is passed from step to step.
 
 Letters: B streams, T new frames of each, N = B*T, C channels, H, W, D features, K classes.
 """
@@ -21,22 +21,22 @@ from kinema.models.sites import SiteLayer
 from kinema.temporal import TemporalModule
 from kinema.temporal.memory import Memory, State
 
-if TYPE_CHECKING:  # a network makes its own streams
+if TYPE_CHECKING:  # network.py imports this module
     from kinema.models.network import VideoNetwork
 
-# The memory of the step that runs: the backbone between the modules cannot pass it on.
+# Memory of the running step, since the backbone between the modules cannot pass it.
 _MEMORY: contextvars.ContextVar[Memory] = contextvars.ContextVar("memory_of_the_step")
 
 
 class StreamingNetwork:
-    """Scores for the frames of B streams as they come.
+    """Causal network that scores the frames of B streams step by step.
 
-    Frame t gets the scores that `VideoNetwork.frame_scores` gives it in the whole video. The
-    weights are those of the network, not copies; move the network to its device before.
+    Frame t gets the same scores as from `VideoNetwork.frame_scores` on the whole video. Shares
+    the weights of the network; move that to its device first.
 
     Args:
-        net: A network in eval mode in which nothing looks ahead.
-        batch: B, the streams that run side by side.
+        net: A causal network in eval mode.
+        batch: B, the number of streams.
 
     Raises:
         OptionError: the network looks ahead, drops frames, or is in training mode.
@@ -63,7 +63,7 @@ class StreamingNetwork:
 
     @property
     def state(self) -> State:
-        """What the streams remember, streams first; () before their first frame."""
+        """Memory of the streams, with streams as first axis; () before the first frame."""
         return self._state
 
     @state.setter
@@ -72,19 +72,19 @@ class StreamingNetwork:
         self._state = tuple(state)
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Starts some streams anew, all of them when no rows are given.
+        """Restarts the given streams, or all of them.
 
         Raises:
-            OptionError: there is no such stream.
+            OptionError: the stream does not exist.
         """
         self._state = () if rows is None else reset_rows(self._state, self._rows(rows))
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        """Takes in the next frames; without gradients.
+        """Scores the next frames, without gradients.
 
         Args:
-            frames: (B, 3, H, W), float, normalized: the next frame of each stream; or several,
-                (B, T, 3, H, W). All frames of a stream have one size.
+            frames: Next frame of each stream (B, 3, H, W), float, normalized, or several, (B, T,
+                3, H, W). All frames of a stream have the same size.
 
         Returns:
             (B, K), or (B, T, K), scores before softmax.
@@ -97,11 +97,11 @@ class StreamingNetwork:
         return scores
 
     def advance(self, frames: torch.Tensor, state: State = ()) -> tuple[torch.Tensor, State]:
-        """The scores of the next frames and the state after them; changes nothing here.
+        """Returns the scores of the next frames and the state after them, without side effects.
 
         Args:
             frames: As in a call.
-            state: What the last step left; () for streams that start with these frames.
+            state: State of the previous step; () for new streams.
 
         Raises:
             InputShapeError: the frames or the state have another shape or type.
@@ -122,12 +122,12 @@ class StreamingNetwork:
         wrong = frames.ndim not in (4, 5) or shape[0] != self.batch or shape[channels_at] != 3
         if wrong or 0 in shape:
             raise InputShapeError(
-                f"{self._name} with {self.batch} streams wants frames of shape ({self.batch}, 3, "
+                f"{self._name} with {self.batch} streams expects frames of shape ({self.batch}, 3, "
                 f"H, W) or ({self.batch}, T, 3, H, W), got {shape}."
             )
         if not frames.is_floating_point():
             raise InputShapeError(
-                f"{self._name} wants normalized floating-point frames, got {frames.dtype}. "
+                f"{self._name} expects normalized floating-point frames, got {frames.dtype}. "
                 "kinema.data.transforms.normalize turns uint8 RGB into them."
             )
 
@@ -141,7 +141,7 @@ class StreamingNetwork:
 
 
 class StepModule(nn.Module):
-    """One step of streams as a function of tensors alone, for graphs.
+    """Step of streams as a function of tensors, for graphs.
 
     Shares the weights of the network.
     """
@@ -154,11 +154,11 @@ class StepModule(nn.Module):
         self.channels_last = net.channels_last
 
     def forward(self, frames: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The scores of the frames and the tensors of the state after them.
+        """Returns the scores of the frames and the tensors of the next state.
 
         Args:
             frames: (B, 3, H, W) or (B, T, 3, H, W), float, normalized.
-            *state: None for streams that start.
+            *state: Tensors of the state; none for new streams.
         """
         several = frames.ndim == 5
         count = frames.shape[1] if several else 1
@@ -175,7 +175,7 @@ class StepModule(nn.Module):
 
 
 class _InSteps(nn.Module):
-    """A temporal module in its place, fed with the newest frames only."""
+    """Temporal module that gets the newest frames only."""
 
     def __init__(self, module: TemporalModule) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class _InSteps(nn.Module):
 
 
 def _not_to_copy(net: nn.Module) -> Iterator[torch.Tensor | nn.Module]:
-    """Weights, reordered weights of fused convolutions, and what modules have replaced."""
+    """Objects not to copy: weights, those of fused convolutions, and replaced layers."""
     yield from net.parameters()
     yield from net.buffers()
     for module in net.modules():
@@ -197,7 +197,7 @@ def _not_to_copy(net: nn.Module) -> Iterator[torch.Tensor | nn.Module]:
 
 
 def _in_steps(backbone: nn.Module) -> nn.Module:
-    """Puts every temporal module behind an `_InSteps`, in place."""
+    """Wraps every temporal module in `_InSteps`, in place."""
     modules = {id(module) for _, module in outermost(backbone)}
     for parent in list(backbone.modules()):
         for name, child in parent.named_children():
@@ -220,7 +220,7 @@ def _check(net: "VideoNetwork") -> None:
 
 
 def reset_rows(state: State, rows: Sequence[int]) -> State:
-    """A state in which some streams start anew: zeros are no past."""
+    """Resets the state of some streams: zeros mean no past frames."""
     if not state:
         return ()
     keep_B = torch.ones(state[0].shape[0], dtype=torch.bool, device=state[0].device)
@@ -232,14 +232,14 @@ def reset_rows(state: State, rows: Sequence[int]) -> State:
 
 @dataclass(frozen=True)
 class StepGraph:
-    """What an exporter needs to write a step as a graph.
+    """Step with its example inputs, for exporters.
 
     Attributes:
-        module: Its forward takes `inputs` and returns a tensor for each of `output_names`.
-        inputs: Example inputs: frames (B, 3, H, W), then the state of streams that start now.
-        input_names: "frames", then one name for each tensor of the state.
-        output_names: "scores", then one name for each tensor of the next state, which is fed
-            back as the input in the same place.
+        module: Module whose forward maps `inputs` to a tensor per name in `output_names`.
+        inputs: Example inputs: frames (B, 3, H, W), then the state of new streams.
+        input_names: "frames", then a name per tensor of the state.
+        output_names: "scores", then a name per tensor of the next state, in the order of the
+            inputs.
     """
 
     module: StepModule
@@ -248,20 +248,20 @@ class StepGraph:
     output_names: tuple[str, ...]
 
     def dynamic_shapes(self, batch: torch.export.Dim) -> dict[str, Any]:
-        """For `torch.export.export`: any number of streams instead of the example's."""
+        """Dynamic shapes for `torch.export.export`: any number of streams."""
         return {"frames": {0: batch}, "state": tuple({0: batch} for _ in self.inputs[1:])}
 
 
 def step_graph(net: "VideoNetwork", *, size: int | tuple[int, int], batch: int = 1) -> StepGraph:
-    """A step of `batch` streams with the state as inputs and outputs.
+    """Builds a step of `batch` streams with the state as inputs and outputs.
 
     Args:
         net: The network; see `StreamingNetwork`.
         size: Side of the frames in pixels, or (height, width).
-        batch: B; at least 2 where any number of streams is to be exported.
+        batch: B; at least 2 to export any number of streams.
 
     Raises:
-        OptionError: the network cannot work frame by frame.
+        OptionError: the network is not causal.
     """
     step = StreamingNetwork(net, batch=batch)
     sides = (size, size) if isinstance(size, int) else size

@@ -1,4 +1,4 @@
-"""A network starts from one that was trained on other classes; the classifier is new."""
+"""Transfer from a network that was trained on other classes, with a new classifier."""
 
 import json
 from pathlib import Path
@@ -16,9 +16,11 @@ _HEAD = "head."
 
 
 def holds_network(weights: str | Path) -> bool:
-    """Whether this is a whole kinema network (its folder or model.safetensors)."""
+    """Checks whether this is a whole kinema network (its folder or model.safetensors)."""
     path = Path(weights)
-    if str(weights) == "imagenet":  # the name means published weights, even beside such a folder
+    if (
+        str(weights) == "imagenet"
+    ):  # the name means published weights, even if a folder has the same name
         return False
     if path.suffix != ".safetensors" or not path.is_file():
         return path.is_dir()
@@ -30,13 +32,14 @@ def holds_network(weights: str | Path) -> bool:
 
 
 def load_network(net: VideoNetwork, weights: str | Path) -> WeightsReport:
-    """Takes over backbone and temporal modules of a trained network.
+    """Loads backbone and temporal modules of a trained network.
 
     Args:
-        net: The new network; its classifier keeps its own initialization, even for as many classes.
-        weights: A folder that `save` has written, or its model.safetensors. The folder must be of
-            the same backbone with the same temporal modules at the same sites; the file only needs
-            the same tensors.
+        net: The new network; its classifier keeps its random initialization, even for the same
+            number of classes.
+        weights: Folder written by `save`, or its model.safetensors. The folder must have the same
+            backbone with the same temporal modules at the same sites; the file only needs the
+            same tensors.
 
     Raises:
         CheckpointError: the networks differ, or the checkpoint cannot be read.
@@ -67,10 +70,10 @@ def load_network(net: VideoNetwork, weights: str | Path) -> WeightsReport:
 
 
 def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
-    """Makes sure that a network that starts from a folder sees colors as it did there.
+    """Checks that colors are normalized as in the folder's training.
 
     Raises:
-        CheckpointError: the folder's mean or standard deviation differ from those now in use.
+        CheckpointError: mean or standard deviation differ from the folder's.
     """
     folder = Path(weights)
     if not (folder.is_dir() and holds_network(weights)):
@@ -91,7 +94,7 @@ def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path)
     if any(theirs[key] != ours[key] for key in ("backbone", "insertions")):
         alone = ""
         if theirs["backbone"] == ours["backbone"]:
-            alone = f", or give {folder / WEIGHTS_FILE} to take over the weights alone"
+            alone = f", or give {folder / WEIGHTS_FILE} to load the weights only"
         raise CheckpointError(
             f"{folder} holds {_described(theirs)}; built here is {_described(ours)}. Build the "
             f"same network{alone}."
@@ -105,7 +108,7 @@ def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path)
 
 
 def _described(spec: dict[str, Any]) -> str:
-    """Such as "resnet50 with tim before_conv1 in 16 blocks (init=random)"."""
+    """Describes a network, such as "resnet50 with tim before_conv1 in 16 blocks (init=random)"."""
     modules = []
     for insertion in spec["insertions"]:
         options = ", ".join(f"{key}={value}" for key, value in insertion["options"].items())

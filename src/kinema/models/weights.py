@@ -1,6 +1,6 @@
-"""Weights from files: reading them, and starting a backbone from ImageNet.
+"""Weight files, and ImageNet weights for backbones.
 
-Files are opened so that no code in them can run: safetensors, or torch files with
+Files are opened without executing code in them: safetensors, or torch files with
 `weights_only=True`.
 """
 
@@ -22,7 +22,7 @@ from kinema.values import WeightsReport
 _log = logging.getLogger(__name__)
 
 TensorMap = Mapping[str, torch.Tensor]
-# What torch.load may raise on files that are damaged or would run code.
+# Errors of torch.load for files that are damaged or would execute code.
 _UNREADABLE = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -38,12 +38,12 @@ _UNREADABLE = (
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """The named tensors of a .safetensors, .pth, .pt, .tar or .bin file.
+    """Reads the named tensors of a .safetensors, .pth, .pt, .tar or .bin file.
 
-    A wrapping `state_dict` or `model` entry and a `module.` prefix are taken off.
+    Unwraps a `state_dict` or `model` entry and removes a `module.` prefix.
 
     Raises:
-        CheckpointError: the file is missing, damaged, would run code, or holds no tensors.
+        CheckpointError: the file is missing or damaged, would execute code, or has no tensors.
     """
     file = Path(path)
     if not file.is_file():
@@ -74,16 +74,16 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
-    """Fills the backbone of a network that has no temporal module yet.
+    """Loads ImageNet weights into the backbone of a network without temporal modules.
 
     Args:
-        net: The network; its classifier keeps its own initialization.
-        weights: "imagenet" (timm's or torchvision's published weights, which need the network or
-            a filled cache) or a file with the tensor names of timm or torchvision.
+        net: The network; its classifier keeps its random initialization.
+        weights: "imagenet" (published weights of timm or torchvision, which need internet access
+            or a filled cache) or a file with the tensor names of timm or torchvision.
 
     Raises:
-        CheckpointError: a backbone tensor is not in the file or has another shape, or nothing
-            could be downloaded.
+        CheckpointError: a tensor of the backbone is missing or has another shape, or the download
+            failed.
     """
     if str(weights) == "imagenet":
         tensors, source = _published(net.facts.name), f"ImageNet weights of {net.facts.name}"
@@ -103,11 +103,11 @@ def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
 def fill(
     module: nn.Module, tensors: TensorMap, *, source: str, classifier: str = ""
 ) -> tuple[list[str], list[str]]:
-    """Copies every tensor of `module` out of `tensors`; returns the names copied and unused.
+    """Copies `tensors` into `module`; returns the copied and the unused names.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape. A missing
-            `num_batches_tracked`, which only counts batches, is allowed.
+        CheckpointError: a tensor is missing or has another shape. `num_batches_tracked`, a mere
+            counter, may be missing.
     """
     target = module.state_dict()
     missing = [n for n in target if n not in tensors and not n.endswith("num_batches_tracked")]
@@ -147,7 +147,7 @@ def _some(names: list[str]) -> str:
 
 
 def _renamed(backbone: nn.Module, tensors: TensorMap) -> dict[str, torch.Tensor]:
-    """Published names to ours: only Res2Net's convolutions lie one level deeper here."""
+    """Renames published tensors: Res2Net's convolutions are one level deeper here."""
     ours = set(backbone.state_dict())
     renamed = {}
     for name, tensor in tensors.items():
@@ -157,10 +157,10 @@ def _renamed(backbone: nn.Module, tensors: TensorMap) -> dict[str, torch.Tensor]
 
 
 def _published(backbone: str) -> dict[str, torch.Tensor]:
-    """ImageNet weights under their published names.
+    """Fetches ImageNet weights under their published names.
 
     Raises:
-        CheckpointError: they are neither in the local cache nor can they be downloaded.
+        CheckpointError: they are not in the local cache and cannot be downloaded.
     """
     _log.info("Fetching the ImageNet weights of %s, unless they were fetched before", backbone)
     try:

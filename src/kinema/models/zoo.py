@@ -1,4 +1,4 @@
-"""Networks by name: each family is a row that says which modules go to which sites."""
+"""Named networks: each family is a row of modules and their placements."""
 
 import difflib
 import fnmatch
@@ -22,10 +22,10 @@ from kinema.values import WeightsReport
 
 @dataclass(frozen=True)
 class Row:
-    """One temporal module of a family: its name, and what differs from the module's own choice.
+    """Temporal module of a family, with deviations from the module's defaults.
 
-    Of several positions in `at` the first one that the backbone has is taken: the second stands
-    for it in blocks of two convolutions.
+    Of several positions in `at`, the first one in the backbone is used: the second is the
+    substitute in blocks of two convolutions.
     """
 
     module: str
@@ -39,7 +39,7 @@ _BEHIND_CONV1 = ("after_conv1",)
 _BEHIND_CONV2 = ("after_conv2", "after_conv1")
 _NON_LOCAL = Row("nl", stages=(3, 4), blocks="even")
 
-# The order of the rows of a family is the order in which its modules run at one site.
+# Modules of a family run in the order of its rows if they share a site.
 FAMILIES: dict[str, tuple[Row, ...]] = {
     # The plain network, and its baselines.
     "tsn": (),
@@ -48,7 +48,7 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
     "i3d": (Row("i3d"),),
     "c3d": (Row("c3d"),),
     "nl": (_NON_LOCAL,),
-    # TSM, and what grew out of it.
+    # TSM and its successors.
     "tsm": (Row("tsm", blocks="all_or_even"),),
     "tsm_nl": (Row("tsm", blocks="all_or_even"), _NON_LOCAL),
     "tin": (Row("tin"),),
@@ -85,15 +85,15 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
 # Other names of the literature.
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
 
-# TEINet, section 4.3: all stages, or the last two where the cost counts.
+# TEINet, section 4.3: all stages, or the last two for efficiency.
 STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The named networks that match a shell pattern, sorted.
+    """Lists named networks that match a shell pattern, sorted.
 
-    Left out are families that have no meaning on a backbone, where `create_model` gives the reason.
-    Any other timm backbone can be named in `create_model` the same way.
+    Excludes families that do not fit a backbone; `create_model` gives the reason. Other timm
+    backbones can be named in `create_model` the same way.
 
     Example:
         >>> list_models("tsm_resnet1*")
@@ -116,7 +116,7 @@ def _fits(family: str, backbone: str) -> bool:
 
 @functools.cache
 def _accepts(backbone: str, row: Row, _entry: TemporalEntry) -> bool:
-    """Asks `insert` on a network without memory for weights; the entry is a part of the key."""
+    """Tries `insert` on the meta device; the entry is part of the cache key."""
     with torch.device("meta"):
         try:
             _skeleton(backbone).check_insert(
@@ -125,7 +125,7 @@ def _accepts(backbone: str, row: Row, _entry: TemporalEntry) -> bool:
         except (OptionError, SiteError):
             return False
         except (NotImplementedError, RuntimeError):
-            # A user's module that reads weights while it is built cannot be tried without any.
+            # A user's module that reads weights in its constructor cannot run on the meta device.
             return True
     return True
 
@@ -137,7 +137,7 @@ def _skeleton(backbone: str) -> VideoNetwork:
 
 
 def families() -> dict[str, tuple[Row, ...]]:
-    """The families of the papers, and one for every other registered temporal module."""
+    """Families of the papers, and one for every other registered temporal module."""
     inside = {row.module for rows in FAMILIES.values() for row in rows}
     others = {name: (Row(name),) for name in list_temporal() if name not in inside}
     return {**FAMILIES, **others}
@@ -221,7 +221,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
 
 
 def _options_for(row: Row, options: dict[str, Any], *, causal: bool) -> dict[str, Any]:
-    """The row's own options, and those of the user that its module knows."""
+    """Options of the row, and the user's options that its module has."""
     known = temporal_named(row.module).options
     if causal and "causal" not in known:
         raise OptionError(f"Temporal module {row.module!r} has no causal form.")
@@ -230,7 +230,7 @@ def _options_for(row: Row, options: dict[str, Any], *, causal: bool) -> dict[str
 
 
 def _own_blocks(net: VideoNetwork, row: Row, stages: Sequence[int] | None) -> Blocks:
-    """The blocks of the row, or those in which the backbone's paper has temporal modules."""
+    """Blocks of the row, or those with temporal modules in the backbone's paper."""
     own = net.facts.temporal_blocks
     if row.blocks != "all" or own is None:
         return row.blocks
@@ -238,7 +238,7 @@ def _own_blocks(net: VideoNetwork, row: Row, stages: Sequence[int] | None) -> Bl
 
 
 def _after_insertion(net: VideoNetwork, report: WeightsReport, filled: set[int]) -> WeightsReport:
-    """The report under the names that the tensors have now, with those of the modules."""
+    """Updates the report to the tensor names after insertion, including those of the modules."""
     parts: dict[str, list[str]] = {"copied": [], "derived": [], "new": []}
     inherited = tuple(
         f"{name}.{part}" for name, module in net.temporal_modules() for part in module.inherited
@@ -265,7 +265,7 @@ def _stages_named(stages: Sequence[int] | str | None) -> Sequence[int] | None:
 
 
 def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]]:
-    """Family, backbone and rows of a name."""
+    """Resolves a name to family, backbone and rows."""
     if temporal is not None:
         if not is_backbone(name):
             near = did_you_mean(name, listed_backbones())
@@ -292,7 +292,7 @@ def _known(mix: str) -> bool:
 
 
 def _mix(mix: str) -> tuple[str, tuple[Row, ...]]:
-    """The canonical name and the rows of a family, a module, or several joined by "+"."""
+    """Canonical name and rows of a family, a module, or several joined by "+"."""
     names: list[str] = []
     rows: list[Row] = []
     for part in mix.split("+"):
@@ -312,7 +312,7 @@ def _check_placement(
     blocks: Blocks | None,
     options: dict[str, Any],
 ) -> None:
-    """Nothing that a user asks for may be ignored."""
+    """Raises an error for options that no module of the family uses."""
     if at is not None:
         position_named(at)
     placement = {"at": at, "stages": stages, "blocks": blocks}

@@ -118,7 +118,7 @@ def test_wrong_use_is_named(net):
     with pytest.raises(InputShapeError, match=r"shape \(B, T, 3, H, W\), got \(4, 3, 64, 64\)"):
         optimize(net, example=CLIPS[0])
     fast = optimize(net, example=CLIPS, precision="32", runtimes=["eager"])
-    with pytest.raises(InputShapeError, match="floating-point pictures are wanted, got .*uint8"):
+    with pytest.raises(InputShapeError, match="floating-point frames, got .*uint8"):
         fast(CLIPS.byte())
     with pytest.raises(OptionError, match="eval mode only"):
         optimize(create_model("tsn_resnet18", classes=2, frames=4), example=CLIPS)

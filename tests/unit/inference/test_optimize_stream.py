@@ -85,7 +85,7 @@ def test_wrong_use_is_named():
     net, example = network("tsm_test_resnet"), torch.zeros(1, 3, 32, 32)
     with pytest.raises(OptionError, match="eager, fused or openvino, not compiled"):
         build_step(net, Form("compiled", "32"), example)
-    with pytest.raises(OptionError, match="wants square frames, got 32 x 48"):
+    with pytest.raises(OptionError, match="expects square frames, got 32 x 48"):
         build_step(net, Form("openvino", "32"), torch.zeros(1, 3, 32, 48))
     with pytest.raises(OptionError, match="causal"):
         optimize_stream(network("tsm_test_resnet", causal=False), example=example)

@@ -81,7 +81,7 @@ def test_a_list_of_frames_is_a_video(recognizer):
         recognizer.predict_frames(list(frames)).scores, recognizer.predict_frames(frames).scores
     )
     for wrong in ([frames[0], frames[1, :40]], "video.mp4", 3):
-        with pytest.raises(InputShapeError, match="wants (an array, a tensor|uint8 RGB frames)"):
+        with pytest.raises(InputShapeError, match="expects (an array, a tensor|uint8 RGB frames)"):
             recognizer.predict_frames(wrong)
 
 
@@ -96,7 +96,7 @@ def test_a_list_of_frames_is_a_video(recognizer):
     ],
 )
 def test_wrong_frames_are_refused(recognizer, wrong, got):
-    with pytest.raises(InputShapeError, match=f"wants uint8 RGB frames .* got .*{got}"):
+    with pytest.raises(InputShapeError, match=f"expects uint8 RGB frames .* got .*{got}"):
         recognizer.predict_frames(wrong)
 
 

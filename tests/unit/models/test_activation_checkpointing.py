@@ -113,5 +113,5 @@ def test_a_copy_runs_its_own_weights_and_evaluation_computes_once() -> None:
 
 def test_a_backbone_without_known_blocks_is_named() -> None:
     net = create_model("tsn_vgg11", classes=3, frames=FRAMES)
-    with pytest.raises(OptionError, match="vgg11 has none of a kind"):
+    with pytest.raises(OptionError, match="vgg11 has none with a row"):
         checkpoint_blocks(net)

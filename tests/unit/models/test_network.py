@@ -32,9 +32,9 @@ def test_scores_are_the_mean_of_the_frame_scores():
         (torch.zeros(2, 6, 3, 32, 32), "built for clips of 4 frames, got 6 .*frames=6"),
         (
             torch.zeros(8, 3, 32, 32),
-            r"wants clips of shape \(B, 4, 3, H, W\), got \(8, 3, 32, 32\)",
+            r"expects clips of shape \(B, 4, 3, H, W\), got \(8, 3, 32, 32\)",
         ),
-        (torch.zeros(2, 4, 1, 32, 32), r"wants clips of shape"),
+        (torch.zeros(2, 4, 1, 32, 32), r"expects clips of shape"),
         (torch.zeros(2, 4, 3, 32, 32, dtype=torch.uint8), "normalized floating-point .* uint8"),
     ],
 )

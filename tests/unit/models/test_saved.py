@@ -40,7 +40,7 @@ def test_nothing_is_overwritten_unasked(net, tmp_path):
     save(net, tmp_path / "model", labels=("x", "y", "z"), overwrite=True)
     assert load_saved(tmp_path / "model").labels == ("x", "y", "z")
     (tmp_path / "other").mkdir()
-    with pytest.raises(CheckpointError, match="holds no network to overwrite"):
+    with pytest.raises(CheckpointError, match="does not hold a network to overwrite"):
         save(net, tmp_path / "other", labels=LABELS, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "other"]
 
@@ -72,8 +72,8 @@ def test_more_weights_than_the_network_has_are_refused(tmp_path):
     ("change", "message"),
     [
         ({"format": 99}, "has format 99, this version of kinema reads 1"),
-        ({"network": None}, "is not complete or damaged"),
-        ({"network": 3}, "is not complete or damaged"),
+        ({"network": None}, "is incomplete or damaged"),
+        ({"network": 3}, "is incomplete or damaged"),
         ({"labels": ["a"]}, "has 3 classes, but 1 class names"),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_wrong_config_is_named(net, tmp_path, change, message):
     [
         ({"classes": 10**12}, "has 1000000000000 classes, but 3 class names"),
         ({"frames": 10**9}, "frames = 1000000000 is beyond any network"),
-        ({"frames": "many"}, "config.json is not complete or damaged"),
+        ({"frames": "many"}, "config.json is incomplete or damaged"),
     ],
 )
 def test_no_memory_is_taken_for_impossible_sizes(net, tmp_path, change, message):

@@ -228,7 +228,7 @@ def test_a_module_without_a_replacing_form_says_so(plain):
     [
         ("test_vit", r"class timm.models.vision_transformer.Block, .*register_blocks .*--plugin"),
         ("vgg11", r"layers lie in timm.models.vgg.VGG without blocks, .*register_blocks"),
-        ("hrnet_w18_small", r"stages are not layers of the network \('stem' is none\)"),
+        ("hrnet_w18_small", r"stages are not layers of the network \('stem' is not one\)"),
     ],
 )
 def test_a_backbone_without_known_blocks_names_the_reason_and_the_remedy(backbone, reason):

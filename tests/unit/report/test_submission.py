@@ -54,7 +54,9 @@ def test_what_a_server_would_refuse(tmp_path):
     with pytest.raises(OptionError, match="two have the id 7. Test every video once"):
         write_submission(twice, tmp_path / "a.csv", form="name")
     foreign = unlabeled([[0] * 6], ("a",), (*V2[:5], V2[5].lower()))
-    with pytest.raises(OptionError, match="is not a class of Something-Something V2.* Did you mean"):
+    with pytest.raises(
+        OptionError, match="is not a class of Something-Something V2.* Did you mean"
+    ):
         write_submission(foreign, tmp_path / "a.csv", form="top5")
     few = unlabeled([[0] * 4], ("a",), V2[:4])
     with pytest.raises(OptionError, match="names five classes, but the network has fewer"):

@@ -1,4 +1,4 @@
-"""Published checkpoints into kinema networks, strictly: nothing left over on either side."""
+"""Strict import of published checkpoints: every tensor of both sides must match."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from kinema.models.zoo import create_model
 
 COUNTER = "num_batches_tracked"
 OWN_CLASSIFIER = "head.classifier.weight"
-# Names that an error message shows of each list; the error object holds all.
+# Number of names that an error message shows of each list; the error object holds all.
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A converted network, and which tensor of the file filled which of its own."""
+    """Imported network, and the tensor of the file that filled each of its own."""
 
     net: VideoNetwork
     matched: tuple[tuple[str, str], ...]
@@ -31,26 +31,25 @@ def import_checkpoint(
 ) -> Imported:
     """Builds the network `model` and fills it from a published checkpoint.
 
-    Known are the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
+    Supports the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
     form), TEA, TAM and GST, of mmaction2's TSN, TSM and TANet, of torchvision and timm for networks
-    without temporal weights, and what `torch.save(net.state_dict(), FILE)` writes of a network of
-    kinema. The number of classes is read from the file.
+    without temporal weights, and files that `torch.save(net.state_dict(), FILE)` writes of a
+    kinema network. The number of classes is read from the file.
 
     Args:
-        file: A torch or safetensors file; code in it is not run.
+        file: A torch or safetensors file; code in it is not executed.
         model: Name of the network, such as "tsm_resnet50".
-        frames: T. When the weights depend on it (TANet) the default is the file's own T, and
-            another T resamples them; otherwise the default is 8.
+        frames: T. If weights depend on it (TANet), the default is the file's T and another T
+            resamples them; otherwise the default is 8.
         causal: For checkpoints of causal (online) networks.
         **options: Options of the temporal module, such as beta=1 for GST-Large.
 
     Raises:
-        TensorMismatchError: the file has tensors without a place or the network has tensors that
-            the file does not fill.
+        TensorMismatchError: tensors of the file or of the network have no counterpart.
         CheckpointError: the file cannot be read, or a shape differs.
     """
     tensors = read_tensors(file)
-    ours_alone = OWN_CLASSIFIER in tensors  # torch.save(net.state_dict()) of a network of kinema
+    ours_alone = OWN_CLASSIFIER in tensors  # torch.save(net.state_dict()) of a kinema network
     renamed = {n: common_name(n) for n in tensors} if ours_alone else common_names(tensors)
     by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
     own_frames = _frames_in(tensors, renamed)
@@ -86,14 +85,14 @@ def _classes_in(
         if common in by_common:
             return int(tensors[by_common[common]].shape[0])
     raise CheckpointError(
-        f"{file} holds no classifier (new_fc, fc, classifier or cls_head.fc_cls), so it is no "
-        "checkpoint of a recognition network. A new network can start from a backbone's weights: "
+        f"{file} holds no classifier (new_fc, fc, classifier or cls_head.fc_cls), so it is not "
+        "a checkpoint of a recognition network. A new network can start from a backbone's weights: "
         "kinema import FILE --classes K, or model.weights = FILE in a recipe."
     )
 
 
 def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int | None:
-    """T of the file, when a weight depends on it."""
+    """T of the file, if a weight depends on it."""
     for name, tensor in tensors.items():
         if renamed[name].endswith(".tam.G.0.weight"):
             return int(tensor.shape[1])
@@ -101,7 +100,7 @@ def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int
 
 
 def _lacks_bias(by_common: dict[str, str]) -> bool:
-    """Whether the file is of mmaction2's non-local blocks, whose last convolution has no bias."""
+    """True for mmaction2's non-local blocks, whose last convolution has no bias."""
     ends = [common for common in by_common if ".nl.W.0." in common]
     return bool(ends) and not any(common.endswith("bias") for common in ends)
 
@@ -129,10 +128,10 @@ def _some(names: tuple[str, ...]) -> str:
 def _shaped(
     file: str | Path, name: str, tensor: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    """The tensor in the target's shape, which may only differ by axes of length 1."""
+    """Reshapes a tensor to the target's shape, which may differ by axes of length 1 only."""
     if [s for s in tensor.shape if s != 1] != [s for s in target.shape if s != 1]:
         raise CheckpointError(
-            f"{file}: {name} has shape {tuple(tensor.shape)}, the network wants "
+            f"{file}: {name} has shape {tuple(tensor.shape)}, the network expects "
             f"{tuple(target.shape)}."
         )
     return tensor.reshape(target.shape)

@@ -1,9 +1,9 @@
-"""Tensor names of published checkpoints and ours, brought to one common form.
+"""Common names for tensors of published checkpoints and of kinema.
 
 The common form is the name in timm's 2D backbone (`layer1.0.conv1.weight`, `blocks.1.0.bn1.bias`),
 with a temporal module's tensors under the name of the module (`layer1.0.tam.G.0.weight`) and the
-classifier as `head.`. Both sides are rewritten by ordered rules; a name that no rule knows stays as
-it is and is then reported as unused or missing.
+classifier as `head.`. Ordered rules rewrite both sides; a name without a rule is kept and then
+reported as unused or missing.
 
 Sources of the rules: the authors' repositories of TSM, TEA, TAM and GST, and mmaction2.
 """
@@ -27,7 +27,7 @@ _OFFICIAL: Rules = (
     # The shift wraps its convolution in `net`.
     (r"\.net\.(weight|bias)$", r".\1"),
     (r"\.conv\.net\.", ".conv."),
-    # mmaction2: convolution and norm side by side in one module.
+    # mmaction2: convolution and norm in one module.
     (r"\.non_local_block\.conv_out\.conv\.", ".nl.W.0."),
     (r"\.non_local_block\.conv_out\.bn\.", ".nl.W.1."),
     (r"\.non_local_block\.(g\.0|phi\.0|theta)\.conv\.", r".nl.\1."),
@@ -62,12 +62,12 @@ _OURS: Rules = (
 
 
 def common_name(ours: str) -> str:
-    """The common form of a name of ours."""
+    """Common form of a name of kinema."""
     return _rewritten(ours.removeprefix("backbone."), _OURS)
 
 
 def common_names(published: Iterable[str]) -> dict[str, str]:
-    """The common form of each name in a published file."""
+    """Common form of each name in a published file."""
     names = list(published)
     bare = {name: _without_prefixes(name) for name in names}
     if any(name.startswith("features.") for name in bare.values()):
@@ -90,7 +90,7 @@ def _rewritten(name: str, rules: Rules) -> str:
 
 
 def _mobilenet_of_torchvision(name: str) -> str:
-    """`features.I.conv.J`, where J counts convolution, norm and activation of one block."""
+    """Rewrites `features.I.conv.J`, where J counts convolution, norm and activation of a block."""
     match = re.fullmatch(r"features\.(\d+)\.(?:conv\.)?(\d+)\.(?:net\.)?(.+)", name)
     if match is None:
         return _rewritten(name, _OFFICIAL)
@@ -103,7 +103,7 @@ def _mobilenet_of_torchvision(name: str) -> str:
 
 
 def _mobilenet_of_mmaction(name: str) -> str:
-    """`layerS.B.conv.J.{conv,bn}`, and `conv1`, `conv2` for stem and head."""
+    """Rewrites `layerS.B.conv.J.{conv,bn}`, and `conv1`, `conv2` for stem and head."""
     match = re.fullmatch(r"layer(\d+)\.(\d+)\.conv\.(\d)\.(?:net\.)?(conv|bn)\.(.+)", name)
     if match is None:
         name = re.sub(r"^conv1\.conv\.", "conv_stem.", name)
@@ -115,7 +115,7 @@ def _mobilenet_of_mmaction(name: str) -> str:
 
 
 def _mobilenet_block(index: int) -> str:
-    """`blocks.S.B` of the 1-based block number."""
+    """Returns `blocks.S.B` of the 1-based block number."""
     before = 0
     for stage, blocks in enumerate(MOBILENET_BLOCKS):
         if index <= before + blocks:
@@ -125,7 +125,7 @@ def _mobilenet_block(index: int) -> str:
 
 
 def _inverted_part(first: bool, item: int) -> str:
-    """timm's name of item 0, 1, (2), 3, 4, (5), 6, 7 of a block; the first has no expansion."""
+    """Returns timm's name of item 0, 1, (2), 3, 4, (5), 6, 7; the first block has no expansion."""
     convs = ("conv_dw", "conv_pw") if first else ("conv_pw", "conv_dw", "conv_pwl")
     part, kind = divmod(item, 3)
     if part >= len(convs):
