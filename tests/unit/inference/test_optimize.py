@@ -9,7 +9,8 @@ import torch
 
 from kinema import create_model, optimize
 from kinema.errors import InputShapeError, OptionError
-from kinema.inference.optimize import TOLERANCE, optimized_at_first
+from kinema.inference.candidates import TOLERANCE
+from kinema.inference.optimize import optimized_at_first
 from kinema.inference.runtime import Form
 from kinema.models.network import VideoNetwork
 
@@ -86,7 +87,7 @@ def test_what_was_chosen_is_said(net, caplog):
 
 def test_forms_that_change_the_scores_are_refused(net, monkeypatch):
     monkeypatch.setitem(TOLERANCE, "bf16", 1e-9)
-    with pytest.raises(OptionError, match="No fast form of tsm_resnet18 keeps its scores"):
+    with pytest.raises(OptionError, match="No fast form of tsm_resnet18 preserves its scores"):
         optimize(net, example=CLIPS, precision="bf16")
 
 

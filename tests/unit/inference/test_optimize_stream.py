@@ -8,7 +8,7 @@ import torch
 
 import kinema
 from kinema.errors import InputShapeError, OptionError
-from kinema.inference.optimize import TOLERANCE
+from kinema.inference.candidates import TOLERANCE
 from kinema.inference.optimize_stream import optimize_stream
 from kinema.inference.runtime import Form, build_step
 from kinema.models.network import VideoNetwork
@@ -54,7 +54,7 @@ def test_the_choice_is_measured_once_and_remembered(cache, caplog):
 def test_a_remembered_form_that_does_not_suit_these_weights_is_left(cache, monkeypatch):
     example = torch.zeros(1, 3, 32, 32)
     forms = (Form("eager", "bf16"), Form("eager", "32"))
-    monkeypatch.setattr("kinema.inference.optimize_stream.GAIN", 1e9)  # the first form wins
+    monkeypatch.setattr("kinema.inference.candidates.GAIN", 1e9)  # the first form wins
     first = optimize_stream(network("tsm_test_resnet"), example=example, forms=forms)
     assert first.choice.form == forms[0]
     monkeypatch.setitem(TOLERANCE, "bf16", 0.0)  # as if it were of other weights

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from kinema import Recognizer
 from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import MissingExtraError, OptionError, UnknownNameError
-from kinema.inference.optimize import TOLERANCE
+from kinema.inference.candidates import TOLERANCE
 from kinema.live.connection import Connection
 from kinema.live.live_source import LiveFrame
 from kinema.live.overlay import CaptionedVideo, Window, with_caption

@@ -1,0 +1,193 @@
+"""Candidate forms of a network: admitted by their scores, timed, and the choice cached.
+
+Letters: B clips or streams, K classes.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+
+from kinema.errors import OptionError
+from kinema.inference.runtime import Form, Precision
+from kinema.models.network import VideoNetwork
+from kinema.temporal.kernels.native import cache_folder, processor
+
+_log = logging.getLogger(__name__)
+_Runnable = TypeVar("_Runnable")
+
+# Maximum difference between the scores of a form and the plain network, relative to the largest.
+TOLERANCE: dict[Precision, float] = {"32": 1e-4, "bf16": 5e-2}
+# Timed runs of each form, alternating with the others; the median counts.
+RUNS = 5
+# A form must be clearly faster to be worth its rounding.
+GAIN = 1.03
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chosen form, and its comparison with the plain network on the example.
+
+    Attributes:
+        form: The form.
+        speedup: Time of the plain network over that of the form.
+        max_difference: Largest difference of a score, relative to the largest score.
+        top1_agreement: Fraction of the example's clips with the same top-1 class.
+        remembered: True if the choice comes from an earlier measurement on this machine.
+    """
+
+    form: Form
+    speedup: float
+    max_difference: float
+    top1_agreement: float
+    remembered: bool
+
+    def __str__(self) -> str:
+        known = "measured before" if self.remembered else "measured now"
+        return (
+            f"{self.form}: {self.speedup:.2f} times as fast as the plain network ({known}), scores "
+            f"within {self.max_difference:.1e} of the largest, best class the same in "
+            f"{self.top1_agreement:.0%} of the clips"
+        )
+
+
+class Candidates(Generic[_Runnable]):
+    """Forms of a network that preserve its scores, timed against the plain network.
+
+    Args:
+        name: Name of the network, for messages.
+        plain: The plain network, or its step.
+        build: Builds the network, or its step, in a form.
+        scores: Runs what `build` returns on the example: scores (B, K).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        plain: _Runnable,
+        build: Callable[[Form], _Runnable],
+        scores: Callable[[_Runnable], torch.Tensor],
+    ) -> None:
+        self._name = name
+        self._plain = plain
+        self._build = build
+        self._scores = scores
+        self._expected = scores(plain)
+        self._admitted: dict[Form, _Runnable] = {}
+        self._differences: dict[Form, tuple[float, float]] = {}
+
+    def choose(
+        self, forms: Sequence[Form], memory: "ChoiceMemory | None"
+    ) -> tuple[Choice, _Runnable]:
+        """Returns the remembered form if it fits these weights, else the fastest one.
+
+        Raises:
+            OptionError: no form preserves the scores.
+        """
+        # Times of an earlier run hold for this machine, but whether a form keeps the scores
+        # depends on the weights, so that is checked every time.
+        known = memory.recall() if memory is not None else None
+        if known is not None and self._admit(known.form):
+            differences = self._differences[known.form]
+            choice = Choice(known.form, known.speedup, *differences, remembered=True)
+            return choice, self._admitted[known.form]
+        choice = self._fastest(forms)
+        if memory is not None:
+            memory.write(choice)
+        return choice, self._admitted[choice.form]
+
+    def _admit(self, form: Form) -> bool:
+        """Builds a form and keeps it if its scores are within the tolerance."""
+        if form in self._differences:
+            return form in self._admitted
+        candidate = self._build(form)
+        self._differences[form] = compare(self._scores(candidate), self._expected)
+        difference = self._differences[form][0]
+        # NaN is not within any tolerance.
+        if not difference <= TOLERANCE[form.precision]:
+            _log.warning("Not taken: %s. Its scores differ by %.1e.", form, difference)
+            return False
+        self._admitted[form] = candidate
+        return True
+
+    def _fastest(self, forms: Sequence[Form]) -> Choice:
+        """Times all admitted forms, alternating with the plain network."""
+        kept = [form for form in forms if self._admit(form)]
+        if not kept:
+            refused = "; ".join(f"{f}: {self._differences[f][0]:.1e}" for f in forms)
+            raise OptionError(
+                f"No fast form of {self._name} preserves its scores. Differences relative to the "
+                f"largest score: {refused}."
+            )
+        times: dict[Form | None, list[float]] = {form: [] for form in (None, *kept)}
+        for _ in range(RUNS):
+            for form, seconds in times.items():
+                seconds.append(self._seconds(form))
+        medians = {form: statistics.median(values) for form, values in times.items()}
+        best = min(kept, key=lambda form: medians[form])
+        # The first form is the safest one; another must be clearly faster.
+        if medians[kept[0]] < GAIN * medians[best]:
+            best = kept[0]
+        speedup = medians[None] / medians[best]
+        return Choice(best, speedup, *self._differences[best], remembered=False)
+
+    def _seconds(self, form: Form | None) -> float:
+        runnable = self._plain if form is None else self._admitted[form]
+        start = time.perf_counter()
+        scores_BK = self._scores(runnable)
+        if scores_BK.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def compare(got_BK: torch.Tensor, wanted_BK: torch.Tensor) -> tuple[float, float]:
+    """Largest difference relative to the largest score, and fraction of equal top-1 classes."""
+    difference = (got_BK - wanted_BK).abs().max() / wanted_BK.abs().max().clamp_min(1e-12)
+    same = (got_BK.argmax(1) == wanted_BK.argmax(1)).float().mean()
+    return float(difference), float(same)
+
+
+class ChoiceMemory:
+    """Cached choice for a network, input size and set of forms on this machine."""
+
+    def __init__(self, net: VideoNetwork, example: torch.Tensor, forms: list[Form]) -> None:
+        device = example.device
+        facts = {
+            "network": net.spec.to_dict(),
+            "shape": list(example.shape),
+            "forms": [asdict(form) for form in forms],
+            "machine": processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        self.file: Path = cache_folder() / f"choice-{key}.json"
+
+    def recall(self) -> Choice | None:
+        """Returns the choice of an earlier run; None if there is none or it cannot be read."""
+        try:
+            data = json.loads(self.file.read_text(encoding="utf-8"))
+            return Choice(**{**data, "form": Form(**data["form"]), "remembered": True})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, choice: Choice) -> None:
+        """Stores the choice; a failed write is only logged."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".choice-")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(choice), file)
+            os.replace(name, self.file)
+        except OSError as error:
+            _log.info("The measured choice could not be stored: %s.", error)
