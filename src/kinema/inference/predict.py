@@ -101,7 +101,8 @@ class ClipRecognizer:
             UnreadableVideoError: the video cannot be read; the message says why.
             MissingExtraError: `decode_on` needs packages that are not installed.
         """
-        views = _checked(clips, crops, top)
+        check_range(at_least=1, top=top)
+        views = Views(clips=clips, crops=crops)
         if decode_on is None:
             opened = open_source(path, threads=torch.get_num_threads())
         else:
@@ -130,7 +131,8 @@ class ClipRecognizer:
             OptionError: an option is outside its range.
             InputShapeError: the frames have another shape or type, or the list is empty.
         """
-        views = _checked(clips, crops, top)
+        check_range(at_least=1, top=top)
+        views = Views(clips=clips, crops=crops)
         if not isinstance(frames, np.ndarray | torch.Tensor):
             frames = _one_array(frames)
         scores = self._mean_scores(_reader(frames), len(frames), views)
@@ -141,10 +143,14 @@ class ClipRecognizer:
         how = self.preprocessing
         transform = ViewTransform(how, views)
         sums = np.zeros(self.net.classes, np.float64)
+        # The sampling rule of the training chooses the frames of each clip, of which only these
+        # are decoded.
         for clip in sampling_of(how).test(total, views.clips):
+            # Crops are cut from uint8 frames, and only they go to the device and become floats.
             crops_VTCHW = transform(read(clip)).to(self.device)
             with torch.inference_mode():
                 scores_VK = self.score(normalize(crops_VTCHW, how.mean, how.std))
+            # Scores are averaged before softmax, as in the papers, in double precision.
             sums += scores_VK.double().sum(0).cpu().numpy()
         return (sums / views.count).astype(np.float32)
 
@@ -157,7 +163,7 @@ class ClipRecognizer:
             CheckpointError: the scores are not finite.
         """
         check_finite(scores_K, path)
-        probs_K = np.exp(scores_K - scores_K.max())
+        probs_K = np.exp(scores_K - scores_K.max())  # softmax; the maximum avoids overflow
         probs_K /= probs_K.sum()
         best = np.argsort(-probs_K, kind="stable")[:top]
         named = tuple(ClassProb(int(k), self.labels[k], float(probs_K[k])) for k in best)
@@ -175,12 +181,6 @@ def check_finite(scores: NDArray[np.float32], of: str) -> None:
             f"The network's scores for {of} are not finite: its weights are damaged, or its "
             "training failed."
         )
-
-
-def _checked(clips: int, crops: int, top: int) -> Views:
-    """Returns the views after checking the options."""
-    check_range(at_least=1, top=top)
-    return Views(clips=clips, crops=crops)
 
 
 def _one_array(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
