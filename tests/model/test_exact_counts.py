@@ -9,7 +9,7 @@ import torch
 
 from kinema.models.zoo import create_model
 
-# A classifier of 400 instead of 174 classes has so many parameters more, by its features.
+# Parameters that a classifier of 400 classes has in addition to one of 174, by its features.
 MORE_FOR_400 = {2048: 463_074, 1280: 289_506}
 ON_RES2NET = ("mta", "tea", "res2net")
 

@@ -140,7 +140,7 @@ def test_advance_leaves_no_trace():
     assert torch.equal(first, again)
     assert all(map(torch.equal, step.state, before))
     assert not any(map(torch.equal, after, before))
-    assert net.frame_scores(x[:, :1]).requires_grad  # the network itself is as it was
+    assert net.frame_scores(x[:, :1]).requires_grad  # the network itself is unchanged
     assert all(module.frames == 4 for _, module in net.temporal_modules())
 
 

@@ -57,7 +57,7 @@ def test_other_lines_go_to_the_facts():
 
 
 def test_what_the_network_cannot_do_follows_from_the_network():
-    assert "cannot tell a motion from its reverse" in text_of("tsn_test_resnet")
+    assert "cannot distinguish a motion from its reverse" in text_of("tsn_test_resnet")
     assert "reverse" not in text_of()
     assert "kinema timeline" in section(text_of(), "Intended use")
     assert "kinema stream" in section(text_of(causal=True), "Intended use")
