@@ -114,7 +114,9 @@ def _limits(net: VideoNetwork) -> str:
         "\n  Measure it on your own videos: `kinema evaluate`.",
     ]
     if not net.temporal_modules():
-        lines.append("It looks at frames one by one and cannot distinguish a motion from its reverse.")
+        lines.append(
+            "It looks at frames one by one and cannot distinguish a motion from its reverse."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
