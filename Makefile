@@ -70,7 +70,7 @@ check: .venv/installed-dev  ## Checks format, lint, types and import layers
 	$(BIN)/lint-imports --no-cache
 
 docs: .venv/installed-dev  ## Builds the documentation site in site/; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 audit: .venv/installed-dev  ## Looks for known vulnerabilities in the installed packages
 	$(BIN)/python scripts/audit.py

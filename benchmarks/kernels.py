@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from timm.models.res2net import Bottle2neck
 from torch import nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from kinema.bench.result import Measurement, write_measurement
 from kinema.bench.timing import alternate
@@ -114,6 +115,8 @@ class Site:
         for layer in self.modules.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)
+        if form.startswith("stream"):
+            _fold_norms(self.modules)
         if form.endswith("bf16"):
             self.modules.to(torch.bfloat16)
             self.x_NCHW = self.x_NCHW.to(torch.bfloat16)
@@ -135,6 +138,15 @@ class Site:
             assert isinstance(module, TemporalModule)
             x_NCHW = module.step(x_NCHW, memory)
         self.state = memory.state()
+
+
+def _fold_norms(modules: nn.Module) -> None:
+    """Folds the norms of TAM's global branch, without which its kernel does not run."""
+    for group in modules.modules():
+        if isinstance(group, nn.Sequential) and len(group) > 1:
+            linear, norm = group[0], group[1]
+            if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                group[0], group[1] = fuse_linear_bn_eval(linear, norm), nn.Identity()
 
 
 def _replaced_conv(name: str, planes: int, channels: int) -> nn.Module:

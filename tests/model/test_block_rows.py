@@ -80,12 +80,11 @@ def test_sites_have_the_width_and_the_resolution_that_they_state(backbone):
     def record(path):
         return lambda _, inputs, output: seen.update({path: (inputs[0].shape, output.shape)})
 
-    block_ends = [site for site in sites if site.at != "block"]
-    for site in block_ends:
+    for site in sites:
         layers[site.path].register_forward_hook(record(site.path))
     with torch.inference_mode():
         net(torch.randn(1, FRAMES, 3, SIZE_PX, SIZE_PX))
-    for site in block_ends:
+    for site in sites:
         entered, left = seen[site.path]
         behind = site.at in ("before_addition", "after_block")
         assert (left if behind else entered)[1] == site.channels, str(site)

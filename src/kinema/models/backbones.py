@@ -120,23 +120,25 @@ def why_no_blocks(backbone: Backbone) -> str:
             f"Its stages are not layers of the network ({apart[0]!r} is not one), so no block "
             "belongs to one stage: only networks without temporal modules (tsn) can be built on it."
         )
-    # The blocks are most likely the most frequent class with several layers.
+    # Stages, blocks and groups of layers inside them repeat; which of them is the block that the
+    # branch and the identity path share, only the network's source tells.
     kinds = Counter(
         class_name(type(module))
         for module in modules.values()
         if not type(module).__module__.startswith("torch.nn")
         and sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules()) > 1
     )
-    kind, number = kinds.most_common(1)[0] if kinds else (class_name(type(backbone.net)), 1)
+    repeated = [f"{kind} ({count}x)" for kind, count in kinds.items() if count > 1]
     found = (
-        f"Its blocks are of the class {kind}, which"
-        if number > 1
+        f"It repeats {', '.join(repeated[:4])}, and none of these"
+        if repeated
         else f"Its layers lie in {class_name(type(backbone.net))} without blocks, which"
     )
     return (
-        f"{found} has no row in kinema's block table, so only networks without temporal modules "
-        "(tsn) can be built on it. Describe the block with kinema.models.blocks.register_blocks in "
-        "a Python file and load that with kinema --plugin FILE.py."
+        f"{found} has {'a' if repeated else 'no'} row in kinema's block table, so only networks "
+        "without temporal modules (tsn) can be built on it. Describe the block with "
+        "kinema.models.blocks.register_blocks in a Python file and load that with kinema --plugin "
+        "FILE.py."
     )
 
 

@@ -92,9 +92,9 @@ def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
     Args:
         block: Class of the blocks (subclasses included), or its dotted name, which is not
             imported.
-        convs: Convolutions of the residual branch, in order. The first three are `conv1` to
-            `conv3` of the positions. Empty for a block with parallel convolutions, which has
-            sites only before and after it.
+        convs: Convolutions of the residual branch, in order; the first takes the block's input.
+            The first three are `conv1` to `conv3` of the positions. Empty for a block with
+            parallel convolutions, which has sites only before and after it.
         end: Layer after which the branch joins the identity path, for `before_addition`; of
             several, the first that the block has.
         output: Layer with as many output channels as `end`, if `end` does not have channels; by

@@ -188,16 +188,6 @@ def dynamic_step(
     return out_NCHW
 
 
-def shift_step(x_NCHW: torch.Tensor, share: int, memory: Memory) -> torch.Tensor:
-    """Step of a causal shift: the first `share` channels come from the previous frame."""
-    if memory.is_native(x_NCHW, kernel="shift_step"):
-        batch, _, height, width = x_NCHW.shape
-        kept_NCHW = rows_like(x_NCHW.new_empty((batch, share, height, width)))
-        return native.shift_step(x_NCHW, _in_rows(memory.delay(kept_NCHW)), kept_NCHW)
-    shifted_NCHW = memory.delay(x_NCHW[:, :share].clone())
-    return torch.cat([shifted_NCHW, x_NCHW[:, share:]], 1)
-
-
 def _in_rows(past_NCHW: torch.Tensor) -> torch.Tensor:
     """A tensor of the state in channels_last memory, whose layout a caller may have changed."""
     return past_NCHW.contiguous(memory_format=torch.channels_last)

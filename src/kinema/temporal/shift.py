@@ -5,7 +5,7 @@ import torch
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.shift import shift
-from kinema.temporal.memory import Memory, shift_step
+from kinema.temporal.memory import Memory
 
 
 @register("tsm", at="before_conv1")
@@ -56,7 +56,8 @@ class TSM(TemporalModule):
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Shifts the newest frames; the memory holds the shifted channels only."""
-        return shift_step(x_NCHW, self.from_previous, memory)
+        share = self.from_previous
+        return torch.cat([memory.delay(x_NCHW[:, :share].clone()), x_NCHW[:, share:]], 1)
 
     def extra_repr(self) -> str:
         """Options in the printed network."""

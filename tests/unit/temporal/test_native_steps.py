@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinema.temporal.kernels import native
-from kinema.temporal.memory import Memory, dynamic_step, shift_step
+from kinema.temporal.memory import Memory, dynamic_step
 from kinema.temporal.tam import TAM
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="there is no C compiler")
@@ -44,18 +44,6 @@ def test_convolutions(channels, taps, dtype, sliced, gated):
     native_form, plain = run(step, video, plain=False), run(step, video, plain=True)
     largest = float(plain.abs().max())
     torch.testing.assert_close(native_form, plain, rtol=0, atol=TOLERANCE[dtype] * largest)
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("sliced", [False, True])
-@pytest.mark.parametrize(("channels", "share"), [(3, 1), (24, 3), (64, 16)])
-def test_shifts(channels, share, dtype, sliced):
-    video = frames(channels, dtype, sliced=sliced)
-
-    def step(x_NCHW, memory):
-        return shift_step(x_NCHW, share, memory)
-
-    assert torch.equal(run(step, video, plain=False), run(step, video, plain=True))
 
 
 @pytest.mark.parametrize("channels", [3, 16, 40])

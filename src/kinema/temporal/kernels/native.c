@@ -342,19 +342,6 @@ void shift(const char *x, long ld, char *out, long size, long B, long T, long S,
         }
 }
 
-/* One step of B streams: the first `share` channels of the newest frame go to `kept` (dense), and
- * those of the previous frame, `past`, take their place. */
-void shift_step(const char *x, long ld, const char *past, char *kept, char *out, long size, long B,
-                long S, long C, long share) {
-    long moved = share * size, width = C * size, step = ld * size;
-#pragma omp parallel for schedule(static) if (B * S * C > SMALL)
-    for (long s = 0; s < B * S; s++) {
-        memcpy(out + s * width, past + s * moved, moved);
-        memcpy(out + s * width + moved, x + s * step + moved, width - moved);
-        memcpy(kept + s * moved, x + s * step, moved);
-    }
-}
-
 /* TAM's kernels for every channel: softmax(f2 relu(f1 p + b1)) of pooled windows p (B,W,C), oldest
  * frame first; f1 (H,W), f2 (K,H), out (B,K,C). */
 void adaptive_kernels(const float *p, long B, long W, long C, const float *f1, const float *b1,

@@ -37,7 +37,6 @@ KERNELS = (
     "spatial_mean",
     "attend",
     "convolve_step",
-    "shift_step",
     "adaptive_kernels",
 )
 
@@ -268,28 +267,6 @@ def adaptive_kernels(
     return kernels_NKC
 
 
-def shift_step(
-    x_NCHW: torch.Tensor, past_NCHW: torch.Tensor, kept_NCHW: torch.Tensor
-) -> torch.Tensor:
-    """Exchanges the first channels for those of `past` and stores them in `kept`."""
-    total, pixels, channels = _sizes(x_NCHW, 1)
-    out = rows_like(x_NCHW)
-    _call(
-        "shift_step",
-        x_NCHW,
-        row_stride_of(x_NCHW),
-        past_NCHW,
-        kept_NCHW,
-        out,
-        x_NCHW.element_size(),
-        total,
-        pixels,
-        channels,
-        kept_NCHW.shape[1],
-    )
-    return out
-
-
 def _sizes(x_NCHW: torch.Tensor, frames: int) -> tuple[int, int, int]:
     """Number of clips, of pixels in a frame, and of channels."""
     total, channels, height, width = x_NCHW.shape
@@ -322,7 +299,6 @@ def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
     native.adaptive_kernels.argtypes = (
         address, *(number,) * 3, address, address, number, address, number, address
     )  # fmt: skip
-    native.shift_step.argtypes = (address, number, *(address,) * 3, *(number,) * 5)
     return native
 
 
