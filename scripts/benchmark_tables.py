@@ -27,6 +27,7 @@ never entirely idle.
 TITLES = {
     "model": "Networks",
     "operators": "Temporal operators",
+    "kernels": "C kernels against plain PyTorch",
     "decode": "Decoding eight frames",
     "video": "From a video file to its prediction",
     "train": "Training step",
