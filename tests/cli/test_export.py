@@ -1,8 +1,11 @@
 """`kinema export` writes a verified file."""
 
+import pytest
+
 import kinema as package
 
 
+@pytest.mark.slow
 def test_the_file_is_verified_on_the_named_videos(kinema, checkpoint, color_set, tmp_path):
     out = tmp_path / "net.pt2"
     words = ("export", checkpoint, "--format", "exported", "--out", out, "--videos", color_set)

@@ -15,8 +15,10 @@ from kinema.models.backbones import listed_backbones
 from kinema.models.saved import load_saved, save
 from kinema.models.zoo import FAMILIES, create_model, list_models
 
-QUICK_BACKBONES = ("resnet18", "mobilenetv2_100", "shufflenet_v2_x1_0")
-# TEA and its parts need Res2Net; one quick pair of every other family is enough.
+# Quick: every family on its smallest backbone, and on each quick backbone a module without weights
+# and one that depends on the number of frames. TEA and its parts need Res2Net.
+QUICK_BACKBONES = ("mobilenetv2_100", "shufflenet_v2_x1_0")
+QUICK_FAMILIES = ("tsm", "tam")
 QUICK_ON_RES2NET = ("mta", "tea")
 FRAMES, CLASSES = 4, 3
 KEYS = Path(__file__).parent / "state_dict_keys.json"
@@ -32,8 +34,10 @@ def _split(name: str) -> tuple[str, str]:
 
 def _is_quick(name: str) -> bool:
     family, backbone = _split(name)
-    return backbone in QUICK_BACKBONES or (
-        backbone == "res2net50_26w_4s" and family in QUICK_ON_RES2NET
+    return (
+        backbone == "resnet18"
+        or (backbone in QUICK_BACKBONES and family in QUICK_FAMILIES)
+        or (backbone == "res2net50_26w_4s" and family in QUICK_ON_RES2NET)
     )
 
 

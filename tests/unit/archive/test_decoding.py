@@ -96,6 +96,7 @@ def test_a_killed_process_is_replaced(color_set):
         np.testing.assert_array_equal(read(decoder, good), expected(good))
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_start_is_no_fault_of_a_video(color_set, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

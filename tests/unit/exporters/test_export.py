@@ -121,7 +121,8 @@ def test_class_names_and_preprocessing_are_in_the_file(net, tmp_path):
     assert inside["network"] == "tsm_test_resnet"
 
 
-@SUFFIXES
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
 def test_a_file_runs_without_this_package(checkpoint, color_set, tmp_path, suffix):
     recognizer = kinema.Recognizer.load(checkpoint)
     how, net = recognizer.preprocessing, recognizer.net

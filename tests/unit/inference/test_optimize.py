@@ -63,7 +63,16 @@ def test_the_choice_is_measured_once_and_remembered(net, cache):
     assert len(list(cache.glob("choice-*.json"))) == 2
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"form": {"runtime": "none"}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        *(
+            pytest.param(t, marks=pytest.mark.slow)
+            for t in ("[1]", '{"form": {"runtime": "none"}}')
+        ),
+    ],
+)
 def test_a_damaged_memory_is_measured_anew(net, cache, text):
     optimize(net, example=CLIPS, precision="32")
     (file,) = cache.glob("choice-*.json")

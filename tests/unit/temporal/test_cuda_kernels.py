@@ -21,7 +21,8 @@ from kinema.temporal.kernels import cuda  # noqa: E402 - it needs Triton
 INTERPRETED = Path(__file__).with_name("interpreted_kernels.py")
 
 
-@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["not slow", "slow"])
 def test_they_equal_their_equations_in_the_interpreter(which):
     process = subprocess.run(
         [sys.executable, "-m", "pytest", str(INTERPRETED), "-p", "no:cacheprovider", "-m", which],
