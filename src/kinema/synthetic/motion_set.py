@@ -237,13 +237,9 @@ def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
         return
     partial = target.with_suffix(".part")
     frames = render_video(job.class_name, job.seed, settings)
-    _encode(partial, frames, settings.rate_hz, encoder=_encoder())
+    encoder = next(name for name in ENCODERS if name in av.codecs_available)
+    _encode(partial, frames, settings.rate_hz, encoder=encoder)
     os.replace(partial, target)
-
-
-def _encoder() -> str:
-    """The preferred encoder that this build of FFmpeg has."""
-    return next(name for name in ENCODERS if name in av.codecs_available)
 
 
 def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int, *, encoder: str) -> None:
