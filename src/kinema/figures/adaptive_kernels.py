@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinema.errors import OptionError
-from kinema.figures.capture import (
-    ModuleKind,
-    check_one_clip,
-    find_modules,
-    no_such_block,
-    run_watched,
-)
+from kinema.figures.capture import ModuleKind, find_modules, no_such_block, run_watched
 from kinema.models.network import VideoNetwork
 from kinema.temporal import GST, GTE, TAM, TIM, Inflated, TemporalConv
 from kinema.temporal.conv import DepthwiseTime
@@ -63,7 +57,6 @@ def adaptive_kernels(
         SiteError: the network has no TAM.
         OptionError: its TAMs have no global branch.
     """
-    check_one_clip(net, clip)
     source = source or net.name
     found = find_modules(net, ADAPTIVE, source=source)
     made = []
