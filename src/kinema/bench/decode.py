@@ -39,25 +39,15 @@ Read = Callable[[Path, list[int]], Any]
 
 @dataclass(frozen=True)
 class VideoKind:
-    """Coding of a kind of video.
+    """Coding of a kind of video."""
 
-    Attributes:
-        suffix: Suffix of the file, which selects the container.
-        codec: Encoder.
-        options: Options of the encoder.
-        size: Width and height in pixels.
-        rate_hz: Frames per second.
-        length: Duration relative to the other kinds.
-        dense: Takes frames from one window instead of the whole video.
-    """
-
-    suffix: str
+    suffix: str  # selects the container
     codec: str = "libx264"
-    options: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, int] = (320, 240)
+    options: dict[str, str] = field(default_factory=dict)  # of the encoder
+    size: tuple[int, int] = (320, 240)  # width and height in pixels
     rate_hz: int = 30
-    length: float = 1.0
-    dense: bool = False
+    length: float = 1.0  # duration relative to the other kinds
+    dense: bool = False  # takes frames from one window instead of the whole video
 
 
 KINDS: dict[str, VideoKind] = {

@@ -13,17 +13,11 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """Time of one form.
+    """Time of one form."""
 
-    Attributes:
-        seconds: Median over the rounds.
-        spread: Half the interquartile range relative to the median.
-        p99: 99th percentile; near the maximum for less than 100 rounds.
-    """
-
-    seconds: float
-    spread: float
-    p99: float
+    seconds: float  # median over the rounds
+    spread: float  # half the interquartile range relative to the median
+    p99: float  # 99th percentile; near the maximum for less than 100 rounds
 
 
 def alternate(

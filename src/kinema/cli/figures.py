@@ -12,8 +12,6 @@ from kinema.cli.console import CheckpointArgument, DeviceOption, JsonOption, not
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from kinema.figures.capture import ModuleKind
     from kinema.figures.shown_clip import ShownClip
     from kinema.recognizer import Recognizer
@@ -158,13 +156,9 @@ def tsi_alignment(
     recognizer, shown = _load(checkpoint, clips, device, needs=ALIGNING)
     png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
     check_new([png, npz], overwrite=overwrite)
-    net, choice = recognizer.net, {"frame_pairs": pair, "query": place, "block": block}
-    pairs = [
-        (one, alignment)
-        for one in shown
-        for alignment in align_frames(net, one.clip, **choice, source=str(checkpoint))
-    ]
-    figure.draw_alignment(pairs, network=net.name, out=png)
+    align = partial(align_frames, recognizer.net, frame_pairs=pair, query=place, block=block)
+    pairs = [(one, found) for one in shown for found in align(one.clip, source=str(checkpoint))]
+    figure.draw_alignment(pairs, network=recognizer.net.name, out=png)
     figure.write_alignment(pairs, npz)
     finish("tsi-alignment", [png, npz], figure.alignment_summary(pairs), as_json=as_json)
 
@@ -270,7 +264,7 @@ def sweep(
 
 def _finish_sweeps(
     figure: str,
-    points: Sequence["DataclassInstance"],
+    points: Sequence[Any],
     draw: Callable[..., bytes],
     out: Path,
     *,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -38,7 +37,12 @@ def write_onnx(
         assert program is not None
         model = program.model_proto
     if graph.shapes[0][0] == "batch":
-        _name_the_batch(model)
+        # The name of the free dimension is part of the interface.
+        for value in (*model.graph.input, *model.graph.output):
+            batch = value.type.tensor_type.shape.dim[0]
+            if not batch.dim_param:
+                raise OptionError("The exporter fixed the number of clips in the ONNX file.")
+            batch.dim_param = "batch"
     onnx.checker.check_model(model)
     if calibration is not None:
         # ONNX Runtime has no kernels for int8 activations with a scale per channel.
@@ -63,12 +67,3 @@ def load_onnx(path: Path) -> Call:
         return tuple(torch.from_numpy(array) for array in session.run(None, given))
 
     return call
-
-
-def _name_the_batch(model: Any) -> None:
-    """Renames the free dimension, whose name is part of the interface."""
-    for value in (*model.graph.input, *model.graph.output):
-        batch = value.type.tensor_type.shape.dim[0]
-        if not batch.dim_param:
-            raise OptionError("The exporter fixed the number of clips in the ONNX file.")
-        batch.dim_param = "batch"

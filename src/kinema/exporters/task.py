@@ -29,21 +29,13 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Format:
-    """File format.
-
-    Attributes:
-        suffix: Suffix of the file name.
-        write: Writes a graph to a path; with `calibration`, clips, its layers compute in int8.
-        load: Loads a file as a function.
-        int8: True if `write` takes `calibration`.
-        companion: Suffix of a second file beside it.
-    """
+    """File format."""
 
     suffix: str
-    write: Callable[..., None]
+    write: Callable[..., None]  # of a graph to a path
     load: Callable[[Path], Call]
-    int8: bool = False
-    companion: str | None = None
+    int8: bool = False  # `write` takes `calibration`, batches of clips
+    companion: str | None = None  # suffix of a second file beside it
 
 
 FORMATS = {

@@ -17,33 +17,20 @@ from kinema.models.zoo import families
 
 @dataclass(frozen=True)
 class ModuleKind:
-    """Kind of modules to inspect.
+    """Kind of modules to inspect."""
 
-    Attributes:
-        what: Name in messages, such as "channel attention".
-        classes: Classes of the modules.
-        holders: Names of the temporal modules that are of this kind or contain one.
-    """
-
-    what: str
+    what: str  # name in messages, such as "channel attention"
     classes: tuple[type[nn.Module], ...]
-    holders: tuple[str, ...]
+    holders: tuple[str, ...]  # names of temporal modules that are of this kind or contain one
 
 
 @dataclass(frozen=True)
 class LocatedModule:
-    """Module in a block of a network.
+    """Module in a block of a network."""
 
-    Attributes:
-        block: Block, such as "res2.0"; followed by the class if the block has several: "res2.0
-            MEM".
-        module: The module.
-        frame_stride: Frames of the clip per frame of the module.
-    """
-
-    block: str
+    block: str  # such as "res2.0"; followed by the class if the block has several: "res2.0 MEM"
     module: nn.Module
-    frame_stride: int
+    frame_stride: int  # frames of the clip per frame of the module
 
 
 @dataclass(frozen=True)

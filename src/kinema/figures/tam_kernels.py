@@ -35,23 +35,14 @@ ByOffset = Mapping[int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class KernelStudy:
-    """Kernels of blocks on clips.
-
-    Attributes:
-        network: Name of the network.
-        clips: Names of the n clips.
-        motion: Mean absolute difference of consecutive frames per clip, in gray levels.
-        made: Kernels and gates of each clip, by block.
-        shared_by: Name of the network with temporal convolutions to compare; None without one.
-        shared: Its weights by block and offset in frames.
-    """
+    """Kernels of blocks on n clips, and optionally those of a network to compare."""
 
     network: str
     clips: tuple[str, ...]
-    motion: NDArray[np.float64]
-    made: Mapping[str, Sequence[AdaptiveKernels]]
-    shared_by: str | None = None
-    shared: Mapping[str, ByOffset] = field(default_factory=dict)
+    motion: NDArray[np.float64]  # `ShownClip.motion` of each clip
+    made: Mapping[str, Sequence[AdaptiveKernels]]  # of each clip, by block
+    shared_by: str | None = None  # name of the other network, with temporal convolutions
+    shared: Mapping[str, ByOffset] = field(default_factory=dict)  # its weights by block
 
 
 def study_kernels(
@@ -61,13 +52,9 @@ def study_kernels(
     blocks: Sequence[str] | None = None,
     source: str | None = None,
 ) -> KernelStudy:
-    """Runs the network on every clip.
+    """Runs a network, in eval mode, on one or more clips.
 
-    Args:
-        net: The network, in eval mode.
-        clips: One or more clips.
-        blocks: Blocks, such as ["res4.5"]; default: the last one with a TAM in each stage.
-        source: Source of the network, for messages.
+    By default the study has the last block with a TAM of each stage.
 
     Raises:
         SiteError: the network has no TAM.

@@ -34,15 +34,10 @@ class Track:
 
 @dataclass(frozen=True)
 class MotionRange:
-    """Ranges of the random factors, from the difficulty settings.
+    """Ranges of the random factors, from the difficulty settings."""
 
-    Attributes:
-        speed: Maximum speed relative to the slowest motion, at least 1.
-        scale: Factor around 1 of the object's size and of the extent of the motion.
-    """
-
-    speed: float
-    scale: float
+    speed: float  # maximum speed relative to the slowest motion, at least 1
+    scale: float  # factor around 1 of the object's size and of the extent of the motion
 
 
 def _progress(frames: int, motion: MotionRange, rng: Rng) -> Array:
