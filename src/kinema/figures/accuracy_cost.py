@@ -80,15 +80,10 @@ def read_times(path: Path, form: str | None = None) -> Times:
 def cost_points(
     documents: Iterable[dict[str, Any]], *, test: str, times: Times | None = None
 ) -> list[CostPoint]:
-    """Returns the variants of sweeps with their accuracy and cost.
+    """Returns the variants of sweeps, as read by `read_summary`, with their accuracy and cost.
 
     A variant gets a time if its network was measured and is defined by its name alone: a variant
     with options of a module has none.
-
-    Args:
-        documents: What `kinema.sweep.summary.read_summary` read.
-        test: Name of the test, such as "val".
-        times: Times measured with the number and size of frames of the sweeps.
 
     Raises:
         UnknownNameError: a sweep does not have the test.

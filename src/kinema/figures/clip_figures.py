@@ -191,12 +191,7 @@ def cam_summary(cam: CamMaps, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def draw_cam(
-    shown: ShownClip,
-    cam: CamMaps,
-    labels: Sequence[str],
-    *,
-    network: str,
-    out: Path | None = None,
+    shown: ShownClip, cam: CamMaps, labels: Sequence[str], *, network: str, out: Path | None = None
 ) -> bytes:
     """Draws the frames and, below them, the frames with an overlay of the Grad-CAM of one clip.
 
