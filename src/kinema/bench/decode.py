@@ -2,12 +2,12 @@
 
 import importlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,25 +39,15 @@ Read = Callable[[Path, list[int]], Any]
 
 @dataclass(frozen=True)
 class VideoKind:
-    """Coding of a kind of video.
+    """Coding of a kind of video."""
 
-    Attributes:
-        suffix: Suffix of the file, which selects the container.
-        codec: Encoder.
-        options: Options of the encoder.
-        size: Width and height in pixels.
-        rate_hz: Frames per second.
-        length: Duration relative to the other kinds.
-        dense: Takes frames from one window instead of the whole video.
-    """
-
-    suffix: str
+    suffix: str  # selects the container
     codec: str = "libx264"
-    options: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, int] = (320, 240)
+    options: dict[str, str] = field(default_factory=dict)  # of the encoder
+    size: tuple[int, int] = (320, 240)  # width and height in pixels
     rate_hz: int = 30
-    length: float = 1.0
-    dense: bool = False
+    length: float = 1.0  # duration relative to the other kinds
+    dense: bool = False  # takes frames from one window instead of the whole video
 
 
 KINDS: dict[str, VideoKind] = {
@@ -171,17 +161,13 @@ def _write_video(
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = kind.size
         stream.pix_fmt = "yuvj420p" if kind.codec == "mjpeg" else "yuv420p"
-        for number, frame in enumerate(islice(_to_and_fro(pictures), frames)):
+        for number, picture in enumerate(islice(cycle(pictures + pictures[::-1]), frames)):
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             scaled = frame.reformat(*kind.size, stream.pix_fmt)
             scaled.pts, scaled.time_base = number, Fraction(1, kind.rate_hz)
             container.mux(stream.encode(scaled))
         container.mux(stream.encode())
     return frames
-
-
-def _to_and_fro(pictures: list[NDArray[np.uint8]]) -> Iterator[VideoFrame]:
-    for picture in cycle(chain(pictures, reversed(pictures))):
-        yield VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def _wanted(frames: int, *, dense: bool) -> list[int]:

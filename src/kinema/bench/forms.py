@@ -6,17 +6,16 @@ Letters: B clips, T frames, H, W.
 import copy
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from kinema.errors import OptionError, did_you_mean
-from kinema.exporters.onnx_file import load_onnx, write_onnx
+from kinema.exporters import FORMATS as FILES
 from kinema.exporters.openvino_file import load_openvino
-from kinema.exporters.quantize import write_onnx_int8, write_openvino_int8
-from kinema.exporters.torch_file import load_package, write_package
-from kinema.inference.graph import Call, Graph, clip_graph
+from kinema.inference.graph import Call, clip_graph
 from kinema.inference.runtime import Form, build_run
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.process import give_back_freed_memory, keep_freed_memory
@@ -46,25 +45,17 @@ def prepare_memory(name: str) -> None:
         keep_freed_memory()
 
 
-def _authors(net: VideoNetwork, example: torch.Tensor) -> Run:
+def _eager(net: VideoNetwork, example: torch.Tensor, *, as_authors: bool = False) -> Run:
     plain = copy.deepcopy(net)
-    plain.channels_last = False
+    if as_authors:
+        plain.channels_last = False
+    else:
+        plain.lay_out_weights()
 
     @torch.inference_mode()
     def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        with reference_backend():
+        with reference_backend() if as_authors else nullcontext():
             scores: torch.Tensor = plain(clips_BTCHW)
-        return scores
-
-    return run
-
-
-def _eager(net: VideoNetwork, example: torch.Tensor) -> Run:
-    laid_out = copy.deepcopy(net).lay_out_weights()
-
-    @torch.inference_mode()
-    def run(clips_BTCHW: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = laid_out(clips_BTCHW)
         return scores
 
     return run
@@ -75,30 +66,24 @@ def _runtime(form: Form) -> Build:
 
 
 def _in_file(
-    suffix: str, write: Callable[[Graph, Path], None], load: Callable[[Path], Call]
+    format: str, *, int8: bool = False, load: Callable[[Path], Call] | None = None
 ) -> Build:
+    """Form of an exported file, in int8 with ranges from noise: right for timing only."""
+
     def build(net: VideoNetwork, example: torch.Tensor) -> Run:
+        file, shape = FILES[format], (_CALIBRATION_CLIPS, *example.shape[1:])
+        options = {"calibration": [torch.randn(shape)]} if int8 else {}
         with tempfile.TemporaryDirectory(prefix="kinema-bench-") as folder:
-            path = Path(folder) / f"net{suffix}"
-            write(clip_graph(net, size=example.shape[-1], facts={}), path)
-            call = load(path)
+            path = Path(folder) / f"net{file.suffix}"
+            file.write(clip_graph(net, size=example.shape[-1], facts={}), path, **options)
+            call = (load or file.load)(path)
         return lambda clips_BTCHW: call(clips_BTCHW)[0]
 
     return build
 
 
-def _int8(write: Callable[..., None]) -> Callable[[Graph, Path], None]:
-    """Quantizes with ranges from noise, which is right for timing but not for accuracy."""
-
-    def write_from_noise(graph: Graph, path: Path) -> None:
-        shape = [int(side) for side in graph.shapes[0][1:]]
-        write(graph, path, calibration=[torch.randn(_CALIBRATION_CLIPS, *shape)])
-
-    return write_from_noise
-
-
 FORMS: dict[str, Build] = {
-    "authors": _authors,
+    "authors": partial(_eager, as_authors=True),
     "eager-32": _eager,
     "folded-32": _runtime(Form("eager", "32")),
     "folded-bf16": _runtime(Form("eager", "bf16")),
@@ -106,12 +91,10 @@ FORMS: dict[str, Build] = {
     "fused-bf16": _runtime(Form("fused", "bf16")),
     "compiled-32": _runtime(Form("compiled", "32")),
     "compiled-bf16": _runtime(Form("compiled", "bf16")),
-    "aoti-32": _in_file(".aoti.pt2", write_package, load_package),
-    "onnx-32": _in_file(".onnx", write_onnx, load_onnx),
-    "onnx-int8": _in_file(".onnx", _int8(write_onnx_int8), load_onnx),
+    "aoti-32": _in_file("aoti"),
+    "onnx-32": _in_file("onnx"),
+    "onnx-int8": _in_file("onnx", int8=True),
     "openvino-32": _runtime(Form("openvino", "32")),
     "openvino-bf16": _runtime(Form("openvino", "bf16")),
-    "openvino-int8": _in_file(
-        ".xml", _int8(write_openvino_int8), partial(load_openvino, precision="bf16")
-    ),
+    "openvino-int8": _in_file("openvino", int8=True, load=partial(load_openvino, precision="bf16")),
 }

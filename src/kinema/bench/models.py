@@ -5,7 +5,6 @@ Letters: B clips, T frames, H, W.
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,18 +42,6 @@ NOTES = (
 )
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network in a form, and the network without temporal modules."""
-
-    model: str
-    form: str
-    plain: str
-
-    def __str__(self) -> str:
-        return f"{self.model} {self.form}"
-
-
 def measure_models(
     names: Sequence[str] = NETWORKS,
     *,
@@ -73,22 +60,24 @@ def measure_models(
     torch.manual_seed(0)
     clips = torch.randn(batch, frames, 3, size, size)
     runs: dict[str, Callable[[], Any]] = {}
-    macs = {}
-    cases = []
+    macs, plain = {}, {}
     for name in names:
         net = _network(name, frames)
-        macs[name] = net.cost(size).macs
+        macs[name], plain[name] = batch * net.cost(size).macs, f"tsn_{net.facts.name}"
         for form in forms:
             progress(f"building {name} {form}")
-            case = Case(name, form, plain=f"tsn_{net.facts.name}")
-            runs[str(case)] = partial(build_form(form, net, clips), clips)
-            cases.append(case)
+            runs[f"{name} {form}"] = partial(build_form(form, net, clips), clips)
         gc.collect()
     progress("measuring")
     timings = alternate(runs, rounds=rounds, setup=lambda name: prepare_memory(name.split(" ")[1]))
     rates = {"32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
-    cases.sort(key=lambda case: forms.index(case.form))
-    rows = [_row(case, timings, macs[case.model] * batch, rates) for case in cases]
+    rows = []
+    for form in forms:
+        rate = rates.get("32" if form == "authors" else form.rpartition("-")[2])
+        rows += [
+            _row(name, form, timings, plain=plain[name], macs=macs[name], rate=rate)
+            for name in names
+        ]
     settings = {
         "batch": batch,
         "frames": frames,
@@ -111,19 +100,16 @@ def _network(name: str, frames: int) -> VideoNetwork:
 
 
 def _row(
-    case: Case, timings: dict[str, Timing], macs: int, rates: dict[str, float]
+    model: str, form: str, timings: dict[str, Timing], *, plain: str, macs: int, rate: float | None
 ) -> dict[str, Any]:
-    timing = timings[str(case)]
-    plain = timings.get(f"{case.plain} {case.form}")
-    authors = timings.get(f"{case.model} authors")
-    precision = case.form.rpartition("-")[2]
-    rate = rates.get("32" if case.form == "authors" else precision)
+    seconds = timings[f"{model} {form}"].seconds
+    base, authors = timings.get(f"{plain} {form}"), timings.get(f"{model} authors")
     return {
-        "model": case.model,
-        "form": case.form,
-        "ms": round(1e3 * timing.seconds, 1),
-        "spread": round(timing.spread, 3),
-        "ratio": None if plain is None else round(timing.seconds / plain.seconds, 3),
-        "speedup": None if authors is None else round(authors.seconds / timing.seconds, 2),
-        "rate": None if rate is None else round(macs / timing.seconds / rate, 3),
+        "model": model,
+        "form": form,
+        "ms": round(1e3 * seconds, 1),
+        "spread": round(timings[f"{model} {form}"].spread, 3),
+        "ratio": None if base is None else round(seconds / base.seconds, 3),
+        "speedup": None if authors is None else round(authors.seconds / seconds, 2),
+        "rate": None if rate is None else round(macs / seconds / rate, 3),
     }

@@ -15,20 +15,12 @@ from kinema.system.machine import run_facts
 
 @dataclass(frozen=True)
 class Measurement:
-    """Result of a benchmark.
+    """Result of a benchmark."""
 
-    Attributes:
-        kind: Subcommand, such as "model".
-        settings: Sizes, batch, rounds.
-        rows: One dict per form; `ratio` is its time over that of the form named in `against`.
-        notes: Notes for readers of the rows.
-        command: Command line.
-    """
-
-    kind: str
-    settings: dict[str, Any]
-    rows: list[dict[str, Any]]
-    notes: tuple[str, ...] = ()
+    kind: str  # subcommand, such as "model"
+    settings: dict[str, Any]  # sizes, batch, rounds
+    rows: list[dict[str, Any]]  # one per form; `ratio`: its time over that of `against`
+    notes: tuple[str, ...] = ()  # for readers of the rows
     command: str = field(default_factory=lambda: command_of(sys.argv))
 
     def document(self) -> dict[str, Any]:
@@ -45,11 +37,7 @@ class Measurement:
 
 
 def command_of(words: Sequence[str]) -> str:
-    """Command line for others to use; absolute paths are reduced to their names.
-
-    Args:
-        words: As in `sys.argv`.
-    """
+    """Command line of `sys.argv` for others; absolute paths are reduced to their names."""
     program = Path(words[0])
     script = program.parent.name == "benchmarks"
     start = ["python", "-m", f"benchmarks.{program.stem}"] if script else ["kinema"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kinema.bench.result import Measurement
-from kinema.bench.timing import Timing, alternate
+from kinema.bench.timing import alternate
 from kinema.errors import OptionError, did_you_mean
 from kinema.inference.runtime import Form, Step, build_run, build_step
 from kinema.models.network import VideoNetwork
@@ -113,36 +113,22 @@ def _rows(
             {net.name: _sliding(net, form, streams) for net in nets},
             rounds=max(2, rounds // SLIDING_SHARE),
         )
-        base = steps[nets[0].name].seconds
         rows += [
-            _row(
-                net.name,
-                form,
-                streams.batch,
-                step=steps[net.name],
-                sliding=sliding[net.name],
-                base_s=base,
-            )
-            for net in nets
+            {
+                "model": name,
+                "cameras": streams.batch,
+                "form": form,
+                "frames_per_s": round(streams.batch / step.seconds, 1),
+                "p50_ms": round(1e3 * step.seconds, 2),
+                "p99_ms": round(1e3 * step.p99, 2),
+                "spread": round(step.spread, 3),
+                "ratio": round(step.seconds / steps[nets[0].name].seconds, 3),
+                "sliding_ms": round(1e3 * sliding[name].seconds, 1),
+                "gain": round(sliding[name].seconds / step.seconds, 2),
+            }
+            for name, step in steps.items()
         ]
     return rows
-
-
-def _row(
-    name: str, form: str, batch: int, *, step: Timing, sliding: Timing, base_s: float
-) -> dict[str, Any]:
-    return {
-        "model": name,
-        "cameras": batch,
-        "form": form,
-        "frames_per_s": round(batch / step.seconds, 1),
-        "p50_ms": round(1e3 * step.seconds, 2),
-        "p99_ms": round(1e3 * step.p99, 2),
-        "spread": round(step.spread, 3),
-        "ratio": round(step.seconds / base_s, 3),
-        "sliding_ms": round(1e3 * sliding.seconds, 1),
-        "gain": round(sliding.seconds / step.seconds, 2),
-    }
 
 
 def _step(net: VideoNetwork, form: str, streams: Streams) -> Callable[[], Any]:

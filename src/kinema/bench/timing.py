@@ -1,6 +1,5 @@
 """Alternating timing of different forms of the same work, robust to other load."""
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,19 +13,11 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """Time of one form.
+    """Time of one form."""
 
-    Attributes:
-        seconds: Median over the rounds.
-        spread: Half the interquartile range relative to the median.
-        rounds: Number of timed rounds.
-        p99: 99th percentile; near the maximum for less than 100 rounds.
-    """
-
-    seconds: float
-    spread: float
-    rounds: int
-    p99: float
+    seconds: float  # median over the rounds
+    spread: float  # half the interquartile range relative to the median
+    p99: float  # 99th percentile; near the maximum for less than 100 rounds
 
 
 def alternate(
@@ -72,6 +63,5 @@ def _wait_for_gpu() -> None:
 
 
 def _timing(values: list[float]) -> Timing:
-    median = statistics.median(values)
-    low, high, p99 = (float(np.quantile(values, share)) for share in (0.25, 0.75, 0.99))
-    return Timing(median, (high - low) / 2 / median, len(values), p99)
+    low, median, high, p99 = np.quantile(values, (0.25, 0.5, 0.75, 0.99)).tolist()
+    return Timing(median, (high - low) / 2 / median, p99)

@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinema.cli.console import (
-    CheckpointArgument,
-    DeviceOption,
-    JsonOption,
-    notes,
-    progress_bar,
-)
+from kinema.cli.console import CheckpointArgument, DeviceOption, JsonOption, notes, progress_bar
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
@@ -55,32 +50,20 @@ def me(
 
     Example: kinema figures me runs/x/best clip.mp4 --out figures
     """
-    wanted = None if channels is None else _numbers(channels, "--channels")
-    from kinema.figures.channel_attention import (
-        ATTENTION,
-        attention_summary,
-        channel_attention,
-        choose_channels,
-        draw_attention,
-        write_attention,
-    )
+    wanted = _numbers(channels, int, "numbers such as 3,17", "--channels")
+    from kinema.figures import clip_figures as figure
+    from kinema.figures.channel_attention import ATTENTION, channel_attention
 
     recognizer, shown = _load(checkpoint, clips, device, needs=ATTENTION)
     files = one_for_each("me", shown, out, overwrite=overwrite)
-    rows = []
+    net, rows = recognizer.net, []
     for one, (png, npz) in zip(shown, files, strict=True):
-        seen = channel_attention(
-            recognizer.net,
-            one.clip.to(recognizer.device),
-            block=block,
-            source=str(checkpoint),
-        )
-        chosen = choose_channels(seen, wanted)
-        out.mkdir(parents=True, exist_ok=True)
-        draw_attention(one, seen, chosen, network=recognizer.net.name, out=png)
-        write_attention(one, seen, chosen, npz)
+        seen = channel_attention(net, one.clip, block=block, source=str(checkpoint))
+        chosen = figure.choose_channels(seen, wanted)
+        figure.draw_attention(one, seen, chosen, network=net.name, out=png)
+        figure.write_attention(one, seen, chosen, npz)
         row = {"path": str(one.path), "block": seen.block, "module": seen.module}
-        rows.append({**row, "channels": attention_summary(seen, chosen)})
+        rows.append({**row, "channels": figure.attention_summary(seen, chosen)})
     finish("me", [file for pair in files for file in pair], rows, as_json=as_json)
 
 
@@ -110,7 +93,7 @@ def tam_kernels(
 
     Example: kinema figures tam-kernels runs/tam/best clips/ --out figures
     """
-    from kinema.figures import tam_kernels as report
+    from kinema.figures import tam_kernels as figure
     from kinema.figures.adaptive_kernels import ADAPTIVE
     from kinema.models.saved import load_saved
     from kinema.report.tables import write_rows_csv
@@ -118,9 +101,9 @@ def tam_kernels(
     other = None if against is None else load_saved(against).net
     recognizer, shown = _load(checkpoint, clips, device, needs=ADAPTIVE)
     drawings: dict[str, Callable[..., bytes]] = {
-        "violins": report.draw_violins,
-        "distributions": report.draw_distributions,
-        "motion": report.draw_motion,
+        "violins": figure.draw_violins,
+        "distributions": figure.draw_distributions,
+        "motion": figure.draw_motion,
     }
     if len(shown) == 1:
         notes().print("One clip: there is no figure about motion, which compares clips.")
@@ -128,14 +111,13 @@ def tam_kernels(
     pngs = [out / f"tam_kernels_{name}.png" for name in drawings]
     npz, table = out / "tam_kernels.npz", out / "tam_kernels.csv"
     check_new([*pngs, npz, table], overwrite=overwrite)
-    study = report.study_kernels(recognizer.net, shown, blocks=block, source=str(checkpoint))
+    study = figure.study_kernels(recognizer.net, shown, blocks=block, source=str(checkpoint))
     if other is not None:
-        study = report.beside(study, other, source=str(against))
-    out.mkdir(parents=True, exist_ok=True)
+        study = figure.beside(study, other, source=str(against))
     for draw, png in zip(drawings.values(), pngs, strict=True):
         draw(study, png)
-    rows = report.kernel_summary(study)
-    report.write_kernels(study, npz)
+    rows = figure.kernel_summary(study)
+    figure.write_kernels(study, npz)
     write_rows_csv(rows, table)
     finish("tam-kernels", [*pngs, npz, table], rows, as_json=as_json)
 
@@ -167,35 +149,18 @@ def tsi_alignment(
 
     Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
     """
-    place = None if query is None else _place(query)
-    from kinema.figures.alignment import (
-        ALIGNING,
-        AlignedPair,
-        align_frames,
-        alignment_summary,
-        draw_alignment,
-        write_alignment,
-    )
+    place = _numbers(query, float, "two shares such as 0.5,0.3", "--query", count=2)
+    from kinema.figures import clip_figures as figure
+    from kinema.figures.alignment import ALIGNING, align_frames
 
     recognizer, shown = _load(checkpoint, clips, device, needs=ALIGNING)
     png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
     check_new([png, npz], overwrite=overwrite)
-    pairs = [
-        AlignedPair(one, alignment)
-        for one in shown
-        for alignment in align_frames(
-            recognizer.net,
-            one.clip.to(recognizer.device),
-            frame_pairs=pair,
-            query=place,
-            block=block,
-            source=str(checkpoint),
-        )
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    draw_alignment(pairs, network=recognizer.net.name, out=png)
-    write_alignment(pairs, npz)
-    finish("tsi-alignment", [png, npz], alignment_summary(pairs), as_json=as_json)
+    align = partial(align_frames, recognizer.net, frame_pairs=pair, query=place, block=block)
+    pairs = [(one, found) for one in shown for found in align(one.clip, source=str(checkpoint))]
+    figure.draw_alignment(pairs, network=recognizer.net.name, out=png)
+    figure.write_alignment(pairs, npz)
+    finish("tsi-alignment", [png, npz], figure.alignment_summary(pairs), as_json=as_json)
 
 
 @app.command()
@@ -221,25 +186,18 @@ def cam(
 
     Example: kinema figures cam runs/x/best clip.mp4 --class "drinking tea" --out figures
     """
-    from kinema.figures.grad_cam import cam_summary, draw_cam, grad_cam, write_cam
+    from kinema.figures import clip_figures as figure
+    from kinema.figures.grad_cam import grad_cam
 
     recognizer, shown = _load(checkpoint, clips, device)
-    labels = recognizer.labels
-    label = None if class_name is None else _label(class_name, labels)
+    net, labels, rows = recognizer.net, recognizer.labels, []
+    classes = None if class_name is None else [_label(class_name, labels)]
     files = one_for_each("cam", shown, out, overwrite=overwrite)
-    rows = []
     for one, (png, npz) in zip(shown, files, strict=True):
-        maps = grad_cam(
-            recognizer.net,
-            one.clip.to(recognizer.device),
-            classes=None if label is None else [label],
-            layer=layer,
-            source=str(checkpoint),
-        )
-        out.mkdir(parents=True, exist_ok=True)
-        draw_cam(one, maps, labels, network=recognizer.net.name, out=png)
-        write_cam(one, maps, npz)
-        rows.append({"path": str(one.path), **cam_summary(maps, labels)})
+        maps = grad_cam(net, one.clip, classes=classes, layer=layer, source=str(checkpoint))
+        figure.draw_cam(one, maps, labels, network=net.name, out=png)
+        figure.write_cam(one, maps, npz)
+        rows.append({"path": str(one.path), **figure.cam_summary(maps, labels)})
     finish("cam", [file for pair in files for file in pair], rows, as_json=as_json)
 
 
@@ -264,21 +222,15 @@ def accuracy_cost(
     if form is not None and times is None:
         raise typer.BadParameter("goes with --times", param_hint="--form")
     from kinema.figures.accuracy_cost import cost_points, draw_accuracy_cost, read_times
-    from kinema.report.tables import write_rows_csv
     from kinema.sweep.summary import read_summary
 
     measured = None if times is None else read_times(times, form)
     points = cost_points([read_summary(file) for file in files], test=test, times=measured)
-    png, table = out / "accuracy_cost.png", out / "accuracy_cost.csv"
-    check_new([png, table], overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    draw_accuracy_cost(points, test=test, times=measured, out=png)
-    rows = [asdict(point) for point in points]
-    write_rows_csv(rows, table)
     untimed = [point.variant for point in points if point.clip_ms is None]
     if measured is not None and untimed:
         notes().print(f"Without a time of their own: {', '.join(untimed)}")
-    finish("accuracy-cost", [png, table], rows, as_json=as_json)
+    draw = partial(draw_accuracy_cost, points, test=test, times=measured)
+    _finish_sweeps("accuracy-cost", points, draw, out, overwrite=overwrite, as_json=as_json)
 
 
 @app.command()
@@ -301,19 +253,33 @@ def sweep(
     Example: kinema figures sweep runs/gte_share/results.json --out figures
     """
     from kinema.report.sweeps import draw_option, option_points, varied_option
-    from kinema.report.tables import write_rows_csv
     from kinema.sweep.summary import read_summary
 
     document = read_summary(file)
     option = option or varied_option(document)
     points = option_points(document, option, test=test)
-    png, table = out / "sweep.png", out / "sweep.csv"
+    draw = partial(draw_option, points, option, title=document["title"], test=test)
+    _finish_sweeps("sweep", points, draw, out, overwrite=overwrite, as_json=as_json)
+
+
+def _finish_sweeps(
+    figure: str,
+    points: Sequence[Any],
+    draw: Callable[..., bytes],
+    out: Path,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Draws the points of sweeps and writes them as CSV beside."""
+    from kinema.report.tables import write_rows_csv
+
+    png, table = (out / f"{figure.replace('-', '_')}.{end}" for end in ("png", "csv"))
     check_new([png, table], overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    draw_option(points, option, title=document["title"], test=test, out=png)
+    draw(out=png)
     rows = [asdict(point) for point in points]
     write_rows_csv(rows, table)
-    finish("sweep", [png, table], rows, as_json=as_json)
+    finish(figure, [png, table], rows, as_json=as_json)
 
 
 def _load(
@@ -341,23 +307,19 @@ def _load(
     return recognizer, shown
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _numbers(
+    text: str | None, kind: type, wanted: str, option: str, *, count: int | None = None
+) -> Any:
+    """Numbers between commas as a tuple; None without a text."""
+    if text is None:
+        return None
     try:
-        return [int(word) for word in text.split(",")]
+        numbers = tuple(kind(word) for word in text.split(","))
     except ValueError:
-        raise typer.BadParameter(
-            f"expected numbers such as 3,17, got {text!r}", param_hint=option
-        ) from None
-
-
-def _place(text: str) -> tuple[float, float]:
-    try:
-        x, y = (float(word) for word in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected two shares such as 0.5,0.3, got {text!r}", param_hint="--query"
-        ) from None
-    return x, y
+        numbers = ()
+    if not numbers or count not in (None, len(numbers)):
+        raise typer.BadParameter(f"expected {wanted}, got {text!r}", param_hint=option)
+    return numbers
 
 
 def _label(text: str, labels: Sequence[str]) -> int:

@@ -1,19 +1,30 @@
 """ONNX files, run by ONNX Runtime."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kinema.errors import OptionError, missing_extra
+from kinema.exporters.quantize import quantized
 from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
 
 OPSET = 18
 
 
-def write_onnx(graph: Graph, path: Path) -> None:
-    """Writes an ONNX file with its weights inside."""
-    onnx = _onnx()
+def write_onnx(
+    graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor] | None = None
+) -> None:
+    """Writes an ONNX file with its weights inside.
+
+    With batches of clips for calibration, layers are int8, between nodes that quantize and
+    dequantize.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ImportError as error:
+        raise missing_extra("Writing an ONNX file", error.name, "export") from error
     with quiet():
         program = torch.onnx.export(
             graph.program,
@@ -26,9 +37,17 @@ def write_onnx(graph: Graph, path: Path) -> None:
         assert program is not None
         model = program.model_proto
     if graph.shapes[0][0] == "batch":
-        _name_the_batch(model)
-    onnx.helper.set_model_props(model, {FACTS_KEY: graph.facts})
+        # The name of the free dimension is part of the interface.
+        for value in (*model.graph.input, *model.graph.output):
+            batch = value.type.tensor_type.shape.dim[0]
+            if not batch.dim_param:
+                raise OptionError("The exporter fixed the number of clips in the ONNX file.")
+            batch.dim_param = "batch"
     onnx.checker.check_model(model)
+    if calibration is not None:
+        # ONNX Runtime has no kernels for int8 activations with a scale per channel.
+        model = quantized(model, calibration, scale_per_channel=False)
+    onnx.helper.set_model_props(model, {FACTS_KEY: graph.facts})
     onnx.save_model(model, path)
 
 
@@ -48,21 +67,3 @@ def load_onnx(path: Path) -> Call:
         return tuple(torch.from_numpy(array) for array in session.run(None, given))
 
     return call
-
-
-def _name_the_batch(model: Any) -> None:
-    """Renames the free dimension, whose name is part of the interface."""
-    for value in (*model.graph.input, *model.graph.output):
-        batch = value.type.tensor_type.shape.dim[0]
-        if not batch.dim_param:
-            raise OptionError("The exporter fixed the number of clips in the ONNX file.")
-        batch.dim_param = "batch"
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - torch.onnx needs it
-    except ImportError as error:
-        raise missing_extra("Writing an ONNX file", error.name, "export") from error
-    return onnx

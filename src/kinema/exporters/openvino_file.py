@@ -1,19 +1,26 @@
 """OpenVINO files: an .xml file with its .bin file."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import torch
+
+from kinema.exporters.quantize import quantized
 from kinema.inference.graph import Call, Graph
 from kinema.inference.openvino_model import compile_openvino, openvino_model, openvino_package
 
 
-def write_openvino(graph: Graph, path: Path) -> None:
-    """Writes the .xml file and, beside it, the .bin file with float32 weights."""
-    save_openvino(openvino_model(graph), path)
+def write_openvino(
+    graph: Graph, path: Path, *, calibration: Iterable[torch.Tensor] | None = None
+) -> None:
+    """Writes the .xml file and, beside it, the .bin file with uncompressed weights.
 
-
-def save_openvino(model: Any, path: Path) -> None:
-    """Writes a model without compressing its weights."""
+    With batches of clips for calibration, convolutions and linear layers are int8.
+    """
+    model = openvino_model(graph)
+    if calibration is not None:
+        model = quantized(model, calibration)
     openvino_package().save_model(model, path, compress_to_fp16=False)
 
 

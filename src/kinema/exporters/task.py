@@ -4,18 +4,18 @@ Letters: B clips, T frames, H, W.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from kinema.errors import InputShapeError, OptionError, did_you_mean
 from kinema.exporters.onnx_file import load_onnx, write_onnx
 from kinema.exporters.openvino_file import load_openvino, write_openvino
-from kinema.exporters.quantize import write_onnx_int8, write_openvino_int8
 from kinema.exporters.torch_file import load_exported, load_package, write_exported, write_package
 from kinema.exporters.verify import Verification, verify_clips, verify_stream
 from kinema.inference.graph import Call, Graph, clip_graph, stream_graph, temporary_beside
@@ -29,26 +29,18 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Format:
-    """File format.
-
-    Attributes:
-        suffix: Suffix of the file name.
-        write: Writes a file.
-        load: Loads a file as a function.
-        write_int8: Writes a file with 8-bit layers; None if the format has none.
-            companion: Suffix of a second file beside it.
-    """
+    """File format."""
 
     suffix: str
-    write: Callable[[Graph, Path], None]
+    write: Callable[..., None]  # of a graph to a path
     load: Callable[[Path], Call]
-    write_int8: Callable[..., None] | None = None
-    companion: str | None = None
+    int8: bool = False  # `write` takes `calibration`, batches of clips
+    companion: str | None = None  # suffix of a second file beside it
 
 
 FORMATS = {
-    "onnx": Format(".onnx", write_onnx, load_onnx, write_onnx_int8),
-    "openvino": Format(".xml", write_openvino, load_openvino, write_openvino_int8, ".bin"),
+    "onnx": Format(".onnx", write_onnx, load_onnx, int8=True),
+    "openvino": Format(".xml", write_openvino, load_openvino, int8=True, companion=".bin"),
     "exported": Format(".pt2", write_exported, load_exported),
     "aoti": Format(".aoti.pt2", write_package, load_package),
 }
@@ -132,13 +124,10 @@ def export(  # noqa: PLR0913 - the public door to all formats
             f"The clips to verify with must have the shape (B, {net.frames}, 3, {size}, {size}), "
             f"got {tuple(samples.shape)}."
         )
-    place = _Place.chosen(path, format, int8=calibration is not None, overwrite=overwrite)
+    target, kind = _target(path, format, int8=calibration is not None, overwrite=overwrite)
     graph = clip_graph(net, size=size, facts=_document(net, size, facts))
-
-    def compare(call: Call) -> Verification:
-        return verify_clips(call, net, samples)
-
-    return place.fill(graph, compare if verify else None, calibration)
+    compare = partial(verify_clips, net=net, clips_BTCHW=samples) if verify else None
+    return _write(graph, target, kind, compare, calibration)
 
 
 def export_stream(
@@ -180,66 +169,63 @@ def export_stream(
             f"The video to verify with must have the shape ({streams}, n, 3, {size}, {size}), got "
             f"{tuple(frames.shape)}."
         )
-    place = _Place.chosen(path, format, int8=False, overwrite=overwrite)
+    target, kind = _target(path, format, int8=False, overwrite=overwrite)
     graph = stream_graph(net, size=size, streams=streams, facts=_document(net, size, facts))
-    return place.fill(graph, lambda call: verify_stream(call, net, graph, frames), None)
+    compare = partial(verify_stream, net=net, graph=graph, frames_BTCHW=frames)
+    return _write(graph, target, kind, compare, None)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Target of an export: path and format."""
+def _target(
+    path: str | Path, format: str | None, *, int8: bool, overwrite: bool
+) -> tuple[Path, str]:
+    """Path and format of the file, checked before the export."""
+    target = Path(path)
+    kind = _format_of(target, format)
+    if int8 and not FORMATS[kind].int8:
+        raise OptionError(f"The format {kind} has no int8 form. Use onnx or openvino.")
+    there = [file for file in _files(target, kind) if file.exists()]
+    if there and not overwrite:
+        raise OptionError(f"{there[0]} exists. Choose another name or overwrite it (--overwrite).")
+    return target, kind
 
-    target: Path
-    kind: str
 
-    @classmethod
-    def chosen(cls, path: str | Path, format: str | None, *, int8: bool, overwrite: bool) -> Self:
-        """Checks path and format before the export."""
-        target = Path(path)
-        kind = _kind(target, format)
-        if int8 and FORMATS[kind].write_int8 is None:
-            raise OptionError(f"The format {kind} has no int8 form. Use onnx or openvino.")
-        there = [file for file in _files(target, FORMATS[kind]) if file.exists()]
-        if there and not overwrite:
+def _write(
+    graph: Graph,
+    target: Path,
+    kind: str,
+    compare: Callable[[Call], Verification] | None,
+    calibration: Iterable[torch.Tensor] | None,
+) -> ExportReport:
+    """Writes and verifies a file beside the target, then moves it into place."""
+    writer, int8 = FORMATS[kind], calibration is not None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(target)
+    try:
+        writer.write(graph, temporary, **({"calibration": calibration} if int8 else {}))
+        result = None if compare is None else compare(writer.load(temporary))
+        # NaN is not within any tolerance.
+        if result is not None and not int8 and not result.max_rel_diff <= TOLERANCE:
             raise OptionError(
-                f"{there[0]} exists. Choose another name or overwrite it (--overwrite)."
+                f"The exported file differs from the network by {result.max_rel_diff:.1e} of the "
+                f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."
             )
-        return cls(target, kind)
-
-    def fill(
-        self,
-        graph: Graph,
-        compare: Callable[[Call], Verification] | None,
-        calibration: Iterable[torch.Tensor] | None,
-    ) -> ExportReport:
-        """Writes and verifies a file beside the target, then moves it into place."""
-        writer, int8 = FORMATS[self.kind], calibration is not None
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        partial = temporary_beside(self.target)
-        try:
-            if int8:
-                assert writer.write_int8 is not None
-                writer.write_int8(graph, partial, calibration=calibration)
-            else:
-                writer.write(graph, partial)
-            result = None if compare is None else compare(writer.load(partial))
-            if result is not None and not int8:
-                _check(result)
-            written = _put_in_place(partial, self.target, writer)
-        finally:
-            for leftover in _files(partial, writer):
-                leftover.unlink(missing_ok=True)
-        return ExportReport(
-            path=self.target,
-            format=self.kind,
-            int8=int8,
-            inputs=dict(zip(graph.inputs, graph.shapes, strict=True)),
-            bytes=sum(file.stat().st_size for file in written),
-            verification=result,
-        )
+        written = _files(target, kind)
+        for old, new in zip(_files(temporary, kind), written, strict=True):
+            os.replace(old, new)
+    finally:
+        for leftover in _files(temporary, kind):
+            leftover.unlink(missing_ok=True)
+    return ExportReport(
+        path=target,
+        format=kind,
+        int8=int8,
+        inputs=dict(zip(graph.inputs, graph.shapes, strict=True)),
+        bytes=sum(file.stat().st_size for file in written),
+        verification=result,
+    )
 
 
-def _kind(path: Path, format: str | None) -> str:
+def _format_of(path: Path, format: str | None) -> str:
     if format is None:
         # The longest suffix first: .aoti.pt2 ends in .pt2 too.
         suffixes = sorted(FORMATS, key=lambda name: -len(FORMATS[name].suffix))
@@ -268,21 +254,6 @@ def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, An
     }
 
 
-def _check(result: Verification) -> None:
-    if not result.max_rel_diff <= TOLERANCE:  # NaN is not within any tolerance
-        raise OptionError(
-            f"The exported file differs from the network by {result.max_rel_diff:.1e} of the "
-            f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."
-        )
-
-
-def _files(path: Path, writer: Format) -> Sequence[Path]:
-    companion = [] if writer.companion is None else [path.with_suffix(writer.companion)]
-    return [*companion, path]
-
-
-def _put_in_place(partial: Path, target: Path, writer: Format) -> Sequence[Path]:
-    final = _files(target, writer)
-    for old, new in zip(_files(partial, writer), final, strict=True):
-        os.replace(old, new)
-    return final
+def _files(path: Path, kind: str) -> list[Path]:
+    companion = FORMATS[kind].companion
+    return [path] if companion is None else [path.with_suffix(companion), path]

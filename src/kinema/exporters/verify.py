@@ -78,26 +78,19 @@ def _as_exported(net: VideoNetwork) -> VideoNetwork:
 def _compared(
     got_BK: torch.Tensor, wanted_BK: torch.Tensor, clips: int, speedup: float
 ) -> Verification:
-    difference = _largest(got_BK - wanted_BK)
+    difference, largest = (float(v.abs().max()) for v in (got_BK - wanted_BK, wanted_BK))
     return Verification(
         clips=clips,
         max_abs_diff=difference,
-        max_rel_diff=difference / max(_largest(wanted_BK), 1e-12),
+        max_rel_diff=difference / max(largest, 1e-12),
         top1_agreement=float((got_BK.argmax(1) == wanted_BK.argmax(1)).float().mean()),
         speedup=speedup,
     )
 
 
 def _speedup(plain: Callable[[], object], file: Callable[[], object]) -> float:
-    times: dict[str, list[float]] = {"plain": [], "file": []}
-    for _ in range(RUNS):
-        times["plain"].append(_seconds(plain))
-        times["file"].append(_seconds(file))
-    return statistics.median(times["plain"]) / statistics.median(times["file"])
-
-
-def _largest(values: torch.Tensor) -> float:
-    return float(values.abs().max())
+    times = [(_seconds(plain), _seconds(file)) for _ in range(RUNS)]
+    return statistics.median(p for p, _ in times) / statistics.median(f for _, f in times)
 
 
 def _seconds(run: Callable[[], object]) -> float:

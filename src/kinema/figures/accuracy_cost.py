@@ -25,54 +25,31 @@ _LABEL_PT = 9
 
 @dataclass(frozen=True)
 class CostPoint:
-    """Variant of a sweep.
-
-    Attributes:
-        sweep: Title of the sweep.
-        variant: Name of the variant.
-        model: Network of the variant.
-        top1: Mean accuracy over the seeds, 0 to 1.
-        deviation: Standard deviation over the seeds; None for one seed.
-        gmacs: Multiply-adds of one clip, in 10**9: the papers' "GFLOPs".
-        params: Parameters.
-        clip_ms: Measured time of one clip; None if not measured.
-    """
+    """Variant of a sweep, with accuracies from 0 to 1 and the cost of one clip."""
 
     sweep: str
     variant: str
     model: str
-    top1: float
-    deviation: float | None
-    gmacs: float
+    top1: float  # mean over the seeds
+    deviation: float | None  # standard deviation over the seeds; None for one seed
+    gmacs: float  # multiply-adds in 10**9: the papers' "GFLOPs"
     params: int
-    clip_ms: float | None
+    clip_ms: float | None  # None if not measured
 
 
 @dataclass(frozen=True)
 class Times:
-    """Times of one form, measured by `kinema bench model`.
+    """Times of one form, measured by `kinema bench model`."""
 
-    Attributes:
-        source: The file.
-        form: Form, such as "fused-bf16".
-        frames: Frames of a clip.
-        size_px: Side of the frames.
-        clip_ms: Time of one clip by network.
-    """
-
-    source: str
-    form: str
+    source: str  # the file
+    form: str  # such as "fused-bf16"
     frames: int
     size_px: int
-    clip_ms: Mapping[str, float]
+    clip_ms: Mapping[str, float]  # time of one clip by network
 
 
 def read_times(path: Path, form: str | None = None) -> Times:
     """Reads a measurement of `kinema bench model --out`.
-
-    Args:
-        path: The file.
-        form: Form of the networks; required if the file has several.
 
     Raises:
         KinemaError: the file is not a measurement.
@@ -103,15 +80,10 @@ def read_times(path: Path, form: str | None = None) -> Times:
 def cost_points(
     documents: Iterable[dict[str, Any]], *, test: str, times: Times | None = None
 ) -> list[CostPoint]:
-    """Returns the variants of sweeps with their accuracy and cost.
+    """Returns the variants of sweeps, as read by `read_summary`, with their accuracy and cost.
 
     A variant gets a time if its network was measured and is defined by its name alone: a variant
     with options of a module has none.
-
-    Args:
-        documents: What `kinema.sweep.summary.read_summary` read.
-        test: Name of the test, such as "val".
-        times: Times measured with the number and size of frames of the sweeps.
 
     Raises:
         UnknownNameError: a sweep does not have the test.
@@ -148,30 +120,17 @@ def cost_points(
 def draw_accuracy_cost(
     points: Sequence[CostPoint], *, test: str, times: Times | None = None, out: Path | None = None
 ) -> bytes:
-    """Plots top-1 against GMACs and, if measured, against the time of a clip.
-
-    Args:
-        points: What `cost_points` made.
-        test: Name of the test, for the axis label.
-        times: Source of the times.
-        out: Optional PNG file to write.
-
-    Returns:
-        PNG data.
-    """
-    panels = 1 if times is None else 2
-    figure = Figure(figsize=(5.6 * panels, 4.3), dpi=DPI, layout="constrained")
-    plots = figure.subplots(1, panels, squeeze=False)[0]
-    _panel(plots[0], [(point.gmacs, point) for point in points])
-    plots[0].set_xlabel("GFLOPs of one clip (multiply-adds, 10$^9$)")
+    """Plots top-1 against GMACs and, if measured, against the time of a clip, as PNG data."""
+    panels = [([(p.gmacs, p) for p in points], "GFLOPs of one clip (multiply-adds, 10$^9$)")]
     if times is not None:
+        form = f"{times.form}, {times.frames} frames at {times.size_px} px"
         timed = [(p.clip_ms, p) for p in points if p.clip_ms is not None]
-        _panel(plots[1], timed)
-        plots[1].set_xlabel(
-            f"measured time of one clip in ms\n"
-            f"({times.form}, {times.frames} frames at {times.size_px} px)"
-        )
-    for plot in plots:
+        panels.append((timed, f"measured time of one clip in ms\n({form})"))
+    figure = Figure(figsize=(5.6 * len(panels), 4.3), dpi=DPI, layout="constrained")
+    plots = figure.subplots(1, len(panels), squeeze=False)[0]
+    for plot, (placed, label) in zip(plots, panels, strict=True):
+        _panel(plot, placed)
+        plot.set_xlabel(label)
         plot.set_ylabel(f"top-1 in % ({test})", parse_math=False)
     if len({point.sweep for point in points}) > 1:
         handles, labels = plots[0].get_legend_handles_labels()

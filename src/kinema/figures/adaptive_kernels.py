@@ -8,16 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from kinema.errors import OptionError
-from kinema.figures.capture import (
-    ModuleKind,
-    check_one_clip,
-    find_modules,
-    no_such_block,
-    run_watched,
-)
+from kinema.figures.capture import ModuleKind, find_modules, no_such_block, run_watched
 from kinema.models.network import VideoNetwork
 from kinema.temporal import GST, GTE, TAM, TIM, Inflated, TemporalConv
 from kinema.temporal.conv import DepthwiseTime
@@ -63,7 +56,6 @@ def adaptive_kernels(
         SiteError: the network has no TAM.
         OptionError: its TAMs have no global branch.
     """
-    check_one_clip(net, clip)
     source = source or net.name
     found = find_modules(net, ADAPTIVE, source=source)
     made = []
@@ -115,7 +107,9 @@ def shared_kernels(
         raise no_such_block(blocks, block, SHARED, source=source)
     weights: dict[int, list[NDArray[np.float32]]] = {}
     for one in here:
-        weight = _weight(one.module).detach().float().cpu()
+        is_gst, is_gte = isinstance(one.module, GST), isinstance(one.module, GTE)
+        parameter = "temporal" if is_gst else "lts" if is_gte else "weight"
+        weight = getattr(one.module, parameter).detach().float().cpu()
         offsets = _offsets(weight.shape[2], causal=bool(one.module.causal))
         for tap, offset in enumerate(offsets):  # time is the third axis of all of them
             weights.setdefault(offset, []).append(weight[:, :, tap].flatten().numpy())
@@ -125,12 +119,3 @@ def shared_kernels(
 def _offsets(taps: int, *, causal: bool) -> tuple[int, ...]:
     before, _ = time_padding(taps, causal=causal)
     return tuple(range(-before, taps - before))
-
-
-def _weight(module: nn.Module) -> torch.Tensor:
-    if isinstance(module, GST):
-        return module.temporal
-    if isinstance(module, GTE):
-        return module.lts
-    assert isinstance(module, Inflated | TIM | TemporalConv | DepthwiseTime)
-    return module.weight

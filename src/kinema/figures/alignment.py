@@ -7,8 +7,6 @@ Letters: P pairs of frames, D reduced channels, H, W.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,24 +14,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError
-from kinema.figures.capture import (
-    ModuleKind,
-    check_one_clip,
-    find_modules,
-    in_block,
-    run_watched,
-)
-from kinema.figures.panels import MAPS, color_bar, strip_rows
-from kinema.figures.shown_clip import ShownClip
+from kinema.figures.capture import ModuleKind, find_module, run_watched
 from kinema.models.network import VideoNetwork
-from kinema.report.plots import save_png, shortened
 from kinema.temporal import SME
 from kinema.temporal.kernels.neighbors import pairs
 from kinema.temporal.tsi import attend
 
 ALIGNING = ModuleKind("saliency alignment", classes=(SME,), holders=("sme", "tsi"))
 
-Share = tuple[float, float]
+Share = tuple[float, float]  # (x, y) as fractions of width and height
+Place = tuple[int, int]  # row and column of a feature map
 
 
 @dataclass(frozen=True)
@@ -53,10 +43,22 @@ class Alignment:
     block: str
     pair: int
     frame_stride: int
-    query: tuple[int, int]
+    query: Place
     similarity: NDArray[np.float32]
     features: NDArray[np.float32]
     enhanced: NDArray[np.float32]
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Numbers of the two frames in the clip."""
+        first = self.pair * self.frame_stride
+        return first, first + self.frame_stride
+
+    @property
+    def most_similar(self) -> Place:
+        """Row and column of the most similar position of frame t+1."""
+        row, column = divmod(int(self.similarity.argmax()), self.similarity.shape[1])
+        return row, column
 
 
 def align_frames(
@@ -84,10 +86,8 @@ def align_frames(
         UnknownNameError: the block has none.
         OptionError: the SME was built without alignment, or a pair or position is outside the clip.
     """
-    check_one_clip(net, clip)
     source = source or net.name
-    found = find_modules(net, ALIGNING, source=source)
-    chosen = in_block(found, block or found[0].block, ALIGNING, source=source)
+    chosen = find_module(net, ALIGNING, block, source=source)
     sme = chosen.module
     assert isinstance(sme, SME)
     if not sme.alignment:
@@ -133,16 +133,14 @@ def _check_choice(
         raise OptionError(f"A position is two fractions between 0 and 1, got {query}.")
 
 
-def similarity_row(
-    queries_DHW: torch.Tensor, keys_DHW: torch.Tensor, at: tuple[int, int]
-) -> torch.Tensor:
+def similarity_row(queries_DHW: torch.Tensor, keys_DHW: torch.Tensor, at: Place) -> torch.Tensor:
     """Row of the attention matrix of `attend`: (H, W), sum 1."""
     logits_HW = torch.einsum("d,dhw->hw", queries_DHW[:, at[0], at[1]], keys_DHW)
     probs_S = torch.softmax(logits_HW.flatten() * queries_DHW.shape[0] ** -0.5, 0)
     return probs_S.view_as(logits_HW)
 
 
-def _place(share: Share, features_DHW: torch.Tensor) -> tuple[int, int]:
+def _place(share: Share, features_DHW: torch.Tensor) -> Place:
     height, width = features_DHW.shape[1:]
     x, y = share
     return min(int(y * height), height - 1), min(int(x * width), width - 1)
@@ -150,115 +148,10 @@ def _place(share: Share, features_DHW: torch.Tensor) -> tuple[int, int]:
 
 def _most_changed(
     frame_CHW: torch.Tensor, next_CHW: torch.Tensor, features_DHW: torch.Tensor
-) -> tuple[int, int]:
+) -> Place:
     """Position in the features at which the frames differ most."""
     height, width = features_DHW.shape[1:]
     difference_1HW = (next_CHW - frame_CHW).abs().mean(0, keepdim=True)
     pooled_1HW = F.adaptive_avg_pool2d(difference_1HW, (height, width))
     row, column = divmod(int(pooled_1HW.argmax()), width)
-    return row, column
-
-
-QUERY_COLOR, FOUND_COLOR = "#ff2d2d", "#ffe600"
-
-
-Place = tuple[int, int]  # row and column of a feature map
-
-
-@dataclass(frozen=True)
-class AlignedPair:
-    """Alignment with its clip."""
-
-    shown: ShownClip
-    alignment: Alignment
-
-    @property
-    def frames(self) -> tuple[int, int]:
-        """Numbers of the two frames in the clip."""
-        first = self.alignment.pair * self.alignment.frame_stride
-        return first, first + self.alignment.frame_stride
-
-
-def alignment_summary(pairs: Sequence[AlignedPair]) -> list[dict[str, Any]]:
-    """Summarizes each pair: clip, position, and sharpness and distance of the similarity."""
-    rows = []
-    for pair in pairs:
-        one = pair.alignment
-        rows.append(
-            {
-                "path": str(pair.shown.path),
-                "pair": one.pair,
-                "frame_indices": [pair.shown.frame_indices[t] for t in pair.frames],
-                "query": list(one.query),
-                "most_similar": list(_most_similar(one)),
-                "similarity": round(float(one.similarity.max()), 6),
-                "uniform": round(1 / one.similarity.size, 6),
-            }
-        )
-    return rows
-
-
-def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | None = None) -> bytes:
-    """Draws a row per pair: both frames, the similarity of a position, features before and after.
-
-    Features are drawn as mean absolute value over the channels. Each map has its own scale, from
-    0 to the value above it, since alignment changes the range.
-
-    Args:
-        pairs: Pairs of the same block.
-        network: Name of the network, for the title.
-        out: Optional PNG file to write.
-
-    Returns:
-        PNG data.
-    """
-    title = (
-        f"{network}, saliency alignment of {pairs[0].alignment.block}\n"
-        "red: query position, yellow: most similar position of the next frame"
-    )
-    names = [shortened(pair.shown.name) for pair in pairs]
-    figure, strips = strip_rows(names, 5, title, cell_in=1.9)
-    for strip, pair in zip(strips, pairs, strict=True):
-        one, (first, second) = pair.alignment, pair.frames
-        grid = one.similarity.shape
-        for cell, t in enumerate((first, second)):
-            strip.show(cell, pair.shown.frames[t])
-            strip.say(cell, f"frame t{'+1' * cell}, {pair.shown.when(t)}")
-            strip.mark(cell, one.query, grid, QUERY_COLOR)
-        strip.mark(1, _most_similar(one), grid, FOUND_COLOR)
-        maps = {
-            "similarity": one.similarity,
-            "features of t+1": np.abs(one.features).mean(0),
-            "aligned": np.abs(one.enhanced).mean(0),
-        }
-        for cell, (name, values) in enumerate(maps.items(), start=2):
-            top = float(values.max())
-            image = strip.show(cell, values / (top or 1), cmap=MAPS, vmin=0, vmax=1)
-            strip.say(cell, f"{name}, max {top:.3g}")
-    color_bar(figure, image, strips, "fraction of the map's maximum")
-    return save_png(figure, out)
-
-
-def write_alignment(pairs: Sequence[AlignedPair], out: Path) -> None:
-    """Writes the data of the figure as .npz.
-
-    paths (P,), pairs (P,), queries (P, 2) as row and column, frame_indices (P, 2), frames
-    (P, 2, H, W, 3), and of the block similarity (P, h, w), features and enhanced (P, D, h, w).
-    """
-    alignments = [pair.alignment for pair in pairs]
-    np.savez_compressed(
-        out,
-        paths=np.array([str(pair.shown.path) for pair in pairs]),
-        pairs=np.array([one.pair for one in alignments]),
-        queries=np.array([one.query for one in alignments]),
-        frame_indices=np.array([[p.shown.frame_indices[t] for t in p.frames] for p in pairs]),
-        frames=np.stack([p.shown.frames[list(p.frames)] for p in pairs]),
-        similarity=np.stack([one.similarity for one in alignments]),
-        features=np.stack([one.features for one in alignments]),
-        enhanced=np.stack([one.enhanced for one in alignments]),
-    )
-
-
-def _most_similar(one: Alignment) -> Place:
-    row, column = divmod(int(one.similarity.argmax()), one.similarity.shape[1])
     return row, column

@@ -17,33 +17,20 @@ from kinema.models.zoo import families
 
 @dataclass(frozen=True)
 class ModuleKind:
-    """Kind of modules to inspect.
+    """Kind of modules to inspect."""
 
-    Attributes:
-        what: Name in messages, such as "channel attention".
-        classes: Classes of the modules.
-        holders: Names of the temporal modules that are of this kind or contain one.
-    """
-
-    what: str
+    what: str  # name in messages, such as "channel attention"
     classes: tuple[type[nn.Module], ...]
-    holders: tuple[str, ...]
+    holders: tuple[str, ...]  # names of temporal modules that are of this kind or contain one
 
 
 @dataclass(frozen=True)
 class LocatedModule:
-    """Module in a block of a network.
+    """Module in a block of a network."""
 
-    Attributes:
-        block: Block, such as "res2.0"; followed by the class if the block has several: "res2.0
-            MEM".
-        module: The module.
-        frame_stride: Frames of the clip per frame of the module.
-    """
-
-    block: str
+    block: str  # such as "res2.0"; followed by the class if the block has several: "res2.0 MEM"
     module: nn.Module
-    frame_stride: int
+    frame_stride: int  # frames of the clip per frame of the module
 
 
 @dataclass(frozen=True)
@@ -55,12 +42,7 @@ class CapturedIO:
 
 
 def find_modules(net: VideoNetwork, kind: ModuleKind, *, source: str) -> list[LocatedModule]:
-    """Modules of a kind, from input to output.
-
-    Args:
-        net: The network.
-        kind: Kind to find.
-        source: Source of the network, for the message.
+    """Modules of a kind, from input to output; `source` of the network is for messages.
 
     Raises:
         SiteError: there is none; the message lists the network's modules and networks with one.
@@ -89,18 +71,20 @@ def find_modules(net: VideoNetwork, kind: ModuleKind, *, source: str) -> list[Lo
     ]
 
 
-def in_block(
-    found: Sequence[LocatedModule], block: str, kind: ModuleKind, *, source: str
+def find_module(
+    net: VideoNetwork, kind: ModuleKind, block: str | None, *, source: str
 ) -> LocatedModule:
-    """Module in the named block.
+    """Module of a kind in the named block, by default the first one.
 
     Raises:
-        UnknownNameError: there is none; the message lists blocks with one.
+        SiteError: there is none in the network.
+        UnknownNameError: there is none in the block; the message lists blocks with one.
     """
+    found = find_modules(net, kind, source=source)
     for one in found:
-        if one.block == block:
+        if not block or one.block == block:
             return one
-    raise no_such_block([one.block for one in found], block, kind, source=source)
+    raise no_such_block([one.block for one in found], block or "", kind, source=source)
 
 
 def no_such_block(
@@ -114,16 +98,21 @@ def no_such_block(
 
 
 def run_watched(
-    net: VideoNetwork, clips_BTCHW: torch.Tensor, modules: Sequence[nn.Module]
+    net: VideoNetwork, clip: torch.Tensor, modules: Sequence[nn.Module]
 ) -> list[CapturedIO]:
-    """Runs the network without gradients and returns inputs and outputs of each module.
+    """Runs the network on a clip, on its own device, and returns inputs and outputs of each module.
 
     The tensors are copies, since later layers may work in place.
 
     Raises:
+        InputShapeError: the input is not one clip.
         OptionError: the network is in training mode, or a module did not run.
     """
     check_eval(net)
+    if clip.ndim != 5 or len(clip) != 1:
+        raise InputShapeError(
+            f"Expected one clip of shape (1, {net.frames}, 3, H, W), got {tuple(clip.shape)}."
+        )
     seen: dict[nn.Module, CapturedIO] = {}
 
     def keep(module: nn.Module, given: tuple[torch.Tensor, ...], returned: torch.Tensor) -> None:
@@ -132,7 +121,7 @@ def run_watched(
     handles = [module.register_forward_hook(keep) for module in modules]
     try:
         with torch.no_grad():
-            net(clips_BTCHW)
+            net(clip.to(next(net.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()
@@ -145,11 +134,3 @@ def check_eval(net: VideoNetwork) -> None:
     """Raises OptionError in training mode, in which norms change and clips depend on each other."""
     if net.training:
         raise OptionError("A network can be inspected in eval mode only: call net.eval() first.")
-
-
-def check_one_clip(net: VideoNetwork, clip: torch.Tensor) -> None:
-    """Raises InputShapeError unless the input is one clip."""
-    if clip.ndim != 5 or len(clip) != 1:
-        raise InputShapeError(
-            f"Expected one clip of shape (1, {net.frames}, 3, H, W), got {tuple(clip.shape)}."
-        )

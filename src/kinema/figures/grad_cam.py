@@ -6,8 +6,6 @@ K classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +14,7 @@ from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
 from kinema.figures.capture import check_eval
-from kinema.figures.panels import HEAT, color_bar, strip_rows
-from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
-from kinema.report.plots import save_png
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def grad_cam(
     handle = net.backbone.get_submodule(name).register_forward_hook(cut)
     try:
         with torch.enable_grad():
-            scores_BK = net(clips)
+            scores_BK = net(clips.to(next(net.parameters()).device))
     finally:
         handle.remove()
     if len(leaves) != 1:
@@ -89,7 +84,7 @@ def grad_cam(
             f"Layer {name!r} runs {len(leaves)} times in a pass through {net.name}; Grad-CAM needs "
             "one that runs once."
         )
-    chosen = scores_BK.argmax(1) if classes is None else torch.tensor(classes).to(clips.device)
+    chosen = scores_BK.argmax(1) if classes is None else torch.tensor(classes).to(scores_BK.device)
     wanted = scores_BK.gather(1, chosen[:, None]).sum()
     (gradient_NChw,) = torch.autograd.grad(wanted, leaves)
     weights_NC = gradient_NChw.mean((2, 3))
@@ -143,78 +138,3 @@ def _feature_map(output: object, clips: int, name: str) -> torch.Tensor:
             f"returns {got}. Choose a convolution, a block or a stage, such as res5."
         )
     return output
-
-
-def cam_summary(cam: CamMaps, labels: Sequence[str]) -> dict[str, Any]:
-    """Summarizes the class, its probability, and the fraction of the evidence per frame."""
-    label = cam.classes[0]
-    sums_R = cam.maps[0].sum((1, 2))
-    total = float(sums_R.sum())
-    return {
-        "layer": cam.layer,
-        "label": label,
-        "name": labels[label],
-        "prob": round(_prob(cam), 6),
-        "frame_shares": [round(float(s) / total, 6) if total else 0.0 for s in sums_R],
-    }
-
-
-def draw_cam(
-    shown: ShownClip,
-    cam: CamMaps,
-    labels: Sequence[str],
-    *,
-    network: str,
-    out: Path | None = None,
-) -> bytes:
-    """Draws the frames and, below them, the frames with an overlay of Grad-CAM.
-
-    The clip has one scale: 1 is the maximum over its frames.
-
-    Args:
-        shown: The clip.
-        cam: Maps of one clip.
-        labels: The K class names.
-        network: Name of the network, for the title.
-        out: Optional PNG file to write.
-
-    Returns:
-        PNG data.
-    """
-    maps_Rhw = cam.maps[0] / max(float(cam.maps[0].max()), np.finfo(np.float32).tiny)
-    frames = len(shown.frames)
-    stride = frames // len(maps_Rhw)
-    name = labels[cam.classes[0]]
-    title = f"{network}, Grad-CAM at {cam.layer} for {name!r} (probability {_prob(cam):.2f})"
-    figure, strips = strip_rows(["clip", "Grad-CAM"], frames, title)
-    plain, laid_over = strips
-    smooth = {"vmin": 0, "vmax": 1, "interpolation": "bilinear", "cmap": HEAT, "alpha": 0.5}
-    for t in range(frames):
-        plain.show(t, shown.frames[t])
-        plain.say(t, shown.when(t))
-        laid_over.show(t, shown.frames[t])
-        image = laid_over.show(t, maps_Rhw[t // stride], **smooth)
-        laid_over.say(t, f"max {maps_Rhw[t // stride].max():.2f}")
-    color_bar(figure, image, strips, "fraction of the clip's maximum")
-    return save_png(figure, out)
-
-
-def write_cam(shown: ShownClip, cam: CamMaps, out: Path) -> None:
-    """Writes the data of the figure as .npz.
-
-    unscaled maps (R, h, w), label, scores (K,), frames (T, H, W, 3) and frame_indices (T,).
-    """
-    np.savez_compressed(
-        out,
-        maps=cam.maps[0],
-        label=np.array(cam.classes[0]),
-        scores=cam.scores[0],
-        layer=np.array(cam.layer),
-        frames=shown.frames,
-        frame_indices=np.array(shown.frame_indices),
-    )
-
-
-def _prob(cam: CamMaps) -> float:
-    odds_K = np.exp(cam.scores[0] - cam.scores[0].max())
-    return float(odds_K[cam.classes[0]] / odds_K.sum())

@@ -19,13 +19,7 @@ HEAT = "turbo"
 
 
 class Strip:
-    """Row of square cells in a plot; pictures are stretched to the size of a cell.
-
-    Args:
-        plot: Axes to draw on.
-        cells: Number of cells.
-        name: Label at the left end.
-    """
+    """Row of square cells in a plot; pictures are stretched to the size of a cell."""
 
     def __init__(self, plot: Any, cells: int, name: str) -> None:
         self.plot = plot
@@ -35,18 +29,14 @@ class Strip:
         plot.set_xlim(0, cells * (1 + GAP) - GAP)
         plot.set_ylim(1, 0)
 
-    def show(self, cell: int, picture: NDArray[Any], **colors: Any) -> Any:
-        """Draws a picture (H, W, 3) or map (h, w) into a cell; returns its image."""
+    def show(self, cell: int, picture: NDArray[Any], text: str = "", **colors: Any) -> Any:
+        """Draws a picture (H, W, 3) or map (h, w) and a line above it; returns the image."""
         left, limits = cell * (1 + GAP), (self.plot.get_xlim(), self.plot.get_ylim())
         image = self.plot.imshow(picture, extent=(left, left + 1, 1, 0), **colors)
         self.plot.set(xlim=limits[0], ylim=limits[1])
-        return image
-
-    def say(self, cell: int, text: str) -> None:
-        """Writes a short line above a cell, without math mode."""
-        middle = cell * (1 + GAP) + 0.5
         looks = {"ha": "center", "va": "bottom", "fontsize": 8, "parse_math": False}
-        self.plot.text(middle, -0.02, text, **looks)
+        self.plot.text(left + 0.5, -0.02, text, **looks)
+        return image
 
     def mark(self, cell: int, place: tuple[int, int], grid: tuple[int, ...], color: str) -> None:
         """Draws a box around row and column `place` of a map of shape `grid`."""
@@ -61,14 +51,7 @@ class Strip:
 def strip_rows(
     names: list[str], cells: int, title: str, *, cell_in: float = CELL_IN
 ) -> tuple[Figure, list[Strip]]:
-    """Creates a figure with a strip per name.
-
-    Args:
-        names: Labels of the strips.
-        cells: Cells per strip.
-        title: Title of the figure.
-        cell_in: Side of a cell in inches.
-    """
+    """Creates a figure with a strip of cells per name; `cell_in` is a cell's side in inches."""
     row_in = cell_in + LINE
     strips_in = cell_in * (cells * (1 + GAP) - GAP)
     width = LEFT + strips_in + RIGHT

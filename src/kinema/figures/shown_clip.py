@@ -18,21 +18,13 @@ from kinema.video.decode import open_source
 
 @dataclass(frozen=True)
 class ShownClip:
-    """Middle clip and center crop of a video.
-
-    Attributes:
-        path: Path of the video.
-        frames: Frames (T, H, W, 3), uint8, RGB.
-        frame_indices: Numbers of the frames in the video.
-        rate_hz: Frames per second of the video; 0 if unknown.
-        clip: Network input (1, T, 3, H, W), float, normalized.
-    """
+    """Middle clip and center crop of a video."""
 
     path: Path
-    frames: NDArray[np.uint8]
-    frame_indices: tuple[int, ...]
-    rate_hz: float
-    clip: torch.Tensor
+    frames: NDArray[np.uint8]  # (T, H, W, 3), RGB
+    frame_indices: tuple[int, ...]  # in the video
+    rate_hz: float  # frames per second of the video; 0 if unknown
+    clip: torch.Tensor  # network input (1, T, 3, H, W), float, normalized
 
     @property
     def name(self) -> str:

@@ -4,15 +4,22 @@ Letters: n clips, T frames, C channels, K taps.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.errors import OptionError, UnknownNameError
-from kinema.figures.adaptive_kernels import AdaptiveKernels, adaptive_kernels, shared_kernels
+from kinema.errors import OptionError
+from kinema.figures.adaptive_kernels import (
+    ADAPTIVE,
+    AdaptiveKernels,
+    adaptive_kernels,
+    shared_kernels,
+)
+from kinema.figures.capture import no_such_block
 from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
 from kinema.report.plots import DPI, RUN_COLORS, Figure, save_png, shortened
@@ -28,23 +35,14 @@ ByOffset = Mapping[int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class KernelStudy:
-    """Kernels of blocks on clips.
-
-    Attributes:
-        network: Name of the network.
-        clips: Names of the n clips.
-        motion: Mean absolute difference of consecutive frames per clip, in gray levels.
-        made: Kernels and gates of each clip, by block.
-        shared_by: Name of the network with temporal convolutions to compare; None without one.
-        shared: Its weights by block and offset in frames.
-    """
+    """Kernels of blocks on n clips, and optionally those of a network to compare."""
 
     network: str
     clips: tuple[str, ...]
-    motion: NDArray[np.float64]
-    made: Mapping[str, Sequence[AdaptiveKernels]]
-    shared_by: str | None
-    shared: Mapping[str, ByOffset]
+    motion: NDArray[np.float64]  # `ShownClip.motion` of each clip
+    made: Mapping[str, Sequence[AdaptiveKernels]]  # of each clip, by block
+    shared_by: str | None = None  # name of the other network, with temporal convolutions
+    shared: Mapping[str, ByOffset] = field(default_factory=dict)  # its weights by block
 
 
 def study_kernels(
@@ -54,13 +52,9 @@ def study_kernels(
     blocks: Sequence[str] | None = None,
     source: str | None = None,
 ) -> KernelStudy:
-    """Runs the network on every clip.
+    """Runs a network, in eval mode, on one or more clips.
 
-    Args:
-        net: The network, in eval mode.
-        clips: One or more clips.
-        blocks: Blocks, such as ["res4.5"]; default: the last one with a TAM in each stage.
-        source: Source of the network, for messages.
+    By default the study has the last block with a TAM of each stage.
 
     Raises:
         SiteError: the network has no TAM.
@@ -69,15 +63,12 @@ def study_kernels(
     names, motion = [], []
     made: dict[str, list[AdaptiveKernels]] = {}
     for shown in clips:
-        of_clip = {
-            one.block: one
-            for one in adaptive_kernels(net, shown.clip.to(_device(net)), source=source)
-        }
+        of_clip = {one.block: one for one in adaptive_kernels(net, shown.clip, source=source)}
         for block in _chosen(list(of_clip), blocks, source or net.name):
             made.setdefault(block, []).append(of_clip[block])
         names.append(shown.name)
         motion.append(shown.motion)
-    return KernelStudy(net.name, tuple(names), np.array(motion), made, None, {})
+    return KernelStudy(net.name, tuple(names), np.array(motion), made)
 
 
 def beside(study: KernelStudy, net: VideoNetwork, *, source: str | None = None) -> KernelStudy:
@@ -88,7 +79,7 @@ def beside(study: KernelStudy, net: VideoNetwork, *, source: str | None = None) 
         UnknownNameError: it has none in one of the blocks.
     """
     shared = {block: shared_kernels(net, block, source=source) for block in study.made}
-    return KernelStudy(study.network, study.clips, study.motion, study.made, net.name, shared)
+    return replace(study, shared_by=net.name, shared=shared)
 
 
 def kernel_summary(study: KernelStudy) -> list[dict[str, Any]]:
@@ -127,28 +118,24 @@ def draw_violins(study: KernelStudy, out: Path | None = None) -> bytes:
     A violin covers the whole range, with lines at minimum, median and maximum. Clips of a row
     share a scale; the other network has its own.
     """
-    columns = len(study.clips[:SHOWN_CLIPS]) + (len(study.clips) > 1)
-    total = columns + (study.shared_by is not None)
-    rows = len(study.made)
-    figure = Figure(figsize=(1.9 * total + 1, 2.1 * rows + 0.8), dpi=DPI, layout="constrained")
-    plots = figure.subplots(rows, total, squeeze=False)
-    for row, (block, made) in zip(plots, study.made.items(), strict=True):
-        pooled = [[one] for one in made[:SHOWN_CLIPS]] + ([made] if len(made) > 1 else [])
-        for number, (plot, several) in enumerate(zip(row, pooled, strict=False)):
-            _violins(plot, _by_offset(several), VIOLIN)
-            plot.sharey(row[0])
-            plot.tick_params(labelleft=number == 0)
-        row[0].set_ylabel(f"{block}\nkernel weight")
-        if study.shared_by is not None:
-            _violins(row[-1], study.shared[block], SHARED_VIOLIN)
     titles = [shortened(name) for name in study.clips[:SHOWN_CLIPS]]
     titles += [f"all {len(study.clips)} clips"] if len(study.clips) > 1 else []
     titles += [f"{shortened(study.shared_by)}\n(own scale)"] if study.shared_by is not None else []
-    for plot, title in zip(plots[0], titles, strict=True):
-        plot.set_title(title, fontsize=7.5, parse_math=False)
-    for plot in plots[-1]:
-        plot.set_xlabel("offset in frames")
-    _head(figure, f"{study.network}: temporal kernels by offset (minimum, median, maximum)")
+    title = f"{study.network}: temporal kernels by offset (minimum, median, maximum)"
+    columns = len(titles)
+    figure, plots = _grid(study, columns, (1.9 * columns + 1, 2.1, 0.8), title)
+    for row, (block, made) in zip(plots, study.made.items(), strict=True):
+        pooled = [[one] for one in made[:SHOWN_CLIPS]] + ([made] if len(made) > 1 else [])
+        for plot, several in zip(row, pooled, strict=False):
+            _violins(plot, _by_offset(several), VIOLIN)
+            plot.sharey(row[0])
+            plot.tick_params(labelleft=plot is row[0])
+        row[0].set_ylabel(f"{block}\nkernel weight")
+        if study.shared_by is not None:
+            _violins(row[-1], study.shared[block], SHARED_VIOLIN)
+    for top, bottom, text in zip(plots[0], plots[-1], titles, strict=True):
+        top.set_title(text, fontsize=7.5, parse_math=False)
+        bottom.set_xlabel("offset in frames")
     return save_png(figure, out)
 
 
@@ -157,36 +144,27 @@ def draw_distributions(study: KernelStudy, out: Path | None = None) -> bytes:
 
     Thin gray lines are single clips.
     """
-    rows = len(study.made)
-    figure = Figure(figsize=(8, 2.3 * rows + 0.7), dpi=DPI, layout="constrained")
-    plots = figure.subplots(rows, 2, squeeze=False)
-    edges = np.linspace(0, 1, BINS + 1)
+    title = f"{study.network}: gates and kernels on {_counted(study)}"
+    figure, plots = _grid(study, 2, (8, 2.3, 0.7), title)
+    outline = {"bins": np.linspace(0, 1, BINS + 1), "density": True, "histtype": "step"}
     for (left, right), (block, made) in zip(plots, study.made.items(), strict=True):
-        gates = [one.gates for one in made if one.gates is not None]
+        gates = [one.gates.ravel() for one in made if one.gates is not None]
         if gates:
-            for one in gates if len(gates) > 1 else ():
-                left.hist(
-                    one.ravel(), edges, density=True, histtype="step", color="#c8cdd4", lw=0.6
-                )
-            pooled = np.concatenate([one.ravel() for one in gates])
-            left.hist(pooled, edges, density=True, histtype="step", color=VIOLIN, lw=1.6)
+            for values in gates if len(gates) > 1 else ():
+                left.hist(values, color="#c8cdd4", lw=0.6, **outline)
+            left.hist(np.concatenate(gates), color=VIOLIN, lw=1.6, **outline)
         else:
             left.text(0.5, 0.5, "no local branch", ha="center", transform=left.transAxes)
         for color, (offset, values) in zip(
-            _offset_colors(made[0].offsets), _by_offset(made).items(), strict=True
+            cycle(OFFSET_COLORS), _by_offset(made).items(), strict=False
         ):
-            label = _offset_text(offset)
-            right.hist(
-                values, edges, density=True, histtype="step", color=color, lw=1.6, label=label
-            )
+            right.hist(values, color=color, lw=1.6, label=_offset_text(offset), **outline)
         right.legend(title="offset", frameon=False, fontsize=8, title_fontsize=8)
         left.set_ylabel(f"{block}\ndensity")
+        for plot in (left, right):
+            plot.set_xlim(0, 1)
     plots[-1][0].set_xlabel("gate V of a channel and frame (local branch)")
     plots[-1][1].set_xlabel("kernel weight Theta (global branch)")
-    for plot in plots.flat:
-        _tidy(plot)
-        plot.set_xlim(0, 1)
-    _head(figure, f"{study.network}: gates and kernels on {_counted(study)}")
     return save_png(figure, out)
 
 
@@ -201,9 +179,8 @@ def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
     """
     if len(study.clips) < 2:
         raise OptionError("Kernels against motion need at least two clips, got one.")
-    rows = len(study.made)
-    figure = Figure(figsize=(9, 2.4 * rows + 0.7), dpi=DPI, layout="constrained")
-    plots = figure.subplots(rows, 2, squeeze=False)
+    title = f"{study.network}: kernels against motion on {_counted(study)}"
+    figure, plots = _grid(study, 2, (9, 2.4, 0.7), title)
     order = np.argsort(study.motion, kind="stable")
     half = (len(order) + 1) // 2
     groups = (("small", order[:half], RUN_COLORS[1]), ("large", order[half:], RUN_COLORS[2]))
@@ -226,9 +203,6 @@ def draw_motion(study: KernelStudy, out: Path | None = None) -> bytes:
         right.set_ylabel("median, quartiles")
     plots[-1][0].set_xlabel("kernel weight on other frames,\n1 - Theta at offset 0")
     plots[-1][1].set_xlabel("motion: mean absolute difference of\nconsecutive frames, gray levels")
-    for plot in plots.flat:
-        _tidy(plot)
-    _head(figure, f"{study.network}: kernels against motion on {_counted(study)}")
     return save_png(figure, out)
 
 
@@ -249,20 +223,13 @@ def write_kernels(study: KernelStudy, out: Path) -> None:
     np.savez_compressed(out, **arrays)
 
 
-def _device(net: VideoNetwork) -> Any:
-    return next(net.parameters()).device
-
-
 def _chosen(having: Sequence[str], wanted: Sequence[str] | None, source: str) -> list[str]:
     """Returns the given blocks, or the last one of each stage."""
     if wanted is None:
         return list({block.partition(".")[0]: block for block in having}.values())
     for block in wanted:
         if block not in having:
-            raise UnknownNameError(
-                f"{source} has no temporal adaptive module in a block {block!r}. "
-                f"Blocks that have one: {', '.join(having)}."
-            )
+            raise no_such_block(having, block, ADAPTIVE, source=source)
     return list(dict.fromkeys(wanted))
 
 
@@ -273,34 +240,33 @@ def _by_offset(several: Sequence[AdaptiveKernels]) -> dict[int, NDArray[np.float
     }
 
 
+def _grid(
+    study: KernelStudy, columns: int, size_in: tuple[float, float, float], title: str
+) -> tuple[Figure, Any]:
+    """Figure and plots of a row per block; its width, height of a row and rest, in inches."""
+    rows = len(study.made)
+    width, row, rest = size_in
+    figure = Figure(figsize=(width, row * rows + rest), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    plots = figure.subplots(rows, columns, squeeze=False)
+    for plot in plots.flat:
+        plot.grid(axis="y", alpha=0.25)
+        plot.spines[["top", "right"]].set_visible(False)
+    return figure, plots
+
+
 def _violins(plot: Any, weights: ByOffset, color: str) -> None:
-    parts = plot.violinplot(
-        list(weights.values()), list(weights), widths=0.8, showmedians=True, showextrema=True
-    )
+    parts = plot.violinplot(list(weights.values()), list(weights), widths=0.8, showmedians=True)
     for body in parts["bodies"]:
         body.set(facecolor=color, alpha=0.45)
     for name in ("cbars", "cmins", "cmaxes", "cmedians"):
         parts[name].set(color=color, linewidth=1)
     plot.set_xticks(list(weights), [_offset_text(offset) for offset in weights])
     plot.tick_params(labelsize=8)
-    _tidy(plot)
-
-
-def _head(figure: Figure, text: str) -> None:
-    figure.suptitle(text, fontsize=10, parse_math=False)
-
-
-def _tidy(plot: Any) -> None:
-    plot.grid(axis="y", alpha=0.25)
-    plot.spines[["top", "right"]].set_visible(False)
 
 
 def _offset_text(offset: int) -> str:
     return f"{offset:+d}" if offset else "0"
-
-
-def _offset_colors(offsets: Sequence[int]) -> list[str]:
-    return [OFFSET_COLORS[number % len(OFFSET_COLORS)] for number in range(len(offsets))]
 
 
 def _counted(study: KernelStudy) -> str:

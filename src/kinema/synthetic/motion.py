@@ -9,7 +9,8 @@ Units: positions in half frame sides (-1 to 1, y down), angles in radians, time 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,20 +34,15 @@ class Track:
 
 @dataclass(frozen=True)
 class MotionRange:
-    """Ranges of the random factors, from the difficulty settings.
+    """Ranges of the random factors, from the difficulty settings."""
 
-    Attributes:
-        speed: Maximum speed relative to the slowest motion, at least 1.
-        scale: Factor around 1 of the object's size and of the extent of the motion.
-    """
-
-    speed: float
-    scale: float
+    speed: float  # maximum speed relative to the slowest motion, at least 1
+    scale: float  # factor around 1 of the object's size and of the extent of the motion
 
 
-def _progress(frames: int, length: float, rng: Rng) -> Array:
-    """Progress from 0 to 1 over a fraction `length` of the video, starting at a random time."""
-    active = max(4.0, length * frames)
+def _progress(frames: int, motion: MotionRange, rng: Rng) -> Array:
+    """Progress from 0 to 1: the faster, the shorter, starting at a random time."""
+    active = max(4.0, rng.uniform(0.9, 1.0) / motion.speed * frames)
     start = rng.uniform(0, max(0.0, frames - active))
     return np.clip((np.arange(frames) - start) / active, 0, 1)
 
@@ -63,81 +59,58 @@ def _still(frames: int, motion: MotionRange, rng: Rng) -> Track:
     )
 
 
-def _stretch(motion: MotionRange, rng: Rng) -> float:
-    """Fraction of the video that the motion takes: the faster, the shorter."""
-    return float(rng.uniform(0.9, 1.0) / motion.speed)
-
-
-def _line(frames: int, motion: MotionRange, rng: Rng, *, across: bool) -> Track:
-    track = _still(frames, motion, rng)
+def _line(track: Track, frames: int, motion: MotionRange, rng: Rng, *, across: bool) -> Track:
     way = rng.uniform(0.8, 1.2) * motion.scale
-    offset = way * (_progress(frames, _stretch(motion, rng), rng) - 0.5)
-    if across:
-        return Track(track.x + offset, track.y, track.size, track.angle, track.glow)
-    return Track(track.x, track.y - offset, track.size, track.angle, track.glow)
+    offset = way * (_progress(frames, motion, rng) - 0.5)
+    return replace(track, x=track.x + offset) if across else replace(track, y=track.y - offset)
 
 
-def _move_right(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    return _line(frames, motion, rng, across=True)
-
-
-def _move_up(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    return _line(frames, motion, rng, across=False)
-
-
-def _approach(frames: int, motion: MotionRange, rng: Rng) -> Track:
-    track = _still(frames, motion, rng)
+def _approach(track: Track, frames: int, motion: MotionRange, rng: Rng) -> Track:
     ratio = rng.uniform(2.0, 2.6) ** motion.scale
-    growth = ratio ** (_progress(frames, _stretch(motion, rng), rng) - 0.5)
-    return Track(track.x, track.y, track.size * growth, track.angle, track.glow)
+    growth = ratio ** (_progress(frames, motion, rng) - 0.5)
+    return replace(track, size=track.size * growth)
 
 
-def _rotate_cw(frames: int, motion: MotionRange, rng: Rng) -> Track:
+def _rotate_cw(track: Track, frames: int, motion: MotionRange, rng: Rng) -> Track:
     """Rotation about a point beside the object, as on a turntable."""
-    track = _still(frames, motion, rng)
-    turn = rng.uniform(1.2, 1.6) * np.pi * _progress(frames, _stretch(motion, rng), rng)
+    turn = rng.uniform(1.2, 1.6) * np.pi * _progress(frames, motion, rng)
     radius, angle = rng.uniform(0.35, 0.5) * motion.scale, rng.uniform(0, 2 * np.pi) + turn
     x = 0.5 * track.x + radius * np.cos(angle)
     y = 0.5 * track.y + radius * np.sin(angle)
-    return Track(x, y, track.size, track.angle + turn, track.glow)
+    return replace(track, x=x, y=y, angle=track.angle + turn)
 
 
-def _flash_then_hop(frames: int, motion: MotionRange, rng: Rng) -> Track:
+def _flash_then_hop(track: Track, frames: int, motion: MotionRange, rng: Rng) -> Track:
     """Two consecutive events of equal length, each its own reverse."""
-    track = _still(frames, motion, rng)
-    progress = _progress(frames, _stretch(motion, rng), rng)
+    progress = _progress(frames, motion, rng)
     inside = (progress > 0) & (progress < 1)
     glow = np.where(inside & (progress < 0.5), 1.0, 0.0)
     hop = np.where(progress >= 0.5, np.sin(np.pi * (2 * progress - 1)), 0.0)
     y = track.y + 0.2 - 0.6 * motion.scale * np.clip(hop, 0, 1)
-    return Track(track.x, y, track.size, track.angle, glow)
+    return replace(track, y=y, glow=glow)
 
 
-def _climb_and_drop(frames: int, motion: MotionRange, rng: Rng) -> Track:
+def _climb_and_drop(track: Track, frames: int, motion: MotionRange, rng: Rng) -> Track:
     """Periodic: climbs slowly and drops quickly, repeatedly."""
-    track = _still(frames, motion, rng)
     periods = rng.uniform(1.5, 1.8) * motion.speed**0.5  # eight frames must show each period
     phase = (rng.uniform(0, 1) + periods * np.arange(frames) / frames) % 1
     height = np.where(phase < 0.8, phase / 0.8, (1 - phase) / 0.2)
-    y = track.y + 0.8 * motion.scale * (0.5 - height)
-    return Track(track.x, y, track.size, track.angle, track.glow)
+    return replace(track, y=track.y + 0.8 * motion.scale * (0.5 - height))
 
 
-def _creep_out_dash_back(frames: int, motion: MotionRange, rng: Rng) -> Track:
+def _creep_out_dash_back(track: Track, frames: int, motion: MotionRange, rng: Rng) -> Track:
     """Pretends to leave: creeps away in some direction and dashes back."""
-    track = _still(frames, motion, rng)
-    progress = _progress(frames, _stretch(motion, rng), rng)
+    progress = _progress(frames, motion, rng)
     away = np.where(progress < 0.8, progress / 0.8, (1 - progress) / 0.2)
     direction, way = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.1) * motion.scale
     x = track.x + way * (away - 0.5) * np.cos(direction)  # half before the place: stays in view
-    y = track.y + way * (away - 0.5) * np.sin(direction)
-    return Track(x, y, track.size, track.angle, track.glow)
+    return replace(track, x=x, y=track.y + way * (away - 0.5) * np.sin(direction))
 
 
-# (class of the motion as defined, class of its reverse, motion)
-_PAIRS: tuple[tuple[str, str, Callable[[int, MotionRange, Rng], Track]], ...] = (
-    ("move_right", "move_left", _move_right),
-    ("move_up", "move_down", _move_up),
+# (class of the motion as defined, class of its reverse, motion of an object at rest)
+_PAIRS: tuple[tuple[str, str, Callable[[Track, int, MotionRange, Rng], Track]], ...] = (
+    ("move_right", "move_left", partial(_line, across=True)),
+    ("move_up", "move_down", partial(_line, across=False)),
     ("approach", "recede", _approach),
     ("rotate_cw", "rotate_ccw", _rotate_cw),
     ("flash_then_hop", "hop_then_flash", _flash_then_hop),
@@ -157,7 +130,8 @@ def draw_track(class_name: str, frames: int, motion: MotionRange, rng: Rng) -> t
     """
     for forward, backward, draw in _PAIRS:
         if class_name in (forward, backward):
-            return draw(frames, motion, rng), class_name == backward
+            still = _still(frames, motion, rng)
+            return draw(still, frames, motion, rng), class_name == backward
     raise UnknownNameError(
         f"There is no motion class {class_name!r}. {did_you_mean(class_name, MOTION_CLASSES)}"
     )

@@ -155,7 +155,7 @@ def render_motion_set(
     settings = settings or MotionSettings()
     root = Path(out)
     jobs = list(_jobs(settings))
-    if _is_complete(root, settings) and all(_target(root, job).exists() for job in jobs):
+    if _is_complete(root, settings) and all((root / "videos" / job.path).exists() for job in jobs):
         return root
     _write_settings(root, settings, complete=False)
     for class_name in MOTION_CLASSES:
@@ -196,7 +196,12 @@ def _is_complete(root: Path, settings: MotionSettings) -> bool:
             )
         root.mkdir(parents=True, exist_ok=True)
         return False
-    found = _read_settings(file)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise KinemaError(f"{file} is not a settings file of a motion set: {error}.") from error
     complete = bool(found.pop("complete", False))
     wanted = _wanted(settings)
     if found != wanted:
@@ -212,38 +217,20 @@ def _wanted(settings: MotionSettings) -> dict[str, Any]:
     return {**asdict(settings), "renderer": RENDERER}
 
 
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise KinemaError(f"{file} is not a settings file of a motion set: {error}.") from error
-    if not isinstance(found, dict):
-        raise KinemaError(f"{file} is not a settings file of a motion set: no JSON object.")
-    return found
-
-
 def _write_settings(root: Path, settings: MotionSettings, *, complete: bool) -> None:
     document = {**_wanted(settings), "complete": complete}
     write_whole(root / SETTINGS_FILE, json.dumps(document, indent=2) + "\n")
 
 
-def _target(root: Path, job: _Job) -> Path:
-    return root / "videos" / job.path
-
-
 def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
-    target = _target(root, job)
+    target = root / "videos" / job.path
     if target.exists():
         return
     partial = target.with_suffix(".part")
     frames = render_video(job.class_name, job.seed, settings)
-    _encode(partial, frames, settings.rate_hz, encoder=_encoder())
+    encoder = next(name for name in ENCODERS if name in av.codecs_available)
+    _encode(partial, frames, settings.rate_hz, encoder=encoder)
     os.replace(partial, target)
-
-
-def _encoder() -> str:
-    """The preferred encoder that this build of FFmpeg has."""
-    return next(name for name in ENCODERS if name in av.codecs_available)
 
 
 def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int, *, encoder: str) -> None:

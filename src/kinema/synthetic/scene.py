@@ -30,9 +30,7 @@ def draw_look(side_px: int, rng: Rng) -> Look:
     """Draws a random object and a background that differs from it."""
     background = _texture(2 * side_px, rng)
     colors = rng.uniform(0.2, 0.6, (2, 3)).astype(np.float32)
-    first, second, _ = rng.permutation(
-        3
-    )  # the halves differ in hue from each other and from the glow
+    first, second, _ = rng.permutation(3)  # halves differ in hue from each other and the glow
     colors[[0, 1], [first, second]] = rng.uniform(0.8, 1, 2)
     colors[[0, 1], [second, first]] = rng.uniform(0, 0.25, 2)
     return Look(

@@ -82,11 +82,10 @@ def test_a_video_is_compared_with_the_model_alone(color_set, tmp_path, monkeypat
 
 def test_forms_are_timed_in_turns():
     order = []
-    timings = alternate(
+    alternate(
         {"a": lambda: order.append("a"), "b": lambda: order.append("b")},
         rounds=3,
         warmup=1,
         setup=lambda name: order.append(f"set up {name}"),
     )
     assert order == ["set up a", "a", "set up b", "b"] * 4
-    assert timings["a"].rounds == 3

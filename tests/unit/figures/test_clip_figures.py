@@ -11,21 +11,21 @@ from PIL import Image
 from kinema.data.transforms import normalize
 from kinema.errors import OptionError, SiteError, UnknownNameError, UnreadableVideoError
 from kinema.figures import tam_kernels
-from kinema.figures.alignment import (
-    AlignedPair,
-    align_frames,
+from kinema.figures.alignment import align_frames
+from kinema.figures.channel_attention import channel_attention
+from kinema.figures.clip_figures import (
     alignment_summary,
-    draw_alignment,
-    write_alignment,
-)
-from kinema.figures.channel_attention import (
     attention_summary,
-    channel_attention,
+    cam_summary,
     choose_channels,
+    draw_alignment,
     draw_attention,
+    draw_cam,
+    write_alignment,
     write_attention,
+    write_cam,
 )
-from kinema.figures.grad_cam import cam_summary, draw_cam, grad_cam, write_cam
+from kinema.figures.grad_cam import grad_cam
 from kinema.figures.shown_clip import ShownClip, read_shown_clip
 from kinema.values import Preprocessing
 
@@ -103,10 +103,10 @@ def test_wanted_channels():
 
 def test_alignment_rows(tmp_path):
     net, shown = tiny_network("sme", reduction=8), made_clip()
-    pairs = [AlignedPair(shown, one) for one in align_frames(net, shown.clip, frame_pairs=[0, 2])]
+    pairs = [(shown, one) for one in align_frames(net, shown.clip, frame_pairs=[0, 2])]
     (one, two) = alignment_summary(pairs)
     assert (one["frame_indices"], two["frame_indices"]) == ([3, 9], [15, 21])
-    similarity = pairs[1].alignment.similarity
+    similarity = pairs[1][1].similarity
     assert similarity[tuple(two["most_similar"])] == similarity.max()
     assert two["similarity"] == pytest.approx(similarity.max(), abs=1e-6)
     assert two["uniform"] == pytest.approx(1 / similarity.size, abs=1e-6)
