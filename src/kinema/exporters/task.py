@@ -5,7 +5,7 @@ Letters: B clips, T frames, H, W.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -264,7 +264,7 @@ def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, An
         "frames": net.frames,
         "size_px": size,
         "labels": list(facts.labels) if facts else None,
-        "preprocessing": asdict(facts.preprocessing) if facts else None,
+        "preprocessing": facts.preprocessing.to_dict() if facts else None,
     }
 
 
