@@ -4,7 +4,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
@@ -331,4 +331,4 @@ class Cost:
     temporal_macs: int
     frames: int
     size_px: int
-    sites: tuple[SiteCost, ...] = field(default=())
+    sites: tuple[SiteCost, ...] = ()
