@@ -34,7 +34,7 @@ from kinema.models.zoo import create_model
 from kinema.system.process import give_back_freed_memory, keep_freed_memory
 from kinema.temporal import TSM
 from kinema.temporal.kernels.reference import shift as shift_reference
-from kinema.train.device_batches import network_input
+from kinema.train.batches import network_input
 from kinema.train.optim import build_optimizer
 from kinema.train.settings import SGDSettings
 from kinema.values import Preprocessing

@@ -70,7 +70,8 @@ def _keys(settings: type) -> Iterator[tuple[str, Any, Any]]:
             yield key, field.annotation, ... if field.is_required() else field.get_default()
     else:
         for part in dataclasses.fields(settings):
-            yield part.name, part.type, part.default
+            if part.init:
+                yield part.name, part.type, part.default
 
 
 def _docstring(settings: type) -> tuple[str, dict[str, str]]:

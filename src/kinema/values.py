@@ -4,10 +4,11 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
+from annotated_types import Gt
 from numpy.typing import NDArray
 
 from kinema.errors import CheckpointError, OptionError, check_range, did_you_mean
@@ -15,6 +16,8 @@ from kinema.errors import CheckpointError, OptionError, check_range, did_you_mea
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# Recipes check this range; pydantic's own type would cost every program half a second to import.
+PositiveInt = Annotated[int, Gt(0)]
 SamplingName = Literal["segments", "dense", "shuffled_segments"]
 SAMPLINGS: tuple[SamplingName, ...] = get_args(SamplingName)
 
@@ -64,26 +67,35 @@ class Annotations:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """Sampling and preprocessing of clips, stored in every checkpoint and used by every task.
+class ClipSettings:
+    """Sampling and size of clips, for every network.
+
+    Attributes:
+        sampling: "segments" takes a frame from each of T equal parts of the video (TSN), "dense"
+            T evenly spaced frames from a window, "shuffled_segments" segments in random order (a
+            control for the use of order).
+        window_frames: Length of the dense window in frames.
+        short_side_px: Short side of the resized frames.
+        crop_px: Side of the square crop.
+    """
+
+    sampling: SamplingName = "segments"
+    window_frames: PositiveInt = 64
+    short_side_px: PositiveInt = 256
+    crop_px: PositiveInt = 224
+
+
+@dataclass(frozen=True)
+class Preprocessing(ClipSettings):
+    """Preprocessing of a network's clips, stored in every checkpoint and used by every task.
 
     Attributes:
         frames: T, frames of one clip.
-        sampling: "segments" (one frame from each of T equal parts, TSN), "dense" (T frames
-            evenly from a window of `window_frames` consecutive frames), or "shuffled_segments"
-            (segments in random order, a control for the use of order).
-        window_frames: Length of the dense window in frames; unused by segments.
-        short_side_px: Short side of the resized frames.
-        crop_px: Side of the square crop.
         mean: Mean per RGB channel, for values in 0..1.
         std: Standard deviation per RGB channel, for values in 0..1.
     """
 
-    frames: int = 8
-    sampling: SamplingName = "segments"
-    window_frames: int = 64
-    short_side_px: int = 256
-    crop_px: int = 224
+    frames: PositiveInt = 8
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -106,7 +118,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for config.json."""
-        return asdict(self)
+        return {"frames": self.frames} | asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str) -> Self:
@@ -132,16 +144,20 @@ class Preprocessing:
 class Views:
     """Views of a video at test time: `clips` in time x `crops` in space.
 
-    `crops` is 1 (center), 3 (along the long side) or 10 (four corners and center, each with its
-    mirror image). With `full_resolution` a crop spans the whole short side instead of the
-    `crop_px` of the preprocessing; with `crops=1` it is then the whole frame. With `resize_px`
-    square crops are finally resized to this side.
+    With `full_resolution` and one crop a view is the whole frame.
+
+    Attributes:
+        clips: Clips per video.
+        crops: Crops per clip: 1 (center), 3 (along the long side) or 10 (corners and center, and
+            their mirror images).
+        full_resolution: Crops span the whole short side instead of `crop_px`.
+        resize_px: Side to which square crops are finally resized; default: not resized.
     """
 
-    clips: int = 1
+    clips: PositiveInt = 1
     crops: int = 1
     full_resolution: bool = False
-    resize_px: int | None = None
+    resize_px: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
@@ -315,4 +331,4 @@ class Cost:
     temporal_macs: int
     frames: int
     size_px: int
-    sites: tuple[SiteCost, ...] = field(default=())
+    sites: tuple[SiteCost, ...] = ()

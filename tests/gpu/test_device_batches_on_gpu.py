@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinema.data.loader import TrainBatch
-from kinema.train.device_batches import DeviceBatches
+from kinema.train.batches import DeviceBatches
 
 pytestmark = [
     pytest.mark.gpu,

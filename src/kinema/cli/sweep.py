@@ -49,10 +49,9 @@ def sweep(
     Example: kinema sweep recipes/sweeps/motion_networks.toml --jobs 2
     """
     from kinema.report.sweeps import accuracy, draw_sweep, sweep_table
-    from kinema.sweep.import_results import known_results
     from kinema.sweep.run import finished_results, run_sweep
     from kinema.sweep.spec import MAIN_TEST, Cell, load_sweep
-    from kinema.sweep.summary import summarize, write_summary
+    from kinema.sweep.summary import known_results, summarize, write_summary
 
     folder = out or Path("runs") / file.stem
     plan = load_sweep(file, out=folder, overrides=overrides or (), recipe=recipe)

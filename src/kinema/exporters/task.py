@@ -5,7 +5,7 @@ Letters: B clips, T frames, H, W.
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -250,7 +250,7 @@ def _document(net: VideoNetwork, size: int, facts: Facts | None) -> dict[str, An
         "frames": net.frames,
         "size_px": size,
         "labels": list(facts.labels) if facts else None,
-        "preprocessing": asdict(facts.preprocessing) if facts else None,
+        "preprocessing": facts.preprocessing.to_dict() if facts else None,
     }
 
 

@@ -16,7 +16,6 @@ from kinema.system.machine import run_facts
 from kinema.train.loop import train
 from kinema.train.recipe import Recipe
 from kinema.train.run_folder import RunFolder, check_same_settings
-from kinema.values import Report
 
 RESULT_FILE = "result.json"
 
@@ -77,8 +76,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         },
         **run_facts(),
     }
-    text = json.dumps(result, indent=2) + "\n"
-    write_whole(cell.run / RESULT_FILE, text)
+    write_whole(cell.run / RESULT_FILE, json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -101,10 +99,6 @@ def _test(saved: SavedModel, test: TestSet, recipe: Recipe) -> dict[str, Any]:
         unreadable=data.unreadable,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
-    return _numbers(report)
-
-
-def _numbers(report: Report) -> dict[str, Any]:
     return {
         "top1": report.top1,
         "top5": report.top5,

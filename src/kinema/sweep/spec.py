@@ -16,7 +16,6 @@ camera = 1.0
 """
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -27,8 +26,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from kinema.errors import OptionError, RecipeError
 from kinema.synthetic.motion_set import MotionSettings
-from kinema.train.recipe import Recipe, find_recipe, load_recipe
-from kinema.train.recipe_errors import Origin, explain
+from kinema.train.recipe import Recipe, find_recipe, load_recipe, read_toml
+from kinema.train.recipe_errors import explain
 from kinema.train.settings import Section
 
 MAIN_TEST = "val"  # the validation set of the recipe
@@ -169,8 +168,9 @@ def load_sweep(
     if recipe is not None:
         base, spec = Path(recipe), spec.model_copy(update={"motion": None, "tests": {}})
     sets = _motion_sets(spec, path, out)
-    data = [] if spec.motion is None else _data_of(out / "videos" / MAIN_TEST)
-    tests = {name: _test_set(out / "videos" / name) for name in spec.tests}
+    videos = out / "videos"
+    data = [] if spec.motion is None else _data_of(videos / MAIN_TEST)
+    tests = {n: TestSet(videos / n / "val.csv", videos / n / "videos") for n in spec.tests}
     _check_seeds(path, overrides, spec)
     cells = [
         Cell(
@@ -206,17 +206,11 @@ def _recipe(base: Path, words: Sequence[str], path: Path, variant: str) -> Recip
 
 
 def _read(path: Path) -> SweepFile:
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read as a sweep file: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
+    data, origin = read_toml(path)
     try:
         return SweepFile.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        raise RecipeError(explain(error, SweepFile, data, Origin(str(path), text))) from error
+        raise RecipeError(explain(error, SweepFile, data, origin)) from error
 
 
 def _motion_sets(spec: SweepFile, path: Path, out: Path) -> dict[Path, MotionSettings]:
@@ -239,7 +233,3 @@ def _data_of(folder: Path) -> list[str]:
         f"data.root={folder / 'videos'}",
         f"data.classes={folder / 'classes.txt'}",
     ]
-
-
-def _test_set(folder: Path) -> TestSet:
-    return TestSet(folder / "val.csv", folder / "videos")

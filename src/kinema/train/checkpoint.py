@@ -140,16 +140,15 @@ def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) 
         state.schedule.load_state_dict(document["schedule"])
         if state.ema is not None:
             state.ema.load_state_dict(document["ema"])
-        positions = [_position(**fields) for fields in document["positions"]]
+        positions = [
+            Position(**fields | {name: Sums(**fields[name]) for name in ("of_epoch", "of_window")})
+            for fields in document["positions"]
+        ]
         return _position_of(rank, world, positions)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} belongs to another network or optimizer than the recipe: {error}"
         ) from error
-
-
-def _position(of_epoch: dict[str, Any], of_window: dict[str, Any], **fields: Any) -> Position:
-    return Position(**fields, of_epoch=Sums(**of_epoch), of_window=Sums(**of_window))
 
 
 def _position_of(rank: int, world: int, positions: Sequence[Position]) -> Position:

@@ -21,8 +21,8 @@ from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
 from kinema.system.machine import find_device
 from kinema.system.process import keep_freed_memory
+from kinema.train.batches import ClipLoss, Mixing, build_loss, build_mixing
 from kinema.train.checkpoint import Position, TrainState, load_state
-from kinema.train.loss import ClipLoss, Mixing, build_loss, build_mixing
 from kinema.train.optim import (
     build_ema,
     build_optimizer,
@@ -33,14 +33,17 @@ from kinema.train.optim import (
 from kinema.train.recipe import Recipe
 from kinema.train.run_folder import RunFolder, cut_metrics, reopen_folder, start_folder
 from kinema.train.settings import DataSettings, ModelSettings, TrainSettings
-from kinema.values import Annotations, Preprocessing
+from kinema.values import Preprocessing
 
 try:
     from lightning.fabric import Fabric
 except ModuleNotFoundError as error:
     raise missing_extra("Training", error.name, "train") from error
 
-__all__ = ["Fabric", "part_size", "start_fabric"]
+log = logging.getLogger(__name__)
+
+# Devices with fused optimizers in PyTorch whose speed we have measured.
+FUSED_ON = ("cpu", "cuda")
 
 
 def start_fabric(settings: TrainSettings) -> Fabric:
@@ -72,30 +75,16 @@ def start_fabric(settings: TrainSettings) -> Fabric:
             f"train.accelerator = {settings.accelerator!r} with train.devices = "
             f"{settings.devices!r} is not available: {error}"
         ) from error
-    _check_batch(settings, world=fabric.world_size)
+    parts = fabric.world_size * settings.accumulate
+    if settings.batch_size % parts:
+        raise OptionError(
+            f"train.batch_size ({settings.batch_size}) must be a multiple of processes x "
+            f"train.accumulate ({fabric.world_size} x {settings.accumulate})."
+        )
     fabric.launch()
     if fabric.device.type == "cpu":
         keep_freed_memory()
     return fabric
-
-
-def part_size(settings: TrainSettings, *, world: int) -> int:
-    """Clips per forward pass of one process."""
-    return settings.batch_size // (world * settings.accumulate)
-
-
-def _check_batch(settings: TrainSettings, *, world: int) -> None:
-    if settings.batch_size % (world * settings.accumulate):
-        raise OptionError(
-            f"train.batch_size ({settings.batch_size}) must be a multiple of processes x "
-            f"train.accumulate ({world} x {settings.accumulate})."
-        )
-
-
-log = logging.getLogger(__name__)
-
-# Devices with fused optimizers in PyTorch whose speed we have measured.
-FUSED_ON = ("cpu", "cuda")
 
 
 @dataclass
@@ -183,7 +172,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     torch.manual_seed(settings.seed)
     train_videos, val_videos = _read_videos(recipe.data)
     classes = len(train_videos.annotations.class_names)
-    net = build_network(recipe.model, classes=classes, load_weights=not resumes)
+    net = _build_network(recipe.model, classes=classes, load_weights=not resumes)
     # Before Fabric and the optimizer get the weights, whose memory layout their gradients follow.
     net.channels_last = settings.channels_last
     if settings.channels_last:
@@ -202,7 +191,9 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
         state.ema.module.to(fabric.device)
     # The folder is touched last, so that a wrong setting leaves none behind.
     if fabric.is_global_zero:
-        _open_folder(run, recipe, net, resume=resume)
+        (reopen_folder if resume else start_folder)(run, recipe, net.weights_report)
+        if net.weights_report is not None:
+            log.info("Weights: %s", net.weights_report)
     fabric.barrier()
     # Loaded after Fabric has moved the network: the optimizer's state follows its parameters.
     rank, world = fabric.global_rank, fabric.world_size
@@ -226,20 +217,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     )
 
 
-def _open_folder(run: RunFolder, recipe: Recipe, net: VideoNetwork, *, resume: bool) -> None:
-    """Creates or reopens the run folder and logs the initial weights."""
-    if resume:
-        reopen_folder(run, recipe, net.weights_report)
-    else:
-        start_folder(run, recipe, net.weights_report)
-    if net.weights_report is not None:
-        log.info("Weights: %s", net.weights_report)
-
-
-def build_network(
-    settings: ModelSettings, *, classes: int, load_weights: bool = True
-) -> VideoNetwork:
-    """Builds the network of a recipe, with its initial weights if `load_weights`."""
+def _build_network(settings: ModelSettings, *, classes: int, load_weights: bool) -> VideoNetwork:
     return create_model(
         settings.name or settings.backbone or "",
         classes=classes,
@@ -293,7 +271,7 @@ def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> Trai
     transform = TrainTransform(dataset.preprocessing, recipe.augmentation, names)
     loader = train_batches(
         TrainClips(dataset, transform, seed=settings.seed),
-        batch_size=part_size(settings, world=fabric.world_size),
+        batch_size=settings.batch_size // (fabric.world_size * settings.accumulate),
         seed=settings.seed,
         workers=recipe.data.workers,
         rank=fabric.global_rank,
@@ -305,52 +283,37 @@ def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> Trai
             f"{dataset.annotations.source} has {len(dataset)} videos, fewer than one "
             f"train.batch_size of {settings.batch_size}. Lower it or train.accumulate."
         )
-    _tell_what_is_left_out(len(dataset), settings.batch_size)
-    return loader
-
-
-def _tell_what_is_left_out(videos: int, batch: int) -> None:
+    videos, batch = len(dataset), settings.batch_size
     if videos < batch:
         log.info("%d videos do not fill a batch of %d: some are repeated.", videos, batch)
     elif videos % batch:
         said = "Each epoch drops %d of %d videos, chosen at random, to fill whole batches of %d."
         log.info(said, videos % batch, videos, batch)
+    return loader
 
 
 def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
     """Reads training and validation videos, both with the class names of the training file."""
-    train = read_annotations(
-        settings.train,
-        format=settings.format,
-        root=settings.train_folder,
-        classes=settings.classes,
-        split=settings.split,
-        subset="train",
-    )
-    val = read_annotations(
-        settings.val,
-        format=settings.format,
-        root=settings.val_folder,
-        classes=train.class_names,
-        split=settings.split,
-        subset="test",
-    )
-    for rows in (train, val):
-        _check_labels(rows)
 
-    def videos(rows: Annotations, folder: Path) -> VideoDataset:
+    def read(
+        annotations: Path, folder: Path, classes: Path | tuple[str, ...] | None, subset: str
+    ) -> VideoDataset:
+        rows = read_annotations(
+            annotations,
+            format=settings.format,
+            root=folder,
+            classes=classes,
+            split=settings.split,
+            subset=subset,
+        )
+        without = [sample.path for sample in rows.samples if sample.label is None]
+        if without:
+            raise AnnotationError(
+                f"{rows.source}: {len(without)} of {len(rows.samples)} videos have no label, such "
+                f"as {without[0]}. Training and validation need one for every video."
+            )
         return VideoDataset(rows, folder, Preprocessing(), index_cache=settings.index_cache)
 
-    return (
-        videos(train, settings.train_folder),
-        videos(val, settings.val_folder),
-    )
-
-
-def _check_labels(rows: Annotations) -> None:
-    without = [sample.path for sample in rows.samples if sample.label is None]
-    if without:
-        raise AnnotationError(
-            f"{rows.source}: {len(without)} of {len(rows.samples)} videos have no label, such as "
-            f"{without[0]}. Training and validation need one for every video."
-        )
+    train = read(settings.train, settings.train_folder, settings.classes, "train")
+    names = train.annotations.class_names
+    return train, read(settings.val, settings.val_folder, names, "test")

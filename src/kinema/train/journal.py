@@ -11,7 +11,6 @@ count from 1, accuracies are fractions in 0..1.
 import json
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -70,12 +69,7 @@ class Journal:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
         if self._file is not None:
             self._file.close()

@@ -21,8 +21,8 @@ from kinema.errors import KinemaError
 from kinema.evaluation.evaluate import evaluate
 from kinema.models.saved import save
 from kinema.system.interrupts import HeldSignals
+from kinema.train.batches import DeviceBatches, network_input
 from kinema.train.checkpoint import Sums, save_state
-from kinema.train.device_batches import DeviceBatches, network_input
 from kinema.train.job import Job, build_job
 from kinema.train.journal import Journal, card_lines
 from kinema.train.recipe import Recipe

@@ -55,12 +55,15 @@ def parameter_groups(
             part = _PARTS.index(part_of.get(id(parameter), "body"))
             members.setdefault((part, parameter.ndim <= 1), []).append(parameter)
     rates = (1.0, settings.temporal_lr_mult, settings.classifier_lr_mult)
+    decays = (1.0, 1.0, settings.classifier_decay_mult)
     return [
         {
             "params": parameters,
-            "name": _group_name(_PARTS[part], is_vector),
+            "name": f"{_PARTS[part]}_{'norm_and_bias' if is_vector else 'weights'}",
             "lr": lr * rates[part],
-            "weight_decay": _decay(settings, _PARTS[part] == "classifier", is_vector),
+            "weight_decay": settings.weight_decay * decays[part]
+            if settings.decay_norm_and_bias or not is_vector
+            else 0.0,
         }
         for (part, is_vector), parameters in sorted(members.items(), key=lambda m: m[0])
     ]
@@ -166,22 +169,12 @@ def frozen_norm_layers(net: VideoNetwork) -> list[nn.Module]:
     return list(layers[1:])
 
 
-def _decay(settings: OptimizerSettings, is_classifier: bool, is_vector: bool) -> float:
-    if is_vector and not settings.decay_norm_and_bias:
-        return 0.0
-    return settings.weight_decay * (settings.classifier_decay_mult if is_classifier else 1.0)
-
-
 def _new_in_temporal_modules(net: VideoNetwork) -> Iterator[nn.Parameter]:
     """Parameters of temporal modules, except those inherited from the backbone."""
     for _, module in net.temporal_modules():
         for name, parameter in module.named_parameters():
             if not name.startswith(module.inherited):
                 yield parameter
-
-
-def _group_name(part: str, is_vector: bool) -> str:
-    return f"{part}_{'norm_and_bias' if is_vector else 'weights'}"
 
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]

@@ -80,13 +80,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Example:
         >>> load_recipe("recipes/tsm.toml", ["train.epochs=10"])  # doctest: +SKIP
     """
-    path = find_recipe(path)
-    text = _read(path)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
-    return _build(data, Origin(str(path), text), overrides)
+    return _build(*read_toml(find_recipe(path)), overrides)
 
 
 def recipe_from(data: Mapping[str, Any], *, source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -104,11 +98,21 @@ def changed_keys(old: Recipe, new: Recipe) -> list[str]:
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
 
 
-def _read(path: Path) -> str:
+def read_toml(path: Path) -> tuple[dict[str, Any], Origin]:
+    """Reads a recipe or sweep file, with its text for error messages.
+
+    Raises:
+        RecipeError: the file cannot be read or is not TOML.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text), Origin(str(path), text)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not a text file in UTF-8: {error.reason}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
 
 
 def _build(data: Mapping[str, Any], origin: Origin, overrides: Sequence[str]) -> Recipe:
@@ -116,8 +120,7 @@ def _build(data: Mapping[str, Any], origin: Origin, overrides: Sequence[str]) ->
         key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()
     }
     for word in overrides:
-        _apply(merged, word)
-        origin.overrides[_split(word)[0]] = word
+        origin.overrides[_apply(merged, word)] = word
     for section in ("optimizer", "schedule"):
         if section in merged and section not in data:
             # Set on the command line only: the section's default variant is meant.
@@ -132,20 +135,14 @@ def _build(data: Mapping[str, Any], origin: Origin, overrides: Sequence[str]) ->
         raise RecipeError(explain(error, Recipe, merged, origin)) from error
 
 
-def _split(word: str) -> tuple[str, str]:
-    key, equals, value = word.partition("=")
-    key = key.strip()
-    if not equals or "." not in key or not all(key.split(".")):
+def _apply(data: dict[str, Any], word: str) -> str:
+    """Sets one `section.key=value` in nested tables; returns the dotted key."""
+    dotted, equals, text = (part.strip() for part in word.partition("="))
+    *tables, key = dotted.split(".")
+    if not equals or not tables or not all((*tables, key)):
         raise RecipeError(
             f"command line: expected section.key=value (such as train.epochs=10), got {word!r}."
         )
-    return key, value.strip()
-
-
-def _apply(data: dict[str, Any], word: str) -> None:
-    """Sets one `section.key=value` in nested tables."""
-    dotted, text = _split(word)
-    *tables, key = dotted.split(".")
     table = data
     for depth, name in enumerate(tables):
         inner = table.setdefault(name, {})
@@ -155,6 +152,7 @@ def _apply(data: dict[str, Any], word: str) -> None:
             )
         table = inner
     table[key] = _value(text)
+    return dotted
 
 
 def _value(text: str) -> Any:
@@ -196,23 +194,16 @@ def find_recipe(path: str | Path, kind: Literal["recipe", "sweep"] = "recipe") -
     shipped = _shipped(path)
     if shipped is not None and shipped.is_file():
         return shipped
-    near = did_you_mean(path.name, _near(path) or _all(kind))
-    raise RecipeError(f"There is no {kind} file {path}. {near}")
+    folders = [path if path.is_dir() else path.parent, _shipped(path.parent)]
+    near = [file.name for folder in folders if folder for file in folder.glob("*.toml")]
+    if not near:
+        folder = SHIPPED / "sweeps" if kind == "sweep" else SHIPPED
+        near = [f"recipes/{file.relative_to(SHIPPED)}" for file in folder.glob("*.toml")]
+    raise RecipeError(f"There is no {kind} file {path}. {did_you_mean(path.name, near)}")
 
 
 def _shipped(path: Path) -> Path | None:
     return SHIPPED.joinpath(*path.parts[1:]) if path.parts[:1] == ("recipes",) else None
-
-
-def _near(path: Path) -> list[str]:
-    """Names of the files in the folder of the missing one."""
-    folders = [path if path.is_dir() else path.parent, _shipped(path.parent)]
-    return [file.name for folder in folders if folder for file in folder.glob("*.toml")]
-
-
-def _all(kind: str) -> list[str]:
-    folder = SHIPPED / "sweeps" if kind == "sweep" else SHIPPED
-    return [f"recipes/{file.relative_to(SHIPPED)}" for file in folder.glob("*.toml")]
 
 
 def to_toml(data: Mapping[str, Any]) -> str:

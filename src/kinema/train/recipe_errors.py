@@ -119,5 +119,5 @@ def _keys(recipe: type[BaseModel], path: Sequence[str], data: Mapping[str, Any])
     if len(variants) > 1:
         chosen = next(v for v in variants if _name_of(v) == data[path[0]]["name"])
     if dataclasses.is_dataclass(chosen):
-        return [f.name for f in dataclasses.fields(chosen)]
+        return [f.name for f in dataclasses.fields(chosen) if f.init]
     return list(chosen.model_fields)

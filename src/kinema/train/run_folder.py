@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,52 +31,30 @@ FREE_ON_RESUME = frozenset(
 )
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Paths in the folder of a run.
 
     Attributes:
-        path: The folder. It holds recipe.toml (full effective settings), run.json (versions,
-            commit, machine, initial weights), metrics.jsonl, tensorboard/, state.pt (to resume)
-            and the networks best/ and last/.
+        path: The folder.
+        recipe: recipe.toml, the full effective settings.
+        facts: run.json: versions, commit, machine and, under "weights", the tensors that a weight
+            file filled.
+        metrics: metrics.jsonl, one JSON object per line.
+        events: TensorBoard's folder.
+        state: state.pt, the training state, to resume.
+        best: The network of the best epoch.
+        last: The network of the last epoch.
     """
 
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The full effective settings."""
-        return self.path / "recipe.toml"
-
-    @property
-    def facts(self) -> Path:
-        """Versions, commit, machine and, under "weights", the tensors that a weight file filled."""
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object per line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def events(self) -> Path:
-        """TensorBoard's folder."""
-        return self.path / "tensorboard"
-
-    @property
-    def state(self) -> Path:
-        """The training state."""
-        return self.path / "state.pt"
-
-    @property
-    def best(self) -> Path:
-        """The network of the best epoch."""
-        return self.path / "best"
-
-    @property
-    def last(self) -> Path:
-        """The network of the last epoch."""
-        return self.path / "last"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.facts = path / "run.json"
+        self.metrics = path / "metrics.jsonl"
+        self.events = path / "tensorboard"
+        self.state = path / "state.pt"
+        self.best = path / "best"
+        self.last = path / "last"
 
 
 def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:

@@ -1,17 +1,18 @@
 """Sections of a recipe: name, type, range and default of every training setting.
 
-A section is a frozen pydantic model that rejects unknown keys and wrong types. An optional
-setting is off unless it is given (TOML has no null).
+A section is a frozen pydantic model, or a dataclass that other rooms use too; both reject unknown
+keys and wrong types. An optional setting is off unless it is given (TOML has no null).
 """
 
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from kinema.data.annotations import FORMATS
 from kinema.errors import did_you_mean
-from kinema.values import Preprocessing, SamplingName, Views
+from kinema.values import ClipSettings, PositiveInt, Preprocessing, Views
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -123,38 +124,22 @@ def _folder_of(annotations: Path) -> Path:
     return annotations if annotations.is_dir() else annotations.parent
 
 
-class PreprocessingSettings(Section):
+@dataclass(frozen=True)
+class PreprocessingSettings(ClipSettings):
     """[preprocessing]: sampling and size of clips; stored in every checkpoint.
 
     Attributes:
-        sampling: "segments" takes a frame from each of T equal parts of the video (TSN), "dense"
-            T evenly spaced frames from a window, "shuffled_segments" segments in random order (a
-            control for the use of order).
-        window_frames: Length of the dense window in frames.
-        short_side_px: Short side of the resized frames.
-        crop_px: Side of the square crop.
         mean: Per RGB channel, for values in 0..1; default: the backbone's.
         std: Standard deviation per RGB channel; default: the backbone's.
     """
 
-    sampling: SamplingName = "segments"
-    window_frames: PositiveInt = 64
-    short_side_px: PositiveInt = 256
-    crop_px: PositiveInt = 224
     mean: Triple | None = None
     std: Triple | None = None
 
     def build(self, *, frames: int, mean: Triple, std: Triple) -> Preprocessing:
         """Returns the preprocessing, with the backbone's `mean` and `std` unless they are set."""
-        return Preprocessing(
-            frames=frames,
-            sampling=self.sampling,
-            window_frames=self.window_frames,
-            short_side_px=self.short_side_px,
-            crop_px=self.crop_px,
-            mean=self.mean or mean,
-            std=self.std or std,
-        )
+        network = {"frames": frames, "mean": self.mean or mean, "std": self.std or std}
+        return Preprocessing(**asdict(self) | network)
 
 
 class OptimizerBase(Section):
@@ -332,21 +317,17 @@ class TrainSettings(Section):
         return self
 
 
-class EvaluationSettings(Section):
+@dataclass(frozen=True)
+class EvaluationSettings(Views):
     """[evaluation]: validation during training. The last epoch is always validated.
 
     Attributes:
-        clips: Clips per video.
-        crops: Crops per clip: 1 (center), 3 (along the long side) or 10 (corners and center, and
-            their mirror images).
-        full_resolution: Crops span the whole short side instead of `crop_px`.
         batch_views: Views per forward pass; limits memory without affecting results.
         every_epochs: Epochs between validations.
     """
 
-    clips: PositiveInt = 1
     crops: Literal[1, 3, 10] = 1
-    full_resolution: bool = False
+    resize_px: None = field(default=None, init=False)  # no setting of a recipe
     batch_views: PositiveInt = 8
     every_epochs: PositiveInt = 1
 

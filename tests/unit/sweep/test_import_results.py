@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from kinema.errors import KinemaError, RecipeError
-from kinema.sweep.import_results import known_results
 from kinema.sweep.run import finished_results
 from kinema.sweep.spec import Sweep, load_sweep
-from kinema.sweep.summary import summarize, write_summary
+from kinema.sweep.summary import known_results, summarize, write_summary
 
 from .files import RECIPE
 

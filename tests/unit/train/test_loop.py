@@ -21,10 +21,10 @@ from kinema.errors import (
 )
 from kinema.models.saved import load_saved
 from kinema.train import loop
+from kinema.train.batches import build_mixing
 from kinema.train.checkpoint import Sums
 from kinema.train.job import build_job, start_fabric
 from kinema.train.loop import train
-from kinema.train.loss import build_mixing
 from kinema.train.recipe import Recipe, load_recipe, recipe_from
 from kinema.train.result import EpochTime, total_time
 from kinema.train.settings import TrainSettings
