@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.data.dataset import VideoDataset
-from kinema.data.loader import Unreadable, ViewLoader, view_batches
+from kinema.data.loader import Unreadable, ViewLoader
 from kinema.data.transforms import normalize
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.evaluation.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
@@ -83,7 +83,7 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     views = views or Views()
     _check_fits(net, dataset)
     precision = _checked_precision(precision, fast)
-    loader = view_batches(
+    loader = ViewLoader(
         dataset, views, batch_views=batch_views, workers=workers, unreadable=unreadable
     )
     place = next(net.parameters()).device if device is None else find_device(device)
