@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -20,13 +20,11 @@ from kinema.data.loader import Unreadable, ViewLoader
 from kinema.data.transforms import normalize
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.evaluation.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
-from kinema.inference.optimize import optimized_at_first
+from kinema.inference.optimize import WantedPrecision, optimized_at_first
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.files import whole_file
 from kinema.system.machine import find_device
 from kinema.values import ClassResult, Preprocessing, Report, Skipped, Views
-
-Precision = Literal["auto", "32", "bf16"]
 
 # NumPy's errors for damaged score files; TypeError for a single array (.npy).
 _NO_SCORES = (
@@ -49,7 +47,7 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     workers: int = 0,
     unreadable: Unreadable = "error",
     device: torch.device | str | None = None,
-    precision: Precision | None = None,
+    precision: WantedPrecision | None = None,
     fast: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -94,7 +92,8 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     sums = np.zeros((videos, net.classes), np.float64)
     counts = np.zeros(videos, np.int64)
     score: Run = optimized_at_first(net, precision=precision) if fast else net
-    with evaluating(net), _autocast(place, enabled=precision == "bf16" and not fast):
+    autocast = precision == "bf16" and not fast
+    with evaluating(net), torch.autocast(place.type, torch.bfloat16, enabled=autocast):
         for batch in loader:
             indices_V = batch.indices_V.numpy()
             # add.at adds every view; sums[indices] += ... would add a repeated index only once.
@@ -227,9 +226,7 @@ def load_scores(path: str | Path) -> Report:
                 labels=arrays["labels"],
                 paths=tuple(arrays["paths"].tolist()),
                 class_names=tuple(arrays["class_names"].tolist()),
-                views=Views(
-                    clips=clips, crops=crops, full_resolution=bool(whole), resize_px=resize_px
-                ),
+                views=Views(clips, crops, bool(whole), resize_px),
             )
     except _NO_SCORES as error:
         raise CheckpointError(
@@ -254,17 +251,13 @@ def _check_fits(net: VideoNetwork, dataset: VideoDataset) -> None:
         )
 
 
-def _checked_precision(precision: Precision | None, fast: bool) -> Precision:
-    known = get_args(Precision) if fast else ("32", "bf16")
+def _checked_precision(precision: WantedPrecision | None, fast: bool) -> WantedPrecision:
+    known = get_args(WantedPrecision) if fast else ("32", "bf16")
     if precision is None:
         return "auto" if fast else "32"
     if precision not in known:
         raise OptionError(f"precision must be one of {', '.join(known)}, got {precision!r}.")
     return precision
-
-
-def _autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def _complete_rows(

@@ -74,8 +74,7 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
     Args:
         net: The network, in eval mode; later changes of its weights do not reach the copy.
         form: The form.
-        example: Clips (B, T, 3, H, W) of the usual size, on the device.
-        Other sizes work, but slower.
+        example: Clips (B, T, 3, H, W) of the usual size, on the device; others are slower.
 
     Returns:
         Function from float clips (B, T, 3, H, W) to float32 scores (B, K) before softmax.
@@ -84,7 +83,9 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
         OptionError: the form is not available on this device.
     """
     if form.runtime == "openvino":
-        return _in_chunks(_openvino(net, form, example), torch.float32, form.chunk)
+        graph = clip_graph(net, size=_square_side(example), facts={})
+        call = compile_openvino(openvino_model(graph), precision=form.precision)
+        return _in_chunks(lambda clips: call(clips)[0], torch.float32, form.chunk)
     dtype = _DTYPES[form.precision]
     folded = fold_batch_norms(net).to(dtype).lay_out_weights()
     run: Run = folded
@@ -92,7 +93,6 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
         run = fuse_convolutions(folded, example.to(dtype))
     elif form.runtime == "compiled":
         run = _compiled(folded, example.device)
-
     return _in_chunks(run, dtype, form.chunk)
 
 
@@ -104,7 +104,6 @@ class Step(Protocol):
 
         An empty state starts new streams.
         """
-        ...
 
 
 def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
@@ -186,12 +185,6 @@ def _in_type(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
             "kinema.data.transforms.normalize turns uint8 RGB into them."
         )
     return pictures.to(dtype)
-
-
-def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
-    model = openvino_model(clip_graph(net, size=_square_side(example), facts={}))
-    call = compile_openvino(model, precision=form.precision)
-    return lambda clips_BTCHW: call(clips_BTCHW)[0]
 
 
 def _square_side(example: torch.Tensor) -> int:
