@@ -110,8 +110,9 @@ class TrainClips(Dataset[ClipItem | Skipped]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def clip(self, index: int, epoch: int) -> ClipItem | Skipped:
-        """Returns the clip of a video in an epoch, or the reason that the video cannot be read."""
+    def __getitem__(self, key: tuple[int, int]) -> ClipItem | Skipped:
+        """Returns the clip of (index, epoch), or the reason that the video cannot be read."""
+        index, epoch = key
         sample = self.dataset.annotations.samples[index]
         assert sample.label is not None, "training rows are checked to have labels"
         # One generator per clip: the draw depends neither on the worker nor on the order of access.
@@ -128,11 +129,6 @@ class TrainClips(Dataset[ClipItem | Skipped]):
             torch.manual_seed(int(rng.integers(2**62)))
             clip, label = self.transform(frames, sample.label)
         return ClipItem(clip, label, index)
-
-    def __getitem__(self, key: tuple[int, int]) -> ClipItem | Skipped:
-        """Returns the clip of (index, epoch), which the loader's batch sampler provides."""
-        index, epoch = key
-        return self.clip(index, epoch)
 
 
 class VideoViews(Dataset[ViewItem | Skipped]):

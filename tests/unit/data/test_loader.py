@@ -87,7 +87,7 @@ def test_epochs_and_seeds_differ_and_repeat(dataset):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, later, strict=True))
     assert not torch.equal(
-        clips_of(dataset).clip(0, 0).frames_TCHW, clips_of(dataset, 1).clip(0, 0).frames_TCHW
+        clips_of(dataset)[0, 0].frames_TCHW, clips_of(dataset, 1)[0, 0].frames_TCHW
     )
 
 
