@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewItem
+from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewBatch
 from kinema.errors import OptionError, UnreadableVideoError, check_range
 from kinema.values import Skipped, Views
 
@@ -29,14 +29,6 @@ class TrainBatch:
 
     clips_BTCHW: torch.Tensor
     labels_B: torch.Tensor
-
-
-@dataclass(frozen=True)
-class ViewBatch:
-    """Views (V, T, 3, H, W), uint8, of one size, and the rows (V,) of their videos."""
-
-    views_VTCHW: torch.Tensor
-    indices_V: torch.Tensor
 
 
 @dataclass
@@ -191,7 +183,7 @@ class ViewLoader(_Loader):
 
     def __iter__(self) -> Iterator[ViewBatch]:
         """Yields batches of consecutive views of the same size."""
-        waiting: list[ViewItem] = []
+        waiting: list[ViewBatch] = []
         for item in self._loader:
             if isinstance(item, Skipped):
                 self._skip(item)
@@ -207,9 +199,9 @@ class ViewLoader(_Loader):
         if waiting:
             yield from self._batches(waiting)
 
-    def _batches(self, items: list[ViewItem]) -> Iterator[ViewBatch]:
+    def _batches(self, items: list[ViewBatch]) -> Iterator[ViewBatch]:
         views = torch.cat([item.views_VTCHW for item in items])
-        indices = torch.cat([torch.full((len(i.views_VTCHW),), i.index) for i in items])
+        indices = torch.cat([item.indices_V for item in items])
         for start in range(0, len(views), self._batch_views):
             stop = start + self._batch_views
             yield ViewBatch(views[start:stop], indices[start:stop])

@@ -71,12 +71,8 @@ class Augmentation:
 class TrainTransform:
     """Random resize, crop, mirroring and color changes of a clip.
 
-    Uses PyTorch's global generator, which the data set seeds for every clip.
-
-    Args:
-        preprocessing: Sizes.
-        augmentation: Augmentation settings.
-        class_names: Class names, for directions.
+    Uses PyTorch's global generator, which the data set seeds for every clip. Directions are those
+    in the class names.
     """
 
     def __init__(
@@ -138,10 +134,6 @@ class ViewTransform:
     One crop is the center, three lie along the long side, ten are the four corners and the center
     and their mirror images. At full resolution crops are squares of the whole short side, and a
     single crop is the whole frame. With `resize_px` the squares are resized at the end.
-
-    Args:
-        preprocessing: Sizes.
-        views: Crops.
     """
 
     def __init__(self, preprocessing: Preprocessing, views: Views) -> None:

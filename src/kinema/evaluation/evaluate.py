@@ -263,11 +263,7 @@ def _checked_precision(precision: WantedPrecision | None, fast: bool) -> WantedP
 def _complete_rows(
     counts: NDArray[np.int64], views: Views, loader: ViewLoader, dataset: VideoDataset
 ) -> list[int]:
-    """Rows of videos with all views read.
-
-    Raises:
-        UnreadableVideoError: there are none.
-    """
+    """Rows of the videos, at least one, with all views read."""
     rows = [int(i) for i in np.flatnonzero(counts == views.count)]
     if not rows:
         raise UnreadableVideoError(

@@ -74,8 +74,8 @@ def choose_form(
         name: Name of the network, for messages.
         forms: Forms to try, the safest one first.
         plain: The plain network, or its step.
-        build: Builds the network, or its step, in a form.
-        scores: Runs what `build` returns on the example: scores (B, K).
+        build: Builds the same in a form.
+        scores: Runs either on the example: scores (B, K).
         memory: Choice of earlier runs.
 
     Raises:

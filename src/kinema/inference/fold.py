@@ -85,13 +85,9 @@ def trace_flow(
     is_taker: Callable[[nn.Module], bool],
     size: tuple[int, int],
 ) -> DataFlow:
-    """Runs a network on one blank clip and records which source module feeds which taker.
+    """Runs a network in eval mode on a blank clip of this height and width in pixels.
 
-    Args:
-        net: The network, in eval mode.
-        is_source: Selects modules whose outputs are followed.
-        is_taker: Selects modules whose inputs are looked up.
-        size: Height and width of the clip in pixels.
+    Records which source module feeds which taker.
     """
     # The tensors are kept, so that no later one gets the same id. PyTorch raises the version of a
     # tensor when an operator writes into it: such a tensor is no longer the source's output.

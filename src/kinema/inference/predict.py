@@ -123,9 +123,7 @@ class ClipRecognizer:
 
         Args:
             frames: All frames (n, H, W, 3) or (n, 3, H, W), uint8, RGB, or a list of n frames.
-            clips: See `predict`.
-            crops: See `predict`.
-            top: See `predict`.
+            clips: Like `crops` and `top` as in `predict`.
 
         Raises:
             OptionError: an option is outside its range.
@@ -171,11 +169,7 @@ class ClipRecognizer:
 
 
 def check_finite(scores: NDArray[np.float32], of: str) -> None:
-    """Raises an error for scores that are not finite.
-
-    Raises:
-        CheckpointError: scores are infinite or NaN.
-    """
+    """Raises a CheckpointError for scores that are infinite or NaN."""
     if not np.isfinite(scores).all():
         raise CheckpointError(
             f"The network's scores for {of} are not finite: its weights are damaged, or its "

@@ -87,12 +87,9 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
         call = compile_openvino(openvino_model(graph), precision=form.precision)
         return _in_chunks(lambda clips: call(clips)[0], torch.float32, form.chunk)
     dtype = _DTYPES[form.precision]
-    folded = fold_batch_norms(net).to(dtype).lay_out_weights()
-    run: Run = folded
-    if form.runtime == "fused":
-        run = fuse_convolutions(folded, example.to(dtype))
-    elif form.runtime == "compiled":
-        run = _compiled(folded, example.device)
+    run: Run = _converted(net, form, example.to(dtype))
+    if form.runtime == "compiled":
+        run = _compiled(run, example.device)
     return _in_chunks(run, dtype, form.chunk)
 
 
@@ -123,10 +120,13 @@ def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
     if form.runtime == "compiled":
         raise OptionError("Streams run as eager, fused or openvino, not compiled.")
     dtype = _DTYPES[form.precision]
-    copy = fold_batch_norms(net).to(dtype).lay_out_weights()
-    if form.runtime == "fused":
-        copy = fuse_convolutions(copy, example.to(dtype).unsqueeze(1))
+    copy = _converted(net, form, example.to(dtype).unsqueeze(1))
     return _TorchStep(copy.streaming(len(example)), dtype)
+
+
+def _converted(net: VideoNetwork, form: Form, example: torch.Tensor) -> VideoNetwork:
+    copy = fold_batch_norms(net).to(example.dtype).lay_out_weights()
+    return fuse_convolutions(copy, example) if form.runtime == "fused" else copy
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _square_side(example: torch.Tensor) -> int:
     return int(height)
 
 
-def _compiled(net: VideoNetwork, device: torch.device) -> Run:
+def _compiled(net: Run, device: torch.device) -> Run:
     """Compiles the network; kernels are cached in a folder for later processes."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     # On a GPU a CUDA graph replaces the kernel launches of a whole pass.

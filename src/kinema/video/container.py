@@ -64,10 +64,7 @@ class Container(Closing):
             self.reopen(skip_analysis=skip_analysis)
 
     def reopen(self, *, skip_analysis: bool = False) -> None:
-        """Opens the file at its start.
-
-        Args:
-            skip_analysis: Skips FFmpeg's analysis of the stream, for files with a known index.
+        """Opens the file at its start, for a known index without FFmpeg's analysis of the stream.
 
         Raises:
             UnreadableVideoError: it is not a video.
@@ -156,13 +153,9 @@ def open_container(
     input_format: str | None = None,
     timeout_s: float | None = None,
 ) -> InputContainer:
-    """Opens a file or URL for reading; the caller closes it.
+    """Opens a file, URL or device for reading; the caller closes it.
 
-    Args:
-        address: Path, URL or device.
-        options: FFmpeg options, such as a `format_whitelist`.
-        input_format: FFmpeg's name of the input format; detected by default.
-        timeout_s: Limit for opening and for each read; none by default.
+    Options and names of input formats are FFmpeg's; the timeout limits opening and each read.
 
     Raises:
         av.FFmpegError: it cannot be opened.
@@ -180,12 +173,7 @@ def open_container(
 
 
 def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
-    """Readable reason of an FFmpeg or system error, without the path.
-
-    Args:
-        error: The exception.
-        options: Options that the file was opened with.
-    """
+    """Readable reason of an FFmpeg or system error for a file opened with these options."""
     allowed = (options or {}).get("format_whitelist")
     # FFmpeg answers "invalid argument" for a format outside of the whitelist.
     if allowed and isinstance(error, av.ArgumentError):

@@ -49,10 +49,7 @@ class IndexCache:
     Several processes may read and write it concurrently, and killing one leaves it intact. An
     entry is valid only for the same size and modification time of the video and the same version
     of PyAV. A damaged cache is renamed and replaced with a warning. A cache that cannot be written
-    is ignored.
-
-    Args:
-        path: The file; created with the first entry.
+    is ignored. The file is created with the first entry.
     """
 
     def __init__(self, path: str | Path) -> None:
