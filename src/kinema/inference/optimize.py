@@ -35,6 +35,7 @@ WantedPrecision = Literal["auto", "32", "bf16"]
 FRAMES = 12
 
 
+@dataclass(frozen=True)
 class FastNetwork:
     """Network in its fastest form; called with clips like the network.
 
@@ -43,10 +44,9 @@ class FastNetwork:
         choice: The form that runs instead.
     """
 
-    def __init__(self, net: VideoNetwork, choice: Choice, run: Run) -> None:
-        self.net = net
-        self.choice = choice
-        self._run = run
+    net: VideoNetwork
+    choice: Choice
+    _run: Run
 
     def __call__(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores normalized float clips (B, T, 3, H, W): (B, K), float32, before softmax."""

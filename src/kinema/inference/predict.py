@@ -123,7 +123,9 @@ class ClipRecognizer:
 
         Args:
             frames: All frames (n, H, W, 3) or (n, 3, H, W), uint8, RGB, or a list of n frames.
-            clips: Like `crops` and `top` as in `predict`.
+            clips: See `predict`.
+            crops: See `predict`.
+            top: See `predict`.
 
         Raises:
             OptionError: an option is outside its range.

@@ -44,6 +44,7 @@ class Container(Closing):
 
     Attributes:
         stat: Size and modification time of the file.
+        stream: Video stream of the open file.
 
     Raises:
         UnreadableVideoError: the file does not exist, is no regular file, or is empty.
@@ -56,11 +57,13 @@ class Container(Closing):
         self.stat = _file_stat(path)
         self._threads = threads
         self._options = dict(options or {})
-        self._opened: tuple[InputContainer, VideoStream] | None = None
+        self._is_open = False
+        self._input: InputContainer
+        self.stream: VideoStream
 
     def open(self, *, skip_analysis: bool = False) -> None:
         """Opens the file unless it is open already; see `reopen`."""
-        if self._opened is None:
+        if not self._is_open:
             self.reopen(skip_analysis=skip_analysis)
 
     def reopen(self, *, skip_analysis: bool = False) -> None:
@@ -90,19 +93,13 @@ class Container(Closing):
         decoder.thread_count = self._threads
         if self._threads > 1:
             decoder.thread_type = "FRAME"
-        self._opened = container, streams[0]
+        self._input, self.stream, self._is_open = container, streams[0], True
 
     def close(self) -> None:
         """Closes the file."""
-        if self._opened is not None:
-            self._opened[0].close()
-            self._opened = None
-
-    @property
-    def stream(self) -> VideoStream:
-        """The video stream."""
-        assert self._opened is not None, "opened before"
-        return self._opened[1]
+        if self._is_open:
+            self._input.close()
+            self._is_open = False
 
     @property
     def decoder(self) -> VideoCodecContext:
@@ -119,11 +116,6 @@ class Container(Closing):
         """Start time of the earliest stream, the zero of players; None if the file has none."""
         start = self._input.start_time
         return None if start is None else start / av.time_base
-
-    @property
-    def _input(self) -> InputContainer:
-        assert self._opened is not None, "opened before"
-        return self._opened[0]
 
     def seek(self, pts: int) -> None:
         """Seeks to the last keyframe at or before a time and flushes the decoder."""
