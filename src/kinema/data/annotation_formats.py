@@ -106,18 +106,18 @@ def read_folders(request: AnnotationRequest) -> Annotations:
     """One folder per class, with video files or frame folders in it."""
     if not request.path.is_dir():
         raise AnnotationError(f"{request.path} is not a folder of class folders.")
-    videos = [
-        (folder.name, video.relative_to(request.path).as_posix())
-        for folder, inside in _class_folders(request.path).items()
-        for video in inside
-    ]
-    with_videos = {name for name, _ in videos}
-    empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - with_videos)
-    if videos and empty:
+    folders = _class_folders(request.path)
+    names = {folder.name for folder in folders}
+    empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - names)
+    if folders and empty:
         _log.warning("%s: no videos in %s, so no class.", request.path, ", ".join(empty))
-    classes = ClassList.given_or_found(request.class_names, with_videos, request.path)
+    classes = ClassList.given_or_found(request.class_names, names, request.path)
     samples = [
-        Sample(path, classes.label_of(name, f"{request.path / name}")) for name, path in videos
+        Sample(
+            video.relative_to(request.path).as_posix(), classes.label_of(folder.name, f"{folder}")
+        )
+        for folder, videos in folders.items()
+        for video in videos
     ]
     return request.annotations(samples, classes)
 

@@ -273,8 +273,7 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     """Writes the rows of the good videos with their labels."""
     name = Path(rows.source).stem
     kept = tuple(sample for sample in rows.samples if sample.path in good)
-    table = root / f"{name}.csv"
-    with whole_file(table) as partial:
+    with whole_file(root / f"{name}.csv") as partial:
         write_csv(Annotations(kept, rows.class_names, rows.source), partial)
     write_whole(root / f"{name}.classes.txt", class_list_text(rows.class_names))
 

@@ -45,10 +45,9 @@ class Form:
     chunk: int = 0
 
     def __str__(self) -> str:
-        parts = [self.runtime, "float32" if self.precision == "32" else "bfloat16"]
-        if self.chunk:
-            parts.append(f"{self.chunk} clips at a time")
-        return ", ".join(parts)
+        precision = "float32" if self.precision == "32" else "bfloat16"
+        chunk = f", {self.chunk} clips at a time" if self.chunk else ""
+        return f"{self.runtime}, {precision}{chunk}"
 
 
 def checked_runtimes(names: Iterable[str] | None, example: torch.Tensor) -> list[RuntimeName]:
