@@ -27,7 +27,7 @@ from kinema.cli.bench import BatchOption, FramesOption, NetworkOption, OutOption
 from kinema.cli.console import FastOption, JsonOption, notes
 from kinema.data.dataset import VideoDataset
 from kinema.data.listing import list_videos
-from kinema.data.loader import view_batches
+from kinema.data.loader import ViewLoader
 from kinema.errors import KinemaError, OptionError
 from kinema.evaluation.evaluate import score_views
 from kinema.models.saved import save
@@ -194,7 +194,7 @@ class _Offline:
         rows = Annotations(tuple(self._samples) * turns, self.recognizer.labels, "bench")
         # Without an index cache: the server sees every upload for the first time.
         dataset = VideoDataset(rows, self._place, how, index_cache="")
-        loader = view_batches(
+        loader = ViewLoader(
             dataset, Views(), batch_views=self._load.batch, workers=self._load.workers
         )
         for batch in loader:

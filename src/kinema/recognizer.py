@@ -41,7 +41,7 @@ class Recognizer(ClipRecognizer):
                 opened source.
             settings: Frame spacing, smoothing, and the policy if the network is too slow.
             fast: Uses the fastest form of the network on this machine, measured once; see
-                `kinema.inference.optimize_stream`.
+                `kinema.inference.optimize`.
 
         Returns:
             Iterator over the results of frames, with a `summary`.

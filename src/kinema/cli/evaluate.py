@@ -30,8 +30,8 @@ from kinema.errors import OptionError, UnreadableVideoError
 from kinema.system.files import naming_write_errors
 
 if TYPE_CHECKING:
-    from kinema.evaluation.evaluate import Precision
     from kinema.evaluation.protocols import Protocol
+    from kinema.inference.optimize import WantedPrecision
     from kinema.values import Annotations, Preprocessing, Report, Views
 
 
@@ -155,7 +155,7 @@ def evaluate(
             batch_views=batch,
             workers=workers,
             unreadable="skip" if skip_unreadable else "error",
-            precision=cast("Precision | None", precision),
+            precision=cast("WantedPrecision | None", precision),
             fast=fast,
             progress=progress,
         )

@@ -7,7 +7,7 @@ import csv
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ class AnnotationRequest:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yields (place for messages, stripped line) of the file, without blank lines."""
-        return _lines(self.path)
+        for number, line in enumerate(read_text(self.path).splitlines(), start=1):
+            if line.strip():
+                yield f"{self.path}, line {number}", line.strip()
 
     def annotations(self, samples: Sequence[Sample], classes: ClassList) -> Annotations:
         """The result of a reader."""
@@ -54,60 +56,68 @@ def read_csv(request: AnnotationRequest) -> Annotations:
 
     The delimiter (comma, semicolon or tab) is taken from the header.
     """
-    text = read_text(request.path)
+    rows = _csv_rows(request.path, ("path",), "path and label")
+    # All labels are needed before the first can be numbered: default classes are sorted.
+    labels = {row["label"] for _, row in rows if row.get("label")}
+    classes = ClassList.given_or_found(request.class_names, labels, request.path)
+    samples = []
+    for place, row in rows:
+        label, frames = row.get("label"), row.get("frames")
+        samples.append(
+            Sample(
+                path=row["path"],
+                label=classes.label_of(label, place) if label else None,
+                start_frame=_integer(row.get("start_frame") or "0", place, "start_frame"),
+                frames=_integer(frames, place, "frames") if frames else None,
+            )
+        )
+    return request.annotations(samples, classes)
+
+
+def _csv_rows(
+    path: Path, columns: Sequence[str], expected: str
+) -> list[tuple[str, dict[str, str]]]:
+    """Rows as (place for messages, fields by name) of a file that has these columns."""
+    text = read_text(path)
     first = text.split("\n", 1)[0]
     delimiter = next((d for d in ",;\t" if d in first), ",")
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
     header = [name.strip() for name in reader.fieldnames or []]
-    if "path" not in header:
+    if not set(columns) <= set(header):
         raise AnnotationError(
-            f"{request.path}, line 1: expected a header with the columns path and label, "
-            f"got {first.strip()!r}."
+            f"{path}, line 1: expected a header with the columns {expected}, got {first.strip()!r}."
         )
     rows = []
     for fields in reader:
-        place = f"{request.path}, line {reader.line_num}"
+        place = f"{path}, line {reader.line_num}"
         row = {name.strip(): text for name, text in fields.items() if name}
-        expected = f"{place}: expected {len(header)} fields, as in the header"
+        wanted = f"{place}: expected {len(header)} fields, as in the header"
         # DictReader fills missing fields with None and collects surplus ones under the key None.
         # A surplus that is not empty is nearly always an unquoted comma in a class name.
-        if not row.get("path") or None in row.values():
-            raise AnnotationError(f"{expected}.")
+        if not row[columns[0]] or None in row.values():
+            raise AnnotationError(f"{wanted}.")
         if any(fields.get(None) or ()):
-            raise AnnotationError(f"{expected}; one with {delimiter!r} in it needs double quotes.")
-        rows.append((place, row))
-    # All labels are needed before the first can be numbered: default classes are sorted.
-    labels = {str(row.get("label") or "").strip() for _, row in rows}
-    classes = ClassList.given_or_found(request.class_names, labels - {""}, request.path)
-    return request.annotations([_csv_sample(place, row, classes) for place, row in rows], classes)
-
-
-def _csv_sample(place: str, row: dict[str, str], classes: ClassList) -> Sample:
-    label, frames = (row.get("label") or "").strip(), (row.get("frames") or "").strip()
-    return Sample(
-        path=row["path"].strip(),
-        label=classes.label_of(label, place) if label else None,
-        start_frame=_integer((row.get("start_frame") or "0").strip(), place, "start_frame"),
-        frames=_integer(frames, place, "frames") if frames else None,
-    )
+            raise AnnotationError(f"{wanted}; one with {delimiter!r} in it needs double quotes.")
+        rows.append((place, {name: text.strip() for name, text in row.items()}))
+    return rows
 
 
 def read_folders(request: AnnotationRequest) -> Annotations:
     """One folder per class, with video files or frame folders in it."""
     if not request.path.is_dir():
         raise AnnotationError(f"{request.path} is not a folder of class folders.")
-    videos = [
-        (folder.name, video.relative_to(request.path).as_posix())
-        for folder, inside in _class_folders(request.path).items()
-        for video in inside
-    ]
-    with_videos = {name for name, _ in videos}
-    empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - with_videos)
-    if videos and empty:
+    folders = _class_folders(request.path)
+    names = {folder.name for folder in folders}
+    empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - names)
+    if folders and empty:
         _log.warning("%s: no videos in %s, so no class.", request.path, ", ".join(empty))
-    classes = ClassList.given_or_found(request.class_names, with_videos, request.path)
+    classes = ClassList.given_or_found(request.class_names, names, request.path)
     samples = [
-        Sample(path, classes.label_of(name, f"{request.path / name}")) for name, path in videos
+        Sample(
+            video.relative_to(request.path).as_posix(), classes.label_of(folder.name, f"{folder}")
+        )
+        for folder, videos in folders.items()
+        for video in videos
     ]
     return request.annotations(samples, classes)
 
@@ -145,57 +155,58 @@ def _is_shown_file(path: Path) -> bool:
 def read_video_list(request: AnnotationRequest) -> Annotations:
     """`path label` per line (TSN video list); the path may contain spaces."""
     classes = ClassList.given_or_counted(request.class_names)
-    samples = []
-    for place, line in request.lines():
-        path, _, label = line.rpartition(" ")
-        if not path:
-            raise AnnotationError(f"{place}: expected 'path label', got {line!r}.")
-        samples.append(Sample(path.strip(), classes.label_of(label, place)))
-    return request.annotations(samples, classes)
+    return _from_lines(request, classes, r"(?P<path>.+) (?P<label>[^ ]+)", "'path label'")
 
 
 def read_rawframe_list(request: AnnotationRequest) -> Annotations:
     """`folder frames label` or `folder offset frames label` per line (TSN rawframe list)."""
+    pattern = r"(?P<path>.+?)\s+(?:(?P<start>\d{1,15})\s+)?(?P<frames>\d{1,15})\s+(?P<label>\d+)"
     classes = ClassList.given_or_counted(request.class_names)
+    expected = "'folder frames label' or 'folder offset frames label'"
+    return _from_lines(request, classes, pattern, expected)
+
+
+def read_id_label(request: AnnotationRequest) -> Annotations:
+    """`id;label text` per line, frames in folders named by id (Something-Something V1, Jester)."""
+    classes = ClassList.required(request.class_names, request.path)
+    return _from_lines(request, classes, "(?P<path>[^;]*);?(?P<label>.*)", "'id;label'")
+
+
+def _from_lines(
+    request: AnnotationRequest, classes: ClassList, pattern: str, expected: str
+) -> Annotations:
+    """Lines of a pattern with the groups path and label (which may be empty), start and frames."""
     samples = []
     for place, line in request.lines():
-        match = re.fullmatch(r"(.+?)\s+(?:(\d{1,15})\s+)?(\d{1,15})\s+(\d+)", line)
+        match = re.fullmatch(pattern, line)
         if match is None:
-            raise AnnotationError(
-                f"{place}: expected 'folder frames label' or 'folder offset frames label', "
-                f"got {line!r}."
+            raise AnnotationError(f"{place}: expected {expected}, got {line!r}.")
+        found = match.groupdict()
+        label, start, frames = found["label"].strip(), found.get("start"), found.get("frames")
+        samples.append(
+            Sample(
+                path=found["path"].strip(),
+                label=classes.label_of(label, place) if label else None,
+                start_frame=int(start or 0),
+                frames=int(frames) if frames else None,
             )
-        path, offset, frames, label = match.groups()
-        samples.append(Sample(path, classes.label_of(label, place), int(offset or 0), int(frames)))
+        )
     return request.annotations(samples, classes)
 
 
 def read_kinetics(request: AnnotationRequest) -> Annotations:
     """The CSV of Kinetics: label,youtube_id,time_start,time_end,split; test lists lack labels."""
-    reader = csv.DictReader(read_text(request.path).splitlines())
-    header = set(reader.fieldnames or [])
-    if missing := {"youtube_id", "time_start", "time_end"} - header:
-        raise AnnotationError(
-            f"{request.path}, line 1: the header lacks {', '.join(sorted(missing))}."
-        )
-    rows = [(f"{request.path}, line {reader.line_num}", row) for row in reader]
-    for place, row in rows:
-        if None in row or None in row.values():
-            raise AnnotationError(f"{place}: expected {len(header)} fields, as in the header.")
+    columns = ("youtube_id", "time_start", "time_end")
+    rows = _csv_rows(request.path, columns, ", ".join(columns))
     labels = {row["label"] for _, row in rows if row.get("label")}
     classes = ClassList.given_or_found(request.class_names, labels, request.path)
     samples = []
     for place, row in rows:
-        start = _integer(row["time_start"], place, "time_start")
-        stop = _integer(row["time_end"], place, "time_end")
+        start, stop = (_integer(row[name], place, name) for name in columns[1:])
         name = f"{row['youtube_id']}_{start:06d}_{stop:06d}.mp4"
         label = row.get("label") or ""
-        samples.append(
-            Sample(
-                _kinetics_path(request.root, label, name, row["youtube_id"]),
-                classes.label_of(label, place) if label else None,
-            )
-        )
+        path = _kinetics_path(request.root, label, name, row["youtube_id"])
+        samples.append(Sample(path, classes.label_of(label, place) if label else None))
     return request.annotations(samples, classes)
 
 
@@ -207,22 +218,8 @@ def _kinetics_path(root: Path | None, label: str, name: str, youtube_id: str) ->
         for file in (name, f"{youtube_id}.mp4")
         for folder in folders
     ]
-    if root is not None:
-        for candidate in candidates:
-            if (root / candidate).exists():
-                return candidate
-    return candidates[0]
-
-
-def read_id_label(request: AnnotationRequest) -> Annotations:
-    """`id;label text` per line, frames in folders named by id (Something-Something V1, Jester)."""
-    classes = ClassList.required(request.class_names, request.path)
-    samples = []
-    for place, line in request.lines():
-        video, _, label = line.partition(";")
-        label = label.strip()
-        samples.append(Sample(video.strip(), classes.label_of(label, place) if label else None))
-    return request.annotations(samples, classes)
+    existing = (path for path in candidates if root is not None and (root / path).exists())
+    return next(existing, candidates[0])
 
 
 def read_sthv2(request: AnnotationRequest) -> Annotations:
@@ -282,7 +279,7 @@ def read_hmdb51(request: AnnotationRequest) -> Annotations:
     samples = []
     for file in files:
         name = file.name.removesuffix(ending)
-        for place, line in _lines(file):
+        for place, line in replace(request, path=file).lines():
             video, _, mark = line.rpartition(" ")
             if mark not in ("0", "1", "2"):
                 raise AnnotationError(f"{place}: expected 'file 0|1|2', got {line!r}.")
@@ -291,12 +288,6 @@ def read_hmdb51(request: AnnotationRequest) -> Annotations:
     # One folder holds several lists, so files derived from them are named by subset and split.
     source = request.path / f"{request.subset}_split{request.split}"
     return Annotations(tuple(samples), classes.names, str(source))
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", line.strip()
 
 
 def _json_rows(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -91,11 +91,7 @@ def _without_numbers(lines: list[str]) -> list[str]:
 
 
 def read_text(file: Path) -> str:
-    """Reads a UTF-8 text file.
-
-    Raises:
-        AnnotationError: the file is not UTF-8; the message names the line.
-    """
+    """Reads a UTF-8 text file, or raises an AnnotationError that names the faulty line."""
     data = file.read_bytes()
     try:
         return data.decode("utf-8-sig")
@@ -107,11 +103,7 @@ def read_text(file: Path) -> str:
 
 
 def read_json(file: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        AnnotationError: the file is not valid JSON.
-    """
+    """Reads a JSON file, or raises an AnnotationError."""
     text = read_text(file)
     try:
         return json.loads(text)

@@ -78,15 +78,14 @@ class ClipItem:
 
     frames_TCHW: torch.Tensor
     label: int
-    index: int
 
 
 @dataclass(frozen=True)
-class ViewItem:
-    """Views of one video: (V, T, 3, H, W), uint8."""
+class ViewBatch:
+    """Views (V, T, 3, H, W), uint8, of one size, and the rows (V,) of their videos."""
 
     views_VTCHW: torch.Tensor
-    index: int
+    indices_V: torch.Tensor
 
 
 class TrainClips(Dataset[ClipItem | Skipped]):
@@ -110,8 +109,9 @@ class TrainClips(Dataset[ClipItem | Skipped]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def clip(self, index: int, epoch: int) -> ClipItem | Skipped:
-        """Returns the clip of a video in an epoch, or the reason that the video cannot be read."""
+    def __getitem__(self, key: tuple[int, int]) -> ClipItem | Skipped:
+        """Returns the clip of (index, epoch), or the reason that the video cannot be read."""
+        index, epoch = key
         sample = self.dataset.annotations.samples[index]
         assert sample.label is not None, "training rows are checked to have labels"
         # One generator per clip: the draw depends neither on the worker nor on the order of access.
@@ -127,22 +127,11 @@ class TrainClips(Dataset[ClipItem | Skipped]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             clip, label = self.transform(frames, sample.label)
-        return ClipItem(clip, label, index)
-
-    def __getitem__(self, key: tuple[int, int]) -> ClipItem | Skipped:
-        """Returns the clip of (index, epoch), which the loader's batch sampler provides."""
-        index, epoch = key
-        return self.clip(index, epoch)
+        return ClipItem(clip, label)
 
 
-class VideoViews(Dataset[ViewItem | Skipped]):
-    """Views of every video in chunks of whole clips, for constant memory.
-
-    Args:
-        dataset: The videos.
-        views: Clips and crops per video.
-        indices: Rows to test; default: all.
-    """
+class VideoViews(Dataset[ViewBatch | Skipped]):
+    """Views of every video (or row of `indices`) in chunks of whole clips, for constant memory."""
 
     def __init__(
         self, dataset: VideoDataset, views: Views, *, indices: list[int] | None = None
@@ -158,7 +147,7 @@ class VideoViews(Dataset[ViewItem | Skipped]):
     def __len__(self) -> int:
         return len(self.indices) * self.items_per_video
 
-    def __getitem__(self, item: int) -> ViewItem | Skipped:
+    def __getitem__(self, item: int) -> ViewBatch | Skipped:
         # Items of one video are consecutive, so its views arrive together. A clip is never split,
         # since its crops share the decoded frames.
         position, chunk = divmod(item, self.items_per_video)
@@ -174,16 +163,12 @@ class VideoViews(Dataset[ViewItem | Skipped]):
         except UnreadableVideoError as error:
             return Skipped(sample.path, str(error))
         clips_KTCHW = torch.unflatten(frames, 0, (len(chosen), -1))
-        crops = [self.transform(clip) for clip in clips_KTCHW]
-        return ViewItem(torch.cat(crops), index)
+        views_VTCHW = torch.cat([self.transform(clip) for clip in clips_KTCHW])
+        return ViewBatch(views_VTCHW, torch.full((len(views_VTCHW),), index))
 
 
 def _extent(sample: Sample, source: FrameSource) -> tuple[int, int]:
-    """First frame and number of frames of a row within its video.
-
-    Raises:
-        UnreadableVideoError: the row exceeds the video.
-    """
+    """First frame and number of frames of a row within its video, which must have them."""
     available = source.info.frames
     total = available - sample.start_frame if sample.frames is None else sample.frames
     if total < 1 or sample.start_frame + total > available:

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewItem
+from kinema.data.dataset import ClipItem, TrainClips, VideoDataset, VideoViews, ViewBatch
 from kinema.errors import OptionError, UnreadableVideoError, check_range
 from kinema.values import Skipped, Views
 
@@ -31,29 +31,21 @@ class TrainBatch:
     labels_B: torch.Tensor
 
 
-@dataclass(frozen=True)
-class ViewBatch:
-    """Views (V, T, 3, H, W), uint8, of one size, and the rows (V,) of their videos."""
-
-    views_VTCHW: torch.Tensor
-    indices_V: torch.Tensor
-
-
-class ClipOrder(Sampler[list[tuple[int, int]]]):
+@dataclass
+class ClipOrder:
     """Batch sampler: a permutation determined by (seed, epoch), divided among the processes.
 
     Drops an incomplete last batch, so every process takes the same number of steps. A data set
     smaller than a batch becomes one batch with repeated videos.
     """
 
-    def __init__(self, videos: int, batch_size: int, *, seed: int, rank: int, world: int) -> None:
-        self.videos = videos
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-        self.skip_batches = 0
+    videos: int
+    batch_size: int
+    seed: int
+    rank: int
+    world: int
+    epoch: int = 0
+    skip_batches: int = 0
 
     @property
     def batches(self) -> int:
@@ -75,36 +67,74 @@ class ClipOrder(Sampler[list[tuple[int, int]]]):
             yield [(int(i), self.epoch) for i in order[start : start + self.batch_size]]
 
 
-class TrainLoader:
-    """Training loader; iterates over the batches of the epoch that `set_epoch` chose.
+class _Loader:
+    """Loader that applies the policy for unreadable videos."""
+
+    def __init__(self, unreadable: Unreadable) -> None:
+        self._unreadable = unreadable
+        self._skipped: dict[str, Skipped] = {}
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Unreadable videos so far (policy "skip"), each once."""
+        return list(self._skipped.values())
+
+    def _skip(self, video: Skipped) -> None:
+        # The policy is applied here: an error raised in a worker would carry its traceback.
+        if self._unreadable == "error":
+            raise UnreadableVideoError(
+                f'{video.reason} To skip and count unreadable videos, set unreadable = "skip".'
+            )
+        self._skipped[video.path] = video
+
+
+class TrainLoader(_Loader):
+    """Training loader of a process; iterates over the batches of the epoch set by `set_epoch`.
+
+    Args:
+        clips: Training clips.
+        batch_size: Clips per batch of this process.
+        seed: Random seed of the order.
+        workers: Decoding processes; 0 decodes in the calling process.
+        rank: Rank of this process among `world`.
+        world: Number of training processes.
+        unreadable: "error" stops at an unreadable video and names it; "skip" drops it from its
+            batch and lists it in `skipped`.
 
     Attributes:
         videos: Number of videos per epoch.
-        skipped: Unreadable videos so far (policy "skip"), each once.
         wait_s: Seconds that the consumer waited for data since the last `set_epoch`.
+
+    Raises:
+        OptionError: batch size or data set is empty.
     """
 
     def __init__(
-        self, clips: TrainClips, order: ClipOrder, *, workers: int, unreadable: Unreadable
+        self,
+        clips: TrainClips,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        unreadable: Unreadable = "error",
     ) -> None:
-        self._order = order
-        self._unreadable = unreadable
+        super().__init__(unreadable)
+        check_range(at_least=1, batch_size=batch_size)
+        if len(clips) == 0:
+            raise OptionError(f"{clips.dataset.annotations.source} has no videos to train on.")
+        self._order = ClipOrder(len(clips), batch_size, seed, rank, world)
         self._loader = DataLoader(
             clips,
-            batch_sampler=order,
+            batch_sampler=self._order,
             num_workers=workers,
             collate_fn=_collated,
             persistent_workers=workers > 0,
             worker_init_fn=_start_worker,
         )
-        self._skipped: dict[str, Skipped] = {}
         self.videos = len(clips)
         self.wait_s = 0.0
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """Unreadable videos so far, each once."""
-        return list(self._skipped.values())
 
     def set_epoch(self, epoch: int, *, skip_batches: int = 0) -> None:
         """Sets the epoch of the next iteration, skipping its first batches when resuming."""
@@ -118,77 +148,45 @@ class TrainLoader:
     def __iter__(self) -> Iterator[TrainBatch]:
         started = time.perf_counter()
         for batch, skipped in self._loader:
-            # The policy is applied here: an error raised in a worker would carry its traceback.
             for video in skipped:
-                _apply_policy(video, self._unreadable)
-                if video.path not in self._skipped:
+                is_new = video.path not in self._skipped
+                self._skip(video)
+                if is_new:
                     _log.warning("%s It is left out.", video.reason)
-                self._skipped[video.path] = video
             self.wait_s += time.perf_counter() - started
             yield batch
             started = time.perf_counter()
 
 
-def train_batches(
-    clips: TrainClips,
-    *,
-    batch_size: int,
-    seed: int,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    unreadable: Unreadable = "error",
-) -> TrainLoader:
-    """Builds the training loader of a process.
-
-    Args:
-        clips: Training clips.
-        batch_size: Clips per batch of this process.
-        seed: Random seed of the order.
-        workers: Decoding processes; 0 decodes in the calling process.
-        rank: Rank of this process among `world`.
-        world: Number of training processes.
-        unreadable: "error" stops at an unreadable video and names it; "skip" drops it from its
-            batch and lists it in `skipped`.
-
-    Raises:
-        OptionError: batch size or data set is empty.
-    """
-    check_range(at_least=1, batch_size=batch_size)
-    if len(clips) == 0:
-        raise OptionError(f"{clips.dataset.annotations.source} has no videos to train on.")
-    order = ClipOrder(len(clips), batch_size, seed=seed, rank=rank, world=world)
-    return TrainLoader(clips, order, workers=workers, unreadable=unreadable)
-
-
-class ViewLoader:
-    """Iterates once over all views of a test; unreadable videos are added to `skipped`."""
+class ViewLoader(_Loader):
+    """Iterates once over all views of the videos (or of `indices`), for tests."""
 
     def __init__(
-        self, views: VideoViews, *, batch_views: int, workers: int, unreadable: Unreadable
+        self,
+        dataset: VideoDataset,
+        views: Views,
+        *,
+        batch_views: int = 8,
+        workers: int = 0,
+        unreadable: Unreadable = "error",
+        indices: list[int] | None = None,
     ) -> None:
+        super().__init__(unreadable)
+        check_range(at_least=1, batch_views=batch_views)
         self._batch_views = batch_views
-        self._unreadable = unreadable
         self._loader = DataLoader(
-            views,
+            VideoViews(dataset, views, indices=indices),
             batch_size=None,
             num_workers=workers,
             worker_init_fn=_start_worker,
         )
-        self._skipped: dict[str, Skipped] = {}
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """Unreadable videos so far, each once."""
-        return list(self._skipped.values())
 
     def __iter__(self) -> Iterator[ViewBatch]:
         """Yields batches of consecutive views of the same size."""
-        waiting: list[ViewItem] = []
+        waiting: list[ViewBatch] = []
         for item in self._loader:
             if isinstance(item, Skipped):
-                _apply_policy(item, self._unreadable)
-                self._skipped[item.path] = item
+                self._skip(item)
                 continue
             # At full resolution sizes differ between videos, and a batch needs one size.
             if waiting and item.views_VTCHW.shape[1:] != waiting[0].views_VTCHW.shape[1:]:
@@ -201,47 +199,23 @@ class ViewLoader:
         if waiting:
             yield from self._batches(waiting)
 
-    def _batches(self, items: list[ViewItem]) -> Iterator[ViewBatch]:
+    def _batches(self, items: list[ViewBatch]) -> Iterator[ViewBatch]:
         views = torch.cat([item.views_VTCHW for item in items])
-        indices = torch.cat([torch.full((len(i.views_VTCHW),), i.index) for i in items])
+        indices = torch.cat([item.indices_V for item in items])
         for start in range(0, len(views), self._batch_views):
             stop = start + self._batch_views
             yield ViewBatch(views[start:stop], indices[start:stop])
 
 
-def view_batches(
-    dataset: VideoDataset,
-    views: Views,
-    *,
-    batch_views: int = 8,
-    workers: int = 0,
-    unreadable: Unreadable = "error",
-    indices: list[int] | None = None,
-) -> ViewLoader:
-    """Builds the test loader over all views of the videos (or of `indices`)."""
-    check_range(at_least=1, batch_views=batch_views)
-    video_views = VideoViews(dataset, views, indices=indices)
-    return ViewLoader(video_views, batch_views=batch_views, workers=workers, unreadable=unreadable)
-
-
-def _apply_policy(skipped: Skipped, unreadable: Unreadable) -> None:
-    if unreadable == "error":
-        raise UnreadableVideoError(
-            f'{skipped.reason} To skip and count unreadable videos, set unreadable = "skip".'
-        )
-
-
-def _stacked(items: list[ClipItem]) -> TrainBatch:
-    labels_B = torch.tensor([item.label for item in items], dtype=torch.int64)
-    if not items:
-        return TrainBatch(torch.empty(0, 0, 3, 0, 0, dtype=torch.uint8), labels_B)
-    return TrainBatch(torch.stack([item.frames_TCHW for item in items]), labels_B)
-
-
 def _collated(items: list[ClipItem | Skipped]) -> tuple[TrainBatch, list[Skipped]]:
     """Stacks clips in the worker: each tensor passed between processes costs a file descriptor."""
     readable = [item for item in items if isinstance(item, ClipItem)]
-    return _stacked(readable), [item for item in items if isinstance(item, Skipped)]
+    skipped = [item for item in items if isinstance(item, Skipped)]
+    labels_B = torch.tensor([item.label for item in readable], dtype=torch.int64)
+    clips_BTCHW = torch.empty(0, 0, 3, 0, 0, dtype=torch.uint8)
+    if readable:
+        clips_BTCHW = torch.stack([item.frames_TCHW for item in readable])
+    return TrainBatch(clips_BTCHW, labels_B), skipped
 
 
 def _start_worker(_: int) -> None:

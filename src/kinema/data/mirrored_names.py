@@ -7,18 +7,17 @@ the same.
 import re
 from collections.abc import Sequence
 
-_MIRRORED = {
+_OPPOSITES = {
     "left": "right",
-    "right": "left",
     "leftward": "rightward",
-    "rightward": "leftward",
     "leftwards": "rightwards",
-    "rightwards": "leftwards",
-    "clockwise": "counterclockwise",
     "counterclockwise": "clockwise",
-    "anticlockwise": "clockwise",
-    "cw": "ccw",
     "ccw": "cw",
+}
+_MIRRORED = {
+    **_OPPOSITES,
+    **{right: left for left, right in _OPPOSITES.items()},
+    "anticlockwise": "clockwise",
 }
 
 # "Right out" and "right away" are not directions.

@@ -32,8 +32,7 @@ from kinema.video.decode import FrameSource, VideoFile, open_source
 
 LAYOUT = 1  # incremented whenever the same settings give other pixels
 
-# Encoders in order of preference, with options for fast decoding. With its macroblock tree,
-# x264
+# Encoders in order of preference, with options for fast decoding. With its macroblock tree, x264
 # is not deterministic on machines with AVX-512.
 ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "mbtree": "0"},
@@ -82,16 +81,6 @@ class PrepareReport:
     bytes_after: int
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Result for a video: the reason that it is bad, or its sizes before and after."""
-
-    path: str
-    bad: str = ""
-    before: int = 0
-    after: int = 0
-
-
 def prepare_dataset(
     dataset: VideoDataset,
     out: str | Path,
@@ -126,21 +115,22 @@ def prepare_dataset(
     _claim(root, settings, dataset.root)
     # Several rows may use parts of one video; it is copied once.
     paths = list(dict.fromkeys(sample.path for sample in dataset.annotations.samples))
-    outcomes: list[_Outcome] = []
+    outcomes: list[Skipped | tuple[int, int]] = []
     for outcome in map_in_processes(
         _prepare, paths, dataset.root, root, settings, workers=workers, chunk=2
     ):
         outcomes.append(outcome)
         if progress is not None:
             progress(len(outcomes), len(paths))
-    good = [outcome for outcome in outcomes if not outcome.bad]
-    _write_rows(dataset.annotations, root, {outcome.path for outcome in good})
+    bad = tuple(outcome for outcome in outcomes if isinstance(outcome, Skipped))
+    sizes = [outcome for outcome in outcomes if not isinstance(outcome, Skipped)]
+    _write_rows(dataset.annotations, root, set(paths) - {video.path for video in bad})
     return PrepareReport(
         videos=len(paths),
-        ok=len(good),
-        bad=tuple(Skipped(outcome.path, outcome.bad) for outcome in outcomes if outcome.bad),
-        bytes_before=sum(outcome.before for outcome in good),
-        bytes_after=sum(outcome.after for outcome in good),
+        ok=len(sizes),
+        bad=bad,
+        bytes_before=sum(before for before, _ in sizes),
+        bytes_after=sum(after for _, after in sizes),
     )
 
 
@@ -174,28 +164,31 @@ def _claim(root: Path, settings: PrepareSettings, originals: Path) -> None:
 
 def _read_settings(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return dict(found)
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise KinemaError(f"{file} is not a settings file of copies: {error}.") from error
 
 
-def _prepare(path: str, source: Path, root: Path, settings: PrepareSettings) -> _Outcome:
-    """Makes a copy unless it exists."""
+def _prepare(
+    path: str, source: Path, root: Path, settings: PrepareSettings
+) -> Skipped | tuple[int, int]:
+    """Makes a copy unless it exists; returns the bytes of original and copy."""
     original, target = source / path, root / path
     # An annotation file is untrusted input here: it must not write outside of the output folder.
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        return _Outcome(path, f"{path} leads out of the root folder.")
+        return Skipped(path, f"{path} leads out of the root folder.")
     try:
         if not _is_current(target, original):
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_copy(original, target, settings)
-        return _Outcome(path, before=_bytes(original), after=target.stat().st_size)
+        files = original.iterdir() if original.is_dir() else [original]
+        before = sum(file.stat().st_size for file in files if file.is_file())
+        return before, target.stat().st_size
     except UnreadableVideoError as error:
-        return _Outcome(path, str(error))
+        return Skipped(path, str(error))
     except (av.FFmpegError, OSError) as error:
         _stop_if_full(root, error)
-        return _Outcome(path, f"{original} cannot be copied: {error}.")
+        return Skipped(path, f"{original} cannot be copied: {error}.")
 
 
 def _is_current(target: Path, original: Path) -> bool:
@@ -224,7 +217,11 @@ def _write_copy(original: Path, target: Path, settings: PrepareSettings) -> None
             # Write, check, sync, date, rename: a copy under its final name is whole and carries the
             # modification time of its original, by which the next run recognizes it.
             _encode(source, partial, settings)
-            _check_copy(partial, source.info)
+            with VideoFile(partial) as copy:
+                if copy.info.frames != source.info.frames:
+                    raise UnreadableVideoError(
+                        f"{original} has {source.info.frames} frames, its copy {copy.info.frames}."
+                    )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.utime(partial, ns=(changed_ns, changed_ns))
@@ -256,15 +253,6 @@ def _encode(source: FrameSource, path: Path, settings: PrepareSettings) -> None:
         container.mux(stream.encode())
 
 
-def _check_copy(path: Path, original: VideoInfo) -> None:
-    """Checks that the copy has every frame, so that frame k is frame k."""
-    with VideoFile(path) as copy:
-        if copy.info.frames != original.frames:
-            raise UnreadableVideoError(
-                f"{original.path} has {original.frames} frames, its copy {copy.info.frames}."
-            )
-
-
 def _size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:
     """Even width and height with the given short side, never larger than the original's."""
     scale = min(1.0, short_side_px / min(info.width, info.height))
@@ -285,8 +273,7 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     """Writes the rows of the good videos with their labels."""
     name = Path(rows.source).stem
     kept = tuple(sample for sample in rows.samples if sample.path in good)
-    table = root / f"{name}.csv"
-    with whole_file(table) as partial:
+    with whole_file(root / f"{name}.csv") as partial:
         write_csv(Annotations(kept, rows.class_names, rows.source), partial)
     write_whole(root / f"{name}.classes.txt", class_list_text(rows.class_names))
 
@@ -294,8 +281,3 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
 def _encoder() -> str:
     """The preferred encoder that this build of FFmpeg has."""
     return next(name for name in ENCODERS if name in av.codecs_available)
-
-
-def _bytes(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
-    return sum(file.stat().st_size for file in files)

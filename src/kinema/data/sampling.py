@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.errors import OptionError
+from kinema.errors import OptionError, check_range
 from kinema.values import Preprocessing
 
 Indices = NDArray[np.int64]
@@ -17,10 +17,6 @@ Indices = NDArray[np.int64]
 
 class Sampling(Protocol):
     """Sampling rule: frame numbers of a clip from the number of frames of its video."""
-
-    @property
-    def frames(self) -> int:
-        """T."""
 
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """Frame numbers (T,) of a random clip of a video with `total` frames."""
@@ -44,17 +40,16 @@ class SegmentSampling:
 
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """See `Sampling.train`."""
-        _check_total(total)
         return self._at(total, rng.random(self.frames))
 
     def test(self, total: int, clips: int) -> Indices:
         """See `Sampling.test`."""
-        _check_total(total)
         offsets = (np.arange(clips) + 0.5) / clips
         return np.stack([self._at(total, np.full(self.frames, offset)) for offset in offsets])
 
     def _at(self, total: int, offsets: NDArray[np.float64]) -> Indices:
         """Frames at these fractions (0 to 1) of the segments."""
+        check_range(at_least=1, total=total)
         # Segments of real length: with the integer length total // T, as in TSN's code, up to
         # T - 1 frames at the end of the video would never be drawn.
         positions = (np.arange(self.frames) + offsets) * (total / self.frames)
@@ -81,17 +76,16 @@ class DenseSampling:
 
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """See `Sampling.train`."""
-        _check_total(total)
         return self._from(int(rng.integers(self._last_start(total) + 1)), total)
 
     def test(self, total: int, clips: int) -> Indices:
         """See `Sampling.test`."""
-        _check_total(total)
         last = self._last_start(total)
         starts = np.linspace(0, last, clips) if clips > 1 else np.array([last / 2])
         return np.stack([self._from(int(start), total) for start in starts])
 
     def _last_start(self, total: int) -> int:
+        check_range(at_least=1, total=total)
         return max(0, total - self.window_frames)
 
     def _from(self, start: int, total: int) -> Indices:
@@ -100,8 +94,7 @@ class DenseSampling:
         return (start + stride * np.arange(self.frames, dtype=np.int64)) % total
 
 
-@dataclass(frozen=True)
-class ShuffledSegmentSampling:
+class ShuffledSegmentSampling(SegmentSampling):
     """The frames of `SegmentSampling` in random order, a control for the use of order.
 
     If a network is as accurate with it, it does not use the order of frames or the data set does
@@ -109,21 +102,15 @@ class ShuffledSegmentSampling:
     frames and the clip, so that tests are repeatable.
     """
 
-    frames: int
-
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """See `Sampling.train`."""
-        return rng.permutation(SegmentSampling(self.frames).train(total, rng))
+        return rng.permutation(super().train(total, rng))
 
     def test(self, total: int, clips: int) -> Indices:
         """See `Sampling.test`."""
-        ordered = SegmentSampling(self.frames).test(total, clips)
-        return np.stack(
-            [
-                np.random.default_rng((total, clip)).permutation(row)
-                for clip, row in enumerate(ordered)
-            ]
-        )
+        rngs = (np.random.default_rng((total, clip)) for clip in range(clips))
+        ordered = super().test(total, clips)
+        return np.stack([rng.permutation(row) for rng, row in zip(rngs, ordered, strict=True)])
 
 
 def sampling_of(preprocessing: Preprocessing) -> Sampling:
@@ -133,8 +120,3 @@ def sampling_of(preprocessing: Preprocessing) -> Sampling:
     if preprocessing.sampling == "shuffled_segments":
         return ShuffledSegmentSampling(preprocessing.frames)
     return SegmentSampling(preprocessing.frames)
-
-
-def _check_total(total: int) -> None:
-    if total < 1:
-        raise OptionError(f"A video must have at least one frame to sample from, got {total}.")

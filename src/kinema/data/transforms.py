@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from kinema.data.mirrored_names import mirror_map, mirrored_class_name
-from kinema.errors import OptionError
+from kinema.errors import OptionError, check_range
 from kinema.values import Preprocessing, Views
 
 CropName = Literal["multiscale", "random_resized", "random", "center"]
@@ -62,21 +62,17 @@ class Augmentation:
             raise OptionError(f"area must be an ascending range in (0, 1], got {self.area}.")
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise OptionError(f"aspect must be an ascending range above 0, got {self.aspect}.")
-        if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
-            raise OptionError("Color jitter must not be negative, and hue at most 0.5.")
-        if self.randaugment_ops < 0 or not 0 <= self.randaugment_magnitude <= 30:
-            raise OptionError("randaugment_ops must be 0 or more, its magnitude 0 to 30.")
+        check_range(at_least=0, brightness=self.brightness, contrast=self.contrast)
+        check_range(at_least=0, saturation=self.saturation, randaugment_ops=self.randaugment_ops)
+        check_range(at_least=0, at_most=0.5, hue=self.hue)
+        check_range(at_least=0, at_most=30, randaugment_magnitude=self.randaugment_magnitude)
 
 
 class TrainTransform:
     """Random resize, crop, mirroring and color changes of a clip.
 
-    Uses PyTorch's global generator, which the data set seeds for every clip.
-
-    Args:
-        preprocessing: Sizes.
-        augmentation: Augmentation settings.
-        class_names: Class names, for directions.
+    Uses PyTorch's global generator, which the data set seeds for every clip. Directions are those
+    in the class names.
     """
 
     def __init__(
@@ -138,10 +134,6 @@ class ViewTransform:
     One crop is the center, three lie along the long side, ten are the four corners and the center
     and their mirror images. At full resolution crops are squares of the whole short side, and a
     single crop is the whole frame. With `resize_px` the squares are resized at the end.
-
-    Args:
-        preprocessing: Sizes.
-        views: Crops.
     """
 
     def __init__(self, preprocessing: Preprocessing, views: Views) -> None:
@@ -159,14 +151,12 @@ class ViewTransform:
         down, across = height - side, width - side
         corners = {
             1: [(down // 2, across // 2)],
-            3: [(down * i // 2, across * i // 2) for i in range(3)],
+            3: [  # along the long side only
+                (down * i // 2, across // 2) if height > width else (down // 2, across * i // 2)
+                for i in range(3)
+            ],
             10: [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)],
         }[self.views.crops]
-        if self.views.crops == 3:  # along the long side only
-            corners = [
-                (top if height > width else down // 2, left if height <= width else across // 2)
-                for top, left in corners
-            ]
         crops = torch.stack([frames_TCHW[..., t : t + side, x : x + side] for t, x in corners])
         if self.views.resize_px is not None and self.views.resize_px != side:
             crops = _resize(crops, self.views.resize_px, self.views.resize_px)
@@ -248,13 +238,12 @@ def _random_below(highest: int) -> int:
 
 def _mirrored_labels(flip: FlipName, class_names: Sequence[str]) -> list[int | None]:
     """Label after mirroring, for each label; None if mirroring is not allowed."""
-    partners = mirror_map(class_names)
     if flip == "swap":
-        return [partners[label] for label in range(len(class_names))]
-    if flip == "skip":
-        named = [mirrored_class_name(name) is not None for name in class_names]
-        return [None if direction else label for label, direction in enumerate(named)]
-    return [label if flip == "on" else None for label in range(len(class_names))]
+        return list(mirror_map(class_names).values())
+    return [
+        label if flip == "on" or (flip == "skip" and mirrored_class_name(name) is None) else None
+        for label, name in enumerate(class_names)
+    ]
 
 
 def _color(chosen: Augmentation) -> list[torch.nn.Module]:

@@ -4,7 +4,7 @@ Letters: V videos, K classes, M members.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal, get_args
@@ -93,11 +93,7 @@ def fuse_scores(
         class_names=first.class_names,
         views=views.pop() if len(views) == 1 else Views(),
     )
-    members = (
-        Member(str(file), share, report)
-        for file, share, report in zip(files, shares, reports, strict=True)
-    )
-    return Ensemble(fused, tuple(members))
+    return Ensemble(fused, tuple(map(Member, map(str, files), shares, reports)))
 
 
 def average_splits(files: Sequence[str | Path]) -> MeanOverSplits:
@@ -183,10 +179,8 @@ def _aligned(first: Report, first_file: str | Path, other: Report, file: str | P
     if first.paths == other.paths:
         return other
     ours, theirs = set(first.paths), set(other.paths)
-    for has, lacks, surplus in (
-        (first_file, file, ours - theirs),
-        (file, first_file, theirs - ours),
-    ):
+    lacking = ((first_file, file, ours - theirs), (file, first_file, theirs - ours))
+    for has, lacks, surplus in lacking:
         if surplus:
             raise OptionError(
                 f"{lacks} lacks {len(surplus)} videos that {has} has, such as {min(surplus)}. "
@@ -200,13 +194,7 @@ def _aligned(first: Report, first_file: str | Path, other: Report, file: str | P
         )
     place = {path: row for row, path in enumerate(other.paths)}
     rows = [place[path] for path in first.paths]
-    return report_scores(
-        scores=other.scores[rows],
-        labels=other.labels[rows],
-        paths=first.paths,
-        class_names=other.class_names,
-        views=other.views,
-    )
+    return replace(other, scores=other.scores[rows], labels=other.labels[rows], paths=first.paths)
 
 
 def _same_labels(

@@ -9,24 +9,22 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kinema.data.dataset import VideoDataset
-from kinema.data.loader import Unreadable, ViewLoader, view_batches
+from kinema.data.loader import Unreadable, ViewLoader
 from kinema.data.transforms import normalize
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.evaluation.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
-from kinema.inference.optimize import optimized_at_first
+from kinema.inference.optimize import WantedPrecision, optimized_at_first
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.files import whole_file
 from kinema.system.machine import find_device
 from kinema.values import ClassResult, Preprocessing, Report, Skipped, Views
-
-Precision = Literal["auto", "32", "bf16"]
 
 # NumPy's errors for damaged score files; TypeError for a single array (.npy).
 _NO_SCORES = (
@@ -49,7 +47,7 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     workers: int = 0,
     unreadable: Unreadable = "error",
     device: torch.device | str | None = None,
-    precision: Precision | None = None,
+    precision: WantedPrecision | None = None,
     fast: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -83,7 +81,7 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     views = views or Views()
     _check_fits(net, dataset)
     precision = _checked_precision(precision, fast)
-    loader = view_batches(
+    loader = ViewLoader(
         dataset, views, batch_views=batch_views, workers=workers, unreadable=unreadable
     )
     place = next(net.parameters()).device if device is None else find_device(device)
@@ -94,7 +92,8 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     sums = np.zeros((videos, net.classes), np.float64)
     counts = np.zeros(videos, np.int64)
     score: Run = optimized_at_first(net, precision=precision) if fast else net
-    with evaluating(net), _autocast(place, enabled=precision == "bf16" and not fast):
+    autocast = precision == "bf16" and not fast
+    with evaluating(net), torch.autocast(place.type, torch.bfloat16, enabled=autocast):
         for batch in loader:
             indices_V = batch.indices_V.numpy()
             # add.at adds every view; sums[indices] += ... would add a repeated index only once.
@@ -227,9 +226,7 @@ def load_scores(path: str | Path) -> Report:
                 labels=arrays["labels"],
                 paths=tuple(arrays["paths"].tolist()),
                 class_names=tuple(arrays["class_names"].tolist()),
-                views=Views(
-                    clips=clips, crops=crops, full_resolution=bool(whole), resize_px=resize_px
-                ),
+                views=Views(clips, crops, bool(whole), resize_px),
             )
     except _NO_SCORES as error:
         raise CheckpointError(
@@ -254,8 +251,8 @@ def _check_fits(net: VideoNetwork, dataset: VideoDataset) -> None:
         )
 
 
-def _checked_precision(precision: Precision | None, fast: bool) -> Precision:
-    known = get_args(Precision) if fast else ("32", "bf16")
+def _checked_precision(precision: WantedPrecision | None, fast: bool) -> WantedPrecision:
+    known = get_args(WantedPrecision) if fast else ("32", "bf16")
     if precision is None:
         return "auto" if fast else "32"
     if precision not in known:
@@ -263,18 +260,10 @@ def _checked_precision(precision: Precision | None, fast: bool) -> Precision:
     return precision
 
 
-def _autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
 def _complete_rows(
     counts: NDArray[np.int64], views: Views, loader: ViewLoader, dataset: VideoDataset
 ) -> list[int]:
-    """Rows of videos with all views read.
-
-    Raises:
-        UnreadableVideoError: there are none.
-    """
+    """Rows of the videos, at least one, with all views read."""
     rows = [int(i) for i in np.flatnonzero(counts == views.count)]
     if not rows:
         raise UnreadableVideoError(

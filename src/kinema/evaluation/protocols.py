@@ -1,16 +1,8 @@
 """Test protocols of the literature by name, and their sources in the papers.
 
 A protocol defines the views of a video and the sizes in pixels; frames are sampled by the
-network's own rule, as in training (see `kinema.data.sampling`):
-
-- segments: a clip has one frame of each of T equal parts of the video. One clip takes their middle
-  frames. No paper defines N clips: here clip c of N takes the frame at (c + 0.5) / N of every
-  part, so that clips interleave evenly.
-- dense: a clip has T frames evenly from a window of 64 consecutive ones. One window lies in the
-  middle of the video, N windows are spread evenly from its beginning to its end.
-
-The scores of a video are the mean over its views, before softmax. The rows are data, in
-protocols.toml.
+network's own rule, as in training (see `kinema.data.sampling`). The scores of a video are the mean
+over its views, before softmax. The rows are data, in protocols.toml.
 """
 
 import functools
@@ -48,13 +40,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class PaperTest:
-    """Description of a test in a paper.
+    """Test described in a section or table (`place`) of a paper.
 
     Attributes:
         id: Short name: paper, I for inference, and what it is about.
-        paper: The paper.
-        place: Section or table.
-        datasets: Data sets.
         protocol: Name of the protocol.
         reading: Gaps and contradictions in the paper, and how they are read here.
     """

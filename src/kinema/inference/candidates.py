@@ -6,20 +6,19 @@ Letters: B clips or streams, K classes.
 import hashlib
 import json
 import logging
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch
 
 from kinema.errors import OptionError
 from kinema.inference.runtime import Form, Precision
 from kinema.models.network import VideoNetwork
+from kinema.system.files import write_whole
 from kinema.temporal.kernels.native import cache_folder, processor
 
 _log = logging.getLogger(__name__)
@@ -60,94 +59,82 @@ class Choice:
         )
 
 
-class Candidates(Generic[_Runnable]):
-    """Forms of a network that preserve its scores, timed against the plain network.
+def choose_form(
+    name: str,
+    forms: Sequence[Form],
+    *,
+    plain: _Runnable,
+    build: Callable[[Form], _Runnable],
+    scores: Callable[[_Runnable], torch.Tensor],
+    memory: "ChoiceMemory | None",
+) -> tuple[Choice, _Runnable]:
+    """Returns the remembered form of a network if it fits its weights, else the fastest one.
 
     Args:
         name: Name of the network, for messages.
+        forms: Forms to try, the safest one first.
         plain: The plain network, or its step.
-        build: Builds the network, or its step, in a form.
-        scores: Runs what `build` returns on the example: scores (B, K).
+        build: Builds the same in a form.
+        scores: Runs either on the example: scores (B, K).
+        memory: Choice of earlier runs.
+
+    Raises:
+        OptionError: no form preserves the scores.
     """
+    expected = scores(plain)
+    admitted: dict[Form, _Runnable] = {}
+    differences: dict[Form, tuple[float, float]] = {}
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        plain: _Runnable,
-        build: Callable[[Form], _Runnable],
-        scores: Callable[[_Runnable], torch.Tensor],
-    ) -> None:
-        self._name = name
-        self._plain = plain
-        self._build = build
-        self._scores = scores
-        self._expected = scores(plain)
-        self._admitted: dict[Form, _Runnable] = {}
-        self._differences: dict[Form, tuple[float, float]] = {}
-
-    def choose(
-        self, forms: Sequence[Form], memory: "ChoiceMemory | None"
-    ) -> tuple[Choice, _Runnable]:
-        """Returns the remembered form if it fits these weights, else the fastest one.
-
-        Raises:
-            OptionError: no form preserves the scores.
-        """
-        # Times of an earlier run hold for this machine, but whether a form keeps the scores
-        # depends on the weights, so that is checked every time.
-        known = memory.recall() if memory is not None else None
-        if known is not None and self._admit(known.form):
-            differences = self._differences[known.form]
-            choice = Choice(known.form, known.speedup, *differences, remembered=True)
-            return choice, self._admitted[known.form]
-        choice = self._fastest(forms)
-        if memory is not None:
-            memory.write(choice)
-        return choice, self._admitted[choice.form]
-
-    def _admit(self, form: Form) -> bool:
+    def admit(form: Form) -> bool:
         """Builds a form and keeps it if its scores are within the tolerance."""
-        if form in self._differences:
-            return form in self._admitted
-        candidate = self._build(form)
-        self._differences[form] = compare(self._scores(candidate), self._expected)
-        difference = self._differences[form][0]
-        # NaN is not within any tolerance.
-        if not difference <= TOLERANCE[form.precision]:
-            _log.warning("Not taken: %s. Its scores differ by %.1e.", form, difference)
-            return False
-        self._admitted[form] = candidate
-        return True
+        if form not in differences:
+            candidate = build(form)
+            differences[form] = compare(scores(candidate), expected)
+            # NaN is not within any tolerance.
+            if differences[form][0] <= TOLERANCE[form.precision]:
+                admitted[form] = candidate
+            else:
+                _log.warning(
+                    "Not taken: %s. Its scores differ by %.1e.", form, differences[form][0]
+                )
+        return form in admitted
 
-    def _fastest(self, forms: Sequence[Form]) -> Choice:
-        """Times all admitted forms, alternating with the plain network."""
-        kept = [form for form in forms if self._admit(form)]
-        if not kept:
-            refused = "; ".join(f"{f}: {self._differences[f][0]:.1e}" for f in forms)
-            raise OptionError(
-                f"No fast form of {self._name} preserves its scores. Differences relative to the "
-                f"largest score: {refused}."
-            )
-        times: dict[Form | None, list[float]] = {form: [] for form in (None, *kept)}
-        for _ in range(RUNS):
-            for form, seconds in times.items():
-                seconds.append(self._seconds(form))
-        medians = {form: statistics.median(values) for form, values in times.items()}
-        best = min(kept, key=lambda form: medians[form])
-        # The first form is the safest one; another must be clearly faster.
-        if medians[kept[0]] < GAIN * medians[best]:
-            best = kept[0]
-        speedup = medians[None] / medians[best]
-        return Choice(best, speedup, *self._differences[best], remembered=False)
+    # Times of an earlier run hold for this machine, but whether a form keeps the scores depends
+    # on the weights, so that is checked every time.
+    known = memory.recall() if memory is not None else None
+    if known is not None and admit(known.form):
+        choice = Choice(known.form, known.speedup, *differences[known.form], remembered=True)
+        return choice, admitted[known.form]
+    kept = [form for form in forms if admit(form)]
+    if not kept:
+        refused = "; ".join(f"{f}: {differences[f][0]:.1e}" for f in forms)
+        raise OptionError(
+            f"No fast form of {name} preserves its scores. Differences relative to the largest "
+            f"score: {refused}."
+        )
+    times = _times({None: plain, **{form: admitted[form] for form in kept}}, scores)
+    best = min(kept, key=lambda form: times[form])
+    # The first form is the safest one; another must be clearly faster.
+    if times[kept[0]] < GAIN * times[best]:
+        best = kept[0]
+    choice = Choice(best, times[None] / times[best], *differences[best], remembered=False)
+    if memory is not None:
+        memory.write(choice)
+    return choice, admitted[best]
 
-    def _seconds(self, form: Form | None) -> float:
-        runnable = self._plain if form is None else self._admitted[form]
-        start = time.perf_counter()
-        scores_BK = self._scores(runnable)
-        if scores_BK.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+
+def _times(
+    runnables: Mapping[Form | None, _Runnable], scores: Callable[[_Runnable], torch.Tensor]
+) -> dict[Form | None, float]:
+    """Median seconds of runs that alternate between the forms."""
+    times: dict[Form | None, list[float]] = {form: [] for form in runnables}
+    for _ in range(RUNS):
+        for form, runnable in runnables.items():
+            start = time.perf_counter()
+            if scores(runnable).device.type == "cuda":
+                torch.cuda.synchronize()
+            times[form].append(time.perf_counter() - start)
+    return {form: statistics.median(values) for form, values in times.items()}
 
 
 def compare(got_BK: torch.Tensor, wanted_BK: torch.Tensor) -> tuple[float, float]:
@@ -184,10 +171,6 @@ class ChoiceMemory:
     def write(self, choice: Choice) -> None:
         """Stores the choice; a failed write is only logged."""
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".choice-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(choice), file)
-            os.replace(name, self.file)
+            write_whole(self.file, json.dumps(asdict(choice)))
         except OSError as error:
             _log.info("The measured choice could not be stored: %s.", error)

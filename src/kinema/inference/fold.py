@@ -33,7 +33,12 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
         raise OptionError("Norms can be folded in eval mode only: call net.eval() first.")
     with torch.inference_mode(False):
         folded = copy.deepcopy(net)
-    flow = trace_flow(folded, is_source=_folds_norm, is_taker=_is_norm, size=PROBE_PX)
+    flow = trace_flow(
+        folded,
+        is_source=_folds_norm,
+        is_taker=lambda module: isinstance(module, NORMS),
+        size=(PROBE_PX, PROBE_PX),
+    )
     for norm_name, sources in flow.taken.items():
         # A norm that is shared by several convolutions, or a convolution whose output something
         # else takes too, must stay: folding would change the other path.
@@ -46,10 +51,6 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
         rest = [part for part in norm.children() if not isinstance(part, nn.Identity)]
         folded.set_submodule(norm_name, nn.Sequential(*rest) if rest else nn.Identity())
     return folded
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, NORMS)
 
 
 def _folds_norm(module: nn.Module) -> bool:
@@ -82,15 +83,11 @@ def trace_flow(
     *,
     is_source: Callable[[nn.Module], bool],
     is_taker: Callable[[nn.Module], bool],
-    size: int | tuple[int, int],
+    size: tuple[int, int],
 ) -> DataFlow:
-    """Runs a network on one blank clip and records which source module feeds which taker.
+    """Runs a network in eval mode on a blank clip of this height and width in pixels.
 
-    Args:
-        net: The network, in eval mode.
-        is_source: Selects modules whose outputs are followed.
-        is_taker: Selects modules whose inputs are looked up.
-        size: Height and width of the clip in pixels, or one number for both.
+    Records which source module feeds which taker.
     """
     # The tensors are kept, so that no later one gets the same id. PyTorch raises the version of a
     # tensor when an operator writes into it: such a tensor is no longer the source's output.
@@ -119,9 +116,8 @@ def trace_flow(
         elif is_taker(module):
             handles.append(module.register_forward_pre_hook(look_up(name)))
     weight = next(net.parameters())
-    sides = (size, size) if isinstance(size, int) else size
     with torch.inference_mode(False), torch.no_grad():  # inference tensors have no versions
-        net(weight.new_zeros((1, net.frames, 3, *sides)))
+        net(weight.new_zeros((1, net.frames, 3, *size)))
     for handle in handles:
         handle.remove()
     return flow

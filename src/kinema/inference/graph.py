@@ -28,12 +28,9 @@ FACTS_KEY = "kinema"
 
 @dataclass(frozen=True)
 class Graph:
-    """Traced network for exporters.
+    """Traced network for exporters, with the names of its inputs and outputs.
 
     Attributes:
-        program: Traced network.
-        inputs: Names of the inputs.
-        outputs: Names of the outputs.
         shapes: Shape of each input; "batch" is a free dimension.
         facts: JSON with class names and preprocessing, stored in the file.
     """

@@ -19,9 +19,8 @@ def openvino_model(graph: Graph) -> Any:
     openvino = openvino_package()
     with quiet():
         model = openvino.convert_model(graph.program.run_decompositions())
-    for port, name in zip(model.inputs, graph.inputs, strict=True):
-        port.get_tensor().set_names({name})
-    for port, name in zip(model.outputs, graph.outputs, strict=True):
+    names = (*graph.inputs, *graph.outputs)
+    for port, name in zip((*model.inputs, *model.outputs), names, strict=True):
         port.get_tensor().set_names({name})
     shapes = zip(graph.inputs, graph.shapes, strict=True)
     model.reshape({name: [-1 if n == "batch" else n for n in shape] for name, shape in shapes})

@@ -1,25 +1,41 @@
-"""Fastest form of a network on this machine, measured once and cached.
+"""Fastest form of a network, or of its step, on this machine, measured once and cached.
 
-Letters: B clips, T frames, H, W, K classes.
+Letters: B clips or streams, T frames, H, W, K classes.
 """
 
+import importlib.util
 import logging
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
 from kinema.errors import InputShapeError, OptionError, check_range, did_you_mean
-from kinema.inference.candidates import Candidates, Choice, ChoiceMemory
-from kinema.inference.runtime import Form, Precision, RuntimeName, build_run, checked_runtimes
+from kinema.inference.candidates import Choice, ChoiceMemory, choose_form
+from kinema.inference.fuse import can_fuse
+from kinema.inference.runtime import (
+    Form,
+    Precision,
+    RuntimeName,
+    Step,
+    build_run,
+    build_step,
+    checked_runtimes,
+)
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.process import keep_freed_memory
+from kinema.temporal.memory import State
 
 _log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "32", "bf16")
+WantedPrecision = Literal["auto", "32", "bf16"]
+
+# Frames to compare scores of steps on, more than the temporal receptive field of most networks.
+FRAMES = 12
 
 
+@dataclass(frozen=True)
 class FastNetwork:
     """Network in its fastest form; called with clips like the network.
 
@@ -28,10 +44,9 @@ class FastNetwork:
         choice: The form that runs instead.
     """
 
-    def __init__(self, net: VideoNetwork, choice: Choice, run: Run) -> None:
-        self.net = net
-        self.choice = choice
-        self._run = run
+    net: VideoNetwork
+    choice: Choice
+    _run: Run
 
     def __call__(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores normalized float clips (B, T, 3, H, W): (B, K), float32, before softmax."""
@@ -42,7 +57,7 @@ def optimize(
     net: VideoNetwork,
     *,
     example: torch.Tensor,
-    precision: Literal["auto", "32", "bf16"] = "auto",
+    precision: WantedPrecision = "auto",
     runtimes: Iterable[RuntimeName] | None = None,
     chunks: Iterable[int] = (0, 1),
     remember: bool = True,
@@ -79,7 +94,9 @@ def optimize(
         torch.Size([4, 3])
     """
     _check(net, example, precision)
-    chunks = [_whole_chunk(chunk, len(example)) for chunk in chunks]
+    chunks = list(chunks)
+    for chunk in chunks:
+        check_range(at_least=0, chunks=chunk)
     if example.device.type == "cpu":
         keep_freed_memory()
     precisions: tuple[Precision, ...] = ("32", "bf16") if precision == "auto" else (precision,)
@@ -87,32 +104,30 @@ def optimize(
         Form(runtime, kind, chunk)
         for runtime in checked_runtimes(runtimes, example)
         for kind in precisions
-        for chunk in dict.fromkeys(chunks)
+        for chunk in dict.fromkeys(n if n < len(example) else 0 for n in chunks)
     ]
 
     @torch.inference_mode()
     def scores(run: Run) -> torch.Tensor:
         return run(example)
 
-    candidates = Candidates[Run](
-        net.name, plain=net, build=lambda form: build_run(net, form, example), scores=scores
+    plain: Run = net
+    choice, run = choose_form(
+        net.name,
+        forms,
+        plain=plain,
+        build=lambda form: build_run(net, form, example),
+        scores=scores,
+        memory=ChoiceMemory(net, example, forms) if remember else None,
     )
-    memory = ChoiceMemory(net, example, forms) if remember else None
-    choice, run = candidates.choose(forms, memory)
     _log.info("Runs as %s.", choice)
     return FastNetwork(net, choice, run)
 
 
-def _whole_chunk(chunk: int, clips: int) -> int:
-    check_range(at_least=0, chunks=chunk)
-    return chunk if chunk < clips else 0
-
-
 def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:
-    if precision not in PRECISIONS:
-        raise OptionError(
-            f"Unknown precision {precision!r}. " + did_you_mean(precision, PRECISIONS)
-        )
+    known = get_args(WantedPrecision)
+    if precision not in known:
+        raise OptionError(f"Unknown precision {precision!r}. " + did_you_mean(precision, known))
     if example.ndim != 5 or len(example) == 0:
         raise InputShapeError(
             f"optimize expects example clips of shape (B, T, 3, H, W), got {tuple(example.shape)}."
@@ -121,9 +136,7 @@ def _check(net: VideoNetwork, example: torch.Tensor, precision: str) -> None:
         raise OptionError("A network is optimized in eval mode only: call net.eval() first.")
 
 
-def optimized_at_first(
-    net: VideoNetwork, *, precision: Literal["auto", "32", "bf16"] = "auto"
-) -> Run:
+def optimized_at_first(net: VideoNetwork, *, precision: WantedPrecision = "auto") -> Run:
     """Returns a function from clips to scores that optimizes the network for its first clips."""
     fast: list[FastNetwork] = []
 
@@ -133,3 +146,76 @@ def optimized_at_first(
         return fast[0](clips_BTCHW)
 
     return run
+
+
+@dataclass(frozen=True)
+class FastStep:
+    """Step of streams in its fastest form.
+
+    Attributes:
+        step: Step with float32 frames, state and scores.
+        choice: The form, and its comparison with the plain network.
+    """
+
+    step: Step
+    choice: Choice
+
+
+def stream_forms(example: torch.Tensor) -> list[Form]:
+    """Returns the available forms: PyTorch's, and OpenVINO if it is installed."""
+    runtimes = ["fused" if can_fuse(example.unsqueeze(1)) else "eager", "eager"]
+    square = example.shape[-1] == example.shape[-2]
+    if example.device.type == "cpu" and square and importlib.util.find_spec("openvino"):
+        runtimes.append("openvino")
+    return [
+        Form(runtime, precision)  # type: ignore[arg-type]
+        for runtime in dict.fromkeys(runtimes)
+        for precision in ("32", "bf16")
+    ]
+
+
+def optimize_stream(
+    net: VideoNetwork, *, example: torch.Tensor, forms: Sequence[Form] | None = None
+) -> FastStep:
+    """Finds the fastest form of a step for frames like the example.
+
+    A form is accepted only if its scores over some frames stay within
+    `kinema.inference.candidates.TOLERANCE` of the plain network's.
+
+    Args:
+        net: A causal network in eval mode; later changes of its weights do not affect the form.
+        example: Frames (B, 3, H, W) of B streams, float, normalized, on the network's device.
+        forms: Forms to try; default: all available ones.
+
+    Raises:
+        OptionError: the network is not causal or is in training mode, or no form preserves the
+            scores.
+    """
+    if example.device.type == "cpu":
+        keep_freed_memory()
+    forms = stream_forms(example) if forms is None else list(forms)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((FRAMES, *example.shape), generator=generator).to(example)
+    frames_TBCHW = example + noise
+    plain: Step = net.streaming(len(example))
+    choice, step = choose_form(
+        net.name,
+        forms,
+        plain=plain,
+        build=lambda form: build_step(net, form, example),
+        scores=lambda step: _step_scores(step, frames_TBCHW),
+        memory=ChoiceMemory(net, example, forms),
+    )
+    _log.info("Streams as %s.", choice)
+    return FastStep(step, choice)
+
+
+@torch.inference_mode()
+def _step_scores(step: Step, frames_TBCHW: torch.Tensor) -> torch.Tensor:
+    """Scores (T*B, K), frame by frame."""
+    scores = []
+    state: State = ()
+    for frame_BCHW in frames_TBCHW:
+        scores_BK, state = step.advance(frame_BCHW, state)
+        scores.append(scores_BK)
+    return torch.cat(scores).float()

@@ -171,11 +171,7 @@ class ClipRecognizer:
 
 
 def check_finite(scores: NDArray[np.float32], of: str) -> None:
-    """Raises an error for scores that are not finite.
-
-    Raises:
-        CheckpointError: scores are infinite or NaN.
-    """
+    """Raises a CheckpointError for scores that are infinite or NaN."""
     if not np.isfinite(scores).all():
         raise CheckpointError(
             f"The network's scores for {of} are not finite: its weights are damaged, or its "

@@ -45,10 +45,9 @@ class Form:
     chunk: int = 0
 
     def __str__(self) -> str:
-        parts = [self.runtime, "float32" if self.precision == "32" else "bfloat16"]
-        if self.chunk:
-            parts.append(f"{self.chunk} clips at a time")
-        return ", ".join(parts)
+        precision = "float32" if self.precision == "32" else "bfloat16"
+        chunk = f", {self.chunk} clips at a time" if self.chunk else ""
+        return f"{self.runtime}, {precision}{chunk}"
 
 
 def checked_runtimes(names: Iterable[str] | None, example: torch.Tensor) -> list[RuntimeName]:
@@ -74,8 +73,7 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
     Args:
         net: The network, in eval mode; later changes of its weights do not reach the copy.
         form: The form.
-        example: Clips (B, T, 3, H, W) of the usual size, on the device.
-        Other sizes work, but slower.
+        example: Clips (B, T, 3, H, W) of the usual size, on the device; others are slower.
 
     Returns:
         Function from float clips (B, T, 3, H, W) to float32 scores (B, K) before softmax.
@@ -84,15 +82,13 @@ def build_run(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
         OptionError: the form is not available on this device.
     """
     if form.runtime == "openvino":
-        return _in_chunks(_openvino(net, form, example), torch.float32, form.chunk)
+        graph = clip_graph(net, size=_square_side(example), facts={})
+        call = compile_openvino(openvino_model(graph), precision=form.precision)
+        return _in_chunks(lambda clips: call(clips)[0], torch.float32, form.chunk)
     dtype = _DTYPES[form.precision]
-    folded = fold_batch_norms(net).to(dtype).lay_out_weights()
-    run: Run = folded
-    if form.runtime == "fused":
-        run = fuse_convolutions(folded, example.to(dtype))
-    elif form.runtime == "compiled":
-        run = _compiled(folded, example.device)
-
+    run: Run = _converted(net, form, example.to(dtype))
+    if form.runtime == "compiled":
+        run = _compiled(run, example.device)
     return _in_chunks(run, dtype, form.chunk)
 
 
@@ -104,7 +100,6 @@ class Step(Protocol):
 
         An empty state starts new streams.
         """
-        ...
 
 
 def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
@@ -124,10 +119,13 @@ def build_step(net: VideoNetwork, form: Form, example: torch.Tensor) -> Step:
     if form.runtime == "compiled":
         raise OptionError("Streams run as eager, fused or openvino, not compiled.")
     dtype = _DTYPES[form.precision]
-    copy = fold_batch_norms(net).to(dtype).lay_out_weights()
-    if form.runtime == "fused":
-        copy = fuse_convolutions(copy, example.to(dtype).unsqueeze(1))
+    copy = _converted(net, form, example.to(dtype).unsqueeze(1))
     return _TorchStep(copy.streaming(len(example)), dtype)
+
+
+def _converted(net: VideoNetwork, form: Form, example: torch.Tensor) -> VideoNetwork:
+    copy = fold_batch_norms(net).to(example.dtype).lay_out_weights()
+    return fuse_convolutions(copy, example) if form.runtime == "fused" else copy
 
 
 @dataclass(frozen=True)
@@ -188,12 +186,6 @@ def _in_type(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return pictures.to(dtype)
 
 
-def _openvino(net: VideoNetwork, form: Form, example: torch.Tensor) -> Run:
-    model = openvino_model(clip_graph(net, size=_square_side(example), facts={}))
-    call = compile_openvino(model, precision=form.precision)
-    return lambda clips_BTCHW: call(clips_BTCHW)[0]
-
-
 def _square_side(example: torch.Tensor) -> int:
     """Side of square frames for OpenVINO."""
     if example.device.type != "cpu":
@@ -204,7 +196,7 @@ def _square_side(example: torch.Tensor) -> int:
     return int(height)
 
 
-def _compiled(net: VideoNetwork, device: torch.device) -> Run:
+def _compiled(net: Run, device: torch.device) -> Run:
     """Compiles the network; kernels are cached in a folder for later processes."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     # On a GPU a CUDA graph replaces the kernel launches of a whole pass.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import OptionError, check_range, did_you_mean
-from kinema.inference.optimize_stream import optimize_stream
+from kinema.inference.optimize import optimize_stream
 from kinema.inference.predict import ClipRecognizer, check_finite
 from kinema.inference.runtime import Step
 from kinema.live.frame_queue import DropName, FrameQueue
@@ -172,7 +172,7 @@ class FrameRecognizer:
     Args:
         recognizer: Causal network with its class names and preprocessing.
         settings: See `StreamSettings`.
-        fast: Runs the fastest form on this machine; see `kinema.inference.optimize_stream`.
+        fast: Runs the fastest form on this machine; see `kinema.inference.optimize`.
         step: Result of `online_step`. Streams may share it, as each keeps a memory of its own.
 
     Raises:
@@ -331,7 +331,7 @@ def online_step(recognizer: ClipRecognizer, *, fast: bool = False) -> Step:
 
     Args:
         recognizer: Causal network.
-        fast: Uses the fastest form on this machine; see `kinema.inference.optimize_stream`.
+        fast: Uses the fastest form on this machine; see `kinema.inference.optimize`.
 
     Raises:
         OptionError: the network looks ahead; the message says how to get a causal one.

@@ -1,6 +1,5 @@
 """Base of objects that release a file, camera or thread at the end of a `with` block."""
 
-from types import TracebackType
 from typing import Protocol, Self
 
 
@@ -13,10 +12,5 @@ class Closing(Protocol):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

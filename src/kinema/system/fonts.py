@@ -21,9 +21,6 @@ _log = logging.getLogger(__name__)
 def fallback_font(text: str) -> "FontEntry | None":
     """Finds the installed font that covers most of the characters, preferably upright sans-serif.
 
-    Args:
-        text: Text to draw.
-
     Returns:
         The font; None if the fonts of matplotlib and Pillow cover the text, no font covers the
         rest, or matplotlib, which lists the installed fonts, is missing. Characters that will

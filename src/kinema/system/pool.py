@@ -35,8 +35,7 @@ def map_in_processes(
     """
     count = usable_cores() if workers is None else workers
     if count == 0:
-        for item in items:
-            yield work(item, *shared)
+        yield from map(work, items, *map(repeat, shared))
         return
     # Spawned, not forked: FFmpeg and PyTorch have threads that a fork would not copy.
     context = multiprocessing.get_context("spawn")

@@ -14,8 +14,6 @@ def usable_cores() -> int:
 
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-# Their default values.
-_TRIM_THRESHOLD, _MMAP_MAX = 128 * 1024, 65536
 
 
 def keep_freed_memory(*, in_threads: bool = False) -> bool:
@@ -57,12 +55,10 @@ def bound_memory(more_bytes: int) -> None:
 
 
 def give_back_freed_memory() -> bool:
-    """Undoes `keep_freed_memory` and returns all free memory to the system."""
+    """Undoes `keep_freed_memory` with glibc's defaults and returns all free memory."""
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    set_back = libc.mallopt(_M_MMAP_MAX, _MMAP_MAX) and libc.mallopt(
-        _M_TRIM_THRESHOLD, _TRIM_THRESHOLD
-    )
+    set_back = libc.mallopt(_M_MMAP_MAX, 65536) and libc.mallopt(_M_TRIM_THRESHOLD, 128 * 1024)
     libc.malloc_trim(0)
     return bool(set_back)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import TrainClips, VideoDataset
-from kinema.data.loader import TrainLoader, train_batches
+from kinema.data.loader import TrainLoader
 from kinema.data.transforms import TrainTransform
 from kinema.errors import AnnotationError, OptionError, missing_extra
 from kinema.models.activation_checkpointing import checkpoint_blocks
@@ -269,7 +269,7 @@ def _build_loader(recipe: Recipe, dataset: VideoDataset, fabric: Fabric) -> Trai
     settings = recipe.train
     names = dataset.annotations.class_names
     transform = TrainTransform(dataset.preprocessing, recipe.augmentation, names)
-    loader = train_batches(
+    loader = TrainLoader(
         TrainClips(dataset, transform, seed=settings.seed),
         batch_size=settings.batch_size // (fabric.world_size * settings.accumulate),
         seed=settings.seed,

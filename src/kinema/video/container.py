@@ -44,6 +44,7 @@ class Container(Closing):
 
     Attributes:
         stat: Size and modification time of the file.
+        stream: Video stream of the open file.
 
     Raises:
         UnreadableVideoError: the file does not exist, is no regular file, or is empty.
@@ -56,18 +57,17 @@ class Container(Closing):
         self.stat = _file_stat(path)
         self._threads = threads
         self._options = dict(options or {})
-        self._opened: tuple[InputContainer, VideoStream] | None = None
+        self._is_open = False
+        self._input: InputContainer
+        self.stream: VideoStream
 
     def open(self, *, skip_analysis: bool = False) -> None:
         """Opens the file unless it is open already; see `reopen`."""
-        if self._opened is None:
+        if not self._is_open:
             self.reopen(skip_analysis=skip_analysis)
 
     def reopen(self, *, skip_analysis: bool = False) -> None:
-        """Opens the file at its start.
-
-        Args:
-            skip_analysis: Skips FFmpeg's analysis of the stream, for files with a known index.
+        """Opens the file at its start, for a known index without FFmpeg's analysis of the stream.
 
         Raises:
             UnreadableVideoError: it is not a video.
@@ -93,19 +93,13 @@ class Container(Closing):
         decoder.thread_count = self._threads
         if self._threads > 1:
             decoder.thread_type = "FRAME"
-        self._opened = container, streams[0]
+        self._input, self.stream, self._is_open = container, streams[0], True
 
     def close(self) -> None:
         """Closes the file."""
-        if self._opened is not None:
-            self._opened[0].close()
-            self._opened = None
-
-    @property
-    def stream(self) -> VideoStream:
-        """The video stream."""
-        assert self._opened is not None, "opened before"
-        return self._opened[1]
+        if self._is_open:
+            self._input.close()
+            self._is_open = False
 
     @property
     def decoder(self) -> VideoCodecContext:
@@ -122,11 +116,6 @@ class Container(Closing):
         """Start time of the earliest stream, the zero of players; None if the file has none."""
         start = self._input.start_time
         return None if start is None else start / av.time_base
-
-    @property
-    def _input(self) -> InputContainer:
-        assert self._opened is not None, "opened before"
-        return self._opened[0]
 
     def seek(self, pts: int) -> None:
         """Seeks to the last keyframe at or before a time and flushes the decoder."""
@@ -156,13 +145,9 @@ def open_container(
     input_format: str | None = None,
     timeout_s: float | None = None,
 ) -> InputContainer:
-    """Opens a file or URL for reading; the caller closes it.
+    """Opens a file, URL or device for reading; the caller closes it.
 
-    Args:
-        address: Path, URL or device.
-        options: FFmpeg options, such as a `format_whitelist`.
-        input_format: FFmpeg's name of the input format; detected by default.
-        timeout_s: Limit for opening and for each read; none by default.
+    Options and names of input formats are FFmpeg's; the timeout limits opening and each read.
 
     Raises:
         av.FFmpegError: it cannot be opened.
@@ -180,12 +165,7 @@ def open_container(
 
 
 def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
-    """Readable reason of an FFmpeg or system error, without the path.
-
-    Args:
-        error: The exception.
-        options: Options that the file was opened with.
-    """
+    """Readable reason of an FFmpeg or system error for a file opened with these options."""
     allowed = (options or {}).get("format_whitelist")
     # FFmpeg answers "invalid argument" for a format outside of the whitelist.
     if allowed and isinstance(error, av.ArgumentError):

@@ -245,11 +245,7 @@ class VideoFile(Closing):
         return None if rows else pictures
 
     def _decode_from_start(self, numbers: list[int]) -> NDArray[np.uint8]:
-        """Decodes from the start of the file up to the last wanted frame.
-
-        Raises:
-            UnreadableVideoError: a frame cannot be decoded; the message names the first one.
-        """
+        """Decodes from the start of the file; an error names the first frame that cannot be."""
         self._container.reopen()
         index, pictures = self._indexed.index, self._empty_pictures(len(numbers))
         rows = {index.key(number): row for row, number in enumerate(numbers)}

@@ -5,18 +5,18 @@ and samples have 8 bits; every other file is decoded with PyAV.
 """
 
 import importlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kinema.errors import UnreadableVideoError, missing_extra
-from kinema.system.closing import Closing
-from kinema.values import VideoInfo
-from kinema.video.decode import FrameSource, VideoFile, open_source
-from kinema.video.folder import checked_indices
+from kinema.video.decode import FrameSource, VideoFile
+from kinema.video.folder import FrameFolder, checked_indices
 from kinema.video.index_cache import IndexCache
 
 
@@ -34,77 +34,64 @@ def open_on_device(
         MissingExtraError: torchcodec or its FFmpeg libraries are not installed.
         UnreadableVideoError: the video does not exist or cannot be read; the message says why.
     """
-    source = open_source(path, index_cache=index_cache)
-    if not isinstance(source, VideoFile) or source.exact_stream is None:
-        return source
-    return DeviceFile(source, torch.device(device))
+    if os.path.isdir(path):
+        return FrameFolder(path)
+    return DeviceFile(path, device, index_cache=index_cache)
 
 
-class DeviceFile(Closing):
-    """A video file decoded with torchcodec.
-
-    Args:
-        file: The same file, opened by PyAV; closed together with this one.
-        device: Device that decodes.
+class DeviceFile(VideoFile):
+    """A video file whose `read` decodes with torchcodec, where that gives the same frames.
 
     Raises:
         MissingExtraError: torchcodec or its FFmpeg libraries are not installed.
-        UnreadableVideoError: the device cannot decode this file.
+        UnreadableVideoError: the file cannot be read, or not by the device.
     """
 
-    def __init__(self, file: VideoFile, device: torch.device) -> None:
+    def __init__(
+        self, path: str | Path, device: torch.device | str, *, index_cache: IndexCache | None = None
+    ) -> None:
+        super().__init__(path, index_cache=index_cache)
+        self._device_decoder = None
+        if self.exact_stream is not None:
+            self._device_decoder = self._open_on(device)
+
+    def _open_on(self, device: torch.device | str) -> Any:
         try:
             decoders = importlib.import_module("torchcodec.decoders")
         except (ImportError, RuntimeError) as error:  # without FFmpeg its libraries do not load
-            file.close()
+            self.close()
             raise missing_extra(
                 "Decoding on a device",
                 "torchcodec with FFmpeg's libraries",
                 "nvdec",
                 note=f" and install FFmpeg with your system's packages ({_first_line(error)})",
             ) from error
-        self._file = file
         try:
-            self._decoder = decoders.VideoDecoder(
-                str(file.path),
-                stream_index=file.exact_stream,
+            return decoders.VideoDecoder(
+                str(self.path),
+                stream_index=self.exact_stream,
                 dimension_order="NCHW",
                 device=str(device),
                 seek_mode="exact",
             )
         except (RuntimeError, ValueError) as error:
-            file.close()
+            self.close()
             raise UnreadableVideoError(
-                f"{file.path} cannot be decoded on {device}: {_first_line(error)}"
+                f"{self.path} cannot be decoded on {device}: {_first_line(error)}"
             ) from error
-
-    @property
-    def info(self) -> VideoInfo:
-        """Facts about the video."""
-        return self._file.info
 
     def read(self, frame_indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
-        """See `FrameSource`; the frames are on the device."""
+        """See `FrameSource`; the frames are on the device if it decodes."""
+        if self._device_decoder is None:
+            return super().read(frame_indices)
         wanted = checked_indices(frame_indices, self.info)
         try:
-            frames: torch.Tensor = self._decoder.get_frames_at(wanted).data
+            frames: torch.Tensor = self._device_decoder.get_frames_at(wanted).data
         except (RuntimeError, IndexError) as error:
             raise UnreadableVideoError(
-                f"{self._file.path}: frames {wanted} cannot be decoded: {_first_line(error)}"
+                f"{self.path}: frames {wanted} cannot be decoded: {_first_line(error)}"
             ) from error
         return frames
-
-    def in_order(self) -> Iterator[NDArray[np.uint8]]:
-        """See `FrameSource`; decoded with PyAV."""
-        return self._file.in_order()
-
-    def verify(self) -> None:
-        """See `FrameSource`; decoded with PyAV."""
-        self._file.verify()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
 
 
 def _first_line(error: Exception) -> str:

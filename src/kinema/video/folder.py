@@ -2,7 +2,6 @@
 
 import re
 import struct
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,9 +25,6 @@ class FrameFolder(Closing):
     If there are files named img_*, only these count: frame folders in the layout of TSN also
     hold optical flow (flow_x_*, flow_y_*). Hidden files are left out. A folder has no frame
     rate, so `info.rate_hz` and `info.duration_s` are 0.
-
-    Args:
-        path: The folder.
 
     Raises:
         UnreadableVideoError: it does not exist, holds no frames, or the first frame cannot be
@@ -148,22 +144,13 @@ def read_distinct(
     info: VideoInfo,
     decode: Callable[[list[int]], NDArray[np.uint8]],
 ) -> torch.Tensor:
-    """Decodes every wanted frame once and arranges the frames in the wanted order.
+    """Implements `FrameSource.read`: decodes every wanted frame once.
 
-    Args:
-        frame_indices: Frame numbers from 0, in any order, repeated if wanted.
-        info: Facts about the video.
-        decode: Makes (n, H, W, 3) of n ascending frame numbers.
-
-    Returns:
-        (n, 3, H, W) uint8 RGB, a view of (n, H, W, 3).
-
-    Raises:
-        OptionError: a number is outside of the video.
+    `decode` makes (n, H, W, 3) of n ascending frame numbers; the result is a view (n, 3, H, W).
     """
     wanted = checked_indices(frame_indices, info)
-    unique = sorted(set(wanted))
-    frames = torch.from_numpy(decode(unique))
-    if wanted != unique:
-        frames = frames[[bisect_left(unique, number) for number in wanted]]
+    unique, places = np.unique(wanted, return_inverse=True)
+    frames = torch.from_numpy(decode(unique.tolist()))
+    if wanted != unique.tolist():
+        frames = frames[places]
     return frames.permute(0, 3, 1, 2)

@@ -263,10 +263,8 @@ def _video_info(container: Container, index: FrameIndex, first: VideoFrame) -> V
 def unreferenced_test(codec: str, extradata: bytes | None) -> Callable[[Any], bool]:
     """Makes a test for packets whose picture no other picture needs; False where unknown.
 
-    Args:
-        codec: Name of the codec.
-        extradata: Header of the stream. For H.264 in MP4 or Matroska it holds the number of bytes
-            in the length field before every unit (ISO/IEC 14496-15, 5.3.3.1).
+    For H.264 in MP4 or Matroska `extradata`, the header of the stream, holds the number of bytes
+    in the length field before every unit (ISO/IEC 14496-15, 5.3.3.1).
     """
     if codec != "h264" or not extradata or len(extradata) < 7 or extradata[0] != 1:
         return lambda packet: False

@@ -35,6 +35,9 @@ _TABLE = (
 _LOOK_UP = "SELECT entry FROM videos WHERE path = ? AND bytes = ? AND mtime_ns = ? AND layout = ?"
 _MAGIC = b"SQLite format 3\0"
 
+# Series of numbers in an index.
+_SERIES = ("pts", "keyframes", "unreferenced")
+
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
@@ -46,35 +49,27 @@ class IndexCache:
     Several processes may read and write it concurrently, and killing one leaves it intact. An
     entry is valid only for the same size and modification time of the video and the same version
     of PyAV. A damaged cache is renamed and replaced with a warning. A cache that cannot be written
-    is ignored.
-
-    Args:
-        path: The file; created with the first entry.
+    is ignored. The file is created with the first entry.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
 
     @classmethod
-    def beside(cls, root: str | Path) -> "IndexCache | None":
-        """Cache in the folder of the videos; None if that is not writable."""
-        folder = Path(root)
-        writable = folder.is_dir() and os.access(folder, os.W_OK)
-        return cls(folder / CACHE_NAME) if writable else None
-
-    @classmethod
     def chosen(cls, choice: str | None, root: str | Path) -> "IndexCache | None":
-        """Cache for a value of the setting `index_cache`.
+        """Cache for a value of the setting `index_cache`; None for no cache.
 
         Args:
-            choice: Path of a cache file; "" for no cache; None for one beside the videos.
+            choice: Path of a cache file; "" for no cache; None for one beside the videos, if their
+                folder is writable.
             root: Folder of the videos.
 
         Raises:
             OptionError: the path is a folder, not a cache file, or in a folder that does not exist.
         """
         if choice is None:
-            return cls.beside(root)
+            writable = os.path.isdir(root) and os.access(root, os.W_OK)
+            return cls(Path(root, CACHE_NAME)) if writable else None
         if not choice:
             return None
         path = Path(choice)
@@ -174,9 +169,7 @@ def _packed(indexed: IndexedVideo) -> bytes:
         "info": info,
         "frames": index.frames,
         "reach": index.access,
-        "pts": _differences(index.pts),
-        "keyframes": _differences(index.keyframes),
-        "unreferenced": _differences(index.unreferenced),
+        **{name: _differences(getattr(index, name)) for name in _SERIES},
         "coded_size": indexed.coded_size,
         "tick_s": indexed.tick_s,
     }
@@ -188,13 +181,8 @@ def _unpacked(blob: object, video: Path) -> IndexedVideo | None:
     try:
         assert isinstance(blob, bytes)
         document = json.loads(zlib.decompress(blob))  # verifies the checksum
-        index = FrameIndex(
-            frames=document["frames"],
-            access=document["reach"],
-            pts=list(accumulate(document["pts"])),
-            keyframes=list(accumulate(document["keyframes"])),
-            unreferenced=list(accumulate(document["unreferenced"])),
-        )
+        series = {name: list(accumulate(document[name])) for name in _SERIES}
+        index = FrameIndex(document["frames"], document["reach"], **series)
         info = VideoInfo(path=str(video), **document["info"])
         width, height = document["coded_size"]
         indexed = IndexedVideo(info, index, (width, height), document["tick_s"])

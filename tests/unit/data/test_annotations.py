@@ -153,7 +153,12 @@ def test_kinetics_files_are_found_in_the_usual_layouts(tmp_path):
         ("video_list", "x.mp4\n", None, "line 1: expected 'path label', got 'x.mp4'"),
         ("video_list", "x.mp4 run\n", ("jump",), "line 1: 'run' is not in the class list"),
         ("rawframe_list", "x 5\n", None, "line 1: expected 'folder frames label'"),
-        ("kinetics", "label,youtube_id\na,b\n", None, "the header lacks time_end, time_start"),
+        (
+            "kinetics",
+            "label,youtube_id\na,b\n",
+            None,
+            "youtube_id, time_start, time_end, got .label,youtube_id",
+        ),
         ("jester", "9;Thumb Up\n", None, "names classes by text; give the data set's class list"),
         ("sthv2", "{", ("a",), "is not valid JSON"),
         ("sthv2", "{}", ("a",), "expected a JSON list of objects"),

@@ -9,7 +9,7 @@ import torch
 
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import TrainClips, VideoDataset, VideoViews
-from kinema.data.loader import train_batches, view_batches
+from kinema.data.loader import TrainLoader, ViewLoader
 from kinema.data.transforms import Augmentation, TrainTransform
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.values import Preprocessing, Sample, Skipped, Views
@@ -41,13 +41,13 @@ def with_a_bad_one(few_videos, tmp_path) -> VideoDataset:
 
 
 def one_epoch(dataset: VideoDataset, epoch: int = 0, **options) -> list[torch.Tensor]:
-    loader = train_batches(clips_of(dataset), **{"batch_size": 2, "seed": 0, **options})
+    loader = TrainLoader(clips_of(dataset), **{"batch_size": 2, "seed": 0, **options})
     loader.set_epoch(epoch)
     return [batch.clips_BTCHW for batch in loader]
 
 
 def test_batches_have_the_promised_shapes(dataset):
-    loader = train_batches(clips_of(dataset), batch_size=4, seed=0)
+    loader = TrainLoader(clips_of(dataset), batch_size=4, seed=0)
     batches = list(loader)
     assert len(loader) == len(batches) == 1
     assert batches[0].clips_BTCHW.shape == (4, 4, 3, 24, 24)
@@ -67,7 +67,7 @@ def test_an_index_cache_changes_nothing(dataset, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(one_epoch(choice), expected, strict=True))
     assert (root / CACHE_NAME).is_file()
     assert (tmp_path / "index").is_file()
-    views = [[batch.views_VTCHW for batch in view_batches(d, Views())] for d in (named, without)]
+    views = [[batch.views_VTCHW for batch in ViewLoader(d, Views())] for d in (named, without)]
     assert all(torch.equal(a, b) for a, b in zip(*views, strict=True))
 
 
@@ -87,13 +87,13 @@ def test_epochs_and_seeds_differ_and_repeat(dataset):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, later, strict=True))
     assert not torch.equal(
-        clips_of(dataset).clip(0, 0).frames_TCHW, clips_of(dataset, 1).clip(0, 0).frames_TCHW
+        clips_of(dataset)[0, 0].frames_TCHW, clips_of(dataset, 1)[0, 0].frames_TCHW
     )
 
 
 def test_skipping_batches_continues_the_same_epoch(dataset):
     whole = one_epoch(dataset, epoch=3)
-    loader = train_batches(clips_of(dataset), batch_size=2, seed=0)
+    loader = TrainLoader(clips_of(dataset), batch_size=2, seed=0)
     loader.set_epoch(3, skip_batches=1)
     rest = [batch.clips_BTCHW for batch in loader]
     assert len(whole) == 3
@@ -117,7 +117,7 @@ def test_an_unreadable_video_stops_with_its_name(with_a_bad_one):
 
 
 def test_an_unreadable_video_is_skipped_counted_and_named_once(with_a_bad_one, caplog):
-    loader = train_batches(clips_of(with_a_bad_one), batch_size=6, seed=0, unreadable="skip")
+    loader = TrainLoader(clips_of(with_a_bad_one), batch_size=6, seed=0, unreadable="skip")
     for epoch in range(2):
         loader.set_epoch(epoch)
         assert [len(batch.labels_B) for batch in loader] == [5]
@@ -127,12 +127,12 @@ def test_an_unreadable_video_is_skipped_counted_and_named_once(with_a_bad_one, c
 
 
 def test_a_batch_without_readable_videos_is_empty(with_a_bad_one):
-    loader = train_batches(clips_of(with_a_bad_one), batch_size=1, seed=0, unreadable="skip")
+    loader = TrainLoader(clips_of(with_a_bad_one), batch_size=1, seed=0, unreadable="skip")
     assert sorted(len(batch.labels_B) for batch in loader) == [0, 1, 1, 1, 1, 1]
 
 
 def test_waiting_is_measured(dataset):
-    loader = train_batches(clips_of(dataset), batch_size=2, seed=0)
+    loader = TrainLoader(clips_of(dataset), batch_size=2, seed=0)
     list(loader)
     assert loader.wait_s > 0
     loader.set_epoch(1)
@@ -144,7 +144,7 @@ def test_waiting_is_measured(dataset):
 def test_every_view_comes_once_in_small_batches(dataset, batch_views, clips, crops):
     views = Views(clips=clips, crops=crops)
     counts = torch.zeros(len(dataset), dtype=torch.int64)
-    for batch in view_batches(dataset, views, batch_views=batch_views):
+    for batch in ViewLoader(dataset, views, batch_views=batch_views):
         assert len(batch.views_VTCHW) == len(batch.indices_V) <= batch_views
         counts += torch.bincount(batch.indices_V, minlength=len(dataset))
     assert counts.tolist() == [views.count] * len(dataset)
@@ -156,18 +156,18 @@ def test_views_of_other_sizes_come_in_batches_of_their_own(few_videos, make_vide
     dataset = opened(wide.parent.parent)
     shapes = [
         tuple(batch.views_VTCHW.shape)
-        for batch in view_batches(dataset, Views(full_resolution=True), batch_views=8)
+        for batch in ViewLoader(dataset, Views(full_resolution=True), batch_views=8)
     ]
     assert shapes == [(1, 4, 3, 32, 38), (1, 4, 3, 32, 76)]
 
 
 def test_views_of_an_unreadable_video_are_skipped(with_a_bad_one):
-    loader = view_batches(with_a_bad_one, Views(clips=8), unreadable="skip")
+    loader = ViewLoader(with_a_bad_one, Views(clips=8), unreadable="skip")
     found = torch.cat([batch.indices_V for batch in loader])
     assert set(found.tolist()) == {1, 2, 3, 4, 5}
     assert len(loader.skipped) == 1
     with pytest.raises(UnreadableVideoError, match=r"1.mp4 is empty"):
-        list(view_batches(with_a_bad_one, Views()))
+        list(ViewLoader(with_a_bad_one, Views()))
 
 
 def test_a_row_can_be_a_part_of_a_video(dataset):
@@ -186,9 +186,9 @@ def test_a_row_can_be_a_part_of_a_video(dataset):
 
 def test_empty_wishes_are_errors(dataset):
     with pytest.raises(OptionError, match="batch_size must be at least 1, got 0"):
-        train_batches(clips_of(dataset), batch_size=0, seed=0)
+        TrainLoader(clips_of(dataset), batch_size=0, seed=0)
     with pytest.raises(OptionError, match="batch_views must be at least 1, got 0"):
-        view_batches(dataset, Views(), batch_views=0)
+        ViewLoader(dataset, Views(), batch_views=0)
     nothing = replace(dataset, annotations=replace(dataset.annotations, samples=()))
     with pytest.raises(OptionError, match="has no videos to train on"):
-        train_batches(clips_of(nothing), batch_size=1, seed=0)
+        TrainLoader(clips_of(nothing), batch_size=1, seed=0)

@@ -108,9 +108,9 @@ def test_the_preprocessing_names_the_rule():
 
 @pytest.mark.parametrize("sampling", [SegmentSampling(8), DenseSampling(8)])
 def test_a_video_without_frames_is_an_error(sampling):
-    with pytest.raises(OptionError, match="at least one frame to sample from, got 0"):
+    with pytest.raises(OptionError, match="total must be at least 1, got 0"):
         sampling.test(0, 1)
-    with pytest.raises(OptionError, match="at least one frame"):
+    with pytest.raises(OptionError, match="total must be at least 1"):
         sampling.train(0, np.random.default_rng(0))
 
 

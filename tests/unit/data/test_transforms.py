@@ -162,8 +162,8 @@ def test_normalized_values_follow_the_formula():
         ({"scales": (1.5,)}, "scales must be fractions in"),
         ({"area": (0.5, 0.2)}, "area must be an ascending range"),
         ({"aspect": (0, 1)}, "aspect must be an ascending range above 0"),
-        ({"hue": 0.7}, "hue at most 0.5"),
-        ({"randaugment_magnitude": 31}, "magnitude 0 to 30"),
+        ({"hue": 0.7}, "hue must be between 0 and 0.5, got 0.7"),
+        ({"randaugment_magnitude": 31}, "randaugment_magnitude must be between 0 and 30, got 31"),
     ],
 )
 def test_wrong_settings_are_named(options, message):

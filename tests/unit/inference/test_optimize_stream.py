@@ -9,7 +9,7 @@ import torch
 import kinema
 from kinema.errors import InputShapeError, OptionError
 from kinema.inference.candidates import TOLERANCE
-from kinema.inference.optimize_stream import optimize_stream
+from kinema.inference.optimize import optimize_stream
 from kinema.inference.runtime import Form, build_step
 from kinema.models.network import VideoNetwork
 
