@@ -28,7 +28,7 @@ from kinema.figures.shown_clip import ShownClip
 from kinema.models.network import VideoNetwork
 from kinema.report.plots import save_png, shortened
 from kinema.temporal import SME
-from kinema.temporal.kernels.neighbors import pairs
+from kinema.temporal.kernels.layout import pairs
 from kinema.temporal.tsi import attend
 
 ALIGNING = ModuleKind("saliency alignment", classes=(SME,), holders=("sme", "tsi"))

@@ -63,7 +63,7 @@ class Backbone:
     net: nn.Module
     features: int
     stage_ends: tuple[tuple[str, int], ...]
-    classifier: str
+    classifier: str = "fc"
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     slow: str = ""
@@ -220,7 +220,6 @@ def _from_builder(name: str, build: Callable[[], nn.Module], source: BackboneSou
         net=net,
         features=int(features_ND.shape[1]),
         stage_ends=_stage_ends(name, net, source),
-        classifier="fc",
     )
 
 
@@ -248,7 +247,6 @@ def _from_torchvision(name: str) -> Backbone:
         net=net,
         features=features,
         stage_ends=(("stage2", 3), ("stage3", 4), ("stage4", 5)),
-        classifier="fc",
     )
 
 
@@ -264,7 +262,6 @@ def _slowfast(frames: int) -> Backbone:
         net=SlowFast(frames=frames),
         features=SlowFast.features,
         stage_ends=tuple(stages),
-        classifier="fc",
         slow="slow.",
         frame_stride=ALPHA,
         temporal_blocks=TEMPORAL_BLOCKS,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kinema.errors import OptionError
+from kinema.errors import OptionError, check_range
 from kinema.temporal.base import TemporalModule, register
 
 
@@ -39,8 +39,7 @@ class NonLocal(TemporalModule):
                 "The non-local block has no causal form, because each frame attends to the whole "
                 "clip. Use another module in a causal network."
             )
-        if channels < 2:
-            raise OptionError(f"A non-local block needs at least 2 channels, got {channels}.")
+        check_range(at_least=2, **{"channels of a non-local block": channels})
         width = channels // 2
         self.theta = nn.Conv2d(channels, width, 1)
         self.phi = nn.Conv2d(channels, width, 1)

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import DepthwiseTime
+from kinema.temporal.conv import DepthwiseTime, reach
 from kinema.temporal.inflated import plain_conv
-from kinema.temporal.kernels.neighbors import pairs, place_pairs
+from kinema.temporal.kernels.layout import differences
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import conv1x1, depthwise3x3
@@ -40,12 +40,7 @@ class STM(TemporalModule):
     def __init__(
         self, conv: nn.Module, *, frames: int, reduction: int = 16, causal: bool = False
     ) -> None:
-        super().__init__(
-            frames=frames,
-            look_back=2 if causal else 1,
-            look_ahead=int(not causal),
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
         conv = plain_conv(conv, "STM", groups=True)
         width = reduced(conv.in_channels, reduction)
         self.shift = DepthwiseTime(conv.in_channels, init="quarter_shift", causal=causal)
@@ -58,9 +53,8 @@ class STM(TemporalModule):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Sums both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
         reduced_NDHW = self.reduce(x_NCHW)
-        present, _ = pairs(reduced_NDHW, self.frames)
-        _, following = pairs(self.transform(reduced_NDHW), self.frames)
-        motion_NDHW = place_pairs(following - present, causal=self.causal)
+        transformed_NDHW = self.transform(reduced_NDHW)
+        motion_NDHW = differences(reduced_NDHW, transformed_NDHW, self.frames, causal=self.causal)
         return self._sum(self.shift(x_NCHW, self.frames), motion_NDHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:

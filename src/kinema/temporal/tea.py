@@ -6,16 +6,15 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import nn
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import DepthwiseTime
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, check_choice, register
+from kinema.temporal.conv import DepthwiseTime, reach
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbors import pairs, place_pairs
+from kinema.temporal.kernels.layout import differences
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
 Transform = Literal["next", "both", "none"]
-TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 
 # Runs a temporal convolution on the frames of clips or on the newest frames of streams.
 OverTime = Callable[[DepthwiseTime, torch.Tensor], torch.Tensor]
@@ -74,10 +73,7 @@ class ME(ChannelGate):
         super().__init__(
             frames=frames, look_back=int(causal), look_ahead=int(not causal), causal=causal
         )
-        if transform not in TRANSFORMS:
-            raise OptionError(
-                f"Unknown ME transform {transform!r}. " + did_you_mean(transform, TRANSFORMS)
-            )
+        check_choice(get_args(Transform), **{"ME transform": transform})
         width = reduced(channels, reduction)
         self.transform_of = transform
         self.gate_scale = gate_scale
@@ -88,9 +84,8 @@ class ME(ChannelGate):
     def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): 1 plus the excitation."""
         means_ND, transformed_ND = self._means(x_NCHW)
-        present, _ = pairs(means_ND, self.frames)
-        _, following = pairs(transformed_ND, self.frames)
-        return self._excitation(place_pairs(following - present, causal=self.causal), x_NCHW.dtype)
+        motion_ND = differences(means_ND, transformed_ND, self.frames, causal=self.causal)
+        return self._excitation(motion_ND, x_NCHW.dtype)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Excites the newest frames; the memory holds the means of the reduced frame."""
@@ -163,21 +158,12 @@ class MTA(TemporalModule):
             )
         groups = len(conv.convs) + 1
         depth = 1 if conv.first else groups - 1
-        super().__init__(
-            frames=frames,
-            look_back=depth * (2 if causal else 1),
-            look_ahead=0 if causal else depth,
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal, times=depth))
         self.width = conv.width
         self.hierarchical = not conv.first
         self.shifts = nn.ModuleList(
-            DepthwiseTime(
-                conv.width,
-                init="half_shift" if group == groups - 1 else "identity",
-                causal=causal,
-            )
-            for group in range(groups)
+            DepthwiseTime(conv.width, init="identity" if behind else "half_shift", causal=causal)
+            for behind in reversed(range(groups))
         )
         self.convs, self.bns = conv.convs, conv.bns
         self.act, self.pool = conv.act, conv.pool
