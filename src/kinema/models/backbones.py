@@ -23,12 +23,7 @@ from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 # SlowFast with ResNet-50: two pathways; the number of frames must be a multiple of 8.
 SLOWFAST = "slowfast_resnet50"
 
-_TORCHVISION: dict[str, Callable[..., nn.Module]] = {
-    "shufflenet_v2_x0_5": torchvision.models.shufflenet_v2_x0_5,
-    "shufflenet_v2_x1_0": torchvision.models.shufflenet_v2_x1_0,
-    "shufflenet_v2_x1_5": torchvision.models.shufflenet_v2_x1_5,
-    "shufflenet_v2_x2_0": torchvision.models.shufflenet_v2_x2_0,
-}
+_TORCHVISION = tuple(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0"))
 
 # timm networks at another depth: the name in timm, and the number of blocks in each stage.
 _OTHER_DEPTHS = {"res2net26_26w_4s": ("res2net50_26w_4s", [2, 2, 2, 2])}
@@ -239,7 +234,7 @@ def _stage_ends(
 
 
 def _from_torchvision(name: str) -> Backbone:
-    net = _TORCHVISION[name]()
+    net = torchvision.models.get_model(name)
     features = cast(nn.Linear, net.fc).in_features
     net.fc = nn.Identity()
     return Backbone(

@@ -48,9 +48,7 @@ class NetworkSpec:
         """Returns plain data for config.json."""
         data = asdict(self)
         for insertion in data["insertions"]:
-            insertion["blocks"] = [list(pair) for pair in insertion["blocks"]]
             insertion["options"] = dict(insertion["options"])
-        data["insertions"] = list(data["insertions"])
         return data
 
 

@@ -80,6 +80,11 @@ class TemporalModule(nn.Module, ABC):
     ) -> None:
         super().__init__()
         check_range(at_least=1, frames=frames)
+        if causal and not self.has_causal_form:
+            raise OptionError(
+                f"{type(self).__name__} has no causal form, because each of its output frames "
+                "depends on the whole clip. Use another module, such as tsm, in a causal network."
+            )
         self.frames = frames
         self.causal = causal
         self.look_back = look_back

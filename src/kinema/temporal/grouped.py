@@ -46,13 +46,7 @@ class GST(TemporalModule):
     inherited = ("spatial",)
 
     def __init__(
-        self,
-        conv: nn.Module,
-        *,
-        frames: int,
-        alpha: int = 4,
-        beta: int = 2,
-        causal: bool = False,
+        self, conv: nn.Module, *, frames: int, alpha: int = 4, beta: int = 2, causal: bool = False
     ) -> None:
         super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
         conv = plain_conv(conv, "GST")

@@ -6,7 +6,7 @@ from torch import nn
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.conv import DepthwiseTime, reach
 from kinema.temporal.inflated import plain_conv
-from kinema.temporal.kernels.layout import differences
+from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import conv1x1, depthwise3x3
@@ -53,8 +53,9 @@ class STM(TemporalModule):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Sums both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
         reduced_NDHW = self.reduce(x_NCHW)
-        transformed_NDHW = self.transform(reduced_NDHW)
-        motion_NDHW = differences(reduced_NDHW, transformed_NDHW, self.frames, causal=self.causal)
+        present, _ = pairs(reduced_NDHW, self.frames)
+        _, following = pairs(self.transform(reduced_NDHW), self.frames)
+        motion_NDHW = place_pairs(following - present, causal=self.causal)
         return self._sum(self.shift(x_NCHW, self.frames), motion_NDHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
@@ -64,6 +65,4 @@ class STM(TemporalModule):
         return self._sum(self.shift.step(x_NCHW, memory), memory.where_started(motion_NDHW))
 
     def _sum(self, shifted_NCHW: torch.Tensor, motion_NDHW: torch.Tensor) -> torch.Tensor:
-        out_NOHW: torch.Tensor = self.conv(shifted_NCHW)
-        out_NOHW = out_NOHW + self.expand(motion_NDHW)
-        return out_NOHW
+        return torch.add(self.conv(shifted_NCHW), self.expand(motion_NDHW))

@@ -10,7 +10,7 @@ from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, check_choice, register
 from kinema.temporal.conv import DepthwiseTime, reach
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.layout import differences
+from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
@@ -84,8 +84,9 @@ class ME(ChannelGate):
     def gate_factors(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C): 1 plus the excitation."""
         means_ND, transformed_ND = self._means(x_NCHW)
-        motion_ND = differences(means_ND, transformed_ND, self.frames, causal=self.causal)
-        return self._excitation(motion_ND, x_NCHW.dtype)
+        present, _ = pairs(means_ND, self.frames)
+        _, following = pairs(transformed_ND, self.frames)
+        return self._excitation(place_pairs(following - present, causal=self.causal), x_NCHW.dtype)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Excites the newest frames; the memory holds the means of the reduced frame."""

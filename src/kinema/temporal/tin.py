@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from kinema.errors import OptionError, check_range
+from kinema.errors import check_range
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import spatial_mean
@@ -39,11 +39,7 @@ class TIN(TemporalModule):
     has_causal_form = False
 
     def __init__(self, channels: int, *, frames: int, causal: bool = False) -> None:
-        super().__init__(frames=frames, look_back=None, look_ahead=None)
-        if causal:
-            raise OptionError(
-                "TIN has no causal form: its offsets depend on the whole clip. Use tsm instead."
-            )
+        super().__init__(frames=frames, look_back=None, look_ahead=None, causal=causal)
         check_range(at_least=16, **{"channels of TIN": channels})
         self.group = channels // 16
         width = 4 * self.group

@@ -6,13 +6,7 @@ Letters: B clips, T frames, N = B*T, C channels in, O channels out, H, W, K taps
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels.layout import (
-    clip_view,
-    fold_clips,
-    fold_view,
-    time_padding,
-    time_view,
-)
+from kinema.temporal.kernels.layout import clip_view, fold_clips, fold_view, time_padding, time_view
 
 
 def conv_time(

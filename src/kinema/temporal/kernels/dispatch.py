@@ -121,12 +121,7 @@ def uses_reference_backend() -> bool:
 
 
 def mix(
-    backend: Backend,
-    x_NCHW: torch.Tensor,
-    weights_BTKC: torch.Tensor,
-    frames: int,
-    *,
-    before: int,
+    backend: Backend, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
 ) -> torch.Tensor:
     """out[b,t] = sum over k of weights[b,t,k] * x[b,t+k-before], in one pass.
 

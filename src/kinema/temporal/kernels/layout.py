@@ -54,10 +54,3 @@ def place_pairs(pairs_BP: torch.Tensor, *, causal: bool, alone: float = 0) -> to
     alone_B1 = pairs_BP.new_full((pairs_BP.shape[0], 1, *pairs_BP.shape[2:]), alone)
     parts = (alone_B1, pairs_BP) if causal else (pairs_BP, alone_B1)
     return torch.cat(parts, 1).flatten(0, 1)
-
-
-def differences(
-    earlier_N: torch.Tensor, later_N: torch.Tensor, frames: int, *, causal: bool
-) -> torch.Tensor:
-    """`later` of each frame's neighbor minus its own `earlier`, placed by `place_pairs`."""
-    return place_pairs(pairs(later_N, frames)[1] - pairs(earlier_N, frames)[0], causal=causal)

@@ -218,10 +218,7 @@ def convolve_step(
 
 
 def adaptive_kernels(
-    pooled_NWC: torch.Tensor,
-    first_HW: torch.Tensor,
-    bias_H: torch.Tensor,
-    last_KH: torch.Tensor,
+    pooled_NWC: torch.Tensor, first_HW: torch.Tensor, bias_H: torch.Tensor, last_KH: torch.Tensor
 ) -> torch.Tensor:
     """TAM's kernels, (N, K, C) float32, from the means of W frames, (N, W, C) float32."""
     batch, window, channels = pooled_NWC.shape
