@@ -20,14 +20,13 @@ from kinema.figures.capture import (
 )
 from kinema.models.network import VideoNetwork
 from kinema.temporal import GST, GTE, TAM, TIM, Inflated, TemporalConv
-from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.kernels.layout import time_padding
 
 ADAPTIVE = ModuleKind("temporal adaptive module", classes=(TAM,), holders=("tam",))
 SHARED = ModuleKind(
     "temporal convolution",
-    classes=(Inflated, TIM, TemporalConv, DepthwiseTime, GST, GTE),
+    classes=(Inflated, TIM, TemporalConv, GST, GTE),
     holders=("i3d", "c3d", "tim", "tconv", "mta", "cti", "tsi", "stm", "gst", "gte"),
 )
 
@@ -132,5 +131,5 @@ def _weight(module: nn.Module) -> torch.Tensor:
         return module.temporal
     if isinstance(module, GTE):
         return module.lts
-    assert isinstance(module, Inflated | TIM | TemporalConv | DepthwiseTime)
+    assert isinstance(module, Inflated | TIM | TemporalConv)
     return module.weight

@@ -78,26 +78,6 @@ def reach(taps: int, *, causal: bool, times: int = 1) -> dict[str, int]:
     return {"look_back": before * times, "look_ahead": behind * times}
 
 
-class DepthwiseTime(nn.Module):
-    """Depth-wise temporal convolution of three taps, as a part of a larger module."""
-
-    def __init__(
-        self, channels: int, *, init: TemporalInit = "part_shift", causal: bool = False
-    ) -> None:
-        super().__init__()
-        self.causal = causal
-        self.weight = nn.Parameter(torch.empty(channels, 1, 3, 1))
-        init_temporal_kernel(self.weight, init, causal=causal)
-
-    def forward(self, x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
-        """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
-        return depthwise(x_NCHW, self.weight, frames, causal=self.causal)
-
-    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Convolves the newest frames of streams; see `TemporalModule.step`."""
-        return depthwise_step(x_NCHW, self.weight, memory)
-
-
 @register("tim", at="before_conv1")
 class TIM(TemporalModule):
     """Depth-wise temporal convolution (TIM of TEINet: Liu et al., AAAI 2020, arXiv 1911.09435).
@@ -105,7 +85,7 @@ class TIM(TemporalModule):
     Eq. 4: one kernel of `kernel` taps per channel with zero padding, without bias, norm or
     activation. The paper does not give the initial kernels; `part_shift` reaches its score, so it
     is the default. At position `after_conv1` the same layer is the (2+1)D ResNet-CW (`random`) and
-    -Shift (`part_shift`) of TEA's supplement (arXiv 2004.01398).
+    -Shift (`part_shift`) of TEA's supplement (arXiv 2004.01398). STM, MTA and CTI contain it, too.
 
     Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming (causal): kernel-1
     past frames; otherwise it looks kernel//2 frames ahead.

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import DepthwiseTime, reach
+from kinema.temporal.conv import TIM, reach
 from kinema.temporal.inflated import plain_conv
 from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
@@ -43,7 +43,7 @@ class STM(TemporalModule):
         super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
         conv = plain_conv(conv, "STM", groups=True)
         width = reduced(conv.in_channels, reduction)
-        self.shift = DepthwiseTime(conv.in_channels, init="quarter_shift", causal=causal)
+        self.shift = TIM(conv.in_channels, frames=frames, init="quarter_shift", causal=causal)
         self.conv = conv
         self.reduce = nn.Sequential(conv1x1(conv.in_channels, width), nn.BatchNorm2d(width))
         self.transform = depthwise3x3(width)
@@ -56,7 +56,7 @@ class STM(TemporalModule):
         present, _ = pairs(reduced_NDHW, self.frames)
         _, following = pairs(self.transform(reduced_NDHW), self.frames)
         motion_NDHW = place_pairs(following - present, causal=self.causal)
-        return self._sum(self.shift(x_NCHW, self.frames), motion_NDHW)
+        return self._sum(self.shift(x_NCHW), motion_NDHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Sums both paths for the newest frames."""

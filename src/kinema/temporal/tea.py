@@ -8,7 +8,7 @@ from torch import nn
 
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, check_choice, register
-from kinema.temporal.conv import DepthwiseTime, reach
+from kinema.temporal.conv import TIM, reach
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
@@ -17,7 +17,7 @@ from kinema.temporal.se import ChannelGate, reduced
 Transform = Literal["next", "both", "none"]
 
 # Runs a temporal convolution on the frames of clips or on the newest frames of streams.
-OverTime = Callable[[DepthwiseTime, torch.Tensor], torch.Tensor]
+OverTime = Callable[[TIM, torch.Tensor], torch.Tensor]
 
 
 def conv1x1(channels: int, out_channels: int) -> nn.Conv2d:
@@ -163,15 +163,20 @@ class MTA(TemporalModule):
         self.width = conv.width
         self.hierarchical = not conv.first
         self.shifts = nn.ModuleList(
-            DepthwiseTime(conv.width, init="identity" if behind else "half_shift", causal=causal)
-            for behind in reversed(range(groups))
+            TIM(
+                conv.width,
+                frames=frames,
+                init="half_shift" if group == groups - 1 else "identity",
+                causal=causal,
+            )
+            for group in range(groups)
         )
         self.convs, self.bns = conv.convs, conv.bns
         self.act, self.pool = conv.act, conv.pool
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Aggregates group by group: (N, C, H, W) -> (N, C, H/stride, W/stride)."""
-        return self._aggregate(x_NCHW, lambda shift, group: shift(group, self.frames))
+        return self._aggregate(x_NCHW, lambda shift, group: shift(group))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Aggregates the newest frames."""
@@ -179,7 +184,7 @@ class MTA(TemporalModule):
 
     def _aggregate(self, x_NCHW: torch.Tensor, over_time: OverTime) -> torch.Tensor:
         groups = torch.split(x_NCHW, self.width, 1)
-        shifts = [shift for shift in self.shifts if isinstance(shift, DepthwiseTime)]
+        shifts = [shift for shift in self.shifts if isinstance(shift, TIM)]
         outputs: list[torch.Tensor] = []
         for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
             group = groups[i] + outputs[-1] if i > 0 and self.hierarchical else groups[i]

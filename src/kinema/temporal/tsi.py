@@ -10,7 +10,7 @@ from torch import nn
 
 from kinema.errors import OptionError, check_range
 from kinema.temporal.base import Position, TemporalModule, check_choice, register
-from kinema.temporal.conv import DepthwiseTime, reach
+from kinema.temporal.conv import TIM, reach
 from kinema.temporal.inflated import conv_like, plain_conv
 from kinema.temporal.kernels import native
 from kinema.temporal.kernels.gate import gate, spatial_mean
@@ -197,11 +197,11 @@ class CTI(TemporalModule):
         width = channels // groups
         self.width = width
         self.weigh = nn.ModuleList(_weigh(width, keep_features) for _ in range(depth))
-        self.shifts = nn.ModuleList(DepthwiseTime(width, causal=causal) for _ in range(depth))
+        self.shifts = nn.ModuleList(TIM(width, frames=frames, causal=causal) for _ in range(depth))
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Integrates group after group: (N, C, H, W) -> (N, C, H, W)."""
-        return self._integrate(x_NCHW, lambda shift, mixed: shift(mixed, self.frames))
+        return self._integrate(x_NCHW, lambda shift, mixed: shift(mixed))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Integrates the newest frames."""
@@ -216,7 +216,7 @@ class CTI(TemporalModule):
             # The softmax over two candidates is the sigmoid of their difference.
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
             mixed = torch.lerp(outputs[-1].to(group.dtype), group, share)
-            assert isinstance(shift, DepthwiseTime)
+            assert isinstance(shift, TIM)
             outputs.append(over_time(shift, mixed))
         return torch.cat(outputs, 1)
 
