@@ -13,14 +13,13 @@ from kinema.errors import OptionError
 from kinema.figures.capture import ModuleKind, find_modules, no_such_block, run_watched
 from kinema.models.network import VideoNetwork
 from kinema.temporal import GST, GTE, TAM, TIM, Inflated, TemporalConv
-from kinema.temporal.conv import DepthwiseTime
 from kinema.temporal.kernels.gate import spatial_mean
 from kinema.temporal.kernels.layout import time_padding
 
 ADAPTIVE = ModuleKind("temporal adaptive module", classes=(TAM,), holders=("tam",))
 SHARED = ModuleKind(
     "temporal convolution",
-    classes=(Inflated, TIM, TemporalConv, DepthwiseTime, GST, GTE),
+    classes=(Inflated, TIM, TemporalConv, GST, GTE),
     holders=("i3d", "c3d", "tim", "tconv", "mta", "cti", "tsi", "stm", "gst", "gte"),
 )
 

@@ -17,7 +17,7 @@ from kinema.errors import OptionError
 from kinema.figures.capture import ModuleKind, find_module, run_watched
 from kinema.models.network import VideoNetwork
 from kinema.temporal import SME
-from kinema.temporal.kernels.neighbors import pairs
+from kinema.temporal.kernels.layout import pairs
 from kinema.temporal.tsi import attend
 
 ALIGNING = ModuleKind("saliency alignment", classes=(SME,), holders=("sme", "tsi"))

@@ -6,7 +6,7 @@ arXiv 1604.06174). Gradients, dropout and BatchNorm statistics equal those of a 
 
 import functools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,8 +25,12 @@ class _Recomputed(nn.Module):
         run = super().forward
         if not torch.is_grad_enabled():
             return run(*inputs)
-        passes = functools.partial(_passes, self)
-        return checkpoint(run, *inputs, use_reentrant=False, context_fn=passes)
+        return checkpoint(
+            run,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _scratch_buffers(self)),  # of the two passes
+        )
 
 
 def checkpoint_blocks(net: VideoNetwork) -> int:
@@ -53,8 +57,7 @@ def checkpoint_blocks(net: VideoNetwork) -> int:
         )
     for block in blocks:
         # Changes the class instead of wrapping the block: copies of the network (the weight
-
-        # # average) use their own weights, and no name in the state dict changes.
+        # average) use their own weights, and no name in the state dict changes.
         if not isinstance(block, _Recomputed):
             block.__class__ = _recomputed(type(block))  # type: ignore[arg-type]  # classes do hash
     return len(blocks)
@@ -63,11 +66,6 @@ def checkpoint_blocks(net: VideoNetwork) -> int:
 @functools.cache
 def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
     return type(f"Recomputed{kind.__name__}", (_Recomputed, kind), {})
-
-
-def _passes(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of the first and the second pass through a block."""
-    return nullcontext(), _scratch_buffers(block)
 
 
 @contextmanager

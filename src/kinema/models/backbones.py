@@ -23,12 +23,7 @@ from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 # SlowFast with ResNet-50: two pathways; the number of frames must be a multiple of 8.
 SLOWFAST = "slowfast_resnet50"
 
-_TORCHVISION: dict[str, Callable[..., nn.Module]] = {
-    "shufflenet_v2_x0_5": torchvision.models.shufflenet_v2_x0_5,
-    "shufflenet_v2_x1_0": torchvision.models.shufflenet_v2_x1_0,
-    "shufflenet_v2_x1_5": torchvision.models.shufflenet_v2_x1_5,
-    "shufflenet_v2_x2_0": torchvision.models.shufflenet_v2_x2_0,
-}
+_TORCHVISION = tuple(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0"))
 
 # timm networks at another depth: the name in timm, and the number of blocks in each stage.
 _OTHER_DEPTHS = {"res2net26_26w_4s": ("res2net50_26w_4s", [2, 2, 2, 2])}
@@ -63,7 +58,7 @@ class Backbone:
     net: nn.Module
     features: int
     stage_ends: tuple[tuple[str, int], ...]
-    classifier: str
+    classifier: str = "fc"
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     slow: str = ""
@@ -220,7 +215,6 @@ def _from_builder(name: str, build: Callable[[], nn.Module], source: BackboneSou
         net=net,
         features=int(features_ND.shape[1]),
         stage_ends=_stage_ends(name, net, source),
-        classifier="fc",
     )
 
 
@@ -240,7 +234,7 @@ def _stage_ends(
 
 
 def _from_torchvision(name: str) -> Backbone:
-    net = _TORCHVISION[name]()
+    net = torchvision.models.get_model(name)
     features = cast(nn.Linear, net.fc).in_features
     net.fc = nn.Identity()
     return Backbone(
@@ -248,7 +242,6 @@ def _from_torchvision(name: str) -> Backbone:
         net=net,
         features=features,
         stage_ends=(("stage2", 3), ("stage3", 4), ("stage4", 5)),
-        classifier="fc",
     )
 
 
@@ -264,7 +257,6 @@ def _slowfast(frames: int) -> Backbone:
         net=SlowFast(frames=frames),
         features=SlowFast.features,
         stage_ends=tuple(stages),
-        classifier="fc",
         slow="slow.",
         frame_stride=ALPHA,
         temporal_blocks=TEMPORAL_BLOCKS,

@@ -212,9 +212,7 @@ register_blocks(
 register_blocks("timm.models.resnetv2.PreActBasic", convs=_CONVS_2, end="conv2")
 register_blocks("timm.models.resnetv2.PreActBottleneck", convs=_CONVS_3, end="conv3")
 register_blocks(
-    "timm.models.regnet.Bottleneck",
-    convs=("conv1.conv", "conv2.conv", "conv3.conv"),
-    end="conv3",
+    "timm.models.regnet.Bottleneck", convs=("conv1.conv", "conv2.conv", "conv3.conv"), end="conv3"
 )
 # DarkNet-53, and the cross-stage networks whose stages hold the same blocks.
 register_blocks("timm.models.cspnet.DarkBlock", convs=("conv1.conv", "conv2.conv"), end="conv2")

@@ -3,7 +3,7 @@
 Facts that the network does not provide are marked as not stated, in italics.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 from kinema.models.network import VideoNetwork
@@ -60,20 +60,20 @@ def model_card(
         f"# {net.name}",
         f"Action recognition in video, saved by kinema {version('kinema')}. Lines in italics are "
         "for its maker to\nfill in before the folder is given to others.",
-        _bullets(facts),
+        _bullets(facts, facts),
         f"Class names: {_shown(labels)}.",
         f"## Intended use\n\n{_use(net)}\n\n{EXAMPLE}",
         "*For whom and for what it was made, and what it must not be used for: not stated.*",
         "## Data",
-        _bullets(_section(notes, DATA)),
+        _bullets(notes, DATA),
         "*Where the videos come from, who is seen in them, how they were labeled: not stated.*",
         "## Recipe",
-        _bullets(_section(notes, RECIPE)) or "*How it was trained: not stated.*",
+        _bullets(notes, RECIPE) or "*How it was trained: not stated.*",
         "## Results",
-        _bullets(_section(notes, RESULTS)) or "*Accuracy: not measured, or not stated.*",
+        _bullets(notes, RESULTS) or "*Accuracy: not measured, or not stated.*",
         f"## Limits\n\n{_limits(net)}",
         "## License of the weights",
-        _bullets(_section(notes, LICENSE)) or NO_LICENSE,
+        _bullets(notes, LICENSE) or NO_LICENSE,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -120,9 +120,5 @@ def _limits(net: VideoNetwork) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _section(notes: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    return {name: notes[name] for name in names if name in notes}
-
-
-def _bullets(lines: Mapping[str, str]) -> str:
-    return "\n".join(f"- **{name}**: {text}" for name, text in lines.items())
+def _bullets(notes: Mapping[str, str], names: Iterable[str]) -> str:
+    return "\n".join(f"- **{name}**: {notes[name]}" for name in names if name in notes)

@@ -1,7 +1,8 @@
 """Parameters and multiply-accumulates of a network and of its temporal modules."""
 
 import copy
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -21,15 +22,14 @@ def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
     return found
 
 
-def count_reach(net: nn.Module, strides: Mapping[str, int]) -> Reach:
-    """Sums the temporal receptive fields of the modules, scaled by their frame strides."""
-    modules = outermost(net)
-    back = [None if m.look_back is None else m.look_back * strides[n] for n, m in modules]
-    ahead = [None if m.look_ahead is None else m.look_ahead * strides[n] for n, m in modules]
+def count_reach(modules: Sequence[tuple[TemporalModule, int]]) -> Reach:
+    """Sums the temporal receptive fields of modules that are given with their frame strides."""
+    back = [None if m.look_back is None else m.look_back * stride for m, stride in modules]
+    ahead = [None if m.look_ahead is None else m.look_ahead * stride for m, stride in modules]
     return Reach(
         look_back=None if None in back else sum(b for b in back if b is not None),
         look_ahead=None if None in ahead else sum(a for a in ahead if a is not None),
-        frames_in_weights=any(module.frames_in_weights for _, module in modules),
+        frames_in_weights=any(module.frames_in_weights for module, _ in modules),
     )
 
 
@@ -44,8 +44,12 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str
     probe = copy.deepcopy(net).to("meta").eval()
     clips = torch.empty(1, frames, 3, size_px, size_px, device="meta")
     dynamic: dict[str, int] = {}
+
+    def count(name: str, module: TemporalModule, inputs: tuple[torch.Tensor, ...]) -> None:
+        dynamic[name] = module.uncounted_macs(inputs[0])
+
     for name, module in outermost(probe):
-        module.register_forward_pre_hook(_count_dynamic(dynamic, name))
+        module.register_forward_pre_hook(functools.partial(count, name))
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         probe(clips)
@@ -70,14 +74,6 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str
         size_px=size_px,
         sites=sites,
     )
-
-
-def _count_dynamic(into: dict[str, int], name: str) -> Callable[..., None]:
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        assert isinstance(module, TemporalModule)
-        into[name] = module.uncounted_macs(inputs[0])
-
-    return count
 
 
 def _params(module: nn.Module) -> int:

@@ -10,20 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from kinema.errors import InputShapeError, OptionError, SiteError
+from kinema.errors import InputShapeError, OptionError, SiteError, check_range
 from kinema.models.backbones import build_backbone
-from kinema.models.consensus import ConsensusHead, average_consensus
 from kinema.models.cost import count_cost, count_reach, outermost
 from kinema.models.placement import Blocks, Site
 from kinema.models.sites import SiteMap
-from kinema.models.streaming import StreamingNetwork
-from kinema.temporal import (
-    Position,
-    TemporalEntry,
-    TemporalModule,
-    position_named,
-    temporal_named,
-)
+from kinema.models.streaming import StreamingNetwork, check_floating
+from kinema.temporal import Position, TemporalEntry, TemporalModule, position_named, temporal_named
 from kinema.values import Cost, Reach, WeightsReport
 
 # A network or a faster form of it: clips (B, T, 3, H, W) to scores (B, K).
@@ -55,10 +48,28 @@ class NetworkSpec:
         """Returns plain data for config.json."""
         data = asdict(self)
         for insertion in data["insertions"]:
-            insertion["blocks"] = [list(pair) for pair in insertion["blocks"]]
             insertion["options"] = dict(insertion["options"])
-        data["insertions"] = list(data["insertions"])
         return data
+
+
+class ConsensusHead(nn.Module):
+    """Dropout and a linear layer per frame; the scores of a clip are the mean over its frames.
+
+    Averages scores, not features, as in the authors' code of TSM, TEA, TAM and GST; the linear
+    layer is initialized from N(0, 0.001) with bias 0.
+    """
+
+    def __init__(self, features: int, classes: int, *, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(features, classes)
+        nn.init.normal_(self.classifier.weight, 0, 0.001)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, features_ND: torch.Tensor, frames: int) -> torch.Tensor:
+        """Scores of each frame (B, T, K) from features (B*T, D)."""
+        scores_NK: torch.Tensor = self.classifier(self.dropout(features_ND))
+        return torch.unflatten(scores_NK, 0, (-1, frames))
 
 
 class VideoNetwork(nn.Module):
@@ -213,16 +224,18 @@ class VideoNetwork(nn.Module):
         return self
 
     def _frames_by_module(self, frames: int) -> list[tuple[TemporalModule, int]]:
-        """Yields temporal modules with their number of frames for a clip of `frames` frames."""
+        """Temporal modules with their number of frames for a clip of `frames` frames."""
         _check_sizes(self.classes, frames, self._dropout)
         if frames % self.facts.frame_stride:
             raise OptionError(
                 f"{self.name} needs a multiple of {self.facts.frame_stride} frames, got {frames}."
             )
-        return [
-            (module, frames // self.facts.stride_at(name.removeprefix("backbone.")))
-            for name, module in self.temporal_modules()
-        ]
+        return [(module, frames // stride) for module, stride in self._frame_strides()]
+
+    def _frame_strides(self) -> list[tuple[TemporalModule, int]]:
+        """Temporal modules, each with the frames of a clip per frame of it."""
+        stride_at = self.facts.stride_at
+        return [(m, stride_at(n.removeprefix("backbone."))) for n, m in self.temporal_modules()]
 
     def remove(self, module: str | None = None) -> "VideoNetwork":
         """Removes a temporal module from all sites, or all modules; returns the network.
@@ -263,11 +276,7 @@ class VideoNetwork(nn.Module):
     @property
     def reach(self) -> Reach:
         """Temporal receptive field, and whether weights depend on T."""
-        strides = {
-            name: self.facts.stride_at(name.removeprefix("backbone."))
-            for name, _ in self.temporal_modules()
-        }
-        return count_reach(self, strides)
+        return count_reach(self._frame_strides())
 
     def forward(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores clips.
@@ -288,7 +297,7 @@ class VideoNetwork(nn.Module):
                 f"{clips_BTCHW.shape[1]} (shape {tuple(clips_BTCHW.shape)}). Sample {self.frames} "
                 f"frames, or {self._way_to(clips_BTCHW.shape[1])}."
             )
-        return average_consensus(self._frame_scores(clips_BTCHW))
+        return self._frame_scores(clips_BTCHW).mean(dim=1)
 
     def _way_to(self, frames: int) -> str:
         if any(module.frames_in_weights for _, module in self.temporal_modules()):
@@ -335,17 +344,10 @@ class VideoNetwork(nn.Module):
                 f"{self.name} expects clips of shape (B, {self.frames}, 3, H, W), "
                 f"got {tuple(clips.shape)}."
             )
-        if not clips.is_floating_point():
-            raise InputShapeError(
-                f"{self.name} expects normalized floating-point clips, got {clips.dtype}. "
-                "kinema.data.transforms.normalize turns uint8 RGB into them."
-            )
+        check_floating(self.name, "clips", clips)
 
 
 def _check_sizes(classes: int, frames: int, dropout: float) -> None:
-    if classes < 1:
-        raise OptionError(f"classes must be at least 1, got {classes}.")
-    if frames < 1:
-        raise OptionError(f"frames must be at least 1, got {frames}.")
+    check_range(at_least=1, classes=classes, frames=frames)
     if not 0 <= dropout < 1:
         raise OptionError(f"dropout must be in [0, 1), got {dropout}.")

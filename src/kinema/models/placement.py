@@ -114,9 +114,7 @@ def _blocks_by_word(sites: list[Site], word: str) -> list[Site]:
         return [site for site in sites if site.block % 2 == 0]
     if word == "first":
         # If the first block of a stage lacks the position, the next one with it counts.
-        first: dict[int, int] = {}
-        for site in sites:
-            first[site.stage] = min(site.block, first.get(site.stage, site.block))
+        first = {site.stage: site.block for site in reversed(sites)}
         return [site for site in sites if site.block == first[site.stage]]
     raise OptionError(
         f"blocks must be one of {', '.join(BLOCK_WORDS)}, a number of blocks, block numbers, or "

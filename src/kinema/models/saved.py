@@ -68,17 +68,12 @@ def save(
     preprocessing = preprocessing or Preprocessing(
         frames=net.frames, mean=net.input_mean, std=net.input_std
     )
-    _check_fits(net, labels, preprocessing)
+    _check_fits(net.spec.to_dict(), labels, preprocessing)
     if target.exists() and not (overwrite and (target / CONFIG_FILE).is_file()):
-        raise CheckpointError(
-            f"{target} already exists"
-            + (
-                " and does not hold a network to overwrite."
-                if overwrite
-                else "; nothing is overwritten."
-            )
-            + " Choose a new folder."
+        why = (
+            " and does not hold a network to overwrite" if overwrite else "; nothing is overwritten"
         )
+        raise CheckpointError(f"{target} already exists{why}. Choose a new folder.")
     config = {
         "format": FORMAT,
         "kinema_version": version("kinema"),
@@ -119,9 +114,10 @@ def load_saved(folder: str | Path) -> SavedModel:
     source = str(root / CONFIG_FILE)
     try:
         labels = tuple(str(label) for label in config["labels"])
-        _check_sizes(config["network"], labels)
-        net = build_from_spec(config["network"])
+        _check_sizes(config["network"])
         preprocessing = Preprocessing.from_dict(config["preprocessing"], source=source)
+        _check_fits(config["network"], labels, preprocessing)
+        net = build_from_spec(config["network"])
     except KinemaError as error:
         raise CheckpointError(f"{source}: {error}") from error
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
@@ -134,7 +130,6 @@ def load_saved(folder: str | Path) -> SavedModel:
             f"{weights} belongs to another architecture than {source} describes: it has "
             f"{len(unused)} tensors without a place, such as {unused[0]}."
         )
-    _check_fits(net, labels, preprocessing)
     return SavedModel(net.eval(), labels, preprocessing)
 
 
@@ -187,28 +182,25 @@ def read_config(root: Path) -> dict[str, Any]:
     return config
 
 
-def _check_sizes(spec: Mapping[str, Any], labels: Sequence[str]) -> None:
+def _check_sizes(spec: Mapping[str, Any]) -> None:
     """Rejects absurd sizes before memory is allocated for them."""
-    if int(spec["classes"]) != len(labels):
-        raise CheckpointError(
-            f"{spec['name']} has {spec['classes']} classes, but {len(labels)} class names are "
-            "given."
-        )
     options = {k: v for part in spec["insertions"] for k, v in part["options"].items()}
     for name, value in {"frames": spec["frames"], **options}.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION:
             raise CheckpointError(f"{name} = {value} is beyond any network.")
 
 
-def _check_fits(net: VideoNetwork, labels: Sequence[str], preprocessing: Preprocessing) -> None:
-    if len(labels) != net.classes:
+def _check_fits(
+    spec: Mapping[str, Any], labels: Sequence[str], preprocessing: Preprocessing
+) -> None:
+    name, classes, frames = spec["name"], int(spec["classes"]), int(spec["frames"])
+    if len(labels) != classes:
         raise CheckpointError(
-            f"{net.name} has {net.classes} classes, but {len(labels)} class names were given."
+            f"{name} has {classes} classes, but {len(labels)} class names were given."
         )
-    if preprocessing.frames != net.frames:
+    if preprocessing.frames != frames:
         raise CheckpointError(
-            f"{net.name} takes {net.frames} frames, but the preprocessing samples "
-            f"{preprocessing.frames}."
+            f"{name} takes {frames} frames, but the preprocessing samples {preprocessing.frames}."
         )
 
 

@@ -31,8 +31,7 @@ class SiteLayer(nn.Module):
         self.layer = layer
         self.after = nn.ModuleDict()
         # The layer that this module replaced. In a tuple it is not a submodule: neither counted
-
-        # # nor saved.
+        # nor saved.
         self.replaced: tuple[nn.Module, ...] = ()
         self.replaced_by = ""
         # Set on these three only: `train()` would also unfreeze norms inside the layer.
@@ -188,21 +187,16 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
     slots = []
 
     def add(at: Position, name: str, side: Side, channels: int) -> None:
-        """Adds a site at a layer inside the block."""
-        parent, leaf = owner_of(module, name)
-        site = Site(block.stage, block.index, at, channels, f"{block.path}.{name}", stride)
-        slots.append(_Slot(site, parent, leaf, side))
-
-    def add_around(at: Position, side: Side, channels: int) -> None:
-        """Adds a site at the block itself, which is wrapped as a whole."""
-        parent, leaf = owner_of(backbone.net, block.path)
-        site = Site(block.stage, block.index, at, channels, block.path, stride)
+        """Adds a site at a layer inside the block, or without a name at the block as a whole."""
+        path = f"{block.path}.{name}" if name else block.path
+        parent, leaf = owner_of(backbone.net, path)
+        site = Site(block.stage, block.index, at, channels, path, stride)
         slots.append(_Slot(site, parent, leaf, side))
 
     widths = [_width(module.get_submodule(name), "in") for name in convs]
     carries_input = row.carries_input(module)
     if row.takes_tensor:
-        add_around("block", "before", width_in)
+        add("block", "", "before", width_in)
     if convs and carries_input:
         add("before_conv1", convs[0], "before", widths[0])
     # A site "after" a convolution is the one before the next, past norm and activation.
@@ -218,7 +212,7 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
     if end is not None and carries_input:
         add("before_addition", end, "after", width_end)
     if row.takes_tensor and row.widening is not None:
-        add_around("after_block", "after", width_end * row.widening)
+        add("after_block", "", "after", width_end * row.widening)
     return slots
 
 

@@ -77,7 +77,10 @@ class StreamingNetwork:
         Raises:
             OptionError: the stream does not exist.
         """
-        self._state = () if rows is None else reset_rows(self._state, self._rows(rows))
+        for row in rows or ():
+            if not 0 <= row < self.batch:
+                raise OptionError(f"There is no stream {row}: they are 0 to {self.batch - 1}.")
+        self._state = () if rows is None else reset_rows(self._state, rows)
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """Scores the next frames, without gradients.
@@ -111,12 +114,6 @@ class StreamingNetwork:
         scores, *after = self.module(frames, *state)
         return scores, tuple(after)
 
-    def _rows(self, rows: Sequence[int]) -> list[int]:
-        for row in rows:
-            if not 0 <= row < self.batch:
-                raise OptionError(f"There is no stream {row}: they are 0 to {self.batch - 1}.")
-        return list(rows)
-
     def _check_frames(self, frames: torch.Tensor) -> None:
         shape, channels_at = tuple(frames.shape), frames.ndim - 3
         wrong = frames.ndim not in (4, 5) or shape[0] != self.batch or shape[channels_at] != 3
@@ -125,11 +122,7 @@ class StreamingNetwork:
                 f"{self._name} with {self.batch} streams expects frames of shape ({self.batch}, 3, "
                 f"H, W) or ({self.batch}, T, 3, H, W), got {shape}."
             )
-        if not frames.is_floating_point():
-            raise InputShapeError(
-                f"{self._name} expects normalized floating-point frames, got {frames.dtype}. "
-                "kinema.data.transforms.normalize turns uint8 RGB into them."
-            )
+        check_floating(self._name, "frames", frames)
 
     def _check_state(self, state: State) -> None:
         for place, tensor in enumerate(state):
@@ -217,6 +210,15 @@ def _check(net: "VideoNetwork") -> None:
         )
     for _, module in net.temporal_modules():
         module.check_streaming()
+
+
+def check_floating(network: str, what: str, given: torch.Tensor) -> None:
+    """Raises InputShapeError for pixels that are not normalized floating-point numbers."""
+    if not given.is_floating_point():
+        raise InputShapeError(
+            f"{network} expects normalized floating-point {what}, got {given.dtype}. "
+            "kinema.data.transforms.normalize turns uint8 RGB into them."
+        )
 
 
 def reset_rows(state: State, rows: Sequence[int]) -> State:

@@ -18,9 +18,7 @@ _HEAD = "head."
 def holds_network(weights: str | Path) -> bool:
     """Checks whether this is a whole kinema network (its folder or model.safetensors)."""
     path = Path(weights)
-    if (
-        str(weights) == "imagenet"
-    ):  # the name means published weights, even if a folder has the same name
+    if str(weights) == "imagenet":  # published weights, even if a folder has the same name
         return False
     if path.suffix != ".safetensors" or not path.is_file():
         return path.is_dir()
@@ -92,9 +90,9 @@ def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
 def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path) -> None:
     ours = json.loads(json.dumps(net.spec.to_dict()))
     if any(theirs[key] != ours[key] for key in ("backbone", "insertions")):
-        alone = ""
-        if theirs["backbone"] == ours["backbone"]:
-            alone = f", or give {folder / WEIGHTS_FILE} to load the weights only"
+        alone = f", or give {folder / WEIGHTS_FILE} to load the weights only"
+        if theirs["backbone"] != ours["backbone"]:
+            alone = ""
         raise CheckpointError(
             f"{folder} holds {_described(theirs)}; built here is {_described(ours)}. Build the "
             f"same network{alone}."

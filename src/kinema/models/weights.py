@@ -6,7 +6,7 @@ Files are opened without executing code in them: safetensors, or torch files wit
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import timm
@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.models import get_model_weights
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
@@ -130,11 +131,11 @@ def _mismatch(
 ) -> str:
     lines = [f"{source} does not fit this network."]
     if missing:
-        lines.append(f"Missing in the file: {_some(missing)} ({len(missing)} of {total}).")
+        lines.append(f"Missing in the file: {some(missing)} ({len(missing)} of {total}).")
     if wrong:
-        lines.append(f"Other shape: {_some(wrong)}.")
+        lines.append(f"Other shape: {some(wrong)}.")
     if unused:
-        lines.append(f"In the file without a place in the network: {_some(unused)}.")
+        lines.append(f"In the file without a place in the network: {some(unused)}.")
     lines.append(
         "Choose the file of the same backbone (`kinema import` turns published checkpoints of "
         "video networks into a folder to start from), or none."
@@ -142,8 +143,9 @@ def _mismatch(
     return " ".join(lines)
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """The first names of a list."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def _renamed(backbone: nn.Module, tensors: TensorMap) -> dict[str, torch.Tensor]:
@@ -166,16 +168,11 @@ def _published(backbone: str) -> dict[str, torch.Tensor]:
     try:
         if timm.is_model(backbone):
             return dict(timm.create_model(backbone, pretrained=True).state_dict())
-        return dict(torch.hub.load_state_dict_from_url(_torchvision_url(backbone), progress=False))
+        url = get_model_weights(backbone)["DEFAULT"].url
+        return dict(torch.hub.load_state_dict_from_url(url, progress=False))
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"The ImageNet weights of {backbone} could not be fetched "
             f"({str(error).splitlines()[0][:200]}). Connect to the internet once, or give "
             "the path of a weight file instead (model.weights in a recipe)."
         ) from error
-
-
-def _torchvision_url(backbone: str) -> str:
-    from torchvision.models import get_model_weights
-
-    return str(get_model_weights(backbone)["DEFAULT"].url)

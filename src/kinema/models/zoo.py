@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Row:
     at: tuple[str, ...] | None = None
     stages: tuple[int, ...] | None = None
     blocks: str = "all"
-    options: tuple[tuple[str, Any], ...] = field(default=())
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 _BEHIND_CONV1 = ("after_conv1",)
@@ -248,12 +248,8 @@ def _after_insertion(net: VideoNetwork, report: WeightsReport, filled: set[int])
             parts["copied"].append(name)
         elif not name.endswith("num_batches_tracked"):
             parts["derived" if name.startswith(inherited) else "new"].append(name)
-    return replace(
-        report,
-        copied=tuple(parts["copied"]),
-        derived=tuple(parts["derived"]),
-        new=tuple(parts["new"]),
-    )
+    copied, derived, new = map(tuple, parts.values())
+    return replace(report, copied=copied, derived=derived, new=new)
 
 
 def _stages_named(stages: Sequence[int] | str | None) -> Sequence[int] | None:

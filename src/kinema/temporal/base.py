@@ -44,13 +44,10 @@ def position_named(name: str) -> Position:
     Raises:
         UnknownNameError: there is no such position; the message suggests the nearest one.
     """
-    if name in POSITION_ALIASES:
-        return POSITION_ALIASES[name]
-    for position in POSITIONS:
-        if position == name:
-            return position
-    choices = (*POSITIONS, *POSITION_ALIASES)
-    raise UnknownNameError(f"Unknown position {name!r}. " + did_you_mean(name, choices))
+    places: dict[str, Position] = {**{place: place for place in POSITIONS}, **POSITION_ALIASES}
+    if name not in places:
+        raise UnknownNameError(f"Unknown position {name!r}. " + did_you_mean(name, places))
+    return places[name]
 
 
 class TemporalModule(nn.Module, ABC):
@@ -83,6 +80,11 @@ class TemporalModule(nn.Module, ABC):
     ) -> None:
         super().__init__()
         check_range(at_least=1, frames=frames)
+        if causal and not self.has_causal_form:
+            raise OptionError(
+                f"{type(self).__name__} has no causal form, because each of its output frames "
+                "depends on the whole clip. Use another module, such as tsm, in a causal network."
+            )
         self.frames = frames
         self.causal = causal
         self.look_back = look_back
@@ -225,6 +227,13 @@ class TemporalModule(nn.Module, ABC):
         self.set_frames(frames)
 
 
+def check_choice(choices: tuple[str, ...], **values: str) -> None:
+    """Raises OptionError, with the nearest valid word, for a value that is not among `choices`."""
+    for name, value in values.items():
+        if value not in choices:
+            raise OptionError(f"Unknown {name} {value!r}. " + did_you_mean(value, choices))
+
+
 def takes_conv(module: type[TemporalModule]) -> bool:
     """True if the module is built from the convolution that it replaces."""
     return "conv" in inspect.signature(module.__init__).parameters
@@ -286,10 +295,10 @@ class TemporalEntry:
 
 _REGISTRY: dict[str, TemporalEntry] = {}
 
-Registered = Callable[[type[TemporalModule]], type[TemporalModule]]
 
-
-def register(name: str, *, at: Position, at_basic: Position | None = None) -> Registered:
+def register(
+    name: str, *, at: Position, at_basic: Position | None = None
+) -> Callable[[type[TemporalModule]], type[TemporalModule]]:
     """Class decorator that registers a temporal module under `name`.
 
     Args:

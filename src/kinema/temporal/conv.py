@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.temporal.base import TemporalModule, register
+from kinema.errors import OptionError, check_range
+from kinema.temporal.base import TemporalModule, check_choice, register
 from kinema.temporal.kernels.dense import conv_time
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.dispatch import backend_for, uses_reference_backend
@@ -18,7 +18,6 @@ from kinema.temporal.memory import Memory, conv_step, depthwise_step
 TemporalInit = Literal[
     "part_shift", "identity", "half_shift", "quarter_shift", "random", "fixed_shift"
 ]
-TEMPORAL_INITS: tuple[TemporalInit, ...] = get_args(TemporalInit)
 
 
 def init_temporal_kernel(
@@ -67,36 +66,16 @@ def init_temporal_kernel(
         weight_C1K1[torch.arange(channels), 0, tap_C, 0] = 1
 
 
-def _odd(name: str, kernel: int) -> int:
+def check_kernel(name: str, kernel: int) -> None:
+    """Raises OptionError for a temporal kernel of module `name` that has no middle tap."""
     if kernel < 3 or kernel % 2 == 0:
         raise OptionError(f"{name} kernel must be odd and at least 3, got {kernel}.")
-    return kernel
 
 
-def reach(taps: int, *, causal: bool) -> dict[str, int]:
-    """`look_back` and `look_ahead` of a convolution of `taps` taps."""
+def reach(taps: int, *, causal: bool, times: int = 1) -> dict[str, int]:
+    """`look_back` and `look_ahead` of `times` convolutions of `taps` taps in a row."""
     before, behind = time_padding(taps, causal=causal)
-    return {"look_back": before, "look_ahead": behind}
-
-
-class DepthwiseTime(nn.Module):
-    """Depth-wise temporal convolution of three taps, as a part of a larger module."""
-
-    def __init__(
-        self, channels: int, *, init: TemporalInit = "part_shift", causal: bool = False
-    ) -> None:
-        super().__init__()
-        self.causal = causal
-        self.weight = nn.Parameter(torch.empty(channels, 1, 3, 1))
-        init_temporal_kernel(self.weight, init, causal=causal)
-
-    def forward(self, x_NCHW: torch.Tensor, frames: int) -> torch.Tensor:
-        """Convolves along time: (N, C, H, W) -> (N, C, H, W)."""
-        return depthwise(x_NCHW, self.weight, frames, causal=self.causal)
-
-    def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """Convolves the newest frames of streams; see `TemporalModule.step`."""
-        return depthwise_step(x_NCHW, self.weight, memory)
+    return {"look_back": before * times, "look_ahead": behind * times}
 
 
 @register("tim", at="before_conv1")
@@ -106,7 +85,7 @@ class TIM(TemporalModule):
     Eq. 4: one kernel of `kernel` taps per channel with zero padding, without bias, norm or
     activation. The paper does not give the initial kernels; `part_shift` reaches its score, so it
     is the default. At position `after_conv1` the same layer is the (2+1)D ResNet-CW (`random`) and
-    -Shift (`part_shift`) of TEA's supplement (arXiv 2004.01398).
+    -Shift (`part_shift`) of TEA's supplement (arXiv 2004.01398). STM, MTA and CTI contain it, too.
 
     Weights: 3C. Multiply-adds: 3C per pixel and frame. State when streaming (causal): kernel-1
     past frames; otherwise it looks kernel//2 frames ahead.
@@ -130,11 +109,10 @@ class TIM(TemporalModule):
         kernel: int = 3,
         causal: bool = False,
     ) -> None:
-        super().__init__(frames=frames, causal=causal, **reach(_odd("TIM", kernel), causal=causal))
-        if init not in TEMPORAL_INITS:
-            raise OptionError(f"Unknown TIM init {init!r}. " + did_you_mean(init, TEMPORAL_INITS))
-        if divisor < 2:
-            raise OptionError(f"TIM divisor must be at least 2, got {divisor}.")
+        check_kernel("TIM", kernel)
+        super().__init__(frames=frames, causal=causal, **reach(kernel, causal=causal))
+        check_choice(get_args(TemporalInit), **{"TIM init": init})
+        check_range(at_least=2, **{"TIM divisor": divisor})
         self.weight = nn.Parameter(torch.empty(channels, 1, kernel, 1))
         init_temporal_kernel(self.weight, init, divisor=divisor, causal=causal)
         self.weight.requires_grad_(init != "fixed_shift")
@@ -183,9 +161,8 @@ class TemporalConv(TemporalModule):
     def __init__(
         self, channels: int, *, frames: int, kernel: int = 3, causal: bool = False
     ) -> None:
-        super().__init__(
-            frames=frames, causal=causal, **reach(_odd("TemporalConv", kernel), causal=causal)
-        )
+        check_kernel("TemporalConv", kernel)
+        super().__init__(frames=frames, causal=causal, **reach(kernel, causal=causal))
         self.weight = nn.Parameter(torch.empty(channels, channels, kernel, 1))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
@@ -217,9 +194,8 @@ class TemporalPool(TemporalModule):
     def __init__(
         self, channels: int, *, frames: int, kernel: int = 3, causal: bool = False
     ) -> None:
-        super().__init__(
-            frames=frames, causal=causal, **reach(_odd("TemporalPool", kernel), causal=causal)
-        )
+        check_kernel("TemporalPool", kernel)
+        super().__init__(frames=frames, causal=causal, **reach(kernel, causal=causal))
         self.kernel = kernel
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -229,8 +205,7 @@ class TemporalPool(TemporalModule):
         if self.causal:
             x_BCTS, before = F.pad(x_BCTS, (0, 0, before, 0)), 0
         out_BCTS = F.avg_pool2d(x_BCTS, (self.kernel, 1), stride=1, padding=(before, 0))
-        height, width = x_NCHW.shape[2:]
-        return fold_view(out_BCTS, height, width)
+        return fold_view(out_BCTS, *x_NCHW.shape[2:])
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Averages the newest frames with those before them."""

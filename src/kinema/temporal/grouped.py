@@ -5,36 +5,20 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import init_temporal_kernel
-from kinema.temporal.inflated import plain_conv
+from kinema.errors import OptionError, check_range
+from kinema.temporal.base import TemporalModule, check_choice, register
+from kinema.temporal.conv import init_temporal_kernel, reach
+from kinema.temporal.inflated import conv_like, geometry, plain_conv
 from kinema.temporal.kernels.dense import conv_clip, conv_time
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.memory import Memory, conv_step, depthwise_step
 
 LongTermShift = Literal["full", "depthwise"]
-LONG_TERM_SHIFTS: tuple[LongTermShift, ...] = get_args(LongTermShift)
 
 
 def _sliced(conv: nn.Conv2d, *, rows: slice, columns: slice) -> nn.Conv2d:
     """A smaller convolution that starts as a slice of another convolution's weight."""
-    weight = conv.weight.detach()[rows, columns].clone()
-    part = nn.Conv2d(
-        weight.shape[1],
-        weight.shape[0],
-        _pair(conv.kernel_size),
-        stride=_pair(conv.stride),
-        padding=_pair(conv.padding),
-        bias=False,
-    )
-    part.weight = nn.Parameter(weight)
-    return part
-
-
-def _pair(values: tuple[int, ...] | str) -> tuple[int, int]:
-    assert not isinstance(values, str)
-    return values[0], values[1]
+    return conv_like(conv, conv.weight.detach()[rows, columns].clone())
 
 
 @register("gst", at="replace_conv2")
@@ -62,61 +46,34 @@ class GST(TemporalModule):
     inherited = ("spatial",)
 
     def __init__(
-        self,
-        conv: nn.Module,
-        *,
-        frames: int,
-        alpha: int = 4,
-        beta: int = 2,
-        causal: bool = False,
+        self, conv: nn.Module, *, frames: int, alpha: int = 4, beta: int = 2, causal: bool = False
     ) -> None:
-        super().__init__(
-            frames=frames,
-            look_back=2 if causal else 1,
-            look_ahead=int(not causal),
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
         conv = plain_conv(conv, "GST")
         if beta not in (1, 2):
             raise OptionError(f"GST beta must be 1 or 2, got {beta}.")
-        if not 2 <= alpha <= conv.out_channels:
-            raise OptionError(
-                f"GST alpha must be between 2 and {conv.out_channels} (the output channels), "
-                f"got {alpha}."
-            )
+        name = f"GST alpha for {conv.out_channels} output channels"
+        check_range(at_least=2, at_most=conv.out_channels, **{name: alpha})
         temporal_out = conv.out_channels // alpha
         self.inputs = conv.in_channels // beta
         self.spatial = _sliced(
-            conv,
-            rows=slice(0, conv.out_channels - temporal_out),
-            columns=slice(0, self.inputs),
+            conv, rows=slice(0, conv.out_channels - temporal_out), columns=slice(0, self.inputs)
         )
-        self.temporal = nn.Parameter(
-            torch.empty(temporal_out, self.inputs, 3, *_pair(conv.kernel_size))
-        )
+        self.temporal = nn.Parameter(torch.empty(temporal_out, self.inputs, 3, *conv.kernel_size))
         nn.init.kaiming_normal_(self.temporal, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves both paths: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
+        right_NCHW = x_NCHW[:, -self.inputs :]
         temporal_NOHW = conv_clip(
-            x_NCHW[:, -self.inputs :],
-            self.temporal,
-            self.frames,
-            stride=_pair(self.spatial.stride),
-            padding=_pair(self.spatial.padding),
-            causal=self.causal,
+            right_NCHW, self.temporal, self.frames, causal=self.causal, **geometry(self.spatial)
         )
         return torch.cat([self.spatial(x_NCHW[:, : self.inputs]), temporal_NOHW], 1)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Convolves both paths of the newest frames."""
-        temporal_NOHW = conv_step(
-            x_NCHW[:, -self.inputs :],
-            self.temporal,
-            memory,
-            stride=_pair(self.spatial.stride),
-            padding=_pair(self.spatial.padding),
-        )
+        right_NCHW = x_NCHW[:, -self.inputs :]
+        temporal_NOHW = conv_step(right_NCHW, self.temporal, memory, **geometry(self.spatial))
         return torch.cat([self.spatial(x_NCHW[:, : self.inputs]), temporal_NOHW], 1)
 
 
@@ -162,15 +119,9 @@ class GTE(TemporalModule):
         conv2d: bool = True,
         causal: bool = False,
     ) -> None:
-        super().__init__(
-            frames=frames,
-            look_back=2 if causal else 1,
-            look_ahead=int(not causal),
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
         conv = plain_conv(conv, "GTE")
-        if lts not in LONG_TERM_SHIFTS:
-            raise OptionError(f"Unknown GTE lts {lts!r}. " + did_you_mean(lts, LONG_TERM_SHIFTS))
+        check_choice(get_args(LongTermShift), **{"GTE lts": lts})
         if lts == "depthwise" and not conv2d:
             raise OptionError("GTE without conv2d needs lts='full', which sets the channel count.")
         temporal_out = round(ratio * conv.out_channels)
@@ -234,7 +185,7 @@ class GTE(TemporalModule):
         right_NCHW = x_NCHW[:, self.share :]
         if self.conv2d is not None:
             return right_NCHW
-        rows, columns = _pair(self.spatial.stride)
+        rows, columns = self.spatial.stride
         return right_NCHW[:, :, ::rows, ::columns]
 
     def _both(self, x_NCHW: torch.Tensor, temporal_NOHW: torch.Tensor) -> torch.Tensor:

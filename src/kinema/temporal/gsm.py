@@ -51,7 +51,6 @@ class GSM(TemporalModule):
             torch.relu(self.norm(x_NCHW)),
             self.gate_weight,
             self.frames,
-            stride=(1, 1),
             padding=(1, 1),
             groups=2,
             causal=self.causal,

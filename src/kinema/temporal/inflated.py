@@ -1,11 +1,13 @@
 """I3D and C3D: convolutions of the backbone inflated along time."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import reach
+from kinema.temporal.conv import check_kernel, reach
 from kinema.temporal.kernels.dense import conv_clip
 from kinema.temporal.memory import Memory, conv_step
 
@@ -29,6 +31,19 @@ def plain_conv(conv: nn.Module, name: str, *, groups: bool = False) -> nn.Conv2d
     if conv.dilation != (1, 1) or isinstance(conv.padding, str) or conv.padding_mode != "zeros":
         raise OptionError(f"{name} cannot replace {conv}: it needs zero padding and no dilation.")
     return conv
+
+
+def geometry(conv: nn.Conv2d) -> dict[str, Any]:
+    """Stride, padding and groups of a convolution, as arguments of another one."""
+    return {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
+
+
+def conv_like(conv: nn.Conv2d, weight_OChw: torch.Tensor) -> nn.Conv2d:
+    """A convolution without bias that has this weight and the geometry of `conv`."""
+    outputs, inputs, *kernel = weight_OChw.shape
+    part = nn.Conv2d(inputs, outputs, (kernel[0], kernel[1]), bias=False, **geometry(conv))
+    part.weight = nn.Parameter(weight_OChw)
+    return part
 
 
 @register("c3d", at="replace_conv2")
@@ -58,12 +73,10 @@ class Inflated(TemporalModule):
     def __init__(
         self, conv: nn.Module, *, frames: int, kernel: int = 3, causal: bool = False
     ) -> None:
-        if kernel < 3 or kernel % 2 == 0:
-            raise OptionError(f"Inflated kernel must be odd and at least 3, got {kernel}.")
+        check_kernel("Inflated", kernel)
         super().__init__(frames=frames, causal=causal, **reach(kernel, causal=causal))
         conv = plain_conv(conv, "An inflated convolution", groups=True)
-        self.stride, self.groups = conv.stride, conv.groups
-        self.padding = conv.padding
+        self._geometry = geometry(conv)
         self.weight = nn.Parameter(
             conv.weight.detach().unsqueeze(2).repeat(1, 1, kernel, 1, 1) / kernel
         )
@@ -71,29 +84,14 @@ class Inflated(TemporalModule):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves over time and space: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
-        assert not isinstance(self.padding, str)
-        out_NOHW = conv_clip(
-            x_NCHW,
-            self.weight,
-            self.frames,
-            stride=(self.stride[0], self.stride[1]),
-            padding=(self.padding[0], self.padding[1]),
-            groups=self.groups,
-            causal=self.causal,
-        )
-        return out_NOHW if self.bias is None else out_NOHW + self.bias[:, None, None]
+        out_NOHW = conv_clip(x_NCHW, self.weight, self.frames, causal=self.causal, **self._geometry)
+        return self._with_bias(out_NOHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Convolves the newest frames; see `TemporalModule.step`."""
-        assert not isinstance(self.padding, str)
-        out_NOHW = conv_step(
-            x_NCHW,
-            self.weight,
-            memory,
-            stride=(self.stride[0], self.stride[1]),
-            padding=(self.padding[0], self.padding[1]),
-            groups=self.groups,
-        )
+        return self._with_bias(conv_step(x_NCHW, self.weight, memory, **self._geometry))
+
+    def _with_bias(self, out_NOHW: torch.Tensor) -> torch.Tensor:
         return out_NOHW if self.bias is None else out_NOHW + self.bias[:, None, None]
 
 

@@ -176,7 +176,8 @@ def dynamic_step(
         past = [memory.delay(kept_NCHW)]  # newest first
         while len(past) < taps - 1:
             past.append(memory.delay(past[-1]))
-        oldest_first = [_in_rows(past_NCHW) for past_NCHW in past[::-1]]
+        # A caller may have changed the layout of the state.
+        oldest_first = [p.contiguous(memory_format=torch.channels_last) for p in past[::-1]]
         weights_NKC = kernels_NCK.transpose(1, 2)
         return native.convolve_step(x_NCHW, oldest_first, weights_NKC, kept_NCHW, gate_NC)
     taps_NC11 = kernels_NCK.to(x_NCHW.dtype)[..., None, None].unbind(2)
@@ -186,8 +187,3 @@ def dynamic_step(
         past_NCHW = memory.delay(past_NCHW)
         out_NCHW = torch.addcmul(out_NCHW, past_NCHW, kernel_NC11)
     return out_NCHW
-
-
-def _in_rows(past_NCHW: torch.Tensor) -> torch.Tensor:
-    """A tensor of the state in channels_last memory, whose layout a caller may have changed."""
-    return past_NCHW.contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kinema.errors import OptionError
+from kinema.errors import check_range
 from kinema.temporal.base import TemporalModule, register
 
 
@@ -33,24 +33,15 @@ class NonLocal(TemporalModule):
     def __init__(
         self, channels: int, *, frames: int, out_bias: bool = True, causal: bool = False
     ) -> None:
-        super().__init__(frames=frames, look_back=None, look_ahead=None)
-        if causal:
-            raise OptionError(
-                "The non-local block has no causal form, because each frame attends to the whole "
-                "clip. Use another module in a causal network."
-            )
-        if channels < 2:
-            raise OptionError(f"A non-local block needs at least 2 channels, got {channels}.")
+        super().__init__(frames=frames, look_back=None, look_ahead=None, causal=causal)
+        check_range(at_least=2, **{"channels of a non-local block": channels})
         width = channels // 2
         self.theta = nn.Conv2d(channels, width, 1)
         self.phi = nn.Conv2d(channels, width, 1)
         self.g = nn.Conv2d(channels, width, 1)
-        self.out = nn.Sequential(
-            nn.Conv2d(width, channels, 1, bias=out_bias), nn.BatchNorm2d(channels)
-        )
-        norm = self.out[1]
-        assert isinstance(norm, nn.BatchNorm2d)
+        norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(norm.weight)
+        self.out = nn.Sequential(nn.Conv2d(width, channels, 1, bias=out_bias), norm)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Attends over the clip: (N, C, H, W) -> (N, C, H, W)."""

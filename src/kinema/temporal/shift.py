@@ -2,7 +2,7 @@
 
 import torch
 
-from kinema.errors import OptionError
+from kinema.errors import OptionError, check_range
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.shift import shift
 from kinema.temporal.memory import Memory
@@ -33,12 +33,8 @@ class TSM(TemporalModule):
         self, channels: int, *, frames: int, divisor: int = 8, causal: bool = False
     ) -> None:
         super().__init__(frames=frames, look_back=1, look_ahead=int(not causal), causal=causal)
-        directions = 1 if causal else 2
-        if divisor < directions:
-            raise OptionError(
-                f"TSM divisor must be at least {directions}, so that the shifted shares fit into "
-                f"the channels, got {divisor}."
-            )
+        # The shares of both directions have to fit into the channels.
+        check_range(at_least=1 if causal else 2, **{"TSM divisor": divisor})
         share = channels // divisor
         if share == 0:
             raise OptionError(

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import DepthwiseTime
+from kinema.temporal.conv import TIM, reach
 from kinema.temporal.inflated import plain_conv
-from kinema.temporal.kernels.neighbors import pairs, place_pairs
+from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import conv1x1, depthwise3x3
@@ -40,15 +40,10 @@ class STM(TemporalModule):
     def __init__(
         self, conv: nn.Module, *, frames: int, reduction: int = 16, causal: bool = False
     ) -> None:
-        super().__init__(
-            frames=frames,
-            look_back=2 if causal else 1,
-            look_ahead=int(not causal),
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
         conv = plain_conv(conv, "STM", groups=True)
         width = reduced(conv.in_channels, reduction)
-        self.shift = DepthwiseTime(conv.in_channels, init="quarter_shift", causal=causal)
+        self.shift = TIM(conv.in_channels, frames=frames, init="quarter_shift", causal=causal)
         self.conv = conv
         self.reduce = nn.Sequential(conv1x1(conv.in_channels, width), nn.BatchNorm2d(width))
         self.transform = depthwise3x3(width)
@@ -61,7 +56,7 @@ class STM(TemporalModule):
         present, _ = pairs(reduced_NDHW, self.frames)
         _, following = pairs(self.transform(reduced_NDHW), self.frames)
         motion_NDHW = place_pairs(following - present, causal=self.causal)
-        return self._sum(self.shift(x_NCHW, self.frames), motion_NDHW)
+        return self._sum(self.shift(x_NCHW), motion_NDHW)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Sums both paths for the newest frames."""
@@ -70,6 +65,4 @@ class STM(TemporalModule):
         return self._sum(self.shift.step(x_NCHW, memory), memory.where_started(motion_NDHW))
 
     def _sum(self, shifted_NCHW: torch.Tensor, motion_NDHW: torch.Tensor) -> torch.Tensor:
-        out_NOHW: torch.Tensor = self.conv(shifted_NCHW)
-        out_NOHW = out_NOHW + self.expand(motion_NDHW)
-        return out_NOHW
+        return torch.add(self.conv(shifted_NCHW), self.expand(motion_NDHW))

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import reach
+from kinema.errors import OptionError, check_range
+from kinema.temporal.base import TemporalModule, check_choice, register
+from kinema.temporal.conv import check_kernel, reach
 from kinema.temporal.kernels import native
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import gate, spatial_mean
@@ -17,7 +17,6 @@ from kinema.temporal.memory import Memory, dynamic_step
 from kinema.temporal.se import reduced
 
 Branches = Literal["both", "global", "local", "global_se"]
-BRANCHES: tuple[Branches, ...] = get_args(Branches)
 
 
 @register("tam", at="after_conv1")
@@ -81,13 +80,14 @@ class TAM(TemporalModule):
         if window is not None and not causal:
             raise OptionError("TAM window is for causal=True; otherwise it sees the whole clip.")
         seen = frames if window is None else window
-        _check_positive(alpha=alpha, beta=beta, window=seen)
+        check_range(at_least=1, **{"TAM alpha": alpha, "TAM beta": beta, "TAM window": seen})
         super().__init__(
             frames=frames, causal=causal, **_reach(branches, kernel, seen, causal=causal)
         )
         has_global = branches != "local"
         self.frames_in_weights = has_global and not causal
         self.window = seen
+        self.alpha = alpha
         self.kernel = kernel
         self.reverse = reverse
         self.global_branch = _global_branch(seen, alpha, kernel) if has_global else None
@@ -204,37 +204,27 @@ class TAM(TemporalModule):
         if self.global_branch is None or not self.frames_in_weights or frames == self.frames:
             self.set_frames(frames)
             return
-        first, norm, _, last, _ = self.global_branch
-        assert isinstance(first, nn.Linear)
-        assert isinstance(last, nn.Linear)
-        assert isinstance(norm, nn.BatchNorm1d)
-        alpha, taps = first.out_features // self.window, last.out_features
-        fresh = _global_branch(frames, alpha, taps)
-        fresh.load_state_dict(
-            {
-                "0.weight": resampled(first.weight, (alpha * frames, frames)),
-                **{
-                    f"1.{name}": resampled_values(value, alpha * frames) if value.ndim else value
-                    for name, value in norm.state_dict().items()
-                },
-                "3.weight": resampled(last.weight, (taps, alpha * frames)),
-            }
-        )
-        self.global_branch = fresh.to(first.weight).train(self.training)
+        fresh = resampled(self.global_branch, _global_branch(frames, self.alpha, self.kernel))
+        self.global_branch = fresh.train(self.training)
         self.frames = self.window = frames
 
 
-def resampled(weight_OI: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """Resamples a weight over frames linearly to `shape` and keeps its sums over inputs."""
-    rows = weight_OI.detach()[None, None].float()
-    out_OI = F.interpolate(rows, shape, mode="bilinear", align_corners=False)[0, 0]
-    return (out_OI * (weight_OI.shape[1] / shape[1])).to(weight_OI.dtype)
+def resampled(old: nn.Sequential, fresh: nn.Sequential) -> nn.Sequential:
+    """`fresh` with the weights of `old` over another number of frames.
 
-
-def resampled_values(values: torch.Tensor, length: int) -> torch.Tensor:
-    """Resamples a vector over frames linearly to another length."""
-    row = values.detach()[None, None].float()
-    return F.interpolate(row, length, mode="linear")[0, 0].to(values.dtype)
+    They are interpolated linearly; matrices keep their sums over inputs.
+    """
+    values = old.state_dict()
+    for name, new in fresh.state_dict().items():
+        value = values[name]
+        if value.shape == new.shape:
+            continue
+        size, mode = tuple(new.shape), "linear" if new.ndim == 1 else "bilinear"
+        row = F.interpolate(value[None, None].float(), size, mode=mode)[0, 0]
+        share = value.shape[1] / new.shape[1] if new.ndim == 2 else 1
+        values[name] = (row * share).to(value.dtype)
+    fresh.load_state_dict(values)
+    return fresh.to(next(old.parameters()))
 
 
 def _global_branch(frames: int, alpha: int, kernel: int) -> nn.Sequential:
@@ -292,20 +282,12 @@ def _frame_branch(channels: int, reduction: int) -> nn.Sequential:
 
 
 def _check_options(branches: str, *, kernel: int, reverse: bool, opposed: bool) -> None:
-    if branches not in BRANCHES:
-        raise OptionError(f"Unknown TAM branches {branches!r}. " + did_you_mean(branches, BRANCHES))
-    if kernel < 3 or kernel % 2 == 0:
-        raise OptionError(f"TAM kernel must be odd and at least 3, got {kernel}.")
+    check_choice(get_args(Branches), **{"TAM branches": branches})
+    check_kernel("TAM", kernel)
     if opposed and branches == "local":
         raise OptionError("TAM opposed needs the global branch, which branches='local' leaves out.")
     if reverse and branches != "both":
         raise OptionError("TAM reverse needs branches='both': it changes their order.")
-
-
-def _check_positive(**options: int) -> None:
-    for name, value in options.items():
-        if value < 1:
-            raise OptionError(f"TAM {name} must be at least 1, got {value}.")
 
 
 def _reach(branches: Branches, kernel: int, window: int, *, causal: bool) -> dict[str, int | None]:

@@ -6,19 +6,18 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import nn
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.temporal.base import TemporalModule, register
-from kinema.temporal.conv import DepthwiseTime
+from kinema.errors import OptionError
+from kinema.temporal.base import TemporalModule, check_choice, register
+from kinema.temporal.conv import TIM, reach
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbors import pairs, place_pairs
+from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
 Transform = Literal["next", "both", "none"]
-TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 
 # Runs a temporal convolution on the frames of clips or on the newest frames of streams.
-OverTime = Callable[[DepthwiseTime, torch.Tensor], torch.Tensor]
+OverTime = Callable[[TIM, torch.Tensor], torch.Tensor]
 
 
 def conv1x1(channels: int, out_channels: int) -> nn.Conv2d:
@@ -74,10 +73,7 @@ class ME(ChannelGate):
         super().__init__(
             frames=frames, look_back=int(causal), look_ahead=int(not causal), causal=causal
         )
-        if transform not in TRANSFORMS:
-            raise OptionError(
-                f"Unknown ME transform {transform!r}. " + did_you_mean(transform, TRANSFORMS)
-            )
+        check_choice(get_args(Transform), **{"ME transform": transform})
         width = reduced(channels, reduction)
         self.transform_of = transform
         self.gate_scale = gate_scale
@@ -163,17 +159,13 @@ class MTA(TemporalModule):
             )
         groups = len(conv.convs) + 1
         depth = 1 if conv.first else groups - 1
-        super().__init__(
-            frames=frames,
-            look_back=depth * (2 if causal else 1),
-            look_ahead=0 if causal else depth,
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal, times=depth))
         self.width = conv.width
         self.hierarchical = not conv.first
         self.shifts = nn.ModuleList(
-            DepthwiseTime(
+            TIM(
                 conv.width,
+                frames=frames,
                 init="half_shift" if group == groups - 1 else "identity",
                 causal=causal,
             )
@@ -184,7 +176,7 @@ class MTA(TemporalModule):
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Aggregates group by group: (N, C, H, W) -> (N, C, H/stride, W/stride)."""
-        return self._aggregate(x_NCHW, lambda shift, group: shift(group, self.frames))
+        return self._aggregate(x_NCHW, lambda shift, group: shift(group))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Aggregates the newest frames."""
@@ -192,7 +184,7 @@ class MTA(TemporalModule):
 
     def _aggregate(self, x_NCHW: torch.Tensor, over_time: OverTime) -> torch.Tensor:
         groups = torch.split(x_NCHW, self.width, 1)
-        shifts = [shift for shift in self.shifts if isinstance(shift, DepthwiseTime)]
+        shifts = [shift for shift in self.shifts if isinstance(shift, TIM)]
         outputs: list[torch.Tensor] = []
         for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
             group = groups[i] + outputs[-1] if i > 0 and self.hierarchical else groups[i]

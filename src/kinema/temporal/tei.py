@@ -5,7 +5,7 @@ from torch import nn
 
 from kinema.temporal.base import register
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbors import pairs
+from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
@@ -49,9 +49,7 @@ class MEM(ChannelGate):
         present, other = (later_BPC, earlier_BPC) if self.causal else (earlier_BPC, later_BPC)
         motion_BPD = self.reduce_present(present) - self.reduce_other(other)
         gate_BPC = torch.sigmoid(self.restore(motion_BPD))
-        ones_B1C = gate_BPC.new_ones((gate_BPC.shape[0], 1, gate_BPC.shape[2]))
-        parts = (ones_B1C, gate_BPC) if self.causal else (gate_BPC, ones_B1C)
-        return torch.cat(parts, 1).flatten(0, 1)
+        return place_pairs(gate_BPC, causal=self.causal, alone=1)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Gates the newest frames; the memory holds the reduced descriptor."""

@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from kinema.errors import OptionError
+from kinema.errors import check_range
 from kinema.temporal.base import TemporalModule, register
 from kinema.temporal.kernels.dynamic import dynamic
 from kinema.temporal.kernels.gate import spatial_mean
-from kinema.temporal.tam import resampled, resampled_values
+from kinema.temporal.tam import resampled
 
 # Initial bias of the offset layer: an offset of 4 (sigmoid(0.5108) - 0.5) = 0.5 frames, as in the
 # authors' code.
@@ -39,14 +39,9 @@ class TIN(TemporalModule):
     has_causal_form = False
 
     def __init__(self, channels: int, *, frames: int, causal: bool = False) -> None:
-        super().__init__(frames=frames, look_back=None, look_ahead=None)
-        if causal:
-            raise OptionError(
-                "TIN has no causal form: its offsets depend on the whole clip. Use tsm instead."
-            )
+        super().__init__(frames=frames, look_back=None, look_ahead=None, causal=causal)
+        check_range(at_least=16, **{"channels of TIN": channels})
         self.group = channels // 16
-        if self.group == 0:
-            raise OptionError(f"TIN needs at least 16 channels, got {channels}.")
         width = 4 * self.group
         self.offset_conv = nn.Conv1d(width, 1, 3, padding=1)
         self.offset_net = _offset_net(frames)
@@ -79,19 +74,7 @@ class TIN(TemporalModule):
 
     def interpolate_frames(self, frames: int) -> None:
         """Resamples the offset net linearly along time and keeps sums over frames."""
-        first, _, last = self.offset_net
-        assert isinstance(first, nn.Linear)
-        assert isinstance(last, nn.Linear)
-        fresh = _offset_net(frames)
-        fresh.load_state_dict(
-            {
-                "0.weight": resampled(first.weight, (frames, frames)),
-                "0.bias": resampled_values(first.bias, frames),
-                "2.weight": resampled(last.weight, (2, frames)),
-                "2.bias": last.bias,
-            }
-        )
-        self.offset_net = fresh.to(first.weight).train(self.training)
+        self.offset_net = resampled(self.offset_net, _offset_net(frames)).train(self.training)
         self.frames = frames
 
 

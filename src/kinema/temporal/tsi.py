@@ -1,25 +1,25 @@
 """TSI: salient motion excitation (SME), cross-scale temporal integration (CTI), and both fused."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kinema.errors import OptionError, did_you_mean
-from kinema.temporal.base import Position, TemporalModule, register
-from kinema.temporal.conv import DepthwiseTime
-from kinema.temporal.inflated import plain_conv
+from kinema.errors import OptionError, check_range
+from kinema.temporal.base import Position, TemporalModule, check_choice, register
+from kinema.temporal.conv import TIM, reach
+from kinema.temporal.inflated import conv_like, plain_conv
 from kinema.temporal.kernels import native
 from kinema.temporal.kernels.gate import gate, spatial_mean
-from kinema.temporal.kernels.neighbors import pairs, place_pairs
+from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
 from kinema.temporal.tea import OverTime, conv1x1, depthwise3x3
 
 Fusion = Literal["cascade", "sum", "concat"]
-FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 
 @register("sme", at="after_conv2", at_basic="after_conv1")
@@ -70,8 +70,7 @@ class SME(TemporalModule):
         super().__init__(
             frames=frames, look_back=int(causal), look_ahead=int(not causal), causal=causal
         )
-        if pyramid < 0:
-            raise OptionError(f"SME pyramid must be at least 0, got {pyramid}.")
+        check_range(at_least=0, **{"SME pyramid": pyramid})
         width = reduced(channels, reduction)
         self.alignment = alignment
         self.channel_attention = channel_attention
@@ -190,12 +189,7 @@ class CTI(TemporalModule):
         causal: bool = False,
     ) -> None:
         depth = groups - 1
-        super().__init__(
-            frames=frames,
-            look_back=depth * (2 if causal else 1),
-            look_ahead=0 if causal else depth,
-            causal=causal,
-        )
+        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal, times=depth))
         if groups < 2 or channels % groups:
             raise OptionError(
                 f"CTI groups must be at least 2 and divide the {channels} channels, got {groups}."
@@ -203,11 +197,11 @@ class CTI(TemporalModule):
         width = channels // groups
         self.width = width
         self.weigh = nn.ModuleList(_weigh(width, keep_features) for _ in range(depth))
-        self.shifts = nn.ModuleList(DepthwiseTime(width, causal=causal) for _ in range(depth))
+        self.shifts = nn.ModuleList(TIM(width, frames=frames, causal=causal) for _ in range(depth))
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Integrates group after group: (N, C, H, W) -> (N, C, H, W)."""
-        return self._integrate(x_NCHW, lambda shift, mixed: shift(mixed, self.frames))
+        return self._integrate(x_NCHW, lambda shift, mixed: shift(mixed))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Integrates the newest frames."""
@@ -222,7 +216,7 @@ class CTI(TemporalModule):
             # The softmax over two candidates is the sigmoid of their difference.
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
             mixed = torch.lerp(outputs[-1].to(group.dtype), group, share)
-            assert isinstance(shift, DepthwiseTime)
+            assert isinstance(shift, TIM)
             outputs.append(over_time(shift, mixed))
         return torch.cat(outputs, 1)
 
@@ -275,8 +269,7 @@ class TSI(TemporalModule):
         keep_features: bool = False,
         causal: bool = False,
     ) -> None:
-        if fusion not in FUSIONS:
-            raise OptionError(f"Unknown TSI fusion {fusion!r}. " + did_you_mean(fusion, FUSIONS))
+        check_choice(get_args(Fusion), **{"TSI fusion": fusion})
         sme = SME(
             channels,
             frames=frames,
@@ -313,34 +306,28 @@ class TSI(TemporalModule):
             raise OptionError("TSI replaces a convolution only with fusion='concat'.")
         conv = plain_conv(conv, "TSI with fusion='concat'")
         module = cls(conv.in_channels, frames=frames, **options)
-        assert not isinstance(conv.padding, str)
-        module.widened = nn.Conv2d(
-            2 * conv.in_channels,
-            conv.out_channels,
-            (conv.kernel_size[0], conv.kernel_size[1]),
-            stride=(conv.stride[0], conv.stride[1]),
-            padding=(conv.padding[0], conv.padding[1]),
-            bias=False,
-        )
-        module.widened.weight = nn.Parameter(conv.weight.detach().repeat(1, 2, 1, 1) / 2)
+        module.widened = conv_like(conv, conv.weight.detach().repeat(1, 2, 1, 1) / 2)
         return module
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Fuses SME and CTI: (N, C, H, W) -> (N, C, H, W), or the widened convolution's output."""
-        salient_NCHW: torch.Tensor = self.sme(x_NCHW)
-        cascaded = self.fusion == "cascade"
-        out_NCHW: torch.Tensor = self.cti(salient_NCHW if cascaded else x_NCHW)
-        return out_NCHW if cascaded else self._fused(salient_NCHW, out_NCHW)
+        return self._fused(x_NCHW, self.sme(x_NCHW), self.cti)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Fuses SME and CTI for the newest frames."""
         salient_NCHW = self.sme.step(x_NCHW, memory)
-        cascaded = self.fusion == "cascade"
-        out_NCHW = self.cti.step(salient_NCHW if cascaded else x_NCHW, memory)
-        return out_NCHW if cascaded else self._fused(salient_NCHW, out_NCHW)
+        return self._fused(x_NCHW, salient_NCHW, functools.partial(self.cti.step, memory=memory))
 
-    def _fused(self, salient_NCHW: torch.Tensor, out_NCHW: torch.Tensor) -> torch.Tensor:
+    def _fused(
+        self,
+        x_NCHW: torch.Tensor,
+        salient_NCHW: torch.Tensor,
+        cti: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        if self.fusion == "cascade":
+            return cti(salient_NCHW)
+        cascaded_NCHW = cti(x_NCHW)
         if self.widened is None:
-            return salient_NCHW + out_NCHW
-        out_NCHW = self.widened(torch.cat([salient_NCHW, out_NCHW], 1))
+            return salient_NCHW + cascaded_NCHW
+        out_NCHW: torch.Tensor = self.widened(torch.cat([salient_NCHW, cascaded_NCHW], 1))
         return out_NCHW

@@ -9,7 +9,7 @@ import torch
 from kinema.errors import CheckpointError, TensorMismatchError
 from kinema.models.convert.names import common_name, common_names
 from kinema.models.network import VideoNetwork
-from kinema.models.weights import read_tensors
+from kinema.models.weights import read_tensors, some
 from kinema.models.zoo import create_model
 
 COUNTER = "num_batches_tracked"
@@ -64,17 +64,12 @@ def import_checkpoint(
     )
     ours = {common_name(n): n for n in net.state_dict() if not n.endswith(COUNTER)}
     _check_complete(file, model, ours, by_common)
+    matched = tuple((by_common[common], own) for common, own in ours.items())
     state = net.state_dict()
-    filled = {
-        ours[common]: _shaped(
-            file, by_common[common], tensors[by_common[common]], state[ours[common]]
-        )
-        for common in ours
-    }
-    net.load_state_dict({name: filled.get(name, value) for name, value in state.items()})
+    state |= {own: _shaped(file, name, tensors[name], state[own]) for name, own in matched}
+    net.load_state_dict(state)
     if frames is not None and frames != net.frames:
         net.interpolate_frames(frames)
-    matched = tuple((by_common[common], ours[common]) for common in ours)
     return Imported(net.eval(), matched)
 
 
@@ -108,21 +103,19 @@ def _lacks_bias(by_common: dict[str, str]) -> bool:
 def _check_complete(
     file: str | Path, model: str, ours: dict[str, str], by_common: dict[str, str]
 ) -> None:
-    missing = tuple(ours[common] for common in ours if common not in by_common)
+    missing = tuple(own for common, own in ours.items() if common not in by_common)
     unused = tuple(name for common, name in by_common.items() if common not in ours)
     if not missing and not unused:
         return
     lines = [f"{file} does not fit {model}."]
     if unused:
-        lines.append(f"{len(unused)} tensors of the file have no place: {_some(unused)}.")
+        lines.append(f"{len(unused)} tensors of the file have no place: {some(unused, SHOWN)}.")
     if missing:
-        lines.append(f"{len(missing)} tensors of the network are not filled: {_some(missing)}.")
+        lines.append(
+            f"{len(missing)} tensors of the network are not filled: {some(missing, SHOWN)}."
+        )
     lines.append("Name the network that the file was trained as.")
     raise TensorMismatchError(" ".join(lines), unused=unused, missing=missing)
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _shaped(

@@ -16,7 +16,10 @@ Rules = tuple[tuple[str, str], ...]
 # The inverted residual blocks of MobileNetV2 in each of timm's stages.
 MOBILENET_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
-_PREFIXES = ("module.", "base_model.", "backbone.")
+# `blocks.S.B` of timm for each of them, from input to output.
+_MOBILENET_NAMES = [f"blocks.{s}.{b}" for s, n in enumerate(MOBILENET_BLOCKS) for b in range(n)]
+
+_PREFIXES = r"^(?:module\.)?(?:base_model\.)?(?:backbone\.)?"
 
 _BLOCK = r"^(layer\d+\.\d+)\."
 
@@ -69,18 +72,12 @@ def common_name(ours: str) -> str:
 def common_names(published: Iterable[str]) -> dict[str, str]:
     """Common form of each name in a published file."""
     names = list(published)
-    bare = {name: _without_prefixes(name) for name in names}
+    bare = {name: re.sub(_PREFIXES, "", name) for name in names}
     if any(name.startswith("features.") for name in bare.values()):
         return {name: _mobilenet_of_torchvision(bare[name]) for name in names}
     if any(re.match(r"layer1\.0\.conv\.0\.", name) for name in bare.values()):
         return {name: _mobilenet_of_mmaction(bare[name]) for name in names}
     return {name: _rewritten(bare[name], _OFFICIAL) for name in names}
-
-
-def _without_prefixes(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
 
 
 def _rewritten(name: str, rules: Rules) -> str:
@@ -97,9 +94,11 @@ def _mobilenet_of_torchvision(name: str) -> str:
     index, item, rest = int(match[1]), int(match[2]), match[3]
     if index == 0:
         return f"{('conv_stem', 'bn1')[item]}.{rest}"
-    if index == sum(MOBILENET_BLOCKS) + 1:
+    if index == len(_MOBILENET_NAMES) + 1:
         return f"{('conv_head', 'bn2')[item]}.{rest}"
-    return f"{_mobilenet_block(index)}.{_inverted_part(index == 1, item)}.{rest}"
+    known = index <= len(_MOBILENET_NAMES)
+    block = _MOBILENET_NAMES[index - 1] if known else f"features.{index}"
+    return f"{block}.{_inverted_part(index == 1, item)}.{rest}"
 
 
 def _mobilenet_of_mmaction(name: str) -> str:
@@ -112,16 +111,6 @@ def _mobilenet_of_mmaction(name: str) -> str:
     stage, block, part, kind, rest = match.groups()
     item = 3 * int(part) + (kind == "bn")
     return f"blocks.{int(stage) - 1}.{block}.{_inverted_part(stage == '1', item)}.{rest}"
-
-
-def _mobilenet_block(index: int) -> str:
-    """Returns `blocks.S.B` of the 1-based block number."""
-    before = 0
-    for stage, blocks in enumerate(MOBILENET_BLOCKS):
-        if index <= before + blocks:
-            return f"blocks.{stage}.{index - before - 1}"
-        before += blocks
-    return f"features.{index}"
 
 
 def _inverted_part(first: bool, item: int) -> str:

@@ -11,7 +11,6 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps, P parts 
 """
 
 import functools
-import logging
 import os
 import subprocess
 from typing import Final
@@ -22,11 +21,10 @@ import triton.language as tl
 from triton.errors import TritonError
 
 from kinema.temporal.kernels.eager import runs_eagerly
+from kinema.temporal.kernels.native import warn_slower
 from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
 
 NAME: Final = "Triton"
-
-_log = logging.getLogger(__name__)
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Smaller activations: a launch takes longer than the memory traffic of PyTorch's operators.
@@ -204,13 +202,9 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
         weight_grad(x, x, 3, 2, 1)
     except (TritonError, RuntimeError, ValueError, OSError, subprocess.SubprocessError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        _log.warning(
-            "Triton's kernels do not work for %s on %s (%s): temporal modules run on PyTorch's own "
-            "operators, with equal results but slower. KINEMA_NATIVE=0 turns the kernels off and "
-            "hides this message.",
-            dtype,
-            device,
-            reason[-1],
+        warn_slower(
+            f"Triton's kernels do not work for {dtype} on {device} ({reason[-1]})",
+            "KINEMA_NATIVE=0 turns the kernels off and hides this message.",
         )
         return False
     return True

@@ -6,24 +6,22 @@ Letters: B clips, T frames, N = B*T, C channels in, O channels out, H, W, K taps
 import torch
 import torch.nn.functional as F
 
-from kinema.temporal.kernels.layout import (
-    clip_view,
-    fold_clips,
-    fold_view,
-    time_padding,
-    time_view,
-)
+from kinema.temporal.kernels.layout import clip_view, fold_clips, fold_view, time_padding, time_view
 
 
 def conv_time(
-    x_NCHW: torch.Tensor, weight_OCK1: torch.Tensor, frames: int, *, causal: bool = False
+    x_NCHW: torch.Tensor,
+    weight_OCK1: torch.Tensor,
+    frames: int,
+    *,
+    groups: int = 1,
+    causal: bool = False,
 ) -> torch.Tensor:
     """K x 1 x 1 convolution with zero padding in time: (N, C, H, W) -> (N, O, H, W)."""
-    taps = weight_OCK1.shape[2]
-    before, _ = time_padding(taps, causal=causal)
-    out_BOTS = F.conv2d(time_view(x_NCHW, frames), weight_OCK1, padding=(before, 0))
-    height, width = x_NCHW.shape[2:]
-    return fold_view(out_BOTS[:, :, :frames], height, width)
+    before, _ = time_padding(weight_OCK1.shape[2], causal=causal)
+    x_BCTS = time_view(x_NCHW, frames)
+    out_BOTS = F.conv2d(x_BCTS, weight_OCK1, padding=(before, 0), groups=groups)
+    return fold_view(out_BOTS[:, :, :frames], *x_NCHW.shape[2:])
 
 
 def conv_clip(
@@ -31,8 +29,8 @@ def conv_clip(
     weight_OCKhw: torch.Tensor,
     frames: int,
     *,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
     groups: int = 1,
     causal: bool = False,
 ) -> torch.Tensor:

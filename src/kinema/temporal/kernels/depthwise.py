@@ -4,10 +4,10 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, K taps.
 """
 
 import torch
-import torch.nn.functional as F
 
 from kinema.temporal.kernels import dispatch
-from kinema.temporal.kernels.layout import fold_view, time_padding, time_view
+from kinema.temporal.kernels.dense import conv_time
+from kinema.temporal.kernels.layout import time_padding
 
 
 def depthwise(
@@ -26,17 +26,13 @@ def depthwise(
         causal: The last tap reads the frame itself, so no frame looks ahead.
     """
     channels, _, taps, _ = weight_C1K1.shape
-    before, _ = time_padding(taps, causal=causal)
     x_NCHW = _autocast(x_NCHW)
     backend = dispatch.backend_for(x_NCHW, taps)
     if backend is not None:
         weights_11KC = weight_C1K1.flatten(1).t()[None, None]
+        before, _ = time_padding(taps, causal=causal)
         return dispatch.mix(backend, x_NCHW, weights_11KC, frames, before=before)
-    out_BCTS = F.conv2d(
-        time_view(x_NCHW, frames), weight_C1K1, padding=(before, 0), groups=channels
-    )
-    height, width = x_NCHW.shape[2:]
-    return fold_view(out_BCTS[:, :, :frames], height, width)
+    return conv_time(x_NCHW, weight_C1K1, frames, groups=channels, causal=causal)
 
 
 def _autocast(x_NCHW: torch.Tensor) -> torch.Tensor:

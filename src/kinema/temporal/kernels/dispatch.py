@@ -16,8 +16,7 @@ Letters: B clips, T frames, N = B*T, C channels, H, W, K taps.
 import contextlib
 import contextvars
 import functools
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 import torch
@@ -28,8 +27,8 @@ from kinema.temporal.kernels import graph, native, reference
 from kinema.temporal.kernels.rows import rows_like
 
 BackendName = Literal["C", "Triton", "PyTorch"]
+Operator = Callable[..., torch.Tensor]
 
-_log = logging.getLogger(__name__)
 _REFERENCE = contextvars.ContextVar("reference_backend", default=False)
 
 
@@ -122,12 +121,7 @@ def uses_reference_backend() -> bool:
 
 
 def mix(
-    backend: Backend,
-    x_NCHW: torch.Tensor,
-    weights_BTKC: torch.Tensor,
-    frames: int,
-    *,
-    before: int,
+    backend: Backend, x_NCHW: torch.Tensor, weights_BTKC: torch.Tensor, frames: int, *, before: int
 ) -> torch.Tensor:
     """out[b,t] = sum over k of weights[b,t,k] * x[b,t+k-before], in one pass.
 
@@ -148,10 +142,9 @@ def mix(
             f"Weights for {given[0]} clips of {given[1]} frames with {given[3]} channels do not "
             f"fit {clips} clips of {frames} frames with {channels} channels."
         )
-    if _needs_gradient(backend, x_NCHW, weights_BTKC):
-        mixed: torch.Tensor = _mix(x_NCHW, weights_BTKC, frames, before)
-        return mixed
-    return backend.mix(x_NCHW, weights_BTKC, frames, before)
+    wanted = _needs_gradient(backend, x_NCHW, weights_BTKC)
+    operator: Operator = _mix if wanted else backend.mix
+    return operator(x_NCHW, weights_BTKC, frames, before)
 
 
 def shift(
@@ -171,10 +164,8 @@ def shift(
 
 def spatial_mean(backend: Backend, x_NCHW: torch.Tensor) -> torch.Tensor:
     """(N, C) float32 means over the pixels of every frame."""
-    if _needs_gradient(backend, x_NCHW):
-        mean: torch.Tensor = _spatial_mean(x_NCHW)
-        return mean
-    return backend.spatial_mean(x_NCHW)
+    operator: Operator = _spatial_mean if _needs_gradient(backend, x_NCHW) else backend.spatial_mean
+    return operator(x_NCHW)
 
 
 def _needs_gradient(backend: Backend, *inputs: torch.Tensor) -> bool:
@@ -203,11 +194,8 @@ def _triton() -> KernelBackend | None:
     try:
         from kinema.temporal.kernels import cuda
     except ImportError as error:
-        _log.warning(
-            "No Triton (%s): temporal modules run on PyTorch's own operators on CUDA, with equal "
-            "results but slower. Install Triton (pip install triton) for the kernels.",
-            error,
-        )
+        fix = "Install Triton (pip install triton) for the kernels on CUDA."
+        native.warn_slower(f"No Triton ({error})", fix)
         return None
     return cuda
 

@@ -1,6 +1,6 @@
-"""Views of folded frames with time on a separate axis, without a copy.
+"""Views of folded frames with time on a separate axis, without a copy, and pairs of neighbors.
 
-Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W.
+Letters: B clips, T frames, N = B*T, C channels, H, W, S = H*W, ... any further axes.
 """
 
 import torch
@@ -38,3 +38,19 @@ def time_padding(taps: int, *, causal: bool) -> tuple[int, int]:
     The middle tap reads the frame itself; with `causal` the last tap does.
     """
     return (taps - 1, 0) if causal else (taps // 2, taps // 2)
+
+
+def pairs(x_N: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames 0..T-2 and frames 1..T-1 of every clip: (N, ...) -> twice (B, T-1, ...), views."""
+    x_BT = torch.unflatten(x_N, 0, (-1, frames))
+    return x_BT[:, :-1], x_BT[:, 1:]
+
+
+def place_pairs(pairs_BP: torch.Tensor, *, causal: bool, alone: float = 0) -> torch.Tensor:
+    """(B, T-1, ...) -> (N, ...): each pair's value at its earlier frame, `alone` at the last frame.
+
+    With `causal` each pair's value is at its later frame, with `alone` at the first frame.
+    """
+    alone_B1 = pairs_BP.new_full((pairs_BP.shape[0], 1, *pairs_BP.shape[2:]), alone)
+    parts = (alone_B1, pairs_BP) if causal else (pairs_BP, alone_B1)
+    return torch.cat(parts, 1).flatten(0, 1)

@@ -30,15 +30,7 @@ from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
 
 NAME: Final = "C"
 # Operators that have a kernel; `mix` includes its gradient.
-KERNELS = (
-    "mix",
-    "gate",
-    "shift",
-    "spatial_mean",
-    "attend",
-    "convolve_step",
-    "adaptive_kernels",
-)
+KERNELS = ("mix", "gate", "shift", "spatial_mean", "attend", "convolve_step", "adaptive_kernels")
 
 _log = logging.getLogger(__name__)
 _DISABLED = contextvars.ContextVar[frozenset[str]]("without", default=frozenset())
@@ -46,20 +38,13 @@ _DISABLED = contextvars.ContextVar[frozenset[str]]("without", default=frozenset(
 _SOURCES = ("native", "attention")
 # -ffast-math lets the compiler reorder sums; infinities stay valid. Linking without -fopenmp binds
 # the OpenMP functions to the library that PyTorch has loaded, so both share one pool of threads.
-_COMPILE = (
-    "-O3",
-    "-march=native",
-    "-ffast-math",
-    "-fno-finite-math-only",
-    "-fopenmp",
-    "-fPIC",
-    "-c",
-)
+_COMPILE = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp", "-fPIC")
 _LINK = ("-shared", "-lm")
 _SUFFIXES = {torch.float32: "f32", torch.bfloat16: "b16"}
 _MAX_TAPS = 16
 _ATTENTION_WIDTHS = (4, 8, 16, 32)
 _LOG2_E = 1.4426950408889634
+_OFF = "KINEMA_NATIVE=0 turns the C kernels off and hides this message."
 
 
 @contextlib.contextmanager
@@ -113,16 +98,7 @@ def attend(queries_PSD: torch.Tensor, keys_PSD: torch.Tensor, *, scale: float) -
     keys_PDS = keys_PSD.float().transpose(1, 2).contiguous()
     out_PSD = torch.empty_like(queries)
     pairs, pixels, width = queries.shape
-    _call(
-        "attend",
-        queries,
-        keys_PDS,
-        out_PSD,
-        pairs,
-        pixels,
-        width,
-        scale * _LOG2_E,
-    )
+    _call("attend", queries, keys_PDS, out_PSD, pairs, pixels, width, scale * _LOG2_E)
     return out_PSD.to(queries_PSD.dtype)
 
 
@@ -242,10 +218,7 @@ def convolve_step(
 
 
 def adaptive_kernels(
-    pooled_NWC: torch.Tensor,
-    first_HW: torch.Tensor,
-    bias_H: torch.Tensor,
-    last_KH: torch.Tensor,
+    pooled_NWC: torch.Tensor, first_HW: torch.Tensor, bias_H: torch.Tensor, last_KH: torch.Tensor
 ) -> torch.Tensor:
     """TAM's kernels, (N, K, C) float32, from the means of W frames, (N, W, C) float32."""
     batch, window, channels = pooled_NWC.shape
@@ -310,24 +283,25 @@ def library() -> ctypes.CDLL | None:
     name = os.environ.get("CC", "gcc")
     compiler = shutil.which(name)
     if compiler is None:
-        _log.warning(
-            "No C compiler (%s) found: temporal modules run on PyTorch's own operators, with equal "
-            "results but slower. Install gcc, or set CC; KINEMA_NATIVE=0 turns the C kernels off "
-            "and hides this message.",
-            name,
-        )
+        warn_slower(f"No C compiler ({name}) found", f"Install gcc, or set CC; {_OFF}")
         return None
     try:
         return _loaded(compiler)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        _log.warning(
-            "The C kernels could not be built (%s): temporal modules run on PyTorch's own "
-            "operators, with equal results but slower. Set CC to a working compiler; "
-            "KINEMA_NATIVE=0 turns the C kernels off and hides this message.",
-            str(reason).strip().splitlines()[-1] if str(reason).strip() else "no reason given",
-        )
+        last = (str(reason).strip() or "no reason given").splitlines()[-1]
+        fix = f"Set CC to a working compiler; {_OFF}"
+        warn_slower(f"The C kernels could not be built ({last})", fix)
         return None
+
+
+def warn_slower(problem: str, fix: str) -> None:
+    """Logs that kernels are missing, and what to do."""
+    _log.warning(
+        "%s: temporal modules run on PyTorch's own operators, with equal results but slower. %s",
+        problem,
+        fix,
+    )
 
 
 def cache_folder() -> Path:
@@ -352,9 +326,7 @@ def _built(compiler: str, folder: Path) -> Path:
     """The library for this source, compiler and processor; builds it if the folder has none."""
     here = resources.files("kinema.temporal.kernels")
     sources = {name: (here / f"{name}.c").read_text("utf-8") for name in _SOURCES}
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True
-    ).stdout
+    version = _run(compiler, "--version")
     key = "\n".join((*sources.values(), version, *_COMPILE, *_LINK, processor()))
     target = folder / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if _intact(target):
@@ -363,20 +335,21 @@ def _built(compiler: str, folder: Path) -> Path:
     # Built aside and renamed: two processes may build at once, and neither loads half a file.
     with tempfile.TemporaryDirectory(dir=folder) as work:
         built = Path(work) / "native.so"
-        files = [Path(work) / f"{name}.c" for name in sources]
-        for file, text in zip(files, sources.values(), strict=True):
+        objects = []
+        for name, text in sources.items():
+            file = Path(work) / f"{name}.c"
             file.write_text(text, encoding="utf-8")
-        objects = [str(file.with_suffix(".o")) for file in files]
-        commands = [
-            [compiler, *_COMPILE, str(file), "-o", name]
-            for file, name in zip(files, objects, strict=True)
-        ]
-        for command in (*commands, [compiler, *objects, *_LINK, "-o", str(built)]):
-            subprocess.run(command, capture_output=True, text=True, check=True)
+            objects.append(f"{file}.o")
+            _run(compiler, *_COMPILE, "-c", str(file), "-o", objects[-1])
+        _run(compiler, *objects, *_LINK, "-o", str(built))
         code = built.read_bytes()
         built.write_bytes(code + hashlib.sha256(code).digest())
         os.replace(built, target)
     return target
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _intact(file: Path) -> bool:

@@ -35,5 +35,4 @@ def shift(x_NCHW: torch.Tensor, frames: int, *, from_next: int, from_previous: i
     if from_previous:
         parts.append(F.pad(x_BCTS[:, from_next:last, :-1], (0, 0, 1, 0)))
     parts.append(x_BCTS[:, last:])
-    height, width = x_NCHW.shape[2:]
-    return fold_view(torch.cat(parts, dim=1), height, width)
+    return fold_view(torch.cat(parts, dim=1), *x_NCHW.shape[2:])
