@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kinema.errors import UnknownNameError, did_you_mean
 from kinema.report.plots import DPI, Figure, save_png
+from kinema.report.tables import table_of
 
 COLORS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
 
@@ -20,9 +21,8 @@ def sweep_table(document: dict[str, Any]) -> Table:
         document: What `kinema.sweep.summary.summarize` made.
     """
     tests = list(document["rows"][0]["tests"])
-    table = Table("variant", title=document["title"])
-    for column in ("parameters", "GMACs", "training", *tests):
-        table.add_column(column, justify="right")
+    columns = (f">{column}" for column in ("parameters", "GMACs", "training", *tests))
+    table = table_of("variant", *columns, title=document["title"])
     for row in document["rows"]:
         table.add_row(
             Text(row["variant"]),
@@ -250,7 +250,7 @@ def result_of(document: dict[str, Any], row: dict[str, Any], test: str) -> dict[
 def _settings(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Settings of each variant, by name."""
     return {
-        name: {key: value for key, _, value in (word.partition("=") for word in words)}
+        name: dict(word.split("=", 1) for word in words)
         for name, words in document["variants"].items()
     }
 
