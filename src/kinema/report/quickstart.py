@@ -70,13 +70,9 @@ class TrainedNetwork:
 def train_network(
     temporal: str, videos: Path, run: Path, overrides: Sequence[str] = ()
 ) -> TrainedNetwork:
-    """Trains a network with the quick start's recipe and evaluates its last epoch.
+    """Trains a network of `NETWORKS` with the quick start's recipe, evaluates its last epoch.
 
-    Args:
-        temporal: A key of `NETWORKS`.
-        videos: Folder of the motion set.
-        run: Run folder; an interrupted run in it is resumed.
-        overrides: `key=value` words that change the recipe.
+    `videos` is the folder of the motion set. An interrupted run in the folder `run` is resumed.
     """
     recipe = load_recipe(
         SHIPPED / "quickstart.toml",
