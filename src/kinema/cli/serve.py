@@ -129,7 +129,7 @@ def serve(
     from kinema.decoders.pool import DecoderSettings
     from kinema.serve.admission import Access
     from kinema.serve.limits import MIB, BatchSettings, JobSettings, Limits
-    from kinema.serve.server import is_loopback, listen
+    from kinema.serve.server import is_loopback, listen, run
 
     show_log()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -173,7 +173,6 @@ def serve(
             notes().print("Anyone who can reach this machine can use the server; see --api-key.")
         parent.start()  # in parallel to importing PyTorch and loading the networks here
         from kinema.recognizer import Recognizer
-        from kinema.serve.server import run
         from kinema.serve.service import Service
         from kinema.system.process import keep_freed_memory
 
