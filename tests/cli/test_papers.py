@@ -61,8 +61,8 @@ def test_another_way_to_count_has_its_own_line(kinema):
 
 
 def test_everything_fits_a_narrow_terminal(kinema, monkeypatch):
-    def wide(row) -> papers._Count:
-        return papers._Count(124_597_000, 124_597_000_000, row.rule and 124_597_000_000)
+    def wide(row) -> tuple[int, int, int | None]:
+        return 124_597_000, 124_597_000_000, row.rule and 124_597_000_000
 
     monkeypatch.setattr(papers, "_count", wide)
     monkeypatch.setattr("kinema.cli.console.FILE_COLUMNS", 80)

@@ -1,5 +1,6 @@
 """`kinema data`: render, check, convert and prepare data sets."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -202,9 +203,7 @@ def videos_folder(annotations: Path, root: Path | None) -> Path:
 
 def _print_prepared(report: "PrepareReport", out: Path, *, as_json: bool) -> None:
     if as_json:
-        rows = [{"path": b.path, "reason": b.reason} for b in report.bad]
-        sizes = {"bytes_before": report.bytes_before, "bytes_after": report.bytes_after}
-        print_json({"videos": report.videos, "ok": report.ok, "bad": rows, **sizes})
+        print_json(asdict(report))
         return
     for bad in report.bad:
         notes().print(f"{bad.path}: {bad.reason}")
@@ -241,8 +240,7 @@ def _print_classes(splits: dict[str, "VideoDataset"]) -> None:
 
 def _print_check(report: "CheckReport", *, as_json: bool) -> None:
     if as_json:
-        rows = [{"split": b.split, "path": b.path, "reason": b.reason} for b in report.bad]
-        print_json({"videos": report.videos, "ok": report.ok, "bad": rows})
+        print_json(asdict(report))
         return
     from rich.table import Table
 

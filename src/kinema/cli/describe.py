@@ -142,35 +142,22 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 
 
 def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
+    counts = asdict(cost)
+    modules = counts.pop("sites")
+    shown = ("stage", "block", "at", "channels", "modules")
     return {
         "model": net.name,
-        "params": cost.params,
-        "macs": cost.macs,
-        "temporal_params": cost.temporal_params,
-        "temporal_macs": cost.temporal_macs,
-        "frames": cost.frames,
-        "size_px": cost.size_px,
+        **counts,
         "receptive_field": net.reach.receptive_field,
-        "look_back": net.reach.look_back,
-        "look_ahead": net.reach.look_ahead,
-        "frames_in_weights": net.reach.frames_in_weights,
+        **asdict(net.reach),
         "backend": _backend()[0],
-        "sites": [
-            {
-                "stage": site.stage,
-                "block": site.block,
-                "at": site.at,
-                "channels": site.channels,
-                "modules": list(site.modules),
-            }
-            for site in net.sites()
-        ],
-        "modules": [asdict(module) for module in cost.sites],
+        "sites": [{key: getattr(site, key) for key in shown} for site in net.sites()],
+        "modules": modules,
     }
 
 
 def _print(net: "VideoNetwork", cost: "Cost") -> None:
-    from rich.table import Table
+    from kinema.report.tables import table_of
 
     out = results()
     out.print(net.name, style="bold", end="  ")
@@ -182,9 +169,7 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
         share = f"{temporal:,} ({temporal / total:.2%})"
         out.print(f"{title:<16}{total:>16,}  in temporal modules {share}")
     _print_reach(net)
-    table = Table("site", "module", title="Temporal modules")
-    table.add_column("parameters", justify="right")
-    table.add_column("MACs", justify="right")
+    table = table_of("site", "module", ">parameters", ">MACs", title="Temporal modules")
     for module in cost.sites:
         place = module.place or module.site
         table.add_row(place, module.module, f"{module.params:,}", f"{module.macs:,}")

@@ -1,6 +1,6 @@
 """`kinema ensemble`: fuses score files, or averages accuracies over splits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,6 +11,7 @@ from kinema.cli.output import ScoresOption, SubmissionFormOption, SubmissionOpti
 
 if TYPE_CHECKING:
     from kinema.evaluation.ensemble import Average, Ensemble, MeanOverSplits
+    from kinema.values import Report
 
 
 def ensemble(
@@ -46,7 +47,10 @@ def ensemble(
     Example: kinema ensemble tei16.npz tei8.npz --weights 2,1
     """
     if splits:
-        _check_no_fusing({"--weights": weights, "--scores": scores, "--submission": submission})
+        fusing = {"--weights": weights, "--scores": scores, "--submission": submission}
+        for option, value in fusing.items():
+            if value is not None:
+                raise typer.BadParameter("--splits fuses no scores", param_hint=option)
         _average_splits(files, as_json=as_json)
         return
     if average not in ("probs", "scores"):
@@ -65,12 +69,6 @@ def ensemble(
         _print(fused)
 
 
-def _check_no_fusing(options: Mapping[str, object]) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise typer.BadParameter("--splits fuses no scores", param_hint=option)
-
-
 def _average_splits(files: list[Path], *, as_json: bool) -> None:
     from kinema.evaluation.ensemble import average_splits
 
@@ -87,17 +85,11 @@ def _average_splits(files: list[Path], *, as_json: bool) -> None:
 
 
 def _print_splits(averaged: "MeanOverSplits") -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from kinema.report.tables import percent, table_of
 
-    from kinema.report.tables import percent
-
-    table = Table("split")
-    for column in ("videos", "top-1", "top-5", "mean class"):
-        table.add_column(column, justify="right")
+    table = table_of("split", ">videos", ">top-1", ">top-5", ">mean class")
     for file, report in zip(averaged.files, averaged.reports, strict=True):
-        accuracies = (percent(a) for a in (report.top1, report.top5, report.mean_class))
-        table.add_row(Text(file), str(report.videos), *accuracies)
+        table.add_row(file, str(report.videos), *_accuracies(report))
     table.add_section()
     spread = (f"{percent(m)} ± {percent(averaged.deviation[k])}" for k, m in averaged.mean.items())
     table.add_row("mean ± deviation", "", *spread)
@@ -123,28 +115,23 @@ def _document(fused: "Ensemble") -> dict[str, object]:
         "mean_class": report.mean_class,
         "videos": report.videos,
         "members": [
-            {
-                "file": member.file,
-                "weight": member.weight,
-                "top1": member.report.top1,
-                "top5": member.report.top5,
-            }
-            for member in fused.members
+            {"file": m.file, "weight": m.weight, "top1": m.report.top1, "top5": m.report.top5}
+            for m in fused.members
         ],
     }
 
 
 def _print(fused: "Ensemble") -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from kinema.report.tables import table_of
 
+    table = table_of("scores", ">weight", ">top-1", ">top-5", ">mean class")
+    for member in fused.members:
+        table.add_row(member.file, f"{member.weight:.3f}", *_accuracies(member.report))
+    table.add_row("together", "", *_accuracies(fused.report))
+    results().print(table)
+
+
+def _accuracies(report: "Report") -> Iterator[str]:
     from kinema.report.tables import percent
 
-    table = Table("scores")
-    for column in ("weight", "top-1", "top-5", "mean class"):
-        table.add_column(column, justify="right")
-    rows = [(m.file, f"{m.weight:.3f}", m.report) for m in fused.members]
-    for name, weight, report in (*rows, ("together", "", fused.report)):
-        accuracies = (percent(a) for a in (report.top1, report.top5, report.mean_class))
-        table.add_row(Text(name), weight, *accuracies)
-    results().print(table)
+    return map(percent, (report.top1, report.top5, report.mean_class))

@@ -1,7 +1,6 @@
 """`kinema evaluate`: accuracy on annotated videos under a test protocol."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -27,7 +26,6 @@ from kinema.cli.output import (
     score_files,
 )
 from kinema.errors import OptionError, UnreadableVideoError
-from kinema.system.files import naming_write_errors
 
 if TYPE_CHECKING:
     from kinema.evaluation.protocols import Protocol
@@ -76,12 +74,10 @@ ProtocolOption = Annotated[
     str | None, typer.Option(help="Views and sizes of a paper; see --list-protocols.")
 ]
 ProtocolClipsOption = Annotated[
-    int | None,
-    typer.Option(help="Clips per video.", min=1, show_default="1"),
+    int | None, typer.Option(help="Clips per video.", min=1, show_default="1")
 ]
 ProtocolCropsOption = Annotated[
-    int | None,
-    typer.Option(help="Crops per clip: 1 (center), 3 or 10.", show_default="1"),
+    int | None, typer.Option(help="Crops per clip: 1 (center), 3 or 10.", show_default="1")
 ]
 FullResolutionOption = Annotated[
     bool, typer.Option("--full-resolution", help="Use crops as large as the short side.")
@@ -127,16 +123,21 @@ def evaluate(
 
     Example: kinema evaluate runs/x/best --data val.csv --root videos --protocol 10x3
     """
-    _check_precision(precision, fast=fast)
+    known = ("32", "bf16", "auto") if fast else ("32", "bf16")
+    if precision not in (None, *known):
+        raise typer.BadParameter(
+            f"expected {' or '.join(known)}, got {precision!r}", param_hint="--precision"
+        )
     files = score_files(scores, submission, form, annotations=format_)
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
     from kinema.evaluation.evaluate import evaluate as run_protocol
     from kinema.inference.predict import check_finite
     from kinema.recognizer import Recognizer
+    from kinema.report.submission import check_submission
 
     chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
-    write_tables = _table_writer(out)
+    tables = _table_writers(out)
     if fast:
         show_log()  # logs the chosen form of the network
     recognizer = Recognizer.load(checkpoint, device=device)
@@ -144,36 +145,37 @@ def evaluate(
     rows = read_annotations(
         data, format=format_, root=folder, classes=recognizer.labels, split=split, subset="test"
     )
-    _check_labels(rows, accuracy_only=files.none, tables=out)
-    files.check([sample.path for sample in rows.samples], rows.class_names)
+    _check_labels(rows, accuracy_only=scores is None and submission is None, tables=out)
+    if files.form is not None:
+        check_submission([s.path for s in rows.samples], rows.class_names, form=files.form)
     how = _preprocessing(recognizer.preprocessing, chosen)
-    with _naming_the_option(skip_unreadable), progress_bar("evaluating") as progress:
-        report = run_protocol(
-            recognizer.net,
-            VideoDataset(rows, folder, how),
-            views=views,
-            batch_views=batch,
-            workers=workers,
-            unreadable="skip" if skip_unreadable else "error",
-            precision=cast("WantedPrecision | None", precision),
-            fast=fast,
-            progress=progress,
-        )
+    try:
+        with progress_bar("evaluating") as progress:
+            report = run_protocol(
+                recognizer.net,
+                VideoDataset(rows, folder, how),
+                views=views,
+                batch_views=batch,
+                workers=workers,
+                unreadable="skip" if skip_unreadable else "error",
+                precision=cast("WantedPrecision | None", precision),
+                fast=fast,
+                progress=progress,
+            )
+    except UnreadableVideoError as error:
+        if skip_unreadable:
+            raise
+        raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
     if as_json:
         print_json({**_document(report), "protocol": protocol, "preprocessing": how.to_dict()})
     else:
         _print(report)
     files.write(report)
-    write_tables(report)
-
-
-def _check_precision(precision: str | None, *, fast: bool) -> None:
-    known = ("32", "bf16", "auto") if fast else ("32", "bf16")
-    if precision not in (None, *known):
-        raise typer.BadParameter(
-            f"expected {' or '.join(known)}, got {precision!r}", param_hint="--precision"
-        )
+    for file, write in tables.items():
+        write(report, file)
+    if tables:
+        notes().print(f"Tables and confusion matrix: {out}")
 
 
 def _chosen_views(
@@ -224,38 +226,23 @@ def _preprocessing(own: "Preprocessing", protocol: "Protocol | None") -> "Prepro
     return how
 
 
-@contextmanager
-def _naming_the_option(given: bool) -> Iterator[None]:
-    """Adds the command line's option to the error of an unreadable video."""
-    try:
-        yield
-    except UnreadableVideoError as error:
-        if given:
-            raise
-        raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
-
-
-def _table_writer(out: Path | None) -> Callable[["Report"], None]:
-    """Returns a writer of the tables; names and extras are checked now, before the evaluation."""
+def _table_writers(out: Path | None) -> dict[Path, Callable[["Report", Path], object]]:
+    """Files to write, with their writers; checks names and extras before the evaluation."""
     if out is None:
-        return lambda report: None
+        return {}
     from kinema.report.plots import draw_confusion
     from kinema.report.tables import write_confusion_csv, write_per_class_csv
 
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"{out} is a file, expected a folder", param_hint="--out")
-    for name in ("per_class.csv", "confusion.csv", "confusion.png"):
-        check_new(out / name, "--out")
-
-    def write(report: "Report") -> None:
-        with naming_write_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        write_per_class_csv(report, out / "per_class.csv")
-        write_confusion_csv(report, out / "confusion.csv")
-        draw_confusion(report, out / "confusion.png")
-        notes().print(f"Tables and confusion matrix: {out}")
-
-    return write
+    writers: dict[Path, Callable[[Report, Path], object]] = {
+        out / "per_class.csv": write_per_class_csv,
+        out / "confusion.csv": write_confusion_csv,
+        out / "confusion.png": draw_confusion,
+    }
+    for file in writers:
+        check_new(file, "--out")
+    return writers
 
 
 def _document(report: "Report") -> dict[str, object]:

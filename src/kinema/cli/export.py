@@ -1,5 +1,6 @@
 """`kinema export`: a network as a file for another runtime."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,10 +150,7 @@ def _document(report: "ExportReport") -> dict[str, object]:
         "int8": report.int8,
         "inputs": {name: list(shape) for name, shape in report.inputs.items()},
         "bytes": report.bytes,
-        "clips": check.clips,
-        "max_abs_diff": check.max_abs_diff,
-        "max_rel_diff": check.max_rel_diff,
-        "top1_agreement": check.top1_agreement,
+        **asdict(check),
         "speedup": round(check.speedup, 3),
     }
 

@@ -88,8 +88,11 @@ def import_checkpoint(
             if as_json:
                 print_json({"matched": 0, "unused": error.unused, "missing": error.missing})
             raise
-        if names is not None and classes is None:
-            _check_class_count(file, imported.net.classes, len(names))
+        if names is not None and classes is None and len(names) != imported.net.classes:
+            raise CheckpointError(
+                f"{file} has {imported.net.classes} classes, but {len(names)} class names were "
+                f"given. For a new, untrained classifier give --classes {len(names)}."
+            )
     names = names or imported.class_names
     if names is None:
         names = tuple(str(label) for label in range(imported.net.classes))
@@ -135,7 +138,7 @@ def _convert(
     """Converts a published checkpoint, or image weights for a new classifier of `classes`."""
     from kinema.models.convert import import_checkpoint
     from kinema.models.zoo import create_model
-    from kinema.values import Preprocessing
+    from kinema.values import Preprocessing, SamplingName
 
     tensors: dict[str, object]
     if classes is None:
@@ -152,21 +155,9 @@ def _convert(
             "unused": list(report.unused),
             "missing": list(report.new),
         }
-    preprocessing = Preprocessing(
-        frames=net.frames,
-        sampling="dense" if dense else "segments",
-        mean=net.input_mean,
-        std=net.input_std,
-    )
+    sampling: SamplingName = "dense" if dense else "segments"
+    preprocessing = Preprocessing(net.frames, sampling, mean=net.input_mean, std=net.input_std)
     return _Imported(net, preprocessing, None, tensors)
-
-
-def _check_class_count(file: Path, classes: int, names: int) -> None:
-    if names != classes:
-        raise CheckpointError(
-            f"{file} has {classes} classes, but {names} class names were given. "
-            f"For a new, untrained classifier give --classes {names}."
-        )
 
 
 def _print(document: dict[str, object], imported: _Imported) -> None:

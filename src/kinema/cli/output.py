@@ -35,18 +35,6 @@ class ScoreFiles:
     submission: Path | None
     form: "SubmissionForm | None"
 
-    @property
-    def none(self) -> bool:
-        """True if no file is to be written."""
-        return self.scores is None and self.submission is None
-
-    def check(self, paths: list[str], class_names: tuple[str, ...]) -> None:
-        """Raises for data that the submission format cannot hold, before anything is scored."""
-        from kinema.report.submission import check_submission
-
-        if self.form is not None:
-            check_submission(paths, class_names, form=self.form)
-
     def write(self, report: "Report") -> None:
         """Writes the files and prints their paths."""
         from kinema.evaluation.evaluate import save_scores
@@ -59,9 +47,15 @@ class ScoreFiles:
             notes().print(f"Submission: {written}")
 
 
-def check_new(file: Path | None, option: str) -> None:
-    """Raises if a file to write exists already."""
-    if file is not None and file.exists():
+def check_new(file: Path | None, option: str, *, suffix: str = "") -> None:
+    """Raises if a file to write exists already or its name does not end in the suffix."""
+    if file is None:
+        return
+    if suffix and file.suffix != suffix:
+        raise typer.BadParameter(
+            f"expected a file name ending in {suffix}, got {file}", param_hint=option
+        )
+    if file.exists():
         raise typer.BadParameter(f"{file} already exists", param_hint=option)
 
 
@@ -72,11 +66,7 @@ def score_files(
 
     `annotations` is the format of the annotation file; some imply a submission format.
     """
-    if scores is not None and scores.suffix != ".npz":
-        raise typer.BadParameter(
-            f"expected a file name ending in .npz, got {scores}", param_hint="--scores"
-        )
-    check_new(scores, "--scores")
+    check_new(scores, "--scores", suffix=".npz")
     check_new(submission, "--submission")
     if form is not None and form not in ("name", "top5"):
         raise typer.BadParameter(

@@ -29,7 +29,8 @@ def papers(
 
     Example: kinema papers 'te?_*'
     """
-    from kinema.report.papers import compare, open_points, published_rows
+    from kinema.report.papers import compare
+    from kinema.report.published import open_points, published_rows
 
     rows = published_rows(pattern)
     with progress_bar("counting") as progress:
@@ -44,15 +45,11 @@ def papers(
 def _document(
     comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]
 ) -> dict[str, object]:
+    shown = ("model", "options", "frames", "size_px", "classes", "source")
     return {
         "rows": [
             {
-                "model": comparison.row.model,
-                "options": dict(comparison.row.options),
-                "frames": comparison.row.frames,
-                "size_px": comparison.row.size_px,
-                "classes": comparison.row.classes,
-                "source": comparison.row.source,
+                **{key: getattr(comparison.row, key) for key in shown},
                 "our_reading": comparison.row.ours,
                 "params": _figure(comparison.params, comparison.params.counted),
                 "gflops": _figure(comparison.gflops, comparison.gflops.in_units),
@@ -82,6 +79,8 @@ def _by_rule(comparison: "Comparison") -> dict[str, object] | None:
 
 
 def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -> None:
+    from rich.table import Table
+
     from kinema.report.papers import count_met
 
     out = results()
@@ -93,7 +92,11 @@ def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -
         out.print()
     if notes:
         out.print("Notes", style="bold")
-        out.print(_notes_grid(notes))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(justify="right", width=2)
+        for number, text in enumerate(notes, start=1):
+            grid.add_row(str(number), text)
+        out.print(grid)
         out.print()
     met, by_rule, printed = count_met(comparisons)
     more = f', {by_rule} more if counted in another way (the lines "or")' if by_rule else ""
@@ -171,17 +174,6 @@ def _number_of(note: str, notes: list[str]) -> str:
     if note not in notes:
         notes.append(note)
     return str(notes.index(note) + 1)
-
-
-def _notes_grid(notes: Sequence[str]) -> "Table":
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(justify="right", width=2)
-    grid.add_column()
-    for number, text in enumerate(notes, start=1):
-        grid.add_row(str(number), text)
-    return grid
 
 
 def _points_table(points: Sequence["OpenPoint"]) -> "Table":

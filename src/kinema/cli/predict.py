@@ -1,7 +1,5 @@
 """`kinema predict`: most probable classes of videos."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,8 +23,6 @@ from kinema.errors import UnreadableVideoError
 
 if TYPE_CHECKING:
     from kinema.values import Prediction
-
-Outcome = tuple[str, "Prediction | str"]  # path, and the prediction or the error
 
 
 def predict(
@@ -54,6 +50,7 @@ def predict(
     """
     from kinema.data.listing import list_videos
     from kinema.recognizer import Recognizer
+    from kinema.report.tables import prediction_table
     from kinema.values import Views
 
     Views(clips=clips, crops=crops)  # fails on wrong numbers before the network is loaded
@@ -61,40 +58,31 @@ def predict(
     if fast:
         show_log()  # shows the chosen form
     recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
-    run = partial(recognizer.predict, clips=clips, crops=crops, top=top, decode_on=decode_on)
-    outcomes: list[Outcome] = []
+    outcomes: list[tuple[str, Prediction | str]] = []  # path, and the prediction or the error
     with progress_bar("predicting") as progress:
         for done, path in enumerate(paths, start=1):
-            outcomes.append((str(path), _outcome(run, path)))
+            outcome: Prediction | str
+            try:
+                outcome = recognizer.predict(
+                    path, clips=clips, crops=crops, top=top, decode_on=decode_on
+                )
+            except UnreadableVideoError as error:
+                outcome = str(error)
+            outcomes.append((str(path), outcome))
             progress(done, len(paths))
-    failed = [path for path, outcome in outcomes if isinstance(outcome, str)]
+    errors = [outcome for _, outcome in outcomes if isinstance(outcome, str)]
     if as_json:
         print_json([_row(path, outcome) for path, outcome in outcomes])
     else:
-        _print(outcomes)
-        for _, outcome in outcomes:
-            if isinstance(outcome, str):
-                say_error(outcome)
-    if failed:
-        notes().print(f"{len(failed)} of {len(outcomes)} videos could not be read")
+        results().print(prediction_table(outcomes))
+        for message in errors:
+            say_error(message)
+    if errors:
+        notes().print(f"{len(errors)} of {len(outcomes)} videos could not be read")
         raise typer.Exit(1)
-
-
-def _outcome(run: Callable[[Path], "Prediction"], path: Path) -> "Prediction | str":
-    try:
-        return run(path)
-    except UnreadableVideoError as error:
-        return str(error)
 
 
 def _row(path: str, outcome: "Prediction | str") -> dict[str, object]:
     if isinstance(outcome, str):
         return {"path": path, "error": outcome}
-    top = [c.to_dict(digits=6) for c in outcome.top]
-    return {"path": path, "top": top}
-
-
-def _print(outcomes: list[Outcome]) -> None:
-    from kinema.report.tables import prediction_table
-
-    results().print(prediction_table(outcomes))
+    return {"path": path, "top": [c.to_dict(digits=6) for c in outcome.top]}

@@ -1,5 +1,6 @@
 """`kinema quickstart`: renders videos, trains two networks and compares them."""
 
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,12 +80,8 @@ def _new_folder(out: Path | None) -> Path:
                 f"{out} holds a finished quick start ({out / PAGE}). Choose another --out."
             )
         return out
-    first = Path("runs") / "quickstart"
-    number, folder = 1, first
-    while (folder / PAGE).exists():
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
-    return folder
+    folders = (Path(f"runs/quickstart-{number}") for number in count(2))
+    return next(f for f in chain([Path("runs/quickstart")], folders) if not (f / PAGE).exists())
 
 
 def _document(
@@ -92,18 +89,11 @@ def _document(
 ) -> dict[str, object]:
     return {
         "runs": [
-            {
-                "model": t.name,
-                "top1": t.top1,
-                "pair_top1": t.pair_top1,
-                "train_s": round(t.train_s, 1),
-            }
+            {"model": t.name, "top1": t.top1, "pair_top1": t.pair_top1}
+            | {"train_s": round(t.train_s, 1)}
             for t in trained
         ],
-        "prediction": {
-            "path": prediction.path,
-            "top": [c.to_dict() for c in prediction.top],
-        },
+        "prediction": {"path": prediction.path, "top": [c.to_dict() for c in prediction.top]},
         "report": str(page),
     }
 

@@ -3,21 +3,14 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from kinema.cli.console import DeviceOption, FastOption, JsonOption, notes, results, show_log
 from kinema.errors import OptionError, missing_extra
-
-if TYPE_CHECKING:
-    from kinema.decoders.pool import DecoderSettings
-    from kinema.serve.admission import Access
-    from kinema.serve.limits import Limits
 
 # Folder names that do not identify a network.
 _PLAIN = ("best", "last")
@@ -130,15 +123,17 @@ def serve(
     Example: kinema serve runs/x/best
     """
     _check_extra()
-    from pydantic import SecretStr
+    from pydantic import SecretStr, ValidationError
 
+    from kinema.decoders.parent import DecoderParent
     from kinema.decoders.pool import DecoderSettings
     from kinema.serve.admission import Access
-    from kinema.serve.limits import MIB, Limits
+    from kinema.serve.limits import MIB, BatchSettings, JobSettings, Limits
+    from kinema.serve.server import is_loopback, listen, run
 
     show_log()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    with _naming_the_limit():
+    try:
         limits = Limits(
             upload_bytes=round(max_mb * MIB),
             duration_s=max_seconds,
@@ -152,6 +147,9 @@ def serve(
             streams=max_streams,
             request_s=timeout,
         )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OptionError(f"The limit {first['loc'][0]}: {first['msg']}.") from error
     decoding = DecoderSettings(
         workers=workers,
         memory_bytes=worker_mb * MIB,
@@ -169,49 +167,12 @@ def serve(
         origins=tuple(cors_origin or ()),
         folder=allow_folder,
     )
-    _listen_and_serve(
-        named_folders(checkpoints),
-        host,
-        port,
-        limits=limits,
-        access=access,
-        decoding=decoding,
-        max_batch=max_batch,
-        max_delay_ms=max_delay_ms,
-        max_timelines=max_timelines,
-        grace_s=grace,
-        fast=fast,
-        device=device,
-        as_json=as_json,
-    )
-
-
-def _listen_and_serve(
-    folders: dict[str, Path],
-    host: str,
-    port: int,
-    *,
-    limits: "Limits",
-    access: "Access",
-    decoding: "DecoderSettings",
-    max_batch: int,
-    max_delay_ms: float,
-    max_timelines: int,
-    grace_s: float,
-    fast: bool,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    from kinema.decoders.parent import DecoderParent
-    from kinema.serve.server import is_loopback, listen
-
+    folders = named_folders(checkpoints)
     with listen(host, port) as listening, DecoderParent() as parent:
         if access.api_key is None and not is_loopback(listening):
             notes().print("Anyone who can reach this machine can use the server; see --api-key.")
         parent.start()  # in parallel to importing PyTorch and loading the networks here
         from kinema.recognizer import Recognizer
-        from kinema.serve.limits import BatchSettings, JobSettings
-        from kinema.serve.server import run
         from kinema.serve.service import Service
         from kinema.system.process import keep_freed_memory
 
@@ -235,7 +196,7 @@ def _listen_and_serve(
             service,
             listening,
             jobs=JobSettings(waiting=max_timelines),
-            grace_s=grace_s,
+            grace_s=grace,
             on_ready=lambda url: _say_ready(url, list(models), as_json=as_json),
         )
 
@@ -246,18 +207,6 @@ def _check_extra() -> None:
             import_module(name)
         except ModuleNotFoundError as error:
             raise missing_extra("The service", error.name, "serve") from error
-
-
-@contextmanager
-def _naming_the_limit() -> Iterator[None]:
-    """Turns a validation error into an OptionError that names the limit."""
-    from pydantic import ValidationError
-
-    try:
-        yield
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OptionError(f"The limit {first['loc'][0]}: {first['msg']}.") from error
 
 
 def named_folders(words: list[str]) -> dict[str, Path]:

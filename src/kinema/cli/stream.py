@@ -8,10 +8,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
     from kinema.live.stream import FrameResult, LiveRecognition
 
 
-# Choices of the options.
-Pace = StrEnum("Pace", {"source": "source", "full": "full"})
-Drop = StrEnum("Drop", {"oldest": "oldest", "newest": "newest", "never": "never"})
-OnReconnect = StrEnum("OnReconnect", {"restart": "restart", "continue": "continue"})
-Transport = StrEnum("Transport", {"tcp": "tcp", "udp": "udp"})
-
 CausalCheckpointArgument = Annotated[
     Path, typer.Argument(help="Checkpoint folder of a causal network, such as runs/x/best.")
 ]
@@ -41,7 +34,7 @@ SourceArgument = Annotated[
     ),
 ]
 PaceOption = Annotated[
-    Pace | None,
+    Literal["source", "full"] | None,
     typer.Option(help="source: real time; full: as fast as possible, the default for files."),
 ]
 EveryOption = Annotated[
@@ -62,7 +55,7 @@ PatienceOption = Annotated[
     int, typer.Option(help="Consecutive frames before a class is shown.", min=1)
 ]
 DropOption = Annotated[
-    Drop | None,
+    Literal["oldest", "newest", "never"] | None,
     typer.Option(
         help="Frames to drop when the network is too slow: oldest, so that the newest one waits "
         "(default at pace source); newest; or never (default at pace full)."
@@ -86,7 +79,7 @@ BackOffOption = Annotated[
     ),
 ]
 OnReconnectOption = Annotated[
-    OnReconnect,
+    Literal["restart", "continue"],
     typer.Option(
         help="After a reconnect: restart with an empty memory, or continue with the old one."
     ),
@@ -119,9 +112,9 @@ def stream(
         float, typer.Option(help="Seconds to wait for a connection or a frame.")
     ] = 5.0,
     transport: Annotated[
-        Transport, typer.Option(help="Transport protocol of RTSP.")
-    ] = Transport.tcp,
-    on_reconnect: OnReconnectOption = OnReconnect.restart,
+        Literal["tcp", "udp"], typer.Option(help="Transport protocol of RTSP.")
+    ] = "tcp",
+    on_reconnect: OnReconnectOption = "restart",
     fast: FastOption = False,
     device: DeviceOption = None,
     as_json: AsJsonOption = False,
@@ -143,8 +136,7 @@ def stream(
     if every is not None and fps is not None:
         raise typer.BadParameter("--every and --fps exclude each other: give one")
     check_new(write, "--write")
-    raw_format = _raw(raw)
-    smoothing = _smoothing(smooth)
+    raw_format, smoothing = _raw(raw), _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)
     show_log()
     recognizer = Recognizer.load(checkpoint, device=device)
@@ -155,13 +147,13 @@ def stream(
         smoothing=smoothing,
         hysteresis=Hysteresis(enter, leave, patience, labels),
         top=top,
-        pace=None if pace is None else pace.value,
-        drop=None if drop is None else drop.value,
-        on_reconnect=on_reconnect.value,
+        pace=pace,
+        drop=drop,
+        on_reconnect=on_reconnect,
         limit_frames=limit_frames,
         limit_s=limit_s,
     )
-    connection = Connection(retries, back_off, timeout, transport.value)
+    connection = Connection(retries, back_off, timeout, transport)
     opened = open_live(source, connection=connection, raw=raw_format)
     live = LiveRecognition(recognizer, opened, settings=settings, fast=fast)
     if every is None and fps is None and recognizer.preprocessing.sampling != "dense":

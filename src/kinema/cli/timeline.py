@@ -80,13 +80,11 @@ def timeline(
 
     Example: kinema timeline runs/x/best match.mp4 --html match.html
     """
-    if scores is not None and scores.suffix != ".npz":
-        raise typer.BadParameter(
-            f"expected a file name ending in .npz, got {scores}", param_hint="--scores"
-        )
-    for option, file in {"--csv": csv, "--srt": srt, "--html": html, "--scores": scores}.items():
+    check_new(scores, "--scores", suffix=".npz")
+    for option, file in {"--csv": csv, "--srt": srt, "--html": html}.items():
         check_new(file, option)
     from kinema.recognizer import Recognizer
+    from kinema.report import timeline as report
     from kinema.timeline import SegmentRule, TimelineSettings
     from kinema.timeline import timeline as run_timeline
     from kinema.timeline.grid import WINDOW_S
@@ -104,32 +102,18 @@ def timeline(
     with progress_bar("windows") as progress:
         found = run_timeline(recognizer, video, settings, rule=rule, progress=progress)
     _print(found, top if as_json else None)
-    _write(found, csv=csv, srt=srt, html=html, scores=scores)
-    if found.error is not None:
-        say_error(found.error)
-        raise typer.Exit(1)
-
-
-def _write(
-    found: "Timeline",
-    *,
-    csv: Path | None,
-    srt: Path | None,
-    html: Path | None,
-    scores: Path | None,
-) -> None:
-    from kinema.report import timeline as report
-
-    writers = (
+    for out, write in (
         (csv, report.write_segments_csv),
         (srt, report.write_subtitles),
         (html, report.write_timeline_page),
         (scores, report.write_scores),
-    )
-    for out, write in writers:
+    ):
         if out is not None:
             write(found, out)
             notes().print(f"wrote {out}")
+    if found.error is not None:
+        say_error(found.error)
+        raise typer.Exit(1)
 
 
 def _print(found: "Timeline", top: int | None) -> None:

@@ -50,13 +50,12 @@ def train(
         )
     if result.rank != 0:
         return
-    best = {"top1": result.best.top1, "epoch": result.best.epoch}
     if as_json:
         print_json(
             {
                 "run": str(result.run),
                 "epochs": result.epochs,
-                "best": best,
+                "best": {"top1": result.best.top1, "epoch": result.best.epoch},
                 "train_s": round(result.train_s, 1),
                 "bound": result.bound,
                 "skipped": result.skipped,

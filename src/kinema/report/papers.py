@@ -1,6 +1,5 @@
 """The papers' parameters and GFLOPs compared with counted ones."""
 
-import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -10,11 +9,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kinema.errors import UnknownNameError, did_you_mean
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
-from kinema.report import published as ledger
-from kinema.report.published import CountingRule, OpenPoint, Published
+from kinema.report.published import CountingRule, Published
 
 MET = "met"
 MILLION, GIGA = 10**6, 10**9
@@ -22,17 +19,11 @@ MILLION, GIGA = 10**6, 10**9
 
 @dataclass(frozen=True)
 class Figure:
-    """A printed number, if any, and the counted one.
-
-    Attributes:
-        published: As printed, such as "24.3M" or "33".
-        counted: Parameters or MACs.
-        unit: Unit of the printed number: `MILLION` or `GIGA`.
-    """
+    """A number as printed, such as "24.3M", if any, and the counted parameters or MACs."""
 
     published: str | None
     counted: float
-    unit: int
+    unit: int  # of the printed number: MILLION or GIGA
 
     @property
     def in_units(self) -> float:
@@ -49,9 +40,7 @@ class Figure:
     @property
     def verdict(self) -> str | None:
         """See `verdict`; None without a printed number."""
-        if self.published is None:
-            return None
-        return verdict(self.published, self.in_units)
+        return None if self.published is None else verdict(self.published, self.in_units)
 
     @property
     def met(self) -> bool:
@@ -61,13 +50,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Row of the ledger with the counted numbers.
+    """Row of the ledger with the counted parameters and MACs of one view.
 
-    Attributes:
-        row: The printed figures and their network.
-        params: Parameters.
-        gflops: MACs of one view.
-        by_rule: The same under the row's other rule of counting, if it has one.
+    `by_rule` are the MACs under the row's other rule of counting, if it has one.
     """
 
     row: Published
@@ -78,10 +63,6 @@ class Comparison:
 
 def verdict(published: str, counted: float) -> str:
     """Returns "met" if the counted number rounds to the printed one, else the relative difference.
-
-    Args:
-        published: As printed.
-        counted: In the unit of the printed number.
 
     Example:
         >>> verdict("24.3M", 24.328), verdict("19.3M", 19.149), verdict("34", 34.845)
@@ -99,43 +80,22 @@ def _number(published: str) -> Decimal:
     return Decimal(published.removesuffix("M"))
 
 
-def published_rows(pattern: str = "*") -> list[Published]:
-    """Rows about networks whose name matches a shell pattern.
-
-    Raises:
-        UnknownNameError: no row matches.
-    """
-    rows = [row for row in ledger.published() if fnmatch.fnmatchcase(row.model, pattern)]
-    if not rows:
-        near = did_you_mean(pattern, {row.model for row in ledger.published()})
-        raise UnknownNameError(
-            f"There is no published figure of a network named {pattern!r}. {near}"
-        )
-    return rows
-
-
-def open_points(pattern: str = "*") -> list[OpenPoint]:
-    """Open points that concern networks whose name matches a shell pattern."""
-    return [point for point in ledger.open_points() if fnmatch.filter(point.models, pattern)]
-
-
 def compare(
     rows: Sequence[Published], progress: Callable[[int, int], None] | None = None
 ) -> list[Comparison]:
-    """Builds the network of every row and counts parameters and MACs.
-
-    Args:
-        rows: Rows, such as `published_rows("tsm_*")`.
-        progress: Called with (done, total).
-    """
+    """Builds the network of every row and counts parameters and MACs."""
     comparisons: list[Comparison] = []
-    counts: dict[tuple[Any, ...], _Count] = {}  # several papers may have the same network
+    counts: dict[tuple[Any, ...], tuple[int, int, float | None]] = {}
+    # Several papers may have the same network.
     for done, row in enumerate(rows, start=1):
         options = tuple(sorted(row.options.items()))
         key = (row.model, options, row.frames, row.size_px, row.classes, row.rule)
         if key not in counts:
             counts[key] = _count(row)
-        comparisons.append(_comparison(row, counts[key]))
+        params, macs, operations = counts[key]
+        by_rule = None if operations is None else Figure(row.gflops, operations, GIGA)
+        figures = Figure(row.params, params, MILLION), Figure(row.gflops, macs, GIGA)
+        comparisons.append(Comparison(row, *figures, by_rule))
         if progress is not None:
             progress(done, len(rows))
     return comparisons
@@ -157,31 +117,15 @@ def count_met(comparisons: Sequence[Comparison]) -> tuple[int, int, int]:
     return met, by_rule, printed
 
 
-@dataclass(frozen=True)
-class _Count:
-    params: int
-    macs: int
-    operations_by_rule: float | None
-
-
-def _comparison(row: Published, count: _Count) -> Comparison:
-    operations = count.operations_by_rule
-    return Comparison(
-        row=row,
-        params=Figure(row.params, count.params, MILLION),
-        gflops=Figure(row.gflops, count.macs, GIGA),
-        by_rule=None if operations is None else Figure(row.gflops, operations, GIGA),
-    )
-
-
-def _count(row: Published) -> _Count:
+def _count(row: Published) -> tuple[int, int, float | None]:
+    """Parameters, MACs, and operations by the row's other rule of counting."""
     with torch.device("meta"):  # counting needs no weight values
         net = create_model(row.model, classes=row.classes, frames=row.frames, **row.options)
     cost = net.cost(row.size_px)
     if row.rule is None:
-        return _Count(cost.params, cost.macs, None)
+        return cost.params, cost.macs, None
     more = _operations_that_differ(net, row.size_px, row.rule)
-    return _Count(cost.params, cost.macs, cost.macs + more)
+    return cost.params, cost.macs, cost.macs + more
 
 
 def _operations_that_differ(net: VideoNetwork, size_px: int, rule: CountingRule) -> float:

@@ -1,9 +1,12 @@
-"""Plots as PNG: training curves, confusion matrices, accuracies per class, strips of frames."""
+"""Plots: training curves, confusion matrices, accuracies per class, strips of frames.
+
+The functions return PNG data, and also write it if a file `out` is given.
+"""
 
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,36 +38,20 @@ NUMBERED_CLASSES = 15
 
 
 def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> bytes:
-    """Plots loss, accuracy and learning rate over the epochs of a run.
-
-    Args:
-        metrics: The run's metrics.jsonl.
-        out: Optional PNG file to write.
-        title: Title of the plots.
-
-    Returns:
-        PNG data.
-    """
+    """Plots loss, accuracy and learning rate over the epochs of a run's metrics.jsonl."""
     lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]
-    numbers = [line["epoch"] for line in epochs]
+    tested = [line for line in epochs if line.get("val_top1") is not None]
     figure = Figure(figsize=(10, 3), dpi=DPI, layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
-    _line(loss, numbers, [line["loss"] for line in epochs], TRAIN_COLOR, "training")
+    _line(loss, epochs, "loss", TRAIN_COLOR)
     loss.set_title("loss")
-    _line(accuracy, numbers, [100 * line["top1"] for line in epochs], TRAIN_COLOR, "training")
-    tested = [line for line in epochs if line.get("val_top1") is not None]
-    _line(
-        accuracy,
-        [line["epoch"] for line in tested],
-        [100 * line["val_top1"] for line in tested],
-        VAL_COLOR,
-        "validation",
-    )
+    _line(accuracy, epochs, "top1", TRAIN_COLOR, scale=100, label="training")
+    _line(accuracy, tested, "val_top1", VAL_COLOR, scale=100, label="validation")
     accuracy.set_title("top-1 in %")
     accuracy.set_ylim(0, 102)
     accuracy.legend(frameon=False)
-    _line(rate, numbers, [line["lr"] for line in epochs], TRAIN_COLOR, "")
+    _line(rate, epochs, "lr", TRAIN_COLOR)
     rate.set_title("learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for plot in (loss, accuracy, rate):
@@ -78,16 +65,7 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
 
 
 def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") -> bytes:
-    """Plots the confusion matrix, with rows normalized by the true class.
-
-    Args:
-        report: An evaluation with labels.
-        out: Optional PNG file to write.
-        title: Title of the matrix.
-
-    Returns:
-        PNG data.
-    """
+    """Plots the confusion matrix, with rows normalized by the true class."""
     counts = report.confusion
     classes = len(report.class_names)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -114,15 +92,7 @@ def draw_confusion(report: Report, out: Path | None = None, *, title: str = "") 
 
 
 def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> bytes:
-    """Plots the accuracy per class, with a bar for each evaluation.
-
-    Args:
-        reports: Evaluations on the same videos, by legend entry.
-        out: Optional PNG file to write.
-
-    Returns:
-        PNG data.
-    """
+    """Plots accuracies per class of evaluations on the same videos, given by legend entry."""
     classes = next(iter(reports.values())).per_class
     rows = np.arange(len(classes))
     thickness = 0.8 / len(reports)
@@ -149,16 +119,7 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
 def draw_frames(
     frames: NDArray[np.uint8] | torch.Tensor, out: Path | None = None, *, gap_px: int = 3
 ) -> bytes:
-    """Draws frames side by side at their own size.
-
-    Args:
-        frames: (T, H, W, 3) or (T, 3, H, W) uint8 RGB.
-        out: Optional PNG file to write.
-        gap_px: White space between frames in pixels.
-
-    Returns:
-        PNG data.
-    """
+    """Draws frames side by side: (T, H, W, 3) or (T, 3, H, W) uint8 RGB."""
     pictures = np.asarray(frames)
     if pictures.shape[1] == 3:
         pictures = pictures.transpose(0, 2, 3, 1)
@@ -170,7 +131,10 @@ def draw_frames(
     return _kept(buffer.getvalue(), out)
 
 
-def _line(plot: Any, x: Sequence[float], y: Sequence[float], color: str, label: str) -> None:
+def _line(
+    plot: Any, epochs: list[Any], key: str, color: str, *, scale: int = 1, label: str = ""
+) -> None:
+    x, y = [line["epoch"] for line in epochs], [scale * line[key] for line in epochs]
     plot.plot(x, y, color=color, label=label, marker="o", markersize=3)
 
 
@@ -184,9 +148,8 @@ def save_png(figure: Figure, out: Path | None) -> bytes:
     _take_fonts(figure)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing", UserWarning
-        )  # reported by fallback_font
+        # fallback_font reports it.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure.savefig(buffer, format="png")
     return _kept(buffer.getvalue(), out)
 

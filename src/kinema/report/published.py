@@ -3,12 +3,14 @@
 The rows are data, in published.toml. `kinema.report.papers` counts and compares.
 """
 
-import functools
+import fnmatch
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
+
+from kinema.errors import UnknownNameError, did_you_mean
 
 Confidence = Literal["high", "medium-high", "medium", "medium-low", "low"]
 
@@ -39,9 +41,9 @@ class Published:
     Attributes:
         model: Name for `create_model`.
         frames: T of the clip.
+        source: Paper and place.
         params: As printed, such as "24.3M"; None where none is printed.
         gflops: As printed, such as "33", for one view; None where none is printed.
-        source: Paper and place.
         options: Keyword arguments for `create_model`.
         classes: Number of classes that the parameters fit.
         size_px: Side of the frames.
@@ -52,9 +54,9 @@ class Published:
 
     model: str
     frames: int
-    params: str | None
-    gflops: str | None
     source: str
+    params: str | None = None
+    gflops: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     classes: int = 174
     size_px: int = 224
@@ -82,35 +84,36 @@ class OpenPoint:
     confidence: Confidence
 
 
-@functools.cache
-def published() -> tuple[Published, ...]:
-    """All printed figures, grouped by source."""
+def published_rows(pattern: str = "*") -> list[Published]:
+    """Printed figures of networks whose name matches a shell pattern, grouped by source.
+
+    Raises:
+        UnknownNameError: no row matches.
+    """
     ledger = _ledger()
     rules = {name: CountingRule(**rule) for name, rule in ledger["rules"].items()}
-    return tuple(
-        Published(
-            **{"params": None, "gflops": None, **shared, **row},
-            source=name,
-            rule=None if rule is None else rules[rule],
+    rows = []
+    for source in ledger["sources"]:
+        shared = {key: source[key] for key in source if key not in ("name", "rows")}
+        for row in source["rows"]:
+            rule = rules[row.pop("rule")] if "rule" in row else None
+            rows.append(Published(source=source["name"], rule=rule, **{**shared, **row}))
+    found = [row for row in rows if fnmatch.fnmatchcase(row.model, pattern)]
+    if not found:
+        near = did_you_mean(pattern, {row.model for row in rows})
+        raise UnknownNameError(
+            f"There is no published figure of a network named {pattern!r}. {near}"
         )
-        for name, shared, rows in map(_split, ledger["sources"])
-        for rule, row in ((row.pop("rule", None), row) for row in rows)
-    )
+    return found
 
 
-@functools.cache
-def open_points() -> tuple[OpenPoint, ...]:
-    """All open points, in the order of their numbers."""
-    return tuple(
+def open_points(pattern: str = "*") -> list[OpenPoint]:
+    """Open points about networks whose name matches a shell pattern, in order of their numbers."""
+    points = [
         OpenPoint(**{**point, "models": tuple(point["models"])})
         for point in _ledger()["open_points"]
-    )
-
-
-def _split(source: dict[str, Any]) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
-    """The name of a source, the fields that its rows share, and the rows."""
-    shared = dict(source)
-    return shared.pop("name"), shared, shared.pop("rows")
+    ]
+    return [point for point in points if fnmatch.filter(point.models, pattern)]
 
 
 def _ledger() -> dict[str, Any]:

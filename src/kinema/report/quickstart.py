@@ -14,13 +14,7 @@ from kinema.errors import OptionError
 from kinema.evaluation.evaluate import evaluate
 from kinema.evaluation.metrics import group_accuracy
 from kinema.recognizer import Recognizer
-from kinema.report.html_page import (
-    PredictionSection,
-    QuickstartPage,
-    RunSection,
-    SampleStrip,
-    write_report,
-)
+from kinema.report import html_page
 from kinema.report.plots import draw_class_bars, draw_confusion, draw_curves, draw_frames
 from kinema.synthetic.motion import MOTION_CLASSES, REVERSED_PAIRS
 from kinema.system.machine import run_facts
@@ -59,6 +53,11 @@ class TrainedNetwork:
         """Top-1 accuracy on the validation videos, 0 to 1."""
         return self.report.top1 or 0.0
 
+    @property
+    def params(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self.recognizer.net.parameters())
+
     @cached_property
     def pair_top1(self) -> float:
         """Fraction of videos predicted as their class or its reverse, 0 to 1."""
@@ -71,13 +70,9 @@ class TrainedNetwork:
 def train_network(
     temporal: str, videos: Path, run: Path, overrides: Sequence[str] = ()
 ) -> TrainedNetwork:
-    """Trains a network with the quick start's recipe and evaluates its last epoch.
+    """Trains a network of `NETWORKS` with the quick start's recipe, evaluates its last epoch.
 
-    Args:
-        temporal: A key of `NETWORKS`.
-        videos: Folder of the motion set.
-        run: Run folder; an interrupted run in it is resumed.
-        overrides: `key=value` words that change the recipe.
+    `videos` is the folder of the motion set. An interrupted run in the folder `run` is resumed.
     """
     recipe = load_recipe(
         SHIPPED / "quickstart.toml",
@@ -115,53 +110,32 @@ def predict_first(trained: TrainedNetwork, videos: Path) -> Prediction:
 def write_page(
     out: Path, trained: Sequence[TrainedNetwork], prediction: Prediction, videos: Path
 ) -> Path:
-    """Writes the report with curves, confusion matrices, sample frames and the prediction.
-
-    Args:
-        out: HTML file to write.
-        trained: The networks; the last one made the prediction.
-        prediction: Result of `predict_first`.
-        videos: Folder of the motion set.
-    """
+    """Writes the report, an HTML file, about networks of which the last made the prediction."""
     best = trained[-1]
     run, data = shlex.quote(str(best.run)), shlex.quote(str(videos))
-    page = QuickstartPage(
-        runs=[
-            RunSection(
-                name=t.name,
-                about=t.about,
-                top1=t.top1,
-                pair_top1=t.pair_top1,
-                train_s=t.train_s,
-                epochs=t.epochs,
-                params=sum(p.numel() for p in t.recognizer.net.parameters()),
-                curves_png=draw_curves(t.run / "metrics.jsonl", title=t.name),
-                confusion_png=draw_confusion(t.report, title=t.name),
-            )
-            for t in trained
+    samples = videos / "videos"
+    values = {
+        "runs": trained,
+        "pairs": [
+            [(name, _strip(samples / name / "train_0000.mp4")) for name in pair]
+            for pair in REVERSED_PAIRS
         ],
-        pairs=[(_sample(videos, one), _sample(videos, other)) for one, other in REVERSED_PAIRS],
-        bars_png=draw_class_bars({t.name: t.report for t in trained}),
-        prediction=PredictionSection(
-            path=prediction.path,
-            network=best.name,
-            truth=TRUE_CLASS,
-            top=prediction.top,
-            png=_strip(Path(prediction.path)),
-        ),
-        facts=_facts(),
-        commands=[
+        "curves": {t.name: draw_curves(t.run / "metrics.jsonl", title=t.name) for t in trained},
+        "confusions": {t.name: draw_confusion(t.report, title=t.name) for t in trained},
+        "bars_png": draw_class_bars({t.name: t.report for t in trained}),
+        "prediction": prediction,
+        "prediction_png": _strip(Path(prediction.path)),
+        "network": best.name,
+        "truth": TRUE_CLASS,
+        "facts": _facts(),
+        "commands": [
             f"kinema predict {run}/last {data}/videos",
             f"kinema evaluate {run}/last --data {data}/val.csv --root {data}/videos",
             f"kinema train {run}/recipe.toml train.epochs=40 --out runs/longer",
             "kinema models",
         ],
-    )
-    return write_report(page, out)
-
-
-def _sample(videos: Path, class_name: str) -> SampleStrip:
-    return SampleStrip(class_name, _strip(videos / "videos" / class_name / "train_0000.mp4"))
+    }
+    return html_page.write_page("report.html", values, out)
 
 
 def _strip(path: Path) -> bytes:

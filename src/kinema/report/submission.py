@@ -39,7 +39,12 @@ def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) 
         raise OptionError(f"{target} already exists. Choose a new name.")
     check_submission(report.paths, report.class_names, form=form)
     ids = [_id(path) for path in report.paths]
-    rows = _best_numbers(report) if form == "top5" else _best_names(report)
+    if form == "top5":
+        number = {name: str(label) for label, name in enumerate(read_class_names(_NUMBERED))}
+        best_V5 = np.argsort(-report.scores, axis=1, kind="stable")[:, :5]
+        rows = [[number[report.class_names[k]] for k in row] for row in best_V5]
+    else:
+        rows = [[report.class_names[label]] for label in report.scores.argmax(1)]
     target.parent.mkdir(parents=True, exist_ok=True)
     lines = [";".join((name, *row)) for name, row in zip(ids, rows, strict=True)]
     with target.open("x", encoding="utf-8", newline="\n") as file:
@@ -78,13 +83,3 @@ def check_submission(
 def _id(path: str) -> str:
     """Name of a video file without suffix, or of a folder of frames."""
     return Path(path).stem if is_video_path(path) else Path(path).name
-
-
-def _best_names(report: Report) -> list[tuple[str, ...]]:
-    return [(report.class_names[int(label)],) for label in report.scores.argmax(1)]
-
-
-def _best_numbers(report: Report) -> list[tuple[str, ...]]:
-    number = {name: str(label) for label, name in enumerate(read_class_names(_NUMBERED))}
-    best_V5 = np.argsort(-report.scores, axis=1, kind="stable")[:, :5]
-    return [tuple(number[report.class_names[int(k)]] for k in row) for row in best_V5]

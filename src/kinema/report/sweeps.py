@@ -1,4 +1,8 @@
-"""Table and plots of sweep results."""
+"""Table and plots of sweep results.
+
+A `document` is what `kinema.sweep.summary.summarize` made. Plots are returned as PNG data, and also
+written if a file `out` is given.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +13,16 @@ from rich.text import Text
 
 from kinema.errors import UnknownNameError, did_you_mean
 from kinema.report.plots import DPI, Figure, save_png
+from kinema.report.tables import table_of
 
 COLORS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
 
 
 def sweep_table(document: dict[str, Any]) -> Table:
-    """Table of top-1 accuracy per variant and test, with parameters and GMACs.
-
-    Args:
-        document: What `kinema.sweep.summary.summarize` made.
-    """
+    """Table of top-1 accuracy per variant and test, with parameters and GMACs."""
     tests = list(document["rows"][0]["tests"])
-    table = Table("variant", title=document["title"])
-    for column in ("parameters", "GMACs", "training", *tests):
-        table.add_column(column, justify="right")
+    columns = (f">{column}" for column in ("parameters", "GMACs", "training", *tests))
+    table = table_of("variant", *columns, title=document["title"])
     for row in document["rows"]:
         table.add_row(
             Text(row["variant"]),
@@ -43,33 +43,17 @@ def accuracy(result: dict[str, Any]) -> str:
 
 
 def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
-    """Plots top-1 per variant: a dot for the mean, a bar for the deviation over the seeds.
-
-    Args:
-        document: What `kinema.sweep.summary.summarize` made.
-        out: Optional PNG file to write.
-
-    Returns:
-        PNG data.
-    """
+    """Plots top-1 per variant: a dot for the mean, a bar for the deviation over the seeds."""
     rows, axis = document["rows"], document["axis"]
     tests = list(rows[0]["tests"])
     width = max(6.0, 0.5 * len(rows) * len(tests) ** 0.5 + 2.5) if axis == "names" else 7.0
     figure = Figure(figsize=(width, 4.2), dpi=DPI, layout="constrained")
     plot = figure.subplots()
     for number, test in enumerate(tests):
-        results = [row["tests"][test] for row in rows]
+        results = [(row["tests"][test]["top1"], row["tests"][test]["deviation"]) for row in rows]
         shift = 0.12 * (number - (len(tests) - 1) / 2) if axis == "names" else 0.0
         places = [place + shift for place in _places(rows, axis)]
-        plot.errorbar(
-            places,
-            [100 * result["top1"] for result in results],
-            yerr=[100 * (result["deviation"] or 0) for result in results],
-            fmt="o",
-            capsize=3,
-            color=COLORS[number % len(COLORS)],
-            label=test,
-        )
+        _errorbar(plot, places, results, "o", color=COLORS[number % len(COLORS)], label=test)
     if axis == "names":
         names = [row["variant"] for row in rows]
         turned = 35 if max(map(len, names)) > 7 else 0
@@ -94,6 +78,15 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
     if len(tests) > 1:
         plot.legend(frameon=False, fontsize=8, ncols=2)
     return save_png(figure, out)
+
+
+def _errorbar(
+    plot: Any, places: list[float], results: list[tuple[float, float | None]], fmt: str, **look: str
+) -> Any:
+    """Draws pairs of accuracy and deviation, in percent."""
+    top1 = [100 * mean for mean, _ in results]
+    deviations = [100 * (deviation or 0) for _, deviation in results]
+    return plot.errorbar(places, top1, yerr=deviations, fmt=fmt, capsize=3, **look)
 
 
 def _places(rows: list[dict[str, Any]], axis: str) -> list[float]:
@@ -122,29 +115,19 @@ class OptionPoint:
 
 
 def varied_option(document: dict[str, Any]) -> str | None:
-    """Returns the only setting that all variants set to different values, or None.
-
-    Args:
-        document: What `kinema.sweep.summary.summarize` made.
-    """
-    settings = _settings(document)
-    first, *others = settings.values()
+    """Returns the only setting that all variants set to different values, or None."""
+    settings = list(_settings(document).values())
     differing = [
         key
-        for key in first
-        if all(key in other for other in others)
-        and len({words[key] for words in settings.values()}) == len(settings)
+        for key in settings[0]
+        if all(key in words for words in settings)
+        and len({words[key] for words in settings}) == len(settings)
     ]
     return differing[0] if len(differing) == 1 else None
 
 
 def option_points(document: dict[str, Any], option: str | None, *, test: str) -> list[OptionPoint]:
     """Variants sorted by the value of an option, or in their own order without one.
-
-    Args:
-        document: What `kinema.sweep.summary.summarize` made.
-        option: Setting, such as "model.options.ratio"; None uses the names of the variants.
-        test: Name of the test, such as "val".
 
     Raises:
         UnknownNameError: a variant does not set the option, or the test does not exist.
@@ -177,18 +160,7 @@ def option_points(document: dict[str, Any], option: str | None, *, test: str) ->
 def draw_option(
     points: list[OptionPoint], option: str | None, *, title: str, test: str, out: Path | None = None
 ) -> bytes:
-    """Plots top-1 (left axis) and parameters (right axis) against an option, as in GTE's figure 3.
-
-    Args:
-        points: What `option_points` made.
-        option: Label of the horizontal axis.
-        title: Title of the plot.
-        test: Name of the test, for the axis label.
-        out: Optional PNG file to write.
-
-    Returns:
-        PNG data.
-    """
+    """Plots top-1 (left) and parameters (right axis) against an option, as in GTE's figure 3."""
     texts = [str(point.value) for point in points]
     numbers = [point.value for point in points if not isinstance(point.value, str)]
     ordered = len(numbers) == len(points)
@@ -196,15 +168,9 @@ def draw_option(
     figure = Figure(figsize=(6.8, 4.2), dpi=DPI, layout="constrained")
     left = figure.subplots()
     right = left.twinx()
-    top1 = left.errorbar(
-        places,
-        [100 * point.top1 for point in points],
-        yerr=[100 * (point.deviation or 0) for point in points],
-        fmt="o-" if ordered else "o",
-        capsize=3,
-        color=COLORS[0],
-        label="top-1",
-    )
+    results = [(point.top1, point.deviation) for point in points]
+    dots = "o-" if ordered else "o"
+    top1 = _errorbar(left, places, results, dots, color=COLORS[0], label="top-1")
     millions = [point.params / 1e6 for point in points]
     (params,) = right.plot(
         places, millions, "s--" if ordered else "s", color=COLORS[1], label="parameters"
@@ -250,7 +216,7 @@ def result_of(document: dict[str, Any], row: dict[str, Any], test: str) -> dict[
 def _settings(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Settings of each variant, by name."""
     return {
-        name: {key: value for key, _, value in (word.partition("=") for word in words)}
+        name: dict(word.split("=", 1) for word in words)
         for name, words in document["variants"].items()
     }
 

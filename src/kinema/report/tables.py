@@ -1,23 +1,32 @@
 """Result tables for the terminal, and CSV files."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from kinema.system.files import whole_file
 from kinema.values import Prediction, Report
 
 TOP = 5  # with that few classes, top-5 is always 100 %
 
 
+def table_of(*columns: str, title: str | None = None) -> Table:
+    """Empty table; a column whose name begins with > is aligned to the right."""
+    table = Table(title=title)
+    for column in columns:
+        name = column.removeprefix(">")
+        table.add_column(name, justify="left" if name == column else "right")
+    return table
+
+
 def summary_table(report: Report) -> Table:
     """Table of the main numbers of an evaluation."""
-    table = Table(title="Result")
-    for column in ("videos", "clips x crops", "top-1", "top-5", "mean class", "skipped"):
-        table.add_column(column, justify="right")
+    columns = (">videos", ">clips x crops", ">top-1", ">top-5", ">mean class", ">skipped")
+    table = table_of(*columns, title="Result")
     table.add_row(
         str(report.videos),
         f"{report.views.clips} x {report.views.crops}",
@@ -31,9 +40,7 @@ def summary_table(report: Report) -> Table:
 
 def per_class_table(report: Report) -> Table:
     """Table of the accuracy per class."""
-    table = Table("class", title="Accuracy by class")
-    for column in ("videos", "correct", "accuracy"):
-        table.add_column(column, justify="right")
+    table = table_of("class", ">videos", ">correct", ">accuracy", title="Accuracy by class")
     for result in report.per_class:
         table.add_row(
             Text(result.name), str(result.videos), str(result.correct), percent(result.accuracy)
@@ -47,8 +54,8 @@ def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
     Args:
         outcomes: Pairs of path and prediction, or reason that the video is unreadable.
     """
-    table = Table("video", "class", show_lines=len(outcomes) > 1)
-    table.add_column("probability", justify="right")
+    table = table_of("video", "class", ">probability")
+    table.show_lines = len(outcomes) > 1
     for path, outcome in outcomes:
         if isinstance(outcome, str):
             table.add_row(Text(path), Text("cannot be read", style="red"), "")
@@ -61,10 +68,8 @@ def prediction_table(outcomes: Sequence[tuple[str, Prediction | str]]) -> Table:
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Table of a measurement, a column per key, with right-aligned numbers."""
-    table = Table()
-    for key in rows[0]:
-        numbers = any(isinstance(row[key], int | float) for row in rows)
-        table.add_column(key.replace("_", " "), justify="right" if numbers else "left")
+    numbers = {k for k in rows[0] if any(isinstance(row[k], int | float) for row in rows)}
+    table = table_of(*(f"{'>' if k in numbers else ''}{k.replace('_', ' ')}" for k in rows[0]))
     for row in rows:
         table.add_row(*("-" if row[key] is None else str(row[key]) for key in rows[0]))
     return table
@@ -72,28 +77,30 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def write_per_class_csv(report: Report, path: Path) -> None:
     """Writes a row per class: label, name, videos, correct, accuracy (empty without videos)."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", "name", "videos", "correct", "accuracy"])
-        for result in report.per_class:
-            accuracy = "" if result.accuracy is None else f"{result.accuracy:.6f}"
-            writer.writerow([result.label, result.name, result.videos, result.correct, accuracy])
+    rows = [
+        (c.label, c.name, c.videos, c.correct, "" if c.accuracy is None else f"{c.accuracy:.6f}")
+        for c in report.per_class
+    ]
+    write_csv(path, ("label", "name", "videos", "correct", "accuracy"), rows)
 
 
 def write_confusion_csv(report: Report, path: Path) -> None:
     """Writes numbers of videos; rows are true classes, columns predicted ones."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *report.class_names])
-        for name, row in zip(report.class_names, report.confusion, strict=True):
-            writer.writerow([name, *row.tolist()])
+    counts = zip(report.class_names, report.confusion.tolist(), strict=True)
+    rows = [(name, *row) for name, row in counts]
+    write_csv(path, ("true \\ predicted", *report.class_names), rows)
 
 
 def write_rows_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Writes a column per key of the first row; None becomes an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
+    write_csv(path, list(rows[0]), [[row[key] for key in rows[0]] for row in rows])
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a CSV file atomically."""
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
         writer.writerows(rows)
 
 

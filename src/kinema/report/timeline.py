@@ -3,7 +3,6 @@
 Letters: M windows, K classes, P points of a curve.
 """
 
-import csv
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from kinema.errors import missing_extra
+from kinema.report.tables import table_of, write_csv
 from kinema.system.files import whole_file, write_whole
 from kinema.timeline import Segment, Timeline, smoothed
 
@@ -34,29 +33,16 @@ class Curve:
     path: str
 
 
-@dataclass(frozen=True)
-class Bar:
-    """Segment on the page: position in percent of the duration, and number of its color."""
-
-    segment: Segment
-    left: float
-    width: float
-    number: int | None
-    start: str
-    end: str
-
-
 def timeline_document(timeline: Timeline, *, top: int) -> dict[str, Any]:
     """JSON form of a timeline with the `top` most probable classes of each window."""
+    times = zip(timeline.starts_s.tolist(), timeline.ends_s.tolist(), strict=True)
     windows = [
         {
-            "start_s": round(float(start_s), 3),
-            "end_s": round(float(end_s), 3),
+            "start_s": round(start_s, 3),
+            "end_s": round(end_s, 3),
             "top": [c.to_dict(digits=6) for c in timeline.top(window, top)],
         }
-        for window, (start_s, end_s) in enumerate(
-            zip(timeline.starts_s, timeline.ends_s, strict=True)
-        )
+        for window, (start_s, end_s) in enumerate(times)
     ]
     return {
         "path": timeline.path,
@@ -71,11 +57,7 @@ def timeline_document(timeline: Timeline, *, top: int) -> dict[str, Any]:
 
 def segment_table(timeline: Timeline) -> Table:
     """Table of the segments for the terminal."""
-    table = Table()
-    for column in ("start", "end"):
-        table.add_column(column, justify="right")
-    table.add_column("class")
-    table.add_column("probability", justify="right")
+    table = table_of(">start", ">end", "class", ">probability")
     for segment in timeline.segments:
         prob = f"{100 * segment.prob:.1f} %"
         table.add_row(clock(segment.start_s), clock(segment.end_s), Text(segment.name), prob)
@@ -84,10 +66,8 @@ def segment_table(timeline: Timeline) -> Table:
 
 def write_segments_csv(timeline: Timeline, out: Path) -> None:
     """Writes one row per segment: start_s, end_s, label, name, prob."""
-    with whole_file(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["start_s", "end_s", "label", "name", "prob"])
-        writer.writeheader()
-        writer.writerows(_rounded(segment) for segment in timeline.segments)
+    columns = ("start_s", "end_s", "label", "name", "prob")
+    write_csv(out, columns, [_rounded(segment).values() for segment in timeline.segments])
 
 
 def write_subtitles(timeline: Timeline, out: Path) -> None:
@@ -120,24 +100,19 @@ def write_timeline_page(timeline: Timeline, out: Path) -> Path:
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise missing_extra("The timeline page", error.name, "train") from error
-    environment = Environment(
-        loader=PackageLoader("kinema.report"), autoescape=True, undefined=StrictUndefined
-    )
-    curves = draw_curves(timeline)
-    text = environment.get_template("timeline.html").render(
-        timeline=timeline,
-        title=os.fsencode(Path(timeline.path).name).decode("utf-8", "replace"),
-        video=_relative(Path(timeline.path), out.parent),
-        duration=clock(timeline.duration_s),
-        curves=curves,
-        bars=_bars(timeline, {curve.name: curve.number for curve in curves}),
-    )
-    write_whole(out, text)
-    return out
+    from kinema.report import html_page  # needs an extra
+
+    curves, video = draw_curves(timeline), Path(timeline.path)
+    values = {
+        "timeline": timeline,
+        "title": os.fsencode(video.name).decode("utf-8", "replace"),
+        # Relative to the folder of the page.
+        "video": quote(os.fsencode(os.path.relpath(video.resolve(), out.parent.resolve()))),
+        "duration": clock(timeline.duration_s),
+        "curves": curves,
+        "bars": _bars(timeline, {curve.name: curve.number for curve in curves}),
+    }
+    return html_page.write_page("timeline.html", values, out)
 
 
 def draw_curves(timeline: Timeline) -> list[Curve]:
@@ -156,19 +131,17 @@ def draw_curves(timeline: Timeline) -> list[Curve]:
 
 def clock(time_s: float) -> str:
     """Such as 0:07.5 or 1:02:03.0."""
-    tenths = round(time_s * 10)
-    minutes, rest = divmod(tenths, 600)
-    seconds = f"{rest // 10:02d}.{rest % 10}"
+    minutes, tenths = divmod(round(time_s * 10), 600)
     hours, minutes = divmod(minutes, 60)
+    seconds = f"{tenths / 10:04.1f}"
     return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
 
 
 def _srt_clock(time_s: float) -> str:
     """Such as 01:02:03,004."""
-    seconds, thousandths = divmod(round(time_s * 1000), 1000)
-    minutes, seconds = divmod(seconds, 60)
+    minutes, thousandths = divmod(round(time_s * 1000), 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d},{thousandths:03d}"
+    return f"{hours:02d}:{minutes:02d}:{thousandths / 1000:06.3f}".replace(".", ",")
 
 
 def _rounded(segment: Segment) -> dict[str, Any]:
@@ -189,22 +162,17 @@ def _path(x_M: NDArray[np.float64], probs_M: NDArray[np.float32]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(x_P, y_P, strict=True))
 
 
-def _bars(timeline: Timeline, numbers: dict[str, int]) -> list[Bar]:
+def _bars(timeline: Timeline, numbers: dict[str, int]) -> list[dict[str, Any]]:
+    """Segments on the page: position in percent of the duration, and number of their color."""
     share = 100 / timeline.duration_s
     return [
-        Bar(
-            segment=segment,
-            left=segment.start_s * share,
-            width=(segment.end_s - segment.start_s) * share,
-            number=numbers.get(segment.name),
-            start=clock(segment.start_s),
-            end=clock(segment.end_s),
-        )
+        {
+            "segment": segment,
+            "left": segment.start_s * share,
+            "width": (segment.end_s - segment.start_s) * share,
+            "number": numbers.get(segment.name),
+            "start": clock(segment.start_s),
+            "end": clock(segment.end_s),
+        }
         for segment in timeline.segments
     ]
-
-
-def _relative(video: Path, folder: Path) -> str:
-    """URL of the video relative to the folder of the page."""
-    path = Path(os.path.relpath(video.resolve(), folder.resolve()))
-    return quote(os.fsencode(path))

@@ -4,20 +4,14 @@ import runpy
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 
 from kinema.errors import MissingExtraError
 from kinema.report import html_page
-from kinema.report.html_page import (
-    PredictionSection,
-    QuickstartPage,
-    RunSection,
-    SampleStrip,
-    write_report,
-)
 from kinema.report.plots import draw_frames
-from kinema.values import ClassProb
+from kinema.values import ClassProb, Prediction
 
 
 class Sources(HTMLParser):
@@ -41,23 +35,28 @@ class Sources(HTMLParser):
         self.text += data
 
 
-def run(name: str, top1: float, png: bytes) -> RunSection:
-    return RunSection(name, "does this", top1, 0.9, 61.2, 3, 1234567, png, png)
+def run(name: str, top1: float) -> dict[str, object]:
+    facts = {"about": "does this", "pair_top1": 0.9, "train_s": 61.2, "epochs": 3}
+    return {"name": name, "top1": top1, "params": 1234567, **facts}
 
 
 def test_the_page_is_self_contained_and_complete(tmp_path):
     png = draw_frames(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
-    page = QuickstartPage(
-        runs=[run("tsn_x", 0.4711, png), run("tsm_x", 0.9123, png)],
-        pairs=[(SampleStrip("move_left", png), SampleStrip("move_right", png))],
-        bars_png=png,
-        prediction=PredictionSection(
-            "v/<a>.mp4", "tsm_x", "move_left", (ClassProb(0, "move_left", 0.873),), png
-        ),
-        facts={"Processor": "a & b"},
-        commands=["kinema predict runs/x <video>"],
-    )
-    out = write_report(page, tmp_path / "report.html")
+    top = (ClassProb(0, "move_left", 0.873),)
+    values = {
+        "runs": [run("tsn_x", 0.4711), run("tsm_x", 0.9123)],
+        "pairs": [[("move_left", png), ("move_right", png)]],
+        "curves": {"tsn_x": png, "tsm_x": png},
+        "confusions": {"tsn_x": png, "tsm_x": png},
+        "bars_png": png,
+        "prediction": Prediction("v/<a>.mp4", top, np.zeros(1, np.float32)),
+        "prediction_png": png,
+        "network": "tsm_x",
+        "truth": "move_left",
+        "facts": {"Processor": "a & b"},
+        "commands": ["kinema predict runs/x <video>"],
+    }
+    out = html_page.write_page("report.html", values, tmp_path / "report.html")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     sources = Sources()
     sources.feed(out.read_text(encoding="utf-8"))
