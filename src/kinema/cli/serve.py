@@ -16,8 +16,7 @@ from kinema.errors import OptionError, missing_extra
 
 if TYPE_CHECKING:
     from kinema.decoders.pool import DecoderSettings
-    from kinema.serve.admission import Access
-    from kinema.serve.limits import Limits
+    from kinema.serve.limits import Access, Limits
 
 # Folder names that do not identify a network.
 _PLAIN = ("best", "last")
@@ -133,8 +132,7 @@ def serve(
     from pydantic import SecretStr
 
     from kinema.decoders.pool import DecoderSettings
-    from kinema.serve.admission import Access
-    from kinema.serve.limits import MIB, Limits
+    from kinema.serve.limits import MIB, Access, Limits
 
     show_log()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -203,7 +201,7 @@ def _listen_and_serve(
     as_json: bool,
 ) -> None:
     from kinema.decoders.parent import DecoderParent
-    from kinema.serve.server import is_loopback, listen
+    from kinema.serve.server import address_of, is_loopback, listen
 
     with listen(host, port) as listening, DecoderParent() as parent:
         if access.api_key is None and not is_loopback(listening):
@@ -211,7 +209,7 @@ def _listen_and_serve(
         parent.start()  # in parallel to importing PyTorch and loading the networks here
         from kinema.recognizer import Recognizer
         from kinema.serve.limits import BatchSettings, JobSettings
-        from kinema.serve.server import run
+        from kinema.serve.server import Server
         from kinema.serve.service import Service
         from kinema.system.process import keep_freed_memory
 
@@ -231,13 +229,12 @@ def _listen_and_serve(
             decoder_parent=parent,
             fast=fast,
         )
-        run(
+        Server(
             service,
-            listening,
             jobs=JobSettings(waiting=max_timelines),
             grace_s=grace_s,
-            on_ready=lambda url: _say_ready(url, list(models), as_json=as_json),
-        )
+            on_ready=lambda: _say_ready(address_of(listening), list(models), as_json=as_json),
+        ).run(sockets=[listening])
 
 
 def _check_extra() -> None:

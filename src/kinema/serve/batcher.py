@@ -41,7 +41,6 @@ class Batcher:
         name: str,
         recognizer: Recognizer,
         settings: BatchSettings,
-        *,
         computing: Executor,
         metrics: Metrics,
     ) -> None:

@@ -27,16 +27,8 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.inference.runtime import Step
 from kinema.live.stream import online_step
 from kinema.recognizer import Recognizer
-from kinema.serve.admission import Access
 from kinema.serve.batcher import Batcher
-from kinema.serve.limits import (
-    RETRY_AFTER_S,
-    STATUS_OF_FAILURE,
-    BatchSettings,
-    Limits,
-    RefusedError,
-    Slots,
-)
+from kinema.serve.limits import Access, BatchSettings, Limits, RefusedError, Slots
 from kinema.serve.metrics import Metrics
 from kinema.serve.schema import Options, VideoAnswer
 from kinema.serve.uploads import UploadFolder, Video
@@ -45,6 +37,10 @@ from kinema.values import Prediction, Views
 _log = logging.getLogger(__name__)
 
 Clips = list[tuple[torch.Tensor, NDArray[np.int64], NDArray[np.float64]]]
+
+# HTTP status of failures; all others are faults of the file: 422.
+_TOO_MUCH = ("too_long", "too_many_frames", "too_many_pixels", "too_many_windows")
+_STATUS = {"decoder_lost": 503, **dict.fromkeys(_TOO_MUCH, 413)}
 
 # Placeholder path: pictures of a stream are in no file.
 _NOWHERE = Path("/nowhere")
@@ -143,13 +139,7 @@ class Service:
             name: ServedModel(
                 name,
                 recognizer,
-                Batcher(
-                    name,
-                    recognizer,
-                    self.batching,
-                    computing=self._computing,
-                    metrics=self.metrics,
-                ),
+                Batcher(name, recognizer, self.batching, self._computing, self.metrics),
                 _step(recognizer, fast=fast),
             )
             for name, recognizer in models.items()
@@ -195,8 +185,7 @@ class Service:
         Raises:
             RefusedError: it cannot be read, or exceeds a limit.
         """
-        views = self._views(options)
-        how = model.recognizer.preprocessing
+        views, how = self._views(options), model.recognizer.preprocessing
         job = ClipsJob(str(video.path), how, views.clips, views.crops, self.limits.video)
         first, *rest = await self._answers(job, video)
         clips = [(torch.from_numpy(m.arrays[0]), m.arrays[1], m.arrays[2]) for m in rest]
@@ -279,12 +268,11 @@ class Service:
 
 def refusal_of(error: DecodingError, video: Video) -> RefusedError:
     """Converts a decoding error to an answer that shows the client's file name, not our path."""
-    status = STATUS_OF_FAILURE[error.reason]
+    status = _STATUS.get(error.reason, 422)
     message = video.with_name(str(error))
     if video.name not in message:
         message = f"{video.name} cannot be read: {message}"
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return RefusedError(status, error.reason, message, file=video.name, headers=headers)
+    return RefusedError(status, error.reason, message, file=video.name)
 
 
 def _step(recognizer: Recognizer, *, fast: bool) -> Step | None:

@@ -35,7 +35,7 @@ def work_of(root: Path, **settings: int) -> Work:
 def decoder(tmp_path_factory, color_set) -> Iterator[VideoDecoder]:
     folder = with_faults(tmp_path_factory.mktemp("faults"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         decoder = VideoDecoder(work_of(color_set, decode_s=2, decode_mb=600))
     with decoder:
         yield decoder
@@ -98,11 +98,11 @@ def test_a_killed_process_is_replaced(color_set):
 
 def test_a_process_that_cannot_start_is_no_fault_of_a_video(color_set, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with VideoDecoder(work_of(color_set)) as decoder:
         with pytest.raises(ClusterError, match="No decoder can be started .* exit code 3"):
             decoder.read("red/0.mp4")
-        monkeypatch.delenv("PYTHONPATH")
+        monkeypatch.undo()
         assert decoder.read("red/0.mp4"), "the next attempt finds a free place"
 
 
