@@ -1,4 +1,4 @@
-"""Settings and access rules of the service, and the errors that report exceeded limits to clients."""
+"""Settings and access rules of the service, and the errors that refuse requests."""
 
 import hmac
 from collections.abc import Mapping
