@@ -33,11 +33,7 @@ _EXAMPLES = 32
 
 
 class LabelStage:
-    """Runs the network on views; makes the rows of the output, with the number of each video.
-
-    Args:
-        work: The job.
-    """
+    """Runs the network on views; makes the rows of the output, with the number of each video."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

@@ -29,11 +29,7 @@ def row_schema(*, features: bool) -> Any:
 
 
 class OutputFolder:
-    """Labels by one network with one setting; see `open_output`.
-
-    Attributes:
-        facts: Network and settings that made the labels.
-    """
+    """Labels by one network with one setting, the `facts`; see `open_output`."""
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
         self.folder = folder

@@ -25,13 +25,7 @@ ENDING: tuple[FailureName, ...] = ("decoding_needs_memory", "decoder_crashed")
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """Largest video that is decoded.
-
-    Attributes:
-        duration_s: Length.
-        frames: Number of frames.
-        pixels: Width times height of a frame.
-    """
+    """Largest video that is decoded; `pixels` is width times height of a frame."""
 
     duration_s: float
     frames: int

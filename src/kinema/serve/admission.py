@@ -117,43 +117,46 @@ class _Body:
     def check_length(self, headers: Headers) -> None:
         """Refuses a body whose Content-Length is over the limit."""
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._most_bytes:
-            raise _too_many_bytes(self._most_bytes)
+        self._check_count(int(length) if length.isdecimal() else 0)
 
     async def receive(self) -> Message:
         """Waits for the next part of the body."""
         if self._whole:  # the next message is the disconnection of the client
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
+            message = await self._read(self._until)
+            self._check_count(self._count)
         except TimeoutError:
             self._whole = True  # `discard` must not wait any longer
             text = f"The body did not arrive within {self._most_s:g} s, the limit."
             self.refusal = RefusedError(408, "slow_upload", text, headers={"Connection": "close"})
             raise self.refusal from None
-        self._count += len(message.get("body", b""))
-        self._whole = not message.get("more_body", False)
-        if self._count > self._most_bytes:
-            self.refusal = _too_many_bytes(self._most_bytes)
-            raise self.refusal
+        except RefusedError as refusal:
+            self.refusal = refusal
+            raise
         return message
 
     async def discard(self) -> None:
         """Reads the rest of a refused body and drops it."""
-        until, count = asyncio.get_running_loop().time() + _LINGER_S, 0
+        until = asyncio.get_running_loop().time() + _LINGER_S
+        most = self._count + _LINGER_BYTES
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                while not self._whole and count < _LINGER_BYTES:
-                    message = await self._receive()
-                    count += len(message.get("body", b""))
-                    self._whole = not message.get("more_body", False)
+            while not self._whole and self._count < most:
+                await self._read(until)
 
+    async def _read(self, until: float) -> Message:
+        async with asyncio.timeout_at(until):
+            message = await self._receive()
+        self._count += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        return message
 
-def _too_many_bytes(most: int) -> RefusedError:
-    return RefusedError(
-        413,
-        "too_many_bytes",
-        f"The request has more bytes than the limit of {most}. Send a shorter or smaller video.",
-        headers={"Connection": "close"},
-    )
+    def _check_count(self, count: int) -> None:
+        if count > self._most_bytes:
+            raise RefusedError(
+                413,
+                "too_many_bytes",
+                f"The request has more bytes than the limit of {self._most_bytes}. Send a shorter "
+                "or smaller video.",
+                headers={"Connection": "close"},
+            )

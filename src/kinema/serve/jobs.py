@@ -87,12 +87,7 @@ class Job:
 
 
 class JobBook:
-    """Timeline jobs of a service, with decoders of their own: long videos delay no short ones.
-
-    Args:
-        service: Limits and metrics.
-        settings: See `JobSettings`.
-    """
+    """Timeline jobs of a service, with decoders of their own: long videos delay no short ones."""
 
     def __init__(self, service: Service, settings: JobSettings | None = None) -> None:
         self._settings = settings or JobSettings()

@@ -104,15 +104,7 @@ class JobSettings(BaseModel):
 
 @dataclass(eq=False)  # errors are compared by identity
 class RefusedError(KinemaError):
-    """A request is refused; becomes an HTTP answer.
-
-    Attributes:
-        status: HTTP status.
-        code: Error code for programs.
-        message: Sentence for people.
-        file: File of the request that caused it.
-        headers: Headers of the answer.
-    """
+    """A request is refused; becomes an HTTP answer with a code for programs."""
 
     status: int
     code: str
@@ -184,23 +176,16 @@ def key_of(headers: Mapping[str, str]) -> str | None:
 
 
 class Slots:
-    """Counting semaphore that refuses instead of waiting; for one thread, or an event loop.
+    """Counting semaphore that refuses instead of waiting; for one thread, or an event loop."""
 
-    Args:
-        most: Number of slots.
-        code: Error code of the refusal when all are taken.
-        message: Sentence of that refusal; `{most}` stands for the number.
-    """
-
-    def __init__(self, most: int, *, code: str, message: str) -> None:
-        self.most = most
+    def __init__(self, most: int, code: str, message: str) -> None:
         self.taken = 0
-        self._code = code
-        self._message = message
+        self._most = most
+        self._refusal = code, message
 
     def __enter__(self) -> None:
-        if self.taken >= self.most:
-            raise RefusedError(503, self._code, self._message.format(most=self.most))
+        if self.taken >= self._most:
+            raise RefusedError(503, *self._refusal)
         self.taken += 1
 
     def __exit__(self, *_: object) -> None:

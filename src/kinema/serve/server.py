@@ -63,12 +63,7 @@ class Server(uvicorn.Server):
 
     After the first SIGTERM or Ctrl-C the server refuses new work, finishes running requests and
     timelines, and lets clients fetch them, for at most `grace_s`. A second signal ends it at once.
-
-    Args:
-        service: The service.
-        jobs: Limits on timeline jobs.
-        grace_s: Longest time to finish accepted work after the first signal.
-        on_ready: Called as soon as the server answers.
+    `on_ready` is called as soon as the server answers.
     """
 
     def __init__(

@@ -48,14 +48,7 @@ _NOWHERE = Path("/nowhere")
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model of the service.
-
-    Attributes:
-        name: Name in requests.
-        recognizer: The network with its class names and preprocessing.
-        batcher: Scores the clips of all requests.
-        step: The network frame by frame, for live streams; None if it looks ahead.
-    """
+    """A model of the service; `step` is for live streams, None if the network looks ahead."""
 
     name: str
     recognizer: Recognizer
@@ -65,12 +58,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The views of a video.
-
-    Attributes:
-        info: Properties of the video.
-        clips: For each clip its crops (X, T, 3, h, w) uint8, frame indices (T,) and times (T,).
-    """
+    """For each clip its crops (X, T, 3, h, w) uint8, frame indices (T,) and times (T,)."""
 
     info: VideoAnswer
     clips: Clips
@@ -114,27 +102,18 @@ class Service:
         self.uploads = UploadFolder()
         self.is_ready = False
         self.stopping = asyncio.Event()
-        self.requests = Slots(
-            self.limits.requests,
-            code="too_many_requests",
-            message="The server works on {most} requests already, its limit. Try again.",
-        )
-        self.streams = Slots(
-            self.limits.streams,
-            code="too_many_streams",
-            message="The server follows {most} live streams already, its limit. Try again.",
-        )
+        most = self.limits
+        text = f"The server works on {most.requests} requests already, its limit. Try again."
+        self.requests = Slots(most.requests, "too_many_requests", text)
+        text = f"The server follows {most.streams} live streams already, its limit. Try again."
+        self.streams = Slots(most.streams, "too_many_streams", text)
         self.stepping = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        # One thread, so that forward passes do not compete for cores.
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="network")
-        self._decoding = ThreadPoolExecutor(
-            self.decoders.settings.workers, thread_name_prefix="decoder"
-        )
-        self._waiting = Slots(
-            self.decoders.settings.workers + self.limits.waiting,
-            code="queue_full",
-            message=f"{self.limits.waiting} requests wait for a decoder already, the limit. "
-            "Try again.",
-        )
+        workers = self.decoders.settings.workers
+        self._decoding = ThreadPoolExecutor(workers, thread_name_prefix="decoder")
+        text = f"{most.waiting} requests wait for a decoder already, the limit. Try again."
+        self._waiting = Slots(workers + most.waiting, "queue_full", text)
         self.models = {
             name: ServedModel(
                 name,

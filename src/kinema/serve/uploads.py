@@ -37,11 +37,7 @@ class Video:
 
 
 class UploadFolder:
-    """Private temporary folder for uploads.
-
-    Attributes:
-        folder: Its path.
-    """
+    """Private temporary folder for uploads."""
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="kinema-serve-")
