@@ -41,7 +41,7 @@ def send(
     text = json.dumps({"facts": dict(facts), "arrays": listed}).encode()
     channel.sendall(_LENGTH.pack(len(text)) + text)
     for array in solid:
-        channel.sendall(array.ravel().view(np.uint8))
+        channel.sendall(array.ravel().view(np.uint8).data)
 
 
 def receive(channel: socket.socket, *, most_bytes: int) -> Message:
@@ -77,8 +77,8 @@ def receive(channel: socket.socket, *, most_bytes: int) -> Message:
 
 def _array(channel: socket.socket, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
     array = np.empty(shape, kind)
-    rest = array.ravel().view(np.uint8)
-    while rest.size:
+    rest = array.ravel().view(np.uint8).data
+    while rest:
         count = channel.recv_into(rest)
         if not count:
             raise EOFError("the channel was closed")

@@ -147,7 +147,17 @@ async def metrics(service: TheService) -> Response:
 @router.get("/v1/models", responses=_errors())
 async def models(service: TheService) -> ModelsAnswer:
     """Lists the models of this server."""
-    return ModelsAnswer(models=[_described(model) for model in service.models.values()])
+    described = [
+        ModelAnswer(
+            name=name,
+            network=model.recognizer.net.name,
+            classes=list(model.recognizer.labels),
+            frames=model.recognizer.net.frames,
+            live=model.step is not None,
+        )
+        for name, model in service.models.items()
+    ]
+    return ModelsAnswer(models=described)
 
 
 @router.post("/v1/predict", responses=_POST_ERRORS)
@@ -258,17 +268,6 @@ async def stream(socket: WebSocket, service: TheService) -> None:
 
 def _json(job: Job, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(job.answer(), status, headers, media_type="application/json")
-
-
-def _described(model: ServedModel) -> ModelAnswer:
-    recognizer = model.recognizer
-    return ModelAnswer(
-        name=model.name,
-        network=recognizer.net.name,
-        classes=list(recognizer.labels),
-        frames=recognizer.net.frames,
-        live=model.step is not None,
-    )
 
 
 @asynccontextmanager
