@@ -66,7 +66,7 @@ class Annotations:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClipSettings:
     """Sampling and size of clips, for every network.
 
@@ -85,7 +85,7 @@ class ClipSettings:
     crop_px: PositiveInt = 224
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preprocessing(ClipSettings):
     """Preprocessing of a network's clips, stored in every checkpoint and used by every task.
 

@@ -11,8 +11,7 @@ import pytest
 
 from kinema import Recognizer
 from kinema.decoders.pool import DecoderSettings
-from kinema.serve.admission import Access
-from kinema.serve.limits import BatchSettings, Limits
+from kinema.serve.limits import Access, BatchSettings, Limits
 from kinema.serve.service import Service
 
 from ..causal import save_causal

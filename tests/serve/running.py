@@ -12,8 +12,6 @@ import av
 import httpx2
 import numpy as np
 
-from kinema.serve.app import create_app
-from kinema.serve.jobs import JobBook
 from kinema.serve.limits import JobSettings
 from kinema.serve.server import Server, address_of, listen
 from kinema.serve.service import Service
@@ -42,10 +40,8 @@ class Running:
 @contextmanager
 def running(service: Service, jobs: JobSettings | None = None) -> Iterator[Running]:
     """Serves in a thread until the end of the block."""
-    ready, listening, book = threading.Event(), listen("127.0.0.1", 0), JobBook(service, jobs)
-    server = Server(
-        create_app(service, book), service=service, jobs=book, grace_s=10, on_ready=ready.set
-    )
+    ready, listening = threading.Event(), listen("127.0.0.1", 0)
+    server = Server(service, jobs=jobs, grace_s=10, on_ready=ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

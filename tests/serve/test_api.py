@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kinema.errors import KinemaError
-from kinema.serve.admission import Access, key_of
+from kinema.serve.limits import Access, key_of
 
 
 def test_health_and_models(server):

@@ -1,11 +1,14 @@
 """First stage of the job: paths to views, Arrow tables in and out.
 
 There are many such processes, so this module loads neither PyTorch nor a network.
-Letters: V views, T frames, H, W.
+Letters: V views, X crops, T frames, H, W.
 """
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kinema.archive.arrow import as_text, file_of, pa
 from kinema.archive.settings import ATTEMPTS, Work
@@ -29,14 +32,11 @@ _PERHAPS_THE_MACHINE: tuple[FailureName, ...] = (
 )
 
 
-class VideoDecoder(Closing):
-    """Decodes the views of videos in a sandbox, which is replaced when a video breaks it.
-
-    Args:
-        work: The job.
-    """
+class DecodeStage(Closing):
+    """Decodes videos in a sandbox, which is replaced when a video breaks it."""
 
     def __init__(self, work: Work) -> None:
+        keep_freed_memory()  # mapping new memory for each video takes as long as receiving it
         self._work = work
         wanted = work.settings
         self._parent = DecoderParent()
@@ -51,8 +51,32 @@ class VideoDecoder(Closing):
         )
         self._pool = DecoderPool(allowed, self._parent)
 
-    def read(self, path: str) -> bytes:
-        """Returns the views of a video, (V, T, 3, H, W) uint8 RGB in one piece.
+    def __call__(self, todo: Any) -> Any:
+        """Decodes the videos of a table; adds the columns views (V*T*3*H*W bytes) and error."""
+        # All videos have views of one size, so they are decoded into the buffer of the column;
+        # Arrow would copy them.
+        views = np.empty((todo.num_rows, self._work.video_bytes), np.uint8)
+        reasons: list[str | None] = []
+        for path in todo["path"].to_pylist():
+            reason = None
+            try:
+                np.concatenate(self.read(path), out=views[reasons.count(None)])
+            except UnreadableVideoError as error:
+                reason = as_text(str(error))
+            reasons.append(reason)
+        errors = pa.array(reasons, pa.string())
+        is_good = errors.is_null()
+        edges = np.cumsum([0, *is_good.to_pylist()]) * self._work.video_bytes
+        buffers = [
+            is_good.buffers()[1],
+            pa.py_buffer(edges),
+            pa.py_buffer(views[: reasons.count(None)]),
+        ]
+        column = pa.Array.from_buffers(pa.large_binary(), len(errors), buffers)
+        return pa.table([todo["number"], todo["path"], column, errors], schema=_VIEWS_SCHEMA)
+
+    def read(self, path: str) -> list[NDArray[np.uint8]]:
+        """Returns the views of each clip of a video, (X*T*3*H*W,) RGB.
 
         Args:
             path: Its name in the list.
@@ -78,46 +102,15 @@ class VideoDecoder(Closing):
                 if error.reason not in _PERHAPS_THE_MACHINE:
                     raise UnreadableVideoError(last) from error
                 continue
-            views = b"".join(array.data for clip in answers for array in clip.arrays[:1])
-            if len(views) == work.video_bytes:
-                return views
-            last = f"The decoder sent {len(views)} bytes instead of {work.video_bytes}."
+            arrays = [array for answer in answers for array in answer.arrays[:1]]
+            clips = [array.ravel().view(np.uint8) for array in arrays]
+            count = sum(map(len, clips))
+            if count == work.video_bytes:
+                return clips
+            last = f"The decoder sent {count} bytes instead of {work.video_bytes}."
         raise UnreadableVideoError(f"{file} cannot be read in {ATTEMPTS} attempts: {last}")
 
     def close(self) -> None:
         """Ends the processes."""
         self._pool.close()
         self._parent.close()
-
-
-class DecodeStage(Closing):
-    """Decodes the videos of a table one after another.
-
-    Args:
-        work: The job.
-    """
-
-    def __init__(self, work: Work) -> None:
-        keep_freed_memory()  # mapping new memory for each video takes as long as receiving it
-        self._decoder = VideoDecoder(work)
-
-    def __call__(self, todo: Any) -> Any:
-        """Adds the columns views (V*T*3*H*W bytes, or null) and error."""
-        read = [self._views(path) for path in todo["path"].to_pylist()]
-        columns = {
-            "number": todo["number"],
-            "path": todo["path"],
-            "views": pa.array([views for views, _ in read], pa.large_binary()),
-            "error": pa.array([error for _, error in read], pa.string()),
-        }
-        return pa.table(columns, schema=_VIEWS_SCHEMA)
-
-    def close(self) -> None:
-        """Ends the decoder."""
-        self._decoder.close()
-
-    def _views(self, path: str) -> tuple[bytes | None, str | None]:
-        try:
-            return self._decoder.read(path), None
-        except UnreadableVideoError as error:
-            return None, as_text(str(error))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinema.archive.arrow import pa
-from kinema.archive.decode_stage import VideoDecoder
+from kinema.archive.decode_stage import DecodeStage
 from kinema.archive.output import row_schema
 from kinema.archive.settings import Work
 from kinema.data.transforms import normalize
@@ -33,11 +33,7 @@ _EXAMPLES = 32
 
 
 class LabelStage:
-    """Runs the network on views; makes the rows of the output, with the number of each video.
-
-    Args:
-        work: The job.
-    """
+    """Runs the network on views; makes the rows of the output, with the number of each video."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -102,11 +98,12 @@ def fastest_form(work: Work, paths: list[str]) -> Form:
     recognizer = _recognizer(work)
     net = with_features(recognizer.net) if work.settings.features else recognizer.net
     clips_VTCHW = torch.randint(256, work.shape, dtype=torch.uint8)  # if no video is readable
-    with VideoDecoder(work) as decoder:
+    with DecodeStage(work) as decoder:
         for path in paths[:_EXAMPLES]:
             try:
-                views = np.frombuffer(decoder.read(path), np.uint8).reshape(work.shape)
-                clips_VTCHW = torch.from_numpy(views.copy())
+                clips_VTCHW = torch.from_numpy(
+                    np.concatenate(decoder.read(path)).reshape(work.shape)
+                )
                 break
             except UnreadableVideoError:
                 continue

@@ -1,7 +1,6 @@
 """Output folder of a job: Parquet files that are written atomically, and their contents so far."""
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,11 +12,10 @@ from filelock import FileLock, Timeout
 
 from kinema.archive.arrow import pa, pc, pq
 from kinema.errors import OptionError
-from kinema.system.files import sync_folder
+from kinema.system.files import partial_of, whole_file, write_whole
 
 FACTS_FILE = "_label.json"  # readers of whole folders skip such names
 _LOCK_FILE = ".lock"
-_UNFINISHED = ".tmp"
 
 _CLASS = pa.struct([("label", pa.int32()), ("name", pa.string()), ("prob", pa.float32())])
 
@@ -31,11 +29,7 @@ def row_schema(*, features: bool) -> Any:
 
 
 class OutputFolder:
-    """Labels by one network with one setting; see `open_output`.
-
-    Attributes:
-        facts: Network and settings that made the labels.
-    """
+    """Labels by one network with one setting, the `facts`; see `open_output`."""
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
         self.folder = folder
@@ -63,7 +57,7 @@ class OutputFolder:
                 continue
             kept = _read(file, None).filter(pc.invert(failed))
             if kept.num_rows:
-                self._put(file, kept)
+                self.write(file.stem, kept)
             else:
                 file.unlink()
 
@@ -73,20 +67,12 @@ class OutputFolder:
         _write_facts(self.folder, self.facts)
 
     def write(self, name: str, rows: Any) -> None:
-        """Writes a new file atomically."""
-        self._put(self.folder / f"{name}.parquet", rows)
+        """Writes a file atomically."""
+        with whole_file(self.folder / f"{name}.parquet") as partial:
+            pq.write_table(rows, partial, compression="zstd")
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
-
-    def _put(self, target: Path, rows: Any) -> None:
-        unfinished = target.with_name(f".{target.name}{_UNFINISHED}")
-        with unfinished.open("wb") as file:
-            pq.write_table(rows, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, target)
-        sync_folder(self.folder)
 
 
 @contextmanager
@@ -173,7 +159,7 @@ def _check_kind(place: Path) -> None:
 
 def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Returns the facts of existing labels after a comparison, or writes the new ones."""
-    for file in place.glob(f".*{_UNFINISHED}"):
+    for file in place.glob(partial_of(Path("*")).name):
         file.unlink()
     if not (place / FACTS_FILE).exists():
         _write_facts(place, facts)
@@ -198,10 +184,4 @@ def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_facts(place: Path, facts: dict[str, Any]) -> None:
-    unfinished = place / f".{FACTS_FILE}{_UNFINISHED}"
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(facts, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, place / FACTS_FILE)
-    sync_folder(place)
+    write_whole(place / FACTS_FILE, json.dumps(facts, indent=1) + "\n")

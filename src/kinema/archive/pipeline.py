@@ -35,13 +35,7 @@ class Pipeline:
     store is full, and the workers when the caller does not take rows. A killed process is replaced
     and its task is repeated.
 
-    Args:
-        ray: The module, connected.
-        pools: Numbers of processes.
-        work: The job.
-
     Attributes:
-        work: The job.
         began: Time at which the first videos reached the network, in seconds of the epoch.
 
     Raises:

@@ -156,7 +156,9 @@ def _convert(
             "missing": list(report.new),
         }
     sampling: SamplingName = "dense" if dense else "segments"
-    preprocessing = Preprocessing(net.frames, sampling, mean=net.input_mean, std=net.input_std)
+    preprocessing = Preprocessing(
+        frames=net.frames, sampling=sampling, mean=net.input_mean, std=net.input_std
+    )
     return _Imported(net, preprocessing, None, tensors)
 
 

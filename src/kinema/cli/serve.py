@@ -127,9 +127,8 @@ def serve(
 
     from kinema.decoders.parent import DecoderParent
     from kinema.decoders.pool import DecoderSettings
-    from kinema.serve.admission import Access
-    from kinema.serve.limits import MIB, BatchSettings, JobSettings, Limits
-    from kinema.serve.server import is_loopback, listen, run
+    from kinema.serve.limits import MIB, Access, BatchSettings, JobSettings, Limits
+    from kinema.serve.server import Server, address_of, is_loopback, listen
 
     show_log()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -192,13 +191,12 @@ def serve(
             decoder_parent=parent,
             fast=fast,
         )
-        run(
+        Server(
             service,
-            listening,
             jobs=JobSettings(waiting=max_timelines),
             grace_s=grace,
-            on_ready=lambda url: _say_ready(url, list(models), as_json=as_json),
-        )
+            on_ready=lambda: _say_ready(address_of(listening), list(models), as_json=as_json),
+        ).run(sockets=[listening])
 
 
 def _check_extra() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, get_args
 
 from kinema.values import Preprocessing
 
@@ -25,13 +25,7 @@ ENDING: tuple[FailureName, ...] = ("decoding_needs_memory", "decoder_crashed")
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """Largest video that is decoded.
-
-    Attributes:
-        duration_s: Length.
-        frames: Number of frames.
-        pixels: Width times height of a frame.
-    """
+    """Largest video that is decoded; `pixels` is width times height of a frame."""
 
     duration_s: float
     frames: int
@@ -69,30 +63,18 @@ class ClipsJob:
             None to accept whatever FFmpeg opens.
     """
 
-    kind: ClassVar[str] = "clips"
     path: str
     preprocessing: Preprocessing
     clips: int
     crops: int
     limits: VideoLimits | None
 
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "ClipsJob":
-        """Reads the result of `facts_of`."""
-        return cls(**{**facts, **_nested(facts)})
-
 
 @dataclass(frozen=True)
 class PictureJob:
     """One JPEG or PNG image, sent along as bytes. Answer: (H, W, 3) uint8 RGB."""
 
-    kind: ClassVar[str] = "picture"
     pixels: int
-
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "PictureJob":
-        """Reads the result of `facts_of`."""
-        return cls(**facts)
 
 
 @dataclass(frozen=True)
@@ -102,7 +84,6 @@ class TimelineJob:
     Answer: the grid, then runs of small frames (n, 3, h, w) uint8 in order.
     """
 
-    kind: ClassVar[str] = "timeline"
     path: str
     preprocessing: Preprocessing
     window_s: float | None
@@ -110,21 +91,25 @@ class TimelineJob:
     windows: int
     limits: VideoLimits
 
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "TimelineJob":
-        """Reads the result of `facts_of`."""
-        return cls(**{**facts, **_nested(facts)})
-
 
 Job = ClipsJob | PictureJob | TimelineJob
 
 
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Job)}
+
+
 def facts_of(job: Job) -> dict[str, Any]:
     """Converts a job to plain data for a message."""
-    return {"kind": job.kind, **asdict(job)}
+    return {"kind": type(job).__name__, **asdict(job)}
 
 
-def _nested(facts: Mapping[str, Any]) -> dict[str, Any]:
-    how = Preprocessing.from_dict(facts["preprocessing"], source="the job")
-    limits = facts["limits"] and VideoLimits(**facts["limits"])
-    return {"preprocessing": how, "limits": limits}
+def job_of(facts: Mapping[str, Any]) -> Job:
+    """Reads the result of `facts_of`."""
+    values = dict(facts)
+    kind = _KINDS[values.pop("kind")]
+    if "preprocessing" in values:
+        how, limits = values["preprocessing"], values["limits"]
+        values["preprocessing"] = Preprocessing.from_dict(how, source="the job")
+        values["limits"] = limits and VideoLimits(**limits)
+    job: Job = kind(**values)
+    return job

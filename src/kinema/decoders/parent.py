@@ -35,7 +35,6 @@ class DecoderParent(Closing):
     def start(self) -> None:
         """Starts the process without waiting for its imports."""
         with self._lock:
-            self._ensure_open()
             self._ensure_started()
 
     def fork(self, caps: DecoderCaps) -> tuple[int, socket.socket]:
@@ -46,7 +45,6 @@ class DecoderParent(Closing):
         """
         reason = ""
         with self._lock:
-            self._ensure_open()
             for _ in range(_ATTEMPTS):
                 ours, theirs = socket.socketpair()
                 with theirs:
@@ -91,11 +89,9 @@ class DecoderParent(Closing):
         self._has_decoders = True
         return pid
 
-    def _ensure_open(self) -> None:
+    def _ensure_started(self) -> socket.socket:
         if self._closed:
             raise ClusterError("The decoders have been stopped.")
-
-    def _ensure_started(self) -> socket.socket:
         if self._control is not None:
             return self._control
         ours, theirs = socket.socketpair()

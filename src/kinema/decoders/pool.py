@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from kinema.decoders import wire
@@ -150,9 +148,7 @@ class DecoderPool(Closing):
 
     def _assign(self, worker: _Worker | None, job: Job, data: bytes | None) -> _Worker:
         """Sends a job to a worker; one that died while it was idle is replaced."""
-        arrays: list[NDArray[Any]] = []
-        if data is not None:
-            arrays.append(np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8))
+        arrays = [] if data is None else [np.frombuffer(data, np.uint8)]
         for known in (worker, None):
             try:
                 ready = known or self._fork()

@@ -41,8 +41,7 @@ def send(
     text = json.dumps({"facts": dict(facts), "arrays": listed}).encode()
     channel.sendall(_LENGTH.pack(len(text)) + text)
     for array in solid:
-        if array.size:
-            channel.sendall(array.data.cast("B"))
+        channel.sendall(array.ravel().view(np.uint8).data)
 
 
 def receive(channel: socket.socket, *, most_bytes: int) -> Message:
@@ -78,20 +77,14 @@ def receive(channel: socket.socket, *, most_bytes: int) -> Message:
 
 def _array(channel: socket.socket, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
     array = np.empty(shape, kind)
-    if array.size:
-        _fill(channel, array.data.cast("B"))
-    return array
-
-
-def _bytes(channel: socket.socket, count: int) -> bytes:
-    data = bytearray(count)
-    _fill(channel, memoryview(data))
-    return bytes(data)
-
-
-def _fill(channel: socket.socket, rest: memoryview) -> None:
+    rest = array.ravel().view(np.uint8).data
     while rest:
         count = channel.recv_into(rest)
         if not count:
             raise EOFError("the channel was closed")
         rest = rest[count:]
+    return array
+
+
+def _bytes(channel: socket.socket, count: int) -> bytes:
+    return _array(channel, "uint8", (count,)).tobytes()

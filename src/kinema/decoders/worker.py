@@ -33,13 +33,14 @@ from kinema.decoders.jobs import (
     PictureJob,
     TimelineJob,
     VideoLimits,
+    job_of,
 )
 from kinema.errors import KinemaError, UnreadableVideoError
 from kinema.system.process import bound_memory
 from kinema.timeline.grid import build_grid
 from kinema.timeline.reading import GridFrames
 from kinema.timeline.scoring import count_windows
-from kinema.values import VideoInfo, Views
+from kinema.values import Views
 from kinema.video.container import open_container, reason_of
 from kinema.video.decode import FrameSource, VideoFile, open_source
 
@@ -53,6 +54,8 @@ SANDBOX_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CO
 
 # Largest job: the bytes of one image.
 _JOB_BYTES = 64 << 20
+# Facts of a video that its answer has.
+_SHOWN = ("frames", "duration_s", "rate_hz", "width", "height", "codec")
 # Small frames of a timeline per message.
 _RUN_FRAMES = 16
 
@@ -187,20 +190,19 @@ def _is_memory(error: BaseException | None) -> bool:
 
 
 def _frames(message: wire.Message) -> Iterator[Answer]:
-    facts = dict(message.facts)
-    kind = facts.pop("kind")
-    if kind == ClipsJob.kind:
-        return _clips(ClipsJob.from_facts(facts))
-    if kind == TimelineJob.kind:
-        return _timeline(TimelineJob.from_facts(facts))
-    return _picture(PictureJob.from_facts(facts), message.arrays[0].tobytes())
+    job = job_of(message.facts)
+    if isinstance(job, ClipsJob):
+        return _clips(job)
+    if isinstance(job, TimelineJob):
+        return _timeline(job)
+    return _picture(job, message.arrays[0].tobytes())
 
 
 def _clips(job: ClipsJob) -> Iterator[Answer]:
     transform = ViewTransform(job.preprocessing, Views(clips=job.clips, crops=job.crops))
     with _opened(job.path, job.limits) as source:
         info = source.info
-        yield {"info": _shown(info)}, []
+        yield {"info": {name: getattr(info, name) for name in _SHOWN}}, []
         # One clip at a time is in memory.
         for numbers_T in sampling_of(job.preprocessing).test(info.frames, job.clips):
             crops_XTCHW = transform(source.read(numbers_T))
@@ -301,17 +303,6 @@ def _check_duration(path: str, duration_s: float, limits: VideoLimits) -> None:
             "too_long",
             f"{path} lasts {duration_s:.1f} s, longer than the limit of {limits.duration_s:g} s.",
         )
-
-
-def _shown(info: VideoInfo) -> dict[str, Any]:
-    return {
-        "frames": info.frames,
-        "duration_s": info.duration_s,
-        "rate_hz": info.rate_hz,
-        "width": info.width,
-        "height": info.height,
-        "codec": info.codec,
-    }
 
 
 if __name__ == "__main__":

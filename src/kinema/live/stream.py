@@ -121,18 +121,13 @@ class FrameResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `event` is present if the shown class changed."""
-        event: dict[str, Any] = {}
-        if self.changed:
-            shown = self.shown
-            event["event"] = {
-                "label": None if shown is None else shown.label,
-                "name": None if shown is None else shown.name,
-            }
+        shown = self.shown
+        event = {"label": shown and shown.label, "name": shown and shown.name}
         return {
             "frame": self.frame,
             "time_s": round(self.time_s, 6),
             "top": [entry.to_dict(digits=6) for entry in self.top],
-            **event,
+            **({"event": event} if self.changed else {}),
             "latency_ms": round(self.latency_ms, 3),
         }
 

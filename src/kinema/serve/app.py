@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from kinema.errors import KinemaError
 from kinema.serve.admission import Admission, answer_to
 from kinema.serve.frame_thumbnails import seen_frames
-from kinema.serve.jobs import Job, JobBook, new_id
+from kinema.serve.jobs import Job, JobBook
 from kinema.serve.limits import RefusedError
 from kinema.serve.live import live
 from kinema.serve.metrics import CONTENT_TYPE
@@ -105,14 +105,7 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(
-        Admission,
-        access=service.access,
-        limits=service.limits,
-        metrics=service.metrics,
-        slots=service.requests,
-        stopping=service.stopping.is_set,
-    )
+    app.add_middleware(Admission, service=service)
     if service.access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -154,7 +147,17 @@ async def metrics(service: TheService) -> Response:
 @router.get("/v1/models", responses=_errors())
 async def models(service: TheService) -> ModelsAnswer:
     """Lists the models of this server."""
-    return ModelsAnswer(models=[_described(model) for model in service.models.values()])
+    described = [
+        ModelAnswer(
+            name=name,
+            network=model.recognizer.net.name,
+            classes=list(model.recognizer.labels),
+            frames=model.recognizer.net.frames,
+            live=model.step is not None,
+        )
+        for name, model in service.models.items()
+    ]
+    return ModelsAnswer(models=described)
 
 
 @router.post("/v1/predict", responses=_POST_ERRORS)
@@ -164,9 +167,13 @@ async def predict(
     """Recognizes the action in a video."""
     began = time.perf_counter()
     model = service.model(form.model)
-    async with _in_time(service), _video(form, service) as (video, _):
-        decoded = await service.decoded(model, video, form)
-        return await _answer(service, model, decoded, options=form, name=video.name, began=began)
+    async with _in_time(service):
+        video = await _video(form, service)
+        try:
+            views = await service.decoded(model, video, form)
+            return await _answer(service, model, views, options=form, name=video.name, began=began)
+        finally:
+            await asyncio.to_thread(forget, video)
 
 
 _RAW_BODY = {"schema": {"type": "string", "format": "binary"}}
@@ -188,10 +195,8 @@ async def predict_frames(
     began = time.perf_counter()
     try:
         async with _in_time(service):
-            decoded = await asyncio.to_thread(_raw_views, service, model, video, query)
-            return await _answer(
-                service, model, decoded, options=query, name=video.name, began=began
-            )
+            views = await asyncio.to_thread(_raw_views, service, model, video, query)
+            return await _answer(service, model, views, options=query, name=video.name, began=began)
     finally:
         forget(video)
 
@@ -208,9 +213,12 @@ async def make_timeline(
     settings = TimelineSettings(form.window, form.stride, batch=service.batching.clips)
     rule = SegmentRule(form.smooth, form.enter, form.leave, tuple(form.background), form.min_length)
     rule.hysteresis(model.recognizer.labels)  # refuses unknown class names before the job starts
-    async with _video(form, service, kept=True) as (video, is_upload):
-        job = Job(new_id(), model, video, is_upload, settings, rule, form.top)
+    job = Job(model, await _video(form, service), settings, rule, form.top)
+    try:
         jobs.add(job)
+    except RefusedError:
+        await asyncio.to_thread(forget, job.video)
+        raise
     return _json(job, status=202, headers={"Location": f"/v1/timeline/{job.id}"})
 
 
@@ -262,17 +270,6 @@ def _json(job: Job, *, status: int = 200, headers: dict[str, str] | None = None)
     return Response(job.answer(), status, headers, media_type="application/json")
 
 
-def _described(model: ServedModel) -> ModelAnswer:
-    recognizer = model.recognizer
-    return ModelAnswer(
-        name=model.name,
-        network=recognizer.net.name,
-        classes=list(recognizer.labels),
-        frames=recognizer.net.frames,
-        live=model.step is not None,
-    )
-
-
 @asynccontextmanager
 async def _in_time(service: Service) -> AsyncIterator[None]:
     most_s = service.limits.request_s
@@ -285,26 +282,15 @@ async def _in_time(service: Service) -> AsyncIterator[None]:
         ) from None
 
 
-@asynccontextmanager
-async def _video(
-    form: PredictForm | TimelineForm, service: Service, *, kept: bool = False
-) -> AsyncIterator[tuple[Video, bool]]:
-    """Gives the video of a form, and True if it is an upload, which is deleted unless `kept`."""
+async def _video(form: PredictForm | TimelineForm, service: Service) -> Video:
+    """Returns the video of a form; the caller deletes it if it is an upload."""
     if (form.file is None) == (form.path is None):
         raise RefusedError(
             422, "source", "Send the video as `file`, or name it as `path`: one of both."
         )
     if form.file is None:
-        yield allowed_video(service.access.folder, form.path or ""), False
-        return
-    video = await asyncio.to_thread(service.uploads.keep, form.file.file, form.file.filename)
-    done = False
-    try:
-        yield video, True
-        done = True
-    finally:
-        if not (kept and done):
-            await asyncio.to_thread(forget, video)
+        return allowed_video(service.access.folder, form.path or "")
+    return await asyncio.to_thread(service.uploads.keep, form.file.file, form.file.filename)
 
 
 def _raw_views(service: Service, model: ServedModel, video: Video, query: FramesQuery) -> Decoded:

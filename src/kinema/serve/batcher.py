@@ -26,22 +26,13 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects clips and scores them in batches; clips that arrive meanwhile form the next one.
-
-    Args:
-        name: Name of the model, for the metrics.
-        recognizer: Its network.
-        settings: See `BatchSettings`.
-        computing: Runs the network; one thread, so that forward passes do not compete for cores.
-        metrics: Records batch sizes and times.
-    """
+    """Collects clips and scores them in batches; clips that arrive meanwhile form the next one."""
 
     def __init__(
         self,
         name: str,
         recognizer: Recognizer,
         settings: BatchSettings,
-        *,
         computing: Executor,
         metrics: Metrics,
     ) -> None:

@@ -19,7 +19,7 @@ from kinema.decoders.jobs import TimelineJob
 from kinema.decoders.pool import DecoderPool, DecodingError
 from kinema.errors import KinemaError
 from kinema.report.timeline import timeline_document
-from kinema.serve.limits import JobSettings, RefusedError, busy
+from kinema.serve.limits import JobSettings, RefusedError
 from kinema.serve.schema import ErrorAnswer, JobAnswer, TimelineAnswer
 from kinema.serve.service import ServedModel, Service, refusal_of
 from kinema.serve.uploads import Video, forget
@@ -44,13 +44,13 @@ class Job:
     memory.
     """
 
-    id: str
     model: ServedModel
     video: Video
-    is_upload: bool
     settings: TimelineSettings
     rule: SegmentRule
     top: int
+    # It cannot be guessed, because it is all that fetching a result takes.
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: State = "waiting"
     done: int = 0
     total: int = 0
@@ -87,26 +87,20 @@ class Job:
 
 
 class JobBook:
-    """Timeline jobs of a service, with decoders of their own: long videos delay no short ones.
-
-    Args:
-        service: Limits and metrics.
-        settings: See `JobSettings`.
-    """
+    """Timeline jobs of a service, with decoders of their own: long videos delay no short ones."""
 
     def __init__(self, service: Service, settings: JobSettings | None = None) -> None:
         self._settings = settings or JobSettings()
         self._limits = service.limits
         self._metrics = service.metrics
-        patient = {"cpu_s": self._settings.decode_s, "silence_s": self._settings.decode_s}
+        running, decode_s = self._settings.running, self._settings.decode_s
+        patient = {"workers": running, "cpu_s": decode_s, "silence_s": decode_s}
         self._decoders = DecoderPool(
-            service.decoders.settings.model_copy(
-                update={"workers": self._settings.running, **patient}
-            ),
+            service.decoders.settings.model_copy(update=patient),
             service.decoder_parent,
             on_end=service.count_decoder_end,
         )
-        self._threads = ThreadPoolExecutor(self._settings.running, thread_name_prefix="timeline")
+        self._threads = ThreadPoolExecutor(running, thread_name_prefix="timeline")
         self._jobs: dict[str, Job] = {}
 
     @property
@@ -123,10 +117,8 @@ class JobBook:
         """Raises a 503 if too many jobs wait already."""
         most = self._settings.running + self._settings.waiting
         if len(self.unfinished) >= most:
-            raise busy(
-                "too_many_timelines",
-                f"{self._settings.waiting} timelines wait already, the limit. Try again.",
-            )
+            text = f"{self._settings.waiting} timelines wait already, the limit. Try again."
+            raise RefusedError(503, "too_many_timelines", text)
 
     def add(self, job: Job) -> None:
         """Queues a job, which deletes its upload when it ends.
@@ -147,12 +139,9 @@ class JobBook:
         """
         self._forget_old()
         if name not in self._jobs:
-            raise RefusedError(
-                404,
-                "no_such_job",
-                f"There is no timeline {shortened(name)}. Finished ones are kept for "
-                f"{self._settings.kept_s:g} s.",
-            )
+            quoted = repr(name if len(name) <= 40 else name[:40] + "...")
+            kept = f"Finished ones are kept for {self._settings.kept_s:g} s."
+            raise RefusedError(404, "no_such_job", f"There is no timeline {quoted}. {kept}")
         return self._jobs[name]
 
     def cancel(self, job: Job) -> None:
@@ -187,21 +176,10 @@ class JobBook:
             job.result = await loop.run_in_executor(self._threads, self._compute, job, loop)
         except (_CancelledError, asyncio.CancelledError):
             state = "cancelled"
-        except DecodingError as error:
-            state, refusal = "failed", refusal_of(error, job.video)
-            job.error = _error(refusal.code, str(refusal), job.video)
-        except KinemaError as error:
-            state, job.error = (
-                "failed",
-                _error("timeline", job.video.with_name(str(error)), job.video),
-            )
-        except Exception as error:  # the client learns that it failed, the log why
-            _log.exception("A timeline failed.")
-            state = "failed"
-            job.error = _error("internal", f"{type(error).__name__} in the server.", job.video)
+        except Exception as error:  # the outer skin
+            state, job.error = "failed", _answer_of(error, job.video)
         finally:
-            if job.is_upload:
-                await loop.run_in_executor(None, forget, job.video)
+            await loop.run_in_executor(None, forget, job.video)
             job.state, job.ended_s = state, time.monotonic()
             self._metrics.jobs.labels(job.state).inc()
             job.notify()
@@ -278,15 +256,13 @@ class _RemoteFrames:
             self.count, self.error = message.facts["count"], message.facts.get("error")
 
 
-def new_id() -> str:
-    """Makes a job id that cannot be guessed, because it is all that fetching a result takes."""
-    return secrets.token_urlsafe(16)
-
-
-def shortened(name: str) -> str:
-    """Quotes text of a client for a message, at most 40 characters."""
-    return repr(name if len(name) <= 40 else name[:40] + "...")
-
-
-def _error(code: str, message: str, video: Video) -> ErrorAnswer:
+def _answer_of(error: Exception, video: Video) -> ErrorAnswer:
+    if isinstance(error, DecodingError):
+        refusal = refusal_of(error, video)
+        code, message = refusal.code, str(refusal)
+    elif isinstance(error, KinemaError):
+        code, message = "timeline", video.with_name(str(error))
+    else:  # the client learns that it failed, the log why
+        _log.error("A timeline failed.", exc_info=error)
+        code, message = "internal", f"{type(error).__name__} in the server."
     return ErrorAnswer(error=code, message=message, file=video.name)

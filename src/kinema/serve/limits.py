@@ -1,30 +1,20 @@
-"""Settings of the service, and the errors that report exceeded limits to clients."""
+"""Settings and access rules of the service, and the errors that refuse requests."""
 
+import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from kinema.decoders.jobs import FailureName, VideoLimits
-from kinema.decoders.pool import DecoderSettings
+from kinema.decoders.jobs import VideoLimits
+from kinema.decoders.pool import DecoderSettings  # noqa: F401  # the command line reads its defaults here
 from kinema.errors import KinemaError
-
-__all__ = [
-    "MIB",
-    "RETRY_AFTER_S",
-    "STATUS_OF_FAILURE",
-    "BatchSettings",
-    "DecoderSettings",
-    "JobSettings",
-    "Limits",
-    "RefusedError",
-    "Slots",
-    "busy",
-]
 
 MIB = 1 << 20
 
-# Seconds that a client is asked to wait before it tries again.
-RETRY_AFTER_S = 2
+# Everything else is public: the page and the health checks hold no secrets.
+_GUARDED = ("/v1/", "/metrics")
 
 
 class Limits(BaseModel):
@@ -112,30 +102,9 @@ class JobSettings(BaseModel):
     )
 
 
-STATUS_OF_FAILURE: dict[FailureName, int] = {
-    "unreadable": 422,
-    "too_long": 413,
-    "too_many_frames": 413,
-    "too_many_pixels": 413,
-    "too_many_windows": 413,
-    "decoding_needs_memory": 422,
-    "decoding_takes_long": 422,
-    "decoder_crashed": 422,
-    "decoder_lost": 503,
-}
-
-
 @dataclass(eq=False)  # errors are compared by identity
 class RefusedError(KinemaError):
-    """A request is refused; becomes an HTTP answer.
-
-    Attributes:
-        status: HTTP status.
-        code: Error code for programs.
-        message: Sentence for people.
-        file: File of the request that caused it.
-        headers: Headers of the answer.
-    """
+    """A request is refused; becomes an HTTP answer with a code for programs."""
 
     status: int
     code: str
@@ -147,29 +116,76 @@ class RefusedError(KinemaError):
         return self.message
 
 
-def busy(code: str, message: str) -> RefusedError:
-    """Makes a 503 that asks the client to try again later."""
-    return RefusedError(503, code, message, headers={"Retry-After": str(RETRY_AFTER_S)})
+class Access(BaseModel):
+    """API key, allowed origins, and the folder of the server that requests may read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_key: SecretStr | None = Field(
+        default=None, description="Key required for everything under /v1 and for /metrics."
+    )
+    origins: tuple[str, ...] = Field(
+        default=(), description="Origins of other web sites whose pages may call the API."
+    )
+    folder: Path | None = Field(
+        default=None, description="Folder below which requests may name videos by path."
+    )
+
+    def check_key(self, given: str | None) -> None:
+        """Raises a 401 unless the key is right or none is needed."""
+        if self.api_key is None:
+            return
+        wanted = self.api_key.get_secret_value().encode()
+        if given is None or not hmac.compare_digest(given.encode(), wanted):
+            raise RefusedError(
+                401,
+                "api_key",
+                "This server needs its API key, as X-API-Key: KEY or Authorization: Bearer KEY; "
+                + ("none came." if given is None else "another one came."),
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def check_headers(self, path: str, headers: Mapping[str, str]) -> None:
+        """Raises a 401 for a guarded path without the key."""
+        if path.startswith(_GUARDED):
+            self.check_key(key_of(headers))
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raises a 403 for a page of another site that is not allowed.
+
+        The browser's own protection is too late: it sends such a request and only hides the answer
+        from the page; for WebSockets not even that.
+        """
+        origin = headers.get("origin")
+        if origin is None or origin in self.origins:
+            return
+        if origin.partition("://")[2] != headers.get("host"):
+            raise RefusedError(
+                403,
+                "origin",
+                f"Pages of {origin} may not use this server; --cors-origin allows a site.",
+            )
+
+
+def key_of(headers: Mapping[str, str]) -> str | None:
+    """Reads the API key from the headers of a request."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    return headers.get("x-api-key")
 
 
 class Slots:
-    """Counting semaphore that refuses instead of waiting; for one thread, or an event loop.
+    """Counting semaphore that refuses instead of waiting; for one thread, or an event loop."""
 
-    Args:
-        most: Number of slots.
-        code: Error code of the refusal when all are taken.
-        message: Sentence of that refusal; `{most}` stands for the number.
-    """
-
-    def __init__(self, most: int, *, code: str, message: str) -> None:
-        self.most = most
+    def __init__(self, most: int, code: str, message: str) -> None:
         self.taken = 0
-        self._code = code
-        self._message = message
+        self._most = most
+        self._refusal = code, message
 
     def __enter__(self) -> None:
-        if self.taken >= self.most:
-            raise busy(self._code, self._message.format(most=self.most))
+        if self.taken >= self._most:
+            raise RefusedError(503, *self._refusal)
         self.taken += 1
 
     def __exit__(self, *_: object) -> None:

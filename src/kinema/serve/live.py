@@ -6,7 +6,7 @@ The client announces the format, then sends frames; every frame gets one answer,
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
@@ -17,9 +17,8 @@ from kinema.errors import KinemaError
 from kinema.live.live_source import LiveFrame
 from kinema.live.smoothing import Hysteresis, WindowMean
 from kinema.live.stream import FrameRecognizer, FrameResult, StreamSettings
-from kinema.serve.admission import key_of
-from kinema.serve.limits import RefusedError
-from kinema.serve.schema import StreamResult, StreamStart, describe_error
+from kinema.serve.limits import RefusedError, key_of
+from kinema.serve.schema import StreamStart, describe_error
 from kinema.serve.service import ServedModel, Service
 
 # Time for the first message of a client.
@@ -67,7 +66,9 @@ class _Stream:
             model = service.model(start.model)
             recognize = _recognizer(model, start)
             with service.streams, service.metrics.streams.track_inprogress():
-                ready = {"type": "ready", "model": model.name, "size_px": _size(model)}
+                # Larger frames gain nothing: the preprocessing resizes their short side to this.
+                size_px = model.recognizer.preprocessing.short_side_px
+                ready = {"type": "ready", "model": model.name, "size_px": size_px}
                 await self._socket.send_json(ready)
                 while True:
                     data = await self._next(service.limits.stream_idle_s)
@@ -122,7 +123,7 @@ class _Stream:
         )
         self._service.metrics.stream_frames.labels(model.name).inc()
         self._service.metrics.stream_seconds.labels(model.name).observe(result.latency_ms / 1000)
-        await self._socket.send_text(_result(result).model_dump_json())
+        await self._socket.send_json(_document(result))
 
     async def _picture(
         self, data: str | bytes, start: StreamStart, number: int
@@ -177,22 +178,16 @@ def _recognizer(model: ServedModel, start: StreamStart) -> FrameRecognizer:
     return FrameRecognizer(model.recognizer, settings, step=model.step)
 
 
-def _size(model: ServedModel) -> int:
-    """Returns the short side that the preprocessing resizes to; larger frames gain nothing."""
-    return model.recognizer.preprocessing.short_side_px
-
-
-def _result(result: FrameResult) -> StreamResult:
-    return StreamResult.model_validate(
-        {
-            "frame": result.frame,
-            "time_s": round(result.time_s, 6),
-            "top": [c.to_dict() for c in result.top],
-            "shown": result.shown and result.shown.to_dict(),
-            "changed": result.changed,
-            "latency_ms": round(result.latency_ms, 3),
-        }
-    )
+def _document(result: FrameResult) -> dict[str, Any]:
+    return {
+        "type": "result",
+        "frame": result.frame,
+        "time_s": round(result.time_s, 6),
+        "top": [entry.to_dict() for entry in result.top],
+        "shown": result.shown and result.shown.to_dict(),
+        "changed": result.changed,
+        "latency_ms": round(result.latency_ms, 3),
+    }
 
 
 async def _say(socket: WebSocket, refusal: RefusedError, *, frame: int | None = None) -> None:

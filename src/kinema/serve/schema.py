@@ -108,12 +108,15 @@ class ModelsAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
+ModelName = Annotated[
+    str | None, Field(description="Model name from `/v1/models`; by default the first one.")
+]
+
+
 class Options(_Asked):
     """Options of a prediction."""
 
-    model: str | None = Field(
-        default=None, description="Model name from `/v1/models`; by default the first one."
-    )
+    model: ModelName = None
     clips: int = Field(
         default=1,
         ge=1,
@@ -198,9 +201,7 @@ class PredictAnswer(BaseModel):
 class TimelineForm(_Source):
     """A long video: either `file` or `path`."""
 
-    model: str | None = Field(
-        default=None, description="Model name from `/v1/models`; by default the first one."
-    )
+    model: ModelName = None
     window: Annotated[float, Field(gt=0, le=86400)] | None = Field(
         None, description="Window length in seconds; by default as in training, or 2.5."
     )
@@ -298,18 +299,6 @@ class StreamStart(_Asked):
     enter: float = Field(default=0.6, ge=0, le=1)
     leave: float = Field(default=0.4, ge=0, le=1)
     api_key: str | None = None
-
-
-class StreamResult(BaseModel):
-    """Answer to one frame of a live stream."""
-
-    type: Literal["result"] = "result"
-    frame: int
-    time_s: float
-    top: list[ClassAnswer]
-    shown: ClassAnswer | None
-    changed: bool
-    latency_ms: float
 
 
 class HealthAnswer(BaseModel):

@@ -9,13 +9,19 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from kinema.errors import OptionError
 from kinema.serve.app import create_app
 from kinema.serve.jobs import JobBook
 from kinema.serve.limits import JobSettings
 from kinema.serve.service import Service
+
+_log = logging.getLogger(__name__)
+
+# Interval of the checks for remaining work, and the time that polling clients have to fetch results
+# that were finished during shutdown.
+_POLL_S = 0.05
+_FETCH_S = 5.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,32 +58,25 @@ def address_of(listening: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-_log = logging.getLogger(__name__)
-
-# Interval of the checks for remaining work, and the time that polling clients have to fetch results
-# that were finished during shutdown.
-_POLL_S = 0.05
-_FETCH_S = 5.0
-
-
 class Server(uvicorn.Server):
     """A server that finishes what it has accepted.
 
     After the first SIGTERM or Ctrl-C the server refuses new work, finishes running requests and
     timelines, and lets clients fetch them, for at most `grace_s`. A second signal ends it at once.
+    `on_ready` is called as soon as the server answers.
     """
 
     def __init__(
         self,
-        app: FastAPI,
-        *,
         service: Service,
-        jobs: JobBook,
-        grace_s: float,
-        on_ready: Callable[[], None],
+        *,
+        jobs: JobSettings | None = None,
+        grace_s: float = 60.0,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
+        self._jobs = JobBook(service, jobs)
         config = uvicorn.Config(
-            app,
+            create_app(service, self._jobs),
             log_level="warning",
             access_log=False,
             ws="websockets-sansio",
@@ -88,7 +87,6 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._service = service
-        self._jobs = jobs
         self._grace_s = grace_s
         self._on_ready = on_ready
         self._signals = 0
@@ -119,40 +117,11 @@ class Server(uvicorn.Server):
         _log.info("Stopping: finishing accepted work.")
         began = time.monotonic()
         until = began + self._grace_s
-        while self._is_busy() and time.monotonic() < until:
+        jobs, requests = self._jobs, self._service.requests
+        while (jobs.unfinished or requests.taken) and time.monotonic() < until:
             await asyncio.sleep(_POLL_S)
         # A client that polls learns of the end only by its next request.
         until = min(until, time.monotonic() + _FETCH_S)
-        while self._jobs.unfetched(began) and time.monotonic() < until:
+        while jobs.unfetched(began) and time.monotonic() < until:
             await asyncio.sleep(_POLL_S)
         self.should_exit = True
-
-    def _is_busy(self) -> bool:
-        return bool(self._jobs.unfinished or self._service.requests.taken)
-
-
-def run(
-    service: Service,
-    listening: socket.socket,
-    *,
-    jobs: JobSettings | None = None,
-    grace_s: float = 60.0,
-    on_ready: Callable[[str], None] = lambda url: None,
-) -> None:
-    """Serves until a signal arrives or the start fails.
-
-    Args:
-        service: The service.
-        listening: Socket made by `listen`; closed at the end.
-        jobs: Limits on timeline jobs.
-        grace_s: Longest time to finish accepted work after the first signal.
-        on_ready: Called with the URL as soon as the server answers.
-    """
-    book = JobBook(service, jobs)
-    Server(
-        create_app(service, book),
-        service=service,
-        jobs=book,
-        grace_s=grace_s,
-        on_ready=lambda: on_ready(address_of(listening)),
-    ).run(sockets=[listening])

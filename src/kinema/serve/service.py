@@ -27,16 +27,8 @@ from kinema.errors import OptionError, did_you_mean
 from kinema.inference.runtime import Step
 from kinema.live.stream import online_step
 from kinema.recognizer import Recognizer
-from kinema.serve.admission import Access
 from kinema.serve.batcher import Batcher
-from kinema.serve.limits import (
-    RETRY_AFTER_S,
-    STATUS_OF_FAILURE,
-    BatchSettings,
-    Limits,
-    RefusedError,
-    Slots,
-)
+from kinema.serve.limits import Access, BatchSettings, Limits, RefusedError, Slots
 from kinema.serve.metrics import Metrics
 from kinema.serve.schema import Options, VideoAnswer
 from kinema.serve.uploads import UploadFolder, Video
@@ -46,20 +38,17 @@ _log = logging.getLogger(__name__)
 
 Clips = list[tuple[torch.Tensor, NDArray[np.int64], NDArray[np.float64]]]
 
+# HTTP status of failures; all others are faults of the file: 422.
+_TOO_MUCH = ("too_long", "too_many_frames", "too_many_pixels", "too_many_windows")
+_STATUS = {"decoder_lost": 503, **dict.fromkeys(_TOO_MUCH, 413)}
+
 # Placeholder path: pictures of a stream are in no file.
 _NOWHERE = Path("/nowhere")
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model of the service.
-
-    Attributes:
-        name: Name in requests.
-        recognizer: The network with its class names and preprocessing.
-        batcher: Scores the clips of all requests.
-        step: The network frame by frame, for live streams; None if it looks ahead.
-    """
+    """A model of the service; `step` is for live streams, None if the network looks ahead."""
 
     name: str
     recognizer: Recognizer
@@ -69,12 +58,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The views of a video.
-
-    Attributes:
-        info: Properties of the video.
-        clips: For each clip its crops (X, T, 3, h, w) uint8, frame indices (T,) and times (T,).
-    """
+    """For each clip its crops (X, T, 3, h, w) uint8, frame indices (T,) and times (T,)."""
 
     info: VideoAnswer
     clips: Clips
@@ -118,38 +102,23 @@ class Service:
         self.uploads = UploadFolder()
         self.is_ready = False
         self.stopping = asyncio.Event()
-        self.requests = Slots(
-            self.limits.requests,
-            code="too_many_requests",
-            message="The server works on {most} requests already, its limit. Try again.",
-        )
-        self.streams = Slots(
-            self.limits.streams,
-            code="too_many_streams",
-            message="The server follows {most} live streams already, its limit. Try again.",
-        )
+        most = self.limits
+        text = f"The server works on {most.requests} requests already, its limit. Try again."
+        self.requests = Slots(most.requests, "too_many_requests", text)
+        text = f"The server follows {most.streams} live streams already, its limit. Try again."
+        self.streams = Slots(most.streams, "too_many_streams", text)
         self.stepping = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        # One thread, so that forward passes do not compete for cores.
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="network")
-        self._decoding = ThreadPoolExecutor(
-            self.decoders.settings.workers, thread_name_prefix="decoder"
-        )
-        self._waiting = Slots(
-            self.decoders.settings.workers + self.limits.waiting,
-            code="queue_full",
-            message=f"{self.limits.waiting} requests wait for a decoder already, the limit. "
-            "Try again.",
-        )
+        workers = self.decoders.settings.workers
+        self._decoding = ThreadPoolExecutor(workers, thread_name_prefix="decoder")
+        text = f"{most.waiting} requests wait for a decoder already, the limit. Try again."
+        self._waiting = Slots(workers + most.waiting, "queue_full", text)
         self.models = {
             name: ServedModel(
                 name,
                 recognizer,
-                Batcher(
-                    name,
-                    recognizer,
-                    self.batching,
-                    computing=self._computing,
-                    metrics=self.metrics,
-                ),
+                Batcher(name, recognizer, self.batching, self._computing, self.metrics),
                 _step(recognizer, fast=fast),
             )
             for name, recognizer in models.items()
@@ -195,8 +164,7 @@ class Service:
         Raises:
             RefusedError: it cannot be read, or exceeds a limit.
         """
-        views = self._views(options)
-        how = model.recognizer.preprocessing
+        views, how = self._views(options), model.recognizer.preprocessing
         job = ClipsJob(str(video.path), how, views.clips, views.crops, self.limits.video)
         first, *rest = await self._answers(job, video)
         clips = [(torch.from_numpy(m.arrays[0]), m.arrays[1], m.arrays[2]) for m in rest]
@@ -279,12 +247,11 @@ class Service:
 
 def refusal_of(error: DecodingError, video: Video) -> RefusedError:
     """Converts a decoding error to an answer that shows the client's file name, not our path."""
-    status = STATUS_OF_FAILURE[error.reason]
+    status = _STATUS.get(error.reason, 422)
     message = video.with_name(str(error))
     if video.name not in message:
         message = f"{video.name} cannot be read: {message}"
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return RefusedError(status, error.reason, message, file=video.name, headers=headers)
+    return RefusedError(status, error.reason, message, file=video.name)
 
 
 def _step(recognizer: Recognizer, *, fast: bool) -> Step | None:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -23,10 +24,12 @@ class Video:
     Attributes:
         path: Path on this machine, which no answer contains.
         name: File name given by the client.
+        is_upload: True if the file belongs to the request and is deleted after it.
     """
 
     path: Path
     name: str
+    is_upload: bool = False
 
     def with_name(self, text: str) -> str:
         """Replaces the path in a message by the client's name."""
@@ -34,11 +37,7 @@ class Video:
 
 
 class UploadFolder:
-    """Private temporary folder for uploads.
-
-    Attributes:
-        folder: Its path.
-    """
+    """Private temporary folder for uploads."""
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="kinema-serve-")
@@ -52,35 +51,36 @@ class UploadFolder:
         """Copies an upload into a file, which the caller deletes."""
         name = shown_name(filename)
         suffix = PurePath(name).suffix.lower() if is_video_path(name) else ""
-        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
-        video = Video(Path(path), name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-        except BaseException:  # a full disk must not stay full
-            forget(video)
-            raise
+        with self._new_file(name, suffix) as (video, file):
+            shutil.copyfileobj(source, file, 1 << 20)
         return video
 
     async def keep_stream(self, parts: AsyncIterator[bytes], name: str) -> Video:
         """Writes a body into a file, which the caller deletes."""
-        descriptor, path = tempfile.mkstemp(dir=self.folder)
-        video = Video(Path(path), name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with self._new_file(name) as (video, file):
                 async for part in parts:
                     file.write(part)
-        except BaseException as error:
-            forget(video)
-            if isinstance(error, ClientDisconnect):
-                raise RefusedError(400, "body", "The client left before its body ended.") from error
-            raise
+        except ClientDisconnect as error:
+            raise RefusedError(400, "body", "The client left before its body ended.") from error
         return video
+
+    @contextmanager
+    def _new_file(self, name: str, suffix: str = "") -> Iterator[tuple[Video, BinaryIO]]:
+        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
+        video = Video(Path(path), name, is_upload=True)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield video, file
+        except BaseException:  # a full disk must not stay full
+            forget(video)
+            raise
 
 
 def forget(video: Video) -> None:
-    """Deletes an upload."""
-    video.path.unlink(missing_ok=True)
+    """Deletes the video if it is an upload."""
+    if video.is_upload:
+        video.path.unlink(missing_ok=True)
 
 
 def allowed_video(folder: Path | None, wanted: str) -> Video:

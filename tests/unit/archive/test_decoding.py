@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from kinema.archive.decode_stage import VideoDecoder
+from kinema.archive.decode_stage import DecodeStage
 from kinema.archive.settings import LabelSettings, Work
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
@@ -32,17 +32,17 @@ def work_of(root: Path, **settings: int) -> Work:
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory, color_set) -> Iterator[VideoDecoder]:
+def decoder(tmp_path_factory, color_set) -> Iterator[DecodeStage]:
     folder = with_faults(tmp_path_factory.mktemp("faults"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
-        decoder = VideoDecoder(work_of(color_set, decode_s=2, decode_mb=600))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        decoder = DecodeStage(work_of(color_set, decode_s=2, decode_mb=600))
     with decoder:
         yield decoder
 
 
-def read(decoder: VideoDecoder, path: Path | str) -> np.ndarray:
-    return np.frombuffer(decoder.read(str(path)), np.uint8).reshape(6, 4, 3, 32, 32)
+def read(decoder: DecodeStage, path: Path | str) -> np.ndarray:
+    return np.concatenate(decoder.read(str(path))).reshape(6, 4, 3, 32, 32)
 
 
 def expected(video: Path) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_broken_files_have_their_reason(decoder, color_set, tmp_path):
 @pytest.mark.slow
 def test_a_killed_process_is_replaced(color_set):
     good = color_set / "green" / "0.mp4"
-    with VideoDecoder(work_of(color_set)) as decoder:
+    with DecodeStage(work_of(color_set)) as decoder:
         decoder.read(str(good))
         parent = decoder._parent._process.pid
         (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -99,11 +99,11 @@ def test_a_killed_process_is_replaced(color_set):
 @pytest.mark.slow
 def test_a_process_that_cannot_start_is_no_fault_of_a_video(color_set, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with VideoDecoder(work_of(color_set)) as decoder:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with DecodeStage(work_of(color_set)) as decoder:
         with pytest.raises(ClusterError, match="No decoder can be started .* exit code 3"):
             decoder.read("red/0.mp4")
-        monkeypatch.delenv("PYTHONPATH")
+        monkeypatch.undo()
         assert decoder.read("red/0.mp4"), "the next attempt finds a free place"
 
 

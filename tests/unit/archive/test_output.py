@@ -42,7 +42,7 @@ def test_old_rows_do_not_wait_for_new_ones(tmp_path):
 def test_an_unfinished_file_counts_for_nothing(tmp_path):
     with open_output(tmp_path, FACTS) as output:
         output.write("labels-1", rows("a.mp4"))
-    half = tmp_path / ".labels-2.parquet.tmp"
+    half = tmp_path / ".labels-2.parquet.part"
     half.write_bytes((tmp_path / "labels-1.parquet").read_bytes()[:50])
     with open_output(tmp_path, FACTS) as output:
         assert output.done()["path"].to_pylist() == ["a.mp4"]
