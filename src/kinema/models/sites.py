@@ -182,6 +182,7 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
     row, module, stride = block.row, block.module, backbone.stride_at(block.path)
     convs, end = row.convs_of(module), row.end_of(module)
     output = row.output or end or convs[0]
+    # Rows describe a family whose blocks differ in width, so widths are read from the layers.
     width_in = _width(module.get_submodule(convs[0] if convs else output), "in")
     width_end = _width(module.get_submodule(output), "out")
     slots = []
@@ -194,6 +195,8 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
         slots.append(_Slot(site, parent, leaf, side))
 
     widths = [_width(module.get_submodule(name), "in") for name in convs]
+    # A module in the branch adds to what the identity path carries. Without such a path it would be
+    # the only way through the block, where a random module destroys pretrained features.
     carries_input = row.carries_input(module)
     if row.takes_tensor:
         add("block", "", "before", width_in)
