@@ -15,8 +15,7 @@ from kinema.bench.forms import build_form, prepare_memory
 from kinema.bench.rates import copy_rate, matrix_rate
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
-from kinema.inference.fold import NORMS
-from kinema.models.network import VideoNetwork
+from kinema.models.network import NORMS, VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.temporal.kernels.dispatch import backend_name
 

@@ -15,7 +15,7 @@ from kinema.models.backbones import is_backbone, listed_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.placement import Blocks
 from kinema.models.transfer import holds_network, load_network
-from kinema.models.weights import load_imagenet
+from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
 from kinema.temporal import TemporalEntry, list_temporal, position_named, temporal_named
 from kinema.values import WeightsReport
 
@@ -240,14 +240,12 @@ def _own_blocks(net: VideoNetwork, row: Row, stages: Sequence[int] | None) -> Bl
 def _after_insertion(net: VideoNetwork, report: WeightsReport, filled: set[int]) -> WeightsReport:
     """Updates the report to the tensor names after insertion, including those of the modules."""
     parts: dict[str, list[str]] = {"copied": [], "derived": [], "new": []}
-    inherited = tuple(
-        f"{name}.{part}" for name, module in net.temporal_modules() for part in module.inherited
-    )
+    new_names = new_in_modules(net).union(report.new)
     for name, tensor in net.state_dict(keep_vars=True).items():
         if id(tensor) in filled:
             parts["copied"].append(name)
-        elif not name.endswith("num_batches_tracked"):
-            parts["derived" if name.startswith(inherited) else "new"].append(name)
+        elif not name.endswith(COUNTER):
+            parts["new" if name in new_names else "derived"].append(name)
     copied, derived, new = map(tuple, parts.values())
     return replace(report, copied=copied, derived=derived, new=new)
 

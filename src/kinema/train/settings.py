@@ -151,7 +151,8 @@ class OptimizerBase(Section):
         scale_lr_for_batch: Batch size that `lr` refers to: the effective rate is lr *
             train.batch_size / scale_lr_for_batch. Default: no scaling.
         temporal_lr_mult: Learning-rate factor of new weights in temporal modules, which start
-            from scratch while the backbone may be pretrained.
+            from scratch while the backbone may be pretrained. Weights that `model.weights` fills,
+            all of them after a transfer from a trained network, have the backbone's rate.
         classifier_lr_mult: Learning-rate factor of the classifier (5 in TSM and TEA).
         classifier_decay_mult: Weight-decay factor of the classifier.
         decay_norm_and_bias: Applies weight decay to biases and norm weights too.
@@ -266,7 +267,8 @@ class TrainSettings(Section):
         mixup_alpha: Parameter of mixup's Beta distribution; default: no mixup.
         cutmix_alpha: The same for CutMix. With both, one of them is drawn for each forward pass.
         norm_layers: "train", or "freeze_all_but_first": freezes weights and statistics of all
-            BatchNorm layers of the backbone except the first (TSN's partial BN).
+            BatchNorm layers except the first (TSN's partial BN) and except new ones in temporal
+            modules; in a transfer from a trained network no layer is new.
         precision: "32", or "bf16" for mixed precision.
         channels_last: channels_last memory format for the backbone; faster on most devices.
         compile: Uses torch.compile, or a mode of it (slow first step; pays off on GPUs).

@@ -5,6 +5,7 @@ import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError
 from kinema.models.zoo import create_model
+from kinema.temporal import MTA
 
 
 def placed(net) -> dict[str, list[str]]:
@@ -144,6 +145,22 @@ def test_slowfast_costs_what_its_paper_prints():
     assert cost.params / 1e6 == pytest.approx(34.5, abs=0.05)
     tam = create_model("tam_slowfast_resnet50", classes=400, frames=32).cost(256)
     assert tam.macs < cost.macs
+
+
+@pytest.mark.parametrize("options", [{}, {"init": "part_shift"}])
+def test_tea_starts_as_in_the_code_or_as_in_the_supplement(options):
+    net = small("tea_res2net26_26w_4s", **options)
+    for _, module in net.temporal_modules():
+        if isinstance(module, MTA):
+            kernels = [shift.weight.detach()[:, 0, :, 0].tolist() for shift in module.shifts]
+            ahead = [group.count([0, 0, 1]) for group in kernels]
+            behind = [group.count([1, 0, 0]) for group in kernels]
+            width = module.width
+            moved = [width // 8] * 4 if options else [0, 0, 0, width // 2]
+            assert ahead == behind == moved
+            assert sum(map(sum, kernels[0])) == width
+    (tea,) = [part for part in net.spec.insertions if part.module == "mta"]
+    assert dict(tea.options) == options
 
 
 def test_a_res2net_of_the_depth_of_resnet26():
