@@ -152,12 +152,15 @@ class Views:
             their mirror images).
         full_resolution: Crops span the whole short side instead of `crop_px`.
         resize_px: Side to which square crops are finally resized; default: not resized.
+        twice_sample: The two clips take the middle and the start of every segment, as
+            `--twice_sample` of TSM's code, instead of interleaving evenly.
     """
 
     clips: PositiveInt = 1
     crops: int = 1
     full_resolution: bool = False
     resize_px: PositiveInt | None = None
+    twice_sample: bool = False
 
     def __post_init__(self) -> None:
         check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
@@ -165,6 +168,8 @@ class Views:
             raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
         if self.resize_px is not None and self.full_resolution and self.crops == 1:
             raise OptionError("resize_px is for square crops, not for the whole frame.")
+        if self.twice_sample and self.clips != 2:
+            raise OptionError(f"twice_sample is for two clips, got clips={self.clips}.")
 
     @property
     def count(self) -> int:

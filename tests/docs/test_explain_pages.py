@@ -81,18 +81,20 @@ def test_the_protocols_are_those_of_the_program():
 def test_the_drawing_of_segments_is_right():
     from kinema.data.sampling import SegmentSampling
 
-    (block,) = [b for b in PROTOCOL_PAGE.blocks("text") if "24 frames" in b]
-    lines = [line.split("clip")[1].lstrip("s").split() for line in block.splitlines()[2:]]
-    one, three = ([mark for mark in line if mark != "|"] for line in lines)
-    found = [
-        [n for n, mark in enumerate(marks) if mark == name]
-        for marks, name in (
-            (one, "X"),
-            (three, "A"),
-            (three, "B"),
-            (three, "C"),
-        )
-    ]
+    one, three = _drawn_clips("24 frames")
     sampling = SegmentSampling(4)
-    wanted = [*sampling.test(24, 1).tolist(), *sampling.test(24, 3).tolist()]
-    assert found == wanted
+    assert one == sampling.test(24, 1).tolist()
+    assert three == sampling.test(24, 3).tolist()
+    (two,) = _drawn_clips("with twice_sample")
+    assert two == SegmentSampling(4, twice_sample=True).test(24, 2).tolist()
+
+
+def _drawn_clips(title: str) -> list[list[list[int]]]:
+    """Frame numbers of the clips in each line of a drawing, in the order of their letters."""
+    (block,) = [b for b in PROTOCOL_PAGE.blocks("text") if title in b]
+    drawn = []
+    for line in block.splitlines()[2:]:
+        marks = [mark for mark in line.split("clip")[1].lstrip("s").split() if mark != "|"]
+        letters = sorted(set(marks) - {"."})
+        drawn.append([[n for n, m in enumerate(marks) if m == letter] for letter in letters])
+    return drawn
