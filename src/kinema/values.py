@@ -176,6 +176,12 @@ class Views:
         """Number of views of a video."""
         return self.clips * self.crops
 
+    def side_px(self, how: ClipSettings) -> int | None:
+        """Side of the square views in pixels; None for whole frames, whose sizes differ."""
+        if self.full_resolution and self.crops == 1:
+            return None
+        return self.resize_px or (how.short_side_px if self.full_resolution else how.crop_px)
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -323,6 +329,21 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class VideoCost:
+    """Multiply-accumulates (MACs) of the test of a video, in 10^9.
+
+    Attributes:
+        gmacs_per_view: GMACs of one view, the "GFLOPs" of the papers.
+        views: Views of the video: clips x crops.
+        gmacs: GMACs of all views.
+    """
+
+    gmacs_per_view: float
+    views: int
+    gmacs: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """Parameters and multiply-accumulates (MACs) of one view of a network.
 
@@ -337,3 +358,7 @@ class Cost:
     frames: int
     size_px: int
     sites: tuple[SiteCost, ...] = ()
+
+    def per_video(self, views: Views) -> VideoCost:
+        """Cost of all views of a video."""
+        return VideoCost(self.macs / 1e9, views.count, self.macs * views.count / 1e9)

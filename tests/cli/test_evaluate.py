@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kinema.evaluation.evaluate import load_scores
+from kinema.models.saved import load_saved
 
 
 @pytest.fixture
@@ -28,6 +29,12 @@ def test_all_files_and_numbers(kinema, words, tmp_path):
         "twice_sample": False,
     }
     assert document["protocol"] is None
+    macs = load_saved(words[1]).net.cost(32).macs
+    assert document["per_video"] == {
+        "gmacs_per_view": macs / 1e9,
+        "views": 6,
+        "gmacs": macs * 6 / 1e9,
+    }
     assert document["skipped"] == []
     assert document["top5"] == 1.0
     assert document["top1"] == document["mean_class"]  # two videos in each class
@@ -55,6 +62,14 @@ def test_full_resolution_differs(kinema, words, tmp_path):
     crop, whole = (load_scores(tmp_path / f"{name}.npz") for name in ("crop", "whole"))
     assert whole.views.full_resolution
     assert not np.allclose(crop.scores, whole.scores)
+
+
+def test_costs_are_for_the_size_of_the_views(kinema, words):
+    macs = load_saved(words[1]).net.cost(40).macs  # the short side
+    squares = kinema(*words, "--full-resolution", "--crops", 3, "--json").document
+    assert squares["per_video"]["gmacs_per_view"] == macs / 1e9
+    whole = kinema(*words, "--full-resolution", "--json").document
+    assert whole["per_video"] is None  # the size differs from video to video
 
 
 def test_twice_sample_differs_from_two_even_clips(kinema, words, tmp_path):

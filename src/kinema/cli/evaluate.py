@@ -178,7 +178,16 @@ def evaluate(
         raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
     if as_json:
-        print_json({**_document(report), "protocol": protocol, "preprocessing": how.to_dict()})
+        side_px = views.side_px(how)
+        cost = None if side_px is None else recognizer.net.cost(side_px).per_video(views)
+        print_json(
+            {
+                **_document(report),
+                "protocol": protocol,
+                "preprocessing": how.to_dict(),
+                "per_video": None if cost is None else asdict(cost),
+            }
+        )
     else:
         _print(report)
     files.write(report)
