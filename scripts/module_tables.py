@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.models.zoo import FAMILIES, create_model
-from kinema.temporal import TemporalModule, temporal_named
+from kinema.temporal import TemporalModule, takes_conv, temporal_named
 from kinema.values import Cost
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +96,7 @@ C, SIDE_PX, K, SHARE = 128, 28, 3, 0.25
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """Operator with its printed formula, and its cost for a clip by the formula and as built."""
+    """Operator with the weights of its printed formula, and its cost for a clip as built."""
 
     name: str
     source: str
@@ -109,38 +109,33 @@ class OperatorRow:
 def operator_rows() -> list[OperatorRow]:
     """The operators of TEINet's section 3.2 and GTE's table 1, and CTI."""
     both, gte = "TEINet, section 3.2; GTE, table 1", "GTE, table 1"
-    dense = K * K * C * C
-    printed: list[tuple[str, str, str, float | None]] = [
-        ("2D convolution", gte, "k_H k_W C_i C_o", dense),
-        ("3D convolution", both, "k_T k_H k_W C_i C_o", K * dense),
-        ("GST", gte, "(1 - t + t k_T) k_H k_W C_i C_o / 2", (1 - SHARE + SHARE * K) * dense / 2),
-        ("GTE", gte, "(k_H k_W + t k_T) C_i C_o / 2", (K * K + SHARE * K) * C * C / 2),
-        ("dense temporal convolution", "TEINet, section 3.2", "C_o C_i k_T", K * C * C),
-        ("TIM", "TEINet, section 3.2", "C_o k_T", K * C),
-        ("CTI", "TSI, eq. 8-10", "", None),
+    dense, t = K * K * C * C, SHARE
+    printed: list[tuple[str, str, str, str, float | None]] = [
+        ("2D convolution", "", gte, "k_H k_W C_i C_o", dense),
+        ("3D convolution", "c3d", both, "k_T k_H k_W C_i C_o", K * dense),
+        ("GST", "gst", gte, "(1 - t + t k_T) k_H k_W C_i C_o / 2", (1 - t + t * K) * dense / 2),
+        ("GTE", "gte", gte, "(k_H k_W + t k_T) C_i C_o / 2", (K * K + t * K) * C * C / 2),
+        ("dense temporal convolution", "tconv", "TEINet, section 3.2", "C_o C_i k_T", K * C * C),
+        ("TIM", "tim", "TEINet, section 3.2", "C_o k_T", K * C),
+        ("CTI", "cti", "TSI, eq. 8-10", "", None),
     ]
-    names = {"3D convolution": "c3d", "dense temporal convolution": "tconv"}
     rows = []
-    for name, source, formula, weights in printed:
-        conv = nn.Conv2d(C, C, K, padding=K // 2, bias=False, device="meta")
-        with torch.device("meta"):
-            operator = conv if name == "2D convolution" else _built(names.get(name, name), conv)
-        rows.append(
-            OperatorRow(
-                name=name,
-                source=source,
-                formula=formula,
-                printed=None if weights is None else round(weights),
-                params=sum(p.numel() for p in operator.parameters()),
-                macs=_macs(operator),
-            )
-        )
+    for name, module, source, formula, weights in printed:
+        operator = _operator(module)
+        params = sum(p.numel() for p in operator.parameters())
+        by_formula = None if weights is None else round(weights)
+        rows.append(OperatorRow(name, source, formula, by_formula, params, _macs(operator)))
     return rows
 
 
-def _built(name: str, conv: nn.Conv2d) -> nn.Module:
-    module: Callable[..., nn.Module] = temporal_named(name.lower()).module
-    return module(conv if name in ("c3d", "GST", "GTE") else C, frames=FRAMES)
+def _operator(module: str) -> nn.Module:
+    """A temporal module, or the 2D convolution that modules replace, without numbers."""
+    with torch.device("meta"):
+        conv = nn.Conv2d(C, C, K, padding=K // 2, bias=False)
+        if not module:
+            return conv
+        build: Callable[..., TemporalModule] = temporal_named(module).module
+        return build(conv if takes_conv(temporal_named(module).module) else C, frames=FRAMES)
 
 
 def _macs(operator: nn.Module) -> int:

@@ -53,18 +53,18 @@ def test_describe_counts_what_python_counts(kinema):
 
 
 def test_describe_counts_the_views_of_a_video(kinema):
-    words = ("describe", "tei_resnet50", "--classes", 174, "--clips", 10, "--crops", 3)
+    words = ("describe", "tei_resnet18", "--size", 64, "--clips", 10, "--crops", 3)
     document = kinema(*words, "--json").document
     with torch.device("meta"):
-        nets = [package.create_model(f"{name}_resnet50", classes=174) for name in ("tei", "tsn")]
-    own, plain = (net.cost().macs for net in nets)
+        nets = [package.create_model(f"{name}_resnet18", classes=400) for name in ("tei", "tsn")]
+    own, plain = (net.cost(64).macs for net in nets)
     assert document["per_video"] == {
         "gmacs_per_view": own / 1e9,
         "views": 30,
         "gmacs": own * 30 / 1e9,
     }
     assert document["macs_ratio"] == own / plain
-    text = "32.88 GMACs x 30 views = 986.30 GMACs, 1.005 times those of the 2D network"
+    text = "1.19 GMACs x 30 views = 35.67 GMACs, 1.003 times those of the 2D network"
     assert f"Per video       {text}" in kinema(*words).out
     one = kinema("describe", "tsn_resnet18", "--size", 32).out
     assert "0.30 GMACs x 1 view = 0.30 GMACs, 1.000 times those of the 2D network" in one

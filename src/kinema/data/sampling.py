@@ -56,7 +56,9 @@ class SegmentSampling:
         check_range(at_least=1, total=total)
         # Segments of real length: with the integer length total // T, as in TSN's code, up to
         # T - 1 frames at the end of the video would never be drawn.
-        positions = (np.arange(self.frames) + offsets) * (total / self.frames)
+        # Sums of products, as there, so that ties are rounded alike.
+        tick = total / self.frames
+        positions = offsets * tick + np.arange(self.frames) * tick
         return np.minimum(positions.astype(np.int64), total - 1)
 
 

@@ -61,7 +61,7 @@ def read_times(path: Path, form: str | None = None) -> Times:
         settings, rows = document["settings"], document["rows"]
         frames, size_px = settings["frames"], settings["size_px"]
         # Older files have one batch size for all rows.
-        batches = [row.get("batch") or settings["batch"] for row in rows]
+        batches = [row["batch"] if "batch" in row else settings["batch"] for row in rows]
         measured = [
             (row["model"], row["form"], float(row["ms"]) / batch)
             for row, batch in zip(rows, batches, strict=True)
