@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from kinema.data.sampling import sampling_of
 from kinema.data.transforms import Augmentation
 from kinema.errors import RecipeError, did_you_mean
 from kinema.train.recipe_errors import Origin, explain
@@ -44,8 +45,11 @@ class Recipe(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        self.preprocessing.build(frames=self.model.frames, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    def _sizes_and_sampling_fit(self) -> Self:
+        how = self.preprocessing.build(
+            frames=self.model.frames, mean=IMAGENET_MEAN, std=IMAGENET_STD
+        )
+        sampling_of(how, self.evaluation.views)
         return self
 
     def to_dict(self) -> dict[str, Any]:

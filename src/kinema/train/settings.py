@@ -336,4 +336,9 @@ class EvaluationSettings(Views):
     @property
     def views(self) -> Views:
         """Views of each validation video."""
-        return Views(clips=self.clips, crops=self.crops, full_resolution=self.full_resolution)
+        return Views(
+            clips=self.clips,
+            crops=self.crops,
+            full_resolution=self.full_resolution,
+            twice_sample=self.twice_sample,
+        )

@@ -16,6 +16,7 @@ from kinema.train.settings import (
     MultistepSettings,
     SGDSettings,
 )
+from kinema.values import Views
 
 TEXT = """\
 # A whole recipe
@@ -211,6 +212,14 @@ def test_wrong_values_are_named(file: Path, override: str, wanted: str) -> None:
     message = refused(file, override)
     assert wanted in message
     assert "command line" in message
+
+
+def test_twice_sample_is_a_setting_of_the_validation(file: Path) -> None:
+    words = ["evaluation.clips=2", "evaluation.twice_sample=true"]
+    assert load_recipe(file, words).evaluation.views == Views(clips=2, twice_sample=True)
+    message = refused(file, *words, "preprocessing.sampling=dense")
+    assert "twice_sample shifts segments, but this network samples a dense window" in message
+    assert "twice_sample is for two clips, got clips=1" in refused(file, words[1])
 
 
 def test_wrong_type_in_the_file_names_its_line(file: Path) -> None:
