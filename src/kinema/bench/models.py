@@ -27,7 +27,7 @@ NETWORKS = (
     "tim_resnet50",
     "tei_resnet50",
     "tanet_resnet50",
-    "me_resnet50",
+    "me_tim_resnet50",
     "gte_resnet50",
     "cti_resnet50",
     "tsi_resnet50",

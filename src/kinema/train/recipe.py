@@ -54,19 +54,24 @@ class Recipe(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain data, `name` first, without unset ones."""
-        plain = self.model_dump(mode="json")
+        plain = _without_unset(self.model_dump(mode="json"))
         return {
-            section: {
-                key: table[key]
-                for key in sorted(table, key=lambda key: key != "name")
-                if table[key] is not None
-            }
+            section: {key: table[key] for key in sorted(table, key=lambda key: key != "name")}
             for section, table in plain.items()
         }
 
     def to_toml(self) -> str:
         """Returns the full effective settings as a recipe file for `load_recipe`."""
         return to_toml(self.to_dict())
+
+
+def _without_unset(value: Any) -> Any:
+    """Plain data without None, for which TOML has no form."""
+    if isinstance(value, list):
+        return [_without_unset(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_unset(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

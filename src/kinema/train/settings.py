@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validato
 
 from kinema.data.annotations import FORMATS
 from kinema.errors import did_you_mean
+from kinema.models.placement import Part
 from kinema.values import ClipSettings, PositiveInt, Preprocessing, Views
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -30,12 +31,16 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """[model]: the network to train; arguments of `create_model`.
 
-    Either `name` ("tsm_resnet50") or `backbone` with, optionally, `temporal`.
+    Either `name` ("tsm_resnet50") or `backbone` with, optionally, `temporal` or `parts`.
 
     Attributes:
         name: Named network, such as "tsm_resnet50".
         backbone: 2D network, such as "resnet50", for any temporal module.
-        temporal: Temporal module or family to insert; default: none.
+        temporal: Temporal module or family to insert, or several, such as "tim+sme"; default: none.
+        parts: Instead of `temporal`, a list of modules with their own placement and options, such as
+            [{module = "tim", at = "before_conv1"}, {module = "sme", at = "after_conv2"}]. A part
+            has the keys module, at, stages, blocks and options; those of [model] apply to parts
+            without, then the paper's.
         frames: T, frames of one clip.
         weights: "imagenet", the path of a backbone's weight file, or the folder (or
             model.safetensors) of the same network trained on other classes, from which everything
@@ -52,6 +57,7 @@ class ModelSettings(Section):
     name: str | None = None
     backbone: str | None = None
     temporal: str | None = None
+    parts: tuple[Part, ...] | None = None
     frames: PositiveInt = 8
     weights: str | None = None
     stages: tuple[int, ...] | str | None = None
@@ -64,9 +70,14 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _one_network(self) -> Self:
         if (self.name is None) == (self.backbone is None):
-            raise ValueError("give either name or backbone (with, optionally, temporal)")
-        if self.name is not None and self.temporal is not None:
-            raise ValueError("temporal goes with backbone; a name already says which module")
+            raise ValueError("give either name or backbone (with, optionally, temporal or parts)")
+        given = [key for key in ("temporal", "parts") if getattr(self, key) is not None]
+        if self.name is not None and given:
+            raise ValueError(f"{given[0]} goes with backbone; a name already says which module")
+        if len(given) > 1:
+            raise ValueError("give either temporal or parts: parts lists all temporal modules")
+        if self.parts == ():
+            raise ValueError("parts is empty: list a module, or leave it out for a plain backbone")
         return self
 
 
