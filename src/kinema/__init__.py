@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kinema.models.backbones import list_backbones
     from kinema.models.convert import import_checkpoint
     from kinema.models.network import VideoNetwork
+    from kinema.models.placement import Part
     from kinema.models.saved import save
     from kinema.models.zoo import create_model, list_models
     from kinema.recognizer import Recognizer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ExportReport": "kinema.exporters",
     "KinemaError": "kinema.errors",
+    "Part": "kinema.models.placement",
     "Prediction": "kinema.values",
     "Preprocessing": "kinema.values",
     "Recognizer": "kinema.recognizer",
@@ -51,6 +53,7 @@ _MODULES = {
 __all__ = [
     "ExportReport",
     "KinemaError",
+    "Part",
     "Prediction",
     "Preprocessing",
     "Recognizer",

@@ -65,6 +65,30 @@ def test_a_run_is_trained_and_resumed(kinema, recipe, tmp_path):
     assert "optimizer.lr" in other.err
 
 
+@pytest.mark.slow
+def test_parts_stay_what_they_are_from_the_recipe_to_the_exported_file(
+    kinema, recipe, color_set, tmp_path
+):
+    text = recipe.read_text()
+    assert 'temporal = "tsm"' in text
+    listed = '[{module = "tim", at = "after_conv1"}, {module = "tim", stages = [5]}]'
+    recipe.write_text(text.replace('temporal = "tsm"', f"parts = {listed}"))
+    out = tmp_path / "run"
+    assert kinema("train", recipe, "--out", out).code == 0
+    other = kinema("train", recipe, "model.parts=[{module = 'tim'}]", "--resume", out)
+    assert (other.code, "model.parts differs from" in " ".join(other.err.split())) == (1, True)
+    assert kinema("train", recipe, "train.epochs=2", "--resume", out).code == 0
+    document = kinema("describe", out / "best", "--json").document
+    placed = {(m["place"].split(".")[0], m["place"].split()[1]) for m in document["modules"]}
+    assert {place for place in placed if place[1] == "before_conv1"} == {("res5", "before_conv1")}
+    assert {place[1] for place in placed} == {"before_conv1", "after_conv1"}
+    assert document["model"] == "tim+tim_test_resnet"
+    evaluated = kinema("evaluate", out / "best", "--data", color_set / "val.csv", "--json")
+    assert evaluated.code == 0
+    words = ("--format", "exported", "--out", tmp_path / "net.pt2", "--videos", color_set)
+    assert kinema("export", out / "best", *words, "--json").document["top1_agreement"] == 1
+
+
 def test_a_folder_is_named_after_the_recipe(kinema, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = {}

@@ -20,6 +20,7 @@ def test_public_names_are_pinned():
     assert kinema.__all__ == [
         "ExportReport",
         "KinemaError",
+        "Part",
         "Prediction",
         "Preprocessing",
         "Recognizer",

@@ -1,4 +1,4 @@
-"""Named networks: each family is a row of modules and their placements."""
+"""Named networks: each family is a row of parts, modules with their placements."""
 
 import difflib
 import fnmatch
@@ -23,8 +23,8 @@ _BEHIND_CONV1 = ("after_conv1",)
 _BEHIND_CONV2 = ("after_conv2", "after_conv1")
 _NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
 
-# Modules of a family run in the order of its parts if they share a site. A family has the name of
-# its module, or the names of its modules: in a mix each word adds what it says and nothing else.
+# Modules of a family run in the order of its parts if they share a site. A family that is named
+# like a module is this module alone: in a mix, each word adds what it says and nothing else.
 FAMILIES: dict[str, tuple[Part, ...]] = {
     # The plain network, and its baselines.
     "tsn": (),
@@ -255,7 +255,7 @@ def _stages_named(stages: Sequence[int] | str | None) -> Sequence[int] | None:
     return STAGE_PRESETS[stages]
 
 
-# What is asked of a module, and the part of the paper that fills what is not.
+# For each module the part as asked for, and the paper's, which fills in what it leaves open.
 Rows = tuple[tuple[Part, Part], ...]
 
 

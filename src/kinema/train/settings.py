@@ -37,10 +37,10 @@ class ModelSettings(Section):
         name: Named network, such as "tsm_resnet50".
         backbone: 2D network, such as "resnet50", for any temporal module.
         temporal: Temporal module or family to insert, or several, such as "tim+sme"; default: none.
-        parts: Instead of `temporal`, a list of modules with their own placement and options, such as
-            [{module = "tim", at = "before_conv1"}, {module = "sme", at = "after_conv2"}]. A part
-            has the keys module, at, stages, blocks and options; those of [model] apply to parts
-            without, then the paper's.
+        parts: Instead of `temporal`, a list of modules that each have their own `at`, `stages`,
+            `blocks` and `options`, such as `[{module = "tim", at = "before_conv1"},
+            {module = "sme", at = "after_conv2"}]`. A part without one of these takes that of
+            [model], then the paper's.
         frames: T, frames of one clip.
         weights: "imagenet", the path of a backbone's weight file, or the folder (or
             model.safetensors) of the same network trained on other classes, from which everything

@@ -7,8 +7,8 @@ import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError
 from kinema.models.placement import Part
-from kinema.models.zoo import create_model
-from kinema.temporal import MTA
+from kinema.models.zoo import create_model, families
+from kinema.temporal import MTA, list_temporal
 
 
 def placed(net) -> dict[str, list[str]]:
@@ -48,6 +48,11 @@ def test_a_mix_contains_what_its_words_say():
         ("before_conv1", ("tim",)),
         ("after_conv2", ("sme",)),
     }
+
+
+def test_a_family_with_the_name_of_a_module_is_this_module_alone():
+    for name in set(list_temporal()) & set(families()):
+        assert [part.module for part in families()[name]] == [name]
 
 
 @pytest.mark.parametrize(

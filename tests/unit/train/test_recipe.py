@@ -96,7 +96,7 @@ def test_full_settings_read_back_the_same(file: Path, tmp_path: Path) -> None:
 
 PARTS = """[
     {module = "tim", at = "before_conv1"},
-    {module = "sme", at = "after_conv2", stages = [4, 5], blocks = {4 = [0]}, options = {pyramid = 2}},
+    {module = "sme", at = "after_conv2", stages = [4], blocks = {4 = [0]}, options = {pyramid = 2}},
 ]"""
 
 
@@ -108,7 +108,7 @@ def test_parts_have_their_own_placements(file: Path, tmp_path: Path) -> None:
     recipe = load_recipe(with_parts(file), ["model.options={}"])
     assert recipe.model.parts == (
         Part("tim", at="before_conv1"),
-        Part("sme", at="after_conv2", stages=[4, 5], blocks={4: [0]}, options={"pyramid": 2}),
+        Part("sme", at="after_conv2", stages=[4], blocks={4: [0]}, options={"pyramid": 2}),
     )
     again = tmp_path / "again.toml"
     again.write_text(recipe.to_toml(), encoding="utf-8")
