@@ -36,6 +36,8 @@ COUNTS = [
     ("c3d_resnet50", {}, 46_499_054, (62.29, 124.59, 81.37)),
     ("gte_resnet50", {"ratio": 1 / 8}, 17_911_214, (25.09, 50.18, 32.77)),
     ("gte_resnet50", {}, 17_970_158, (25.34, 50.68, 33.10)),
+    # Two more taps from p/2 to p/4 channels in every block of width p.
+    ("gte_resnet50", {"kernel": 5}, 17_970_158 + 1_257_472 // 4, (None, None, None)),
     ("gte_resnet50", {"ratio": 1 / 2}, 19_149_038, (27.23, 54.46, 35.57)),
     ("tsi_resnet50", {}, 24_526_098, (34.84, 69.97, 46.30)),
     ("tsi_resnet50", {"alignment": False}, 24_526_098, (32.86, 65.72, 42.92)),

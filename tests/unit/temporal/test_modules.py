@@ -2,9 +2,19 @@
 
 import pytest
 import torch
+from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError
-from kinema.temporal import MEM, TIM, TSM, TemporalModule, list_temporal, register, temporal_named
+from kinema.temporal import (
+    GTE,
+    MEM,
+    TIM,
+    TSM,
+    TemporalModule,
+    list_temporal,
+    register,
+    temporal_named,
+)
 from kinema.temporal.base import position_named
 from kinema.temporal.conv import init_temporal_kernel
 from kinema.temporal.kernels.gate import gate
@@ -84,6 +94,10 @@ def test_clips_of_a_batch_do_not_mix(module):
     [
         (lambda: TSM(16, frames=4, divisor=1), "divisor must be at least 2"),
         (lambda: TSM(4, frames=4), "shifts nothing at a width of 4 channels"),
+        (
+            lambda: GTE(nn.Conv2d(8, 8, 3), frames=4, kernel=4),
+            "GTE kernel must be odd and at least 3, got 4",
+        ),
         (lambda: TIM(8, frames=4, kernel=4), "kernel must be odd and at least 3, got 4"),
         (lambda: TIM(8, frames=4, init="partshift"), "Did you mean 'part_shift'"),
         (lambda: TIM(8, frames=0), "frames must be at least 1, got 0"),
