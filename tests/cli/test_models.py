@@ -91,3 +91,18 @@ def test_a_trained_network_takes_only_a_size(kinema, checkpoint):
     assert (answer.code, answer.out) == (2, "")
     words = " ".join(answer.err.replace("│", " ").split())
     assert "is a checkpoint, for which only --size can be given" in words
+
+
+def test_a_temporal_pool_is_described(kinema):
+    words = ("describe", "tsm_resnet18", "--size", 32, "--temporal-pool")
+    document = kinema(*words, "--json").document
+    assert document["temporal_pool"] is True
+    assert document["look_ahead"] == 2 + 1 + 6 * 2
+    plain = kinema(*words[:-1], "--json").document
+    assert plain["temporal_pool"] is False
+    assert document["params"] == plain["params"]
+    assert document["macs"] < 0.7 * plain["macs"]
+    assert "in front of res3: 4 frames from there on" in kinema(*words).out
+    answer = kinema(*words, "--frames", 5)
+    assert (answer.code, answer.out) == (1, "")
+    assert "tsm_resnet18 needs a multiple of 2 frames, got 5" in answer.err

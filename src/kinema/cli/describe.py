@@ -50,6 +50,9 @@ BlocksOption = Annotated[
 CausalOption = Annotated[
     bool, typer.Option("--causal", help="Build the causal form, in which no frame looks ahead.")
 ]
+TemporalPoolOption = Annotated[
+    bool, typer.Option("--temporal-pool", help="Halve the frames in front of res3, as TSM's code.")
+]
 OptionOption = Annotated[
     list[str] | None,
     typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
@@ -65,6 +68,7 @@ def describe(
     stages: StagesOption = None,
     blocks: BlocksOption = None,
     causal: CausalOption = False,
+    temporal_pool: TemporalPoolOption = False,
     option: OptionOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,7 +84,7 @@ def describe(
     from kinema.models.zoo import create_model
 
     if (Path(model) / CONFIG_FILE).is_file():
-        own = (classes, frames, at, stages, blocks, option, causal or None)
+        own = (classes, frames, at, stages, blocks, option, causal or None, temporal_pool or None)
         if any(given is not None for given in own):
             raise typer.BadParameter(f"{model} is a checkpoint, for which only --size can be given")
         saved = load_saved(model)
@@ -95,6 +99,7 @@ def describe(
                 stages=_stages(stages),
                 blocks=_blocks(blocks),
                 causal=causal,
+                temporal_pool=temporal_pool,
                 **_options(option or []),
             )
     cost = net.cost(size or 224)
@@ -148,6 +153,7 @@ def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
     return {
         "model": net.name,
         **counts,
+        "temporal_pool": net.spec.temporal_pool,
         "receptive_field": net.reach.receptive_field,
         **asdict(net.reach),
         "backend": _backend()[0],
@@ -168,6 +174,8 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
     ):
         share = f"{temporal:,} ({temporal / total:.2%})"
         out.print(f"{title:<16}{total:>16,}  in temporal modules {share}")
+    if net.spec.temporal_pool:
+        out.print(f"{'Temporal pool':<16}in front of res3: {net.frames // 2} frames from there on")
     _print_reach(net)
     table = table_of("site", "module", ">parameters", ">MACs", title="Temporal modules")
     for module in cost.sites:

@@ -155,6 +155,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     blocks: Blocks | None = None,
     dropout: float = 0.5,
     causal: bool = False,
+    temporal_pool: bool = False,
     **options: Any,
 ) -> VideoNetwork:
     """Builds a network: `<family>_<backbone>`, or a backbone with `temporal` modules in it.
@@ -174,6 +175,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         blocks: See `VideoNetwork.insert`; the paper's choice when not given.
         dropout: Probability of dropping a feature before the classifier.
         causal: No frame looks ahead.
+        temporal_pool: Halves the frames in front of res3; see `VideoNetwork.pool_frames`.
         **options: Options of the temporal module.
 
     Raises:
@@ -193,11 +195,15 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
+    if temporal_pool and causal:
+        raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
     # Published weights go in before the modules, under the backbone's own names, so that modules
     # that take the place of a convolution start from its weights.
     trained = weights if weights is not None and holds_network(weights) else None
     if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)
+    if temporal_pool:
+        net.pool_frames()
     filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     for row in rows:
         net.insert(
