@@ -18,6 +18,15 @@ def test_a_pattern_selects(kinema):
     assert answer.out.split() == ["tim_resnet18"]
 
 
+def test_slowfast_and_the_deep_res2net_are_listed(kinema):
+    names = kinema("models", "*slowfast*").out.split()
+    assert {"tsn_slowfast_resnet50", "i3d_slowfast_resnet50", "tam_slowfast_resnet50"} <= set(names)
+    assert kinema("models", "tea_*", "--json").document == [
+        "tea_res2net101_26w_4s",
+        "tea_res2net50_26w_4s",
+    ]
+
+
 def test_a_pattern_that_matches_nothing(kinema):
     for words in (("models", "tsm_resnet51"), ("models", "tsm_resnet51", "--json")):
         answer = kinema(*words)

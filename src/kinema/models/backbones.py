@@ -152,19 +152,14 @@ def is_backbone(name: str) -> bool:
     return name in _not_of_timm() or timm.is_model(name)
 
 
-def listed_backbones() -> tuple[str, ...]:
-    """Backbones that `list_models` combines with every family, sorted."""
-    return tuple(sorted(registered_backbones()))
-
-
 def list_backbones() -> list[str]:
-    """Lists the backbones that are tested with every module; other timm CNNs work too.
+    """Lists the backbones that `list_models` combines with every family; other timm CNNs work too.
 
     Example:
         >>> "resnet50" in list_backbones()
         True
     """
-    return sorted([*listed_backbones(), SLOWFAST])
+    return sorted([*registered_backbones(), SLOWFAST])
 
 
 def _not_of_timm() -> set[str]:
@@ -188,7 +183,7 @@ def build_backbone(name: str, *, frames: int) -> Backbone:
         return _slowfast(frames)
     if name in _OTHER_DEPTHS or timm.is_model(name):
         return _from_timm(name, source)
-    known = {*listed_backbones(), *timm.list_models(), *_not_of_timm()}
+    known = {*list_backbones(), *timm.list_models(), *_not_of_timm()}
     raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, known))
 
 

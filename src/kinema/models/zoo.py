@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError, did_you_mean
-from kinema.models.backbones import is_backbone, listed_backbones
+from kinema.models.backbones import is_backbone, list_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.placement import Blocks
 from kinema.models.transfer import holds_network, load_network
@@ -58,7 +58,8 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
     "mem": (Row("mem"),),
     "tei": (Row("mem"), Row("tim")),
     "se_tim": (Row("se"), Row("tim")),
-    # TEA, its ablations, and the (2+1)D networks of its supplement.
+    # TEA, its ablations, and the (2+1)D networks of its supplement: r2plus1d_shift is (2+1)D ResNet
+    # on a ResNet and (2+1)D Res2Net on a Res2Net.
     "r2plus1d_conv": (Row("tconv"),),
     "r2plus1d_cw": (Row("tim", at=_BEHIND_CONV1, options=(("init", "random"),)),),
     "r2plus1d_shift": (Row("tim", at=_BEHIND_CONV1),),
@@ -105,7 +106,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def _all_names() -> dict[str, tuple[str, str]]:
     """Family and backbone of `<family>_<backbone>` for every combination, sorted by name."""
-    pairs = [(family, backbone) for family in families() for backbone in listed_backbones()]
+    pairs = [(family, backbone) for family in families() for backbone in list_backbones()]
     return dict(sorted((f"{family}_{backbone}", (family, backbone)) for family, backbone in pairs))
 
 
@@ -270,7 +271,7 @@ def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]
     """Resolves a name to family, backbone and rows."""
     if temporal is not None:
         if not is_backbone(name):
-            near = did_you_mean(name, listed_backbones())
+            near = did_you_mean(name, list_backbones())
             raise UnknownNameError(f"Unknown backbone {name!r}. {near}")
         family, rows = _mix(temporal)
         return family, name, rows
