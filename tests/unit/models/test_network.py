@@ -70,7 +70,7 @@ def test_wrong_names_and_options_are_named(arguments, error, message):
 def test_names_list_every_family_on_every_backbone():
     assert len(list_models("tim_*")) == len(list_backbones())
     assert list_models("tea_*") == ["tea_res2net101_26w_4s", "tea_res2net50_26w_4s"]
-    assert list_models("tim_*50") == ["tim_resnet50"]
+    assert list_models("tim_*50") == ["tim_resnet50", "tim_slowfast_resnet50"]
 
 
 def test_both_ways_of_naming_build_the_same():
