@@ -126,7 +126,7 @@ def _figure_rows() -> list[dict[str, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
         for row in data["rows"]:
             if row["form"] == FIGURE_FORM and row["model"] in QUOTED_TOP1:
-                found[row["model"]] = {**row, "batch": data["settings"]["batch"]}
+                found[row["model"]] = {"batch": data["settings"].get("batch"), **row}
     return list(found.values())
 
 

@@ -20,6 +20,9 @@ from kinema.models.temporal_pool import STRIDE, TemporalMaxPool
 from kinema.temporal import Position, TemporalEntry, TemporalModule, position_named, temporal_named
 from kinema.values import Cost, Reach, WeightsReport
 
+# All kinds of batch norm.
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 # A network or a faster form of it: clips (B, T, 3, H, W) to scores (B, K).
 Run = Callable[[torch.Tensor], torch.Tensor]
 

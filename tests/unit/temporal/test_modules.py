@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from timm.models.res2net import Bottle2neck
 from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError
+from kinema.models.res2net import ScaleConv
 from kinema.temporal import (
     GTE,
     MEM,
+    MTA,
     TIM,
     TSM,
     TemporalModule,
@@ -19,6 +22,8 @@ from kinema.temporal.base import position_named
 from kinema.temporal.conv import init_temporal_kernel
 from kinema.temporal.kernels.gate import gate
 from kinema.temporal.sequence import run_in_order
+
+GROUPS = ScaleConv(Bottle2neck(8, 16, base_width=26, norm_layer=nn.BatchNorm2d))
 
 
 def numbered(frames: int, channels: int) -> torch.Tensor:
@@ -100,6 +105,7 @@ def test_clips_of_a_batch_do_not_mix(module):
         ),
         (lambda: TIM(8, frames=4, kernel=4), "kernel must be odd and at least 3, got 4"),
         (lambda: TIM(8, frames=4, init="partshift"), "Did you mean 'part_shift'"),
+        (lambda: MTA(GROUPS, frames=4, init="half_shft"), "Unknown MTA init .* 'half_shift'"),
         (lambda: TIM(8, frames=0), "frames must be at least 1, got 0"),
     ],
 )
