@@ -72,7 +72,11 @@ def _times() -> str:
         measured = STUDIES / f"{file.stem}.json"
         similar = STUDIES / f"{'motion_networks' if sweep.motion else 'cameramotion8'}.json"
         source = measured if measured.is_file() else similar
-        one = statistics.fmean(cell["train_s"] for cell in read_summary(source)["cells"]) / 3600
+        study = read_summary(source)
+        one = statistics.fmean(cell["train_s"] for cell in study["cells"]) / 3600
+        # Some sweeps have clips of more frames than the study that they are compared with.
+        frames = statistics.fmean(cell.recipe.model.frames for cell in sweep.cells)
+        one *= frames / study["recipe"]["model"]["frames"]
         lines.append(
             [
                 f"`make study-{file.stem}`",

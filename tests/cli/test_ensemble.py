@@ -1,9 +1,12 @@
 """`kinema ensemble` on score files of real evaluations."""
 
+import numpy as np
 import pytest
 
+from kinema.data.classes import read_class_names
 from kinema.evaluation.ensemble import fuse_scores
-from kinema.evaluation.evaluate import load_scores
+from kinema.evaluation.evaluate import load_scores, report_scores, save_scores
+from kinema.values import Views
 
 
 @pytest.fixture(scope="module")
@@ -12,8 +15,8 @@ def score(checkpoint, color_set, tmp_path_factory):
     from kinema import Recognizer
     from kinema.data.annotations import read_annotations
     from kinema.data.dataset import VideoDataset
-    from kinema.evaluation.evaluate import evaluate, save_scores
-    from kinema.values import Annotations, Views
+    from kinema.evaluation.evaluate import evaluate
+    from kinema.values import Annotations
 
     recognizer = Recognizer.load(checkpoint)
     rows = read_annotations(color_set / "val.csv", classes=recognizer.labels)
@@ -59,6 +62,31 @@ def test_predictions_of_an_ensemble_can_be_submitted(kinema, two, score, tmp_pat
     answer = kinema("ensemble", *two, "--submission", tmp_path / "all.csv", *words[2:])
     assert answer.code == 1
     assert "two have the id 0. Test every video once" in answer.err
+
+
+def test_the_submission_of_a_hidden_test_set_follows_the_weights(kinema, tmp_path):
+    """Two networks that disagree; ids of Something-Something V2, no labels, files in any order."""
+    names = read_class_names("something_v2")
+    scores = np.zeros((2, 2, len(names)), np.float32)  # networks, videos, classes
+    scores[0, :, [7, 0, 3, 9, 5]] = [[5], [4], [3], [2], [1]]
+    scores[1, :, [2, 0, 3, 9, 5]] = [[5], [4], [3], [2], [1]]
+    files = []
+    for network, paths in enumerate((("v/11.webm", "v/12.webm"), ("v/12.webm", "v/11.webm"))):
+        report = report_scores(
+            scores=scores[network],
+            labels=np.full(2, -1),
+            paths=paths,
+            class_names=names,
+            views=Views(),
+        )
+        files.append(save_scores(report, tmp_path / f"{network}.npz"))
+    words = ("--average", "scores", "--submission-form", "top5", "--submission")
+    for weights, best in (("1,1", (0, 3, 2, 7, 9)), ("3,1", (0, 7, 3, 9, 2))):
+        out = tmp_path / f"{weights}.csv"
+        answer = kinema("ensemble", *files, "--weights", weights, *words, out)
+        assert (answer.code, answer.err) == (0, f"Submission: {out}\n")
+        row = ";".join(map(str, best))
+        assert out.read_text() == f"11;{row}\n12;{row}\n"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,20 @@ def test_the_tables_are_results_and_the_rest_is_not(kinema, words, tmp_path):
     assert answer.code == 0
     for part in ("Accuracy by class", "green", "mean class", "1 x 1"):
         assert part in answer.out
+    assert answer.out.index("Result") < answer.out.index("Accuracy by class")
     assert answer.err == f"Scores: {tmp_path / 'scores.npz'}\n"
+
+
+def test_the_table_has_only_classes_that_occur(kinema, checkpoint, color_set, tmp_path):
+    reds = [r for r in (color_set / "val.csv").read_text().splitlines() if "green" not in r]
+    (tmp_path / "list.csv").write_text("\n".join(reds))
+    words = ("evaluate", checkpoint, "--data", tmp_path / "list.csv", "--root", color_set)
+    answer = kinema(*words, "--workers", 0)
+    assert answer.code == 0
+    assert "green" not in answer.out
+    assert "(2 of 3 have videos)" in " ".join(answer.out.split())
+    document = kinema(*words, "--workers", 0, "--json").document
+    assert [row["videos"] for row in document["per_class"]] == [2, 0, 2]
 
 
 def test_full_resolution_differs(kinema, words, tmp_path):

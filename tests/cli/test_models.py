@@ -20,6 +20,15 @@ def test_a_pattern_selects(kinema):
     assert answer.out.split() == ["tim_resnet18"]
 
 
+def test_slowfast_and_the_deep_res2net_are_listed(kinema):
+    names = kinema("models", "*slowfast*").out.split()
+    assert {"tsn_slowfast_resnet50", "i3d_slowfast_resnet50", "tam_slowfast_resnet50"} <= set(names)
+    assert kinema("models", "tea_*", "--json").document == [
+        "tea_res2net101_26w_4s",
+        "tea_res2net50_26w_4s",
+    ]
+
+
 def test_a_pattern_that_matches_nothing(kinema):
     for words in (("models", "tsm_resnet51"), ("models", "tsm_resnet51", "--json")):
         answer = kinema(*words)
@@ -119,3 +128,18 @@ def test_a_trained_network_takes_only_sizes_and_views(kinema, checkpoint):
     assert (answer.code, answer.out) == (2, "")
     words = " ".join(answer.err.replace("│", " ").split())
     assert "is a checkpoint, for which only --size, --clips and --crops can be given" in words
+
+
+def test_a_temporal_pool_is_described(kinema):
+    words = ("describe", "tsm_resnet18", "--size", 32, "--temporal-pool")
+    document = kinema(*words, "--json").document
+    assert document["temporal_pool"] is True
+    assert document["look_ahead"] == 2 + 1 + 6 * 2
+    plain = kinema(*words[:-1], "--json").document
+    assert plain["temporal_pool"] is False
+    assert document["params"] == plain["params"]
+    assert document["macs"] < 0.7 * plain["macs"]
+    assert "in front of res3: 4 frames from there on" in kinema(*words).out
+    answer = kinema(*words, "--frames", 5)
+    assert (answer.code, answer.out) == (1, "")
+    assert "tsm_resnet18 needs a multiple of 2 frames, got 5" in answer.err

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kinema.errors import OptionError, SiteError
-from kinema.models.backbones import listed_backbones
+from kinema.models.backbones import list_backbones
 from kinema.models.blocks import registered_blocks, row_of
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model
@@ -154,7 +154,7 @@ def test_every_timm_row_names_a_class_that_timm_has():
 def test_every_row_is_of_a_network_that_the_tests_build():
     others = ("efficientnet_b0", "tf_efficientnetv2_b0", "regnetx_002", "test_convnext")
     found = set()
-    for backbone in (*NETWORKS, *others, *listed_backbones(), "cs3edgenet_x"):
+    for backbone in (*NETWORKS, *others, *list_backbones(), "cs3edgenet_x"):
         with torch.device("meta"):  # only its modules are looked at
             net = VideoNetwork("plain", backbone, classes=3, frames=FRAMES)
         found |= {row.block for m in net.backbone.modules() if (row := row_of(m)) is not None}

@@ -18,6 +18,8 @@ ON_RES2NET = ("mta", "tea", "res2net")
 COUNTS = [
     ("tsn_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
     ("tsm_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
+    # Stem and res2, 0.786 GMACs per frame, and half of the rest.
+    ("tsm_resnet50", {"temporal_pool": True}, 23_864_558, (19.49, 38.99, None)),
     ("c2d_pool_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
     ("tim_resnet50", {}, 23_903_918, (32.83, 65.67, 42.89)),
     ("mem_resnet50", {}, 29_854_462, (32.74, 65.49, 42.75)),
@@ -31,13 +33,19 @@ COUNTS = [
     ("tim+me_resnet50", {}, 24_071_250, (33.00, None, None)),
     ("me_tim_resnet50", {}, 24_043_218, (32.92, 65.83, 42.99)),
     ("tsn_res2net50_26w_4s", {}, 24_006_646, (34.03, 68.06, 44.45)),
+    # (2+1)D Res2Net: as many kernels as MTA, for the 4w channels of each block.
+    ("r2plus1d_shift_res2net50_26w_4s", {}, 24_006_646 + 3 * 6_136, (34.10, 68.20, 44.54)),
     ("mta_res2net50_26w_4s", {}, 24_025_054, (34.10, 68.20, 44.54)),
     ("tea_res2net50_26w_4s", {}, 24_456_280, (34.54, 69.07, 45.11)),
+    # 17 more blocks in res4: Res2Net's own weights, and those of ME and MTA.
+    ("tea_res2net101_26w_4s", {}, 24_456_280 + 17 * (1_147_504 + 23_998), (None, None, None)),
     ("gst_resnet50", {}, 21_035_246, (29.00, 58.00, 37.88)),
     ("gst_large_resnet50", {}, 29_523_182, (40.10, 80.20, 52.38)),
     ("c3d_resnet50", {}, 46_499_054, (62.29, 124.59, 81.37)),
     ("gte_resnet50", {"ratio": 1 / 8}, 17_911_214, (25.09, 50.18, 32.77)),
     ("gte_resnet50", {}, 17_970_158, (25.34, 50.68, 33.10)),
+    # Two more taps from p/2 to p/4 channels in every block of width p.
+    ("gte_resnet50", {"kernel": 5}, 17_970_158 + 1_257_472 // 4, (None, None, None)),
     ("gte_resnet50", {"ratio": 1 / 2}, 19_149_038, (27.23, 54.46, 35.57)),
     ("tsi_resnet50", {}, 24_526_098, (34.84, 69.97, 46.30)),
     ("tsi_resnet50", {"alignment": False}, 24_526_098, (32.86, 65.72, 42.92)),

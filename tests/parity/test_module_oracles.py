@@ -135,6 +135,10 @@ CASES = {
         temporal.GTE, oracles.gte, outputs=32, module_only={"ratio": 0.75}
     ),
     "gte/depthwise": replaced(temporal.GTE, oracles.gte, both={"lts": "depthwise"}),
+    "gte/kernel 5": replaced(temporal.GTE, oracles.gte, module_only={"kernel": 5}),
+    "gte/depthwise, kernel 5": replaced(
+        temporal.GTE, oracles.gte, both={"lts": "depthwise"}, module_only={"kernel": 5}
+    ),
     "gte/no conv2d": replaced(temporal.GTE, oracles.gte, stride=2, both={"conv2d": False}),
     "c3d": inflated(kernel_size=3, padding=1, bias=False),
     "c3d/stride 2": inflated(stride=2, kernel_size=3, padding=1, bias=False),
@@ -277,11 +281,12 @@ def test_temporal_parts_start_as_shifts(case, part, init, causal):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("ratio", [1 / 8, 1 / 4, 1 / 2, 0.75])
-def test_gtes_shift_starts_by_moving_one_channel_to_each_output(ratio, causal):
+def test_gtes_shift_starts_by_moving_one_channel_to_each_output(ratio, kernel, causal):
     count = int(ratio * 32)
     conv = nn.Conv2d(32, 32, 3, padding=1, bias=False)
-    weight = temporal.GTE(conv, frames=4, ratio=ratio, causal=causal).lts
+    weight = temporal.GTE(conv, frames=4, ratio=ratio, kernel=kernel, causal=causal).lts
     sources = [16 - count + o if count <= 16 else o % 16 for o in range(count)]
     reads = [-1] * count if causal else oracles.offsets("half_shift", count)
     x = torch.randn(2, 4, 16, 3, 2)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kinema.models.saved import load_saved
 from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 from kinema.train.loop import train
 from kinema.train.recipe import load_recipe
@@ -23,10 +24,8 @@ def test_there_are_recipes():
     assert {"quickstart", "own_videos", "small_sets", "motion"} <= {path.stem for path in RECIPES}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_two_steps(path, motion, tmp_path):
-    recipe = load_recipe(
+def tiny(path, motion, *words):
+    return load_recipe(
         path,
         [
             "data.format=csv",
@@ -42,8 +41,23 @@ def test_two_steps(path, motion, tmp_path):
             "train.epochs=1",
             "train.batch_size=7",
             "train.log_every_steps=1",
+            *words,
         ],
     )
-    result = train(recipe, out=tmp_path / "run", quiet=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_two_steps(path, motion, tmp_path):
+    result = train(tiny(path, motion), out=tmp_path / "run", quiet=True)
     assert result.epochs == 1
     assert 0 < result.history[0].loss < 10
+
+
+@pytest.mark.slow
+def test_two_steps_with_a_temporal_pool(motion, tmp_path):
+    (path,) = (path for path in RECIPES if path.stem == "motion")
+    words = ("model.temporal_pool=true", "train.activation_checkpointing=true")
+    result = train(tiny(path, motion, *words), out=tmp_path / "run", quiet=True)
+    assert 0 < result.history[0].loss < 10
+    assert load_saved(tmp_path / "run" / "last").net.spec.temporal_pool

@@ -51,6 +51,9 @@ BlocksOption = Annotated[
 CausalOption = Annotated[
     bool, typer.Option("--causal", help="Build the causal form, in which no frame looks ahead.")
 ]
+TemporalPoolOption = Annotated[
+    bool, typer.Option("--temporal-pool", help="Halve the frames in front of res3, as TSM's code.")
+]
 OptionOption = Annotated[
     list[str] | None,
     typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
@@ -68,6 +71,7 @@ def describe(
     stages: StagesOption = None,
     blocks: BlocksOption = None,
     causal: CausalOption = False,
+    temporal_pool: TemporalPoolOption = False,
     option: OptionOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +90,7 @@ def describe(
 
     views = Views(clips=clips, crops=crops)
     if (Path(model) / CONFIG_FILE).is_file():
-        own = (classes, frames, at, stages, blocks, option, causal or None)
+        own = (classes, frames, at, stages, blocks, option, causal or None, temporal_pool or None)
         if any(given is not None for given in own):
             raise typer.BadParameter(
                 f"{model} is a checkpoint, for which only --size, --clips and --crops can be given"
@@ -103,6 +107,7 @@ def describe(
                 stages=_stages(stages),
                 blocks=_blocks(blocks),
                 causal=causal,
+                temporal_pool=temporal_pool,
                 **_options(option or []),
             )
     cost = net.cost(size or 224)
@@ -166,6 +171,7 @@ def _document(net: "VideoNetwork", cost: "Cost", views: "Views") -> dict[str, ob
         **counts,
         "per_video": asdict(cost.per_video(views)),
         "macs_ratio": _macs_ratio(net, cost),
+        "temporal_pool": net.spec.temporal_pool,
         "receptive_field": net.reach.receptive_field,
         **asdict(net.reach),
         "backend": _backend()[0],
@@ -192,6 +198,8 @@ def _print(net: "VideoNetwork", cost: "Cost", views: "Views") -> None:
         f"{'view' if video.views == 1 else 'views'} = {video.gmacs:.2f} GMACs, "
         f"{_macs_ratio(net, cost):.3f} times those of the 2D network"
     )
+    if net.spec.temporal_pool:
+        out.print(f"{'Temporal pool':<16}in front of res3: {net.frames // 2} frames from there on")
     _print_reach(net)
     table = table_of("site", "module", ">parameters", ">MACs", title="Temporal modules")
     for module in cost.sites:

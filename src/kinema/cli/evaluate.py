@@ -297,7 +297,7 @@ def _print(report: "Report") -> None:
     if report.top1 is None:
         out.print(f"{report.videos} videos scored; no labels, so no accuracy")
     else:
-        out.print(per_class_table(report))
         out.print(summary_table(report))
+        out.print(per_class_table(report))
     for skipped in report.skipped:
         notes().print(f"Skipped: {skipped.reason}", soft_wrap=True)

@@ -53,6 +53,7 @@ def _document(
                 "our_reading": comparison.row.ours,
                 "params": _figure(comparison.params, comparison.params.counted),
                 "gflops": _figure(comparison.gflops, comparison.gflops.in_units),
+                "ratio": _ratio(comparison),
                 "gflops_by_rule": _by_rule(comparison),
                 "note": comparison.row.note,
             }
@@ -69,6 +70,13 @@ def _figure(figure: "Figure", counted: float) -> dict[str, object]:
         "difference": figure.difference,
         "verdict": figure.verdict,
     }
+
+
+def _ratio(comparison: "Comparison") -> dict[str, object] | None:
+    if comparison.ratio is None:
+        return None
+    figure = _figure(comparison.ratio, comparison.ratio.in_units)
+    return {"to": comparison.row.ratio_to, **figure}
 
 
 def _by_rule(comparison: "Comparison") -> dict[str, object] | None:
@@ -136,7 +144,7 @@ def _source_table(comparisons: Sequence["Comparison"], notes: list[str]) -> "Tab
         figures, printed, counted, verdicts, numbers = zip(*_lines(comparison, notes), strict=True)
         table.add_row(
             "\n".join([row.model, *options]),
-            "\n".join(clip if row.params or not row.gflops else clip[:1]),
+            "\n".join(clip if row.params or not (row.gflops or row.ratio) else clip[:1]),
             "\n".join(figures),
             "\n".join(printed),
             "\n".join(counted),
@@ -154,8 +162,10 @@ def _lines(comparison: "Comparison", notes: list[str]) -> list[Line]:
     lines = [
         _line(name, figure, unit)
         for name, figure, unit in both
-        if figure.published or not (row.params or row.gflops)
+        if figure.published or not (row.params or row.gflops or row.ratio)
     ]
+    if comparison.ratio is not None:
+        lines.append(_line("ratio", comparison.ratio, ""))
     note = row.note if row.ours else f"Another way to read the paper. {row.note}"
     if note:
         lines[0] = (*lines[0][:4], _number_of(note, notes))

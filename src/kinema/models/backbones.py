@@ -15,6 +15,7 @@ import torchvision.models
 from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
+from kinema.models import temporal_pool
 from kinema.models.blocks import BackboneSource, BlockRow, class_name, registered_backbones, row_of
 from kinema.models.res2net import split_res2net_blocks
 from kinema.models.slowfast import ALPHA, TEMPORAL_BLOCKS, SlowFast
@@ -52,6 +53,7 @@ class Backbone:
             `frame_stride`-th frame.
         frame_stride: Frames of the clip per frame of the slow pathway.
         temporal_blocks: Blocks with temporal modules in the backbone's own paper, by stage.
+        pooled: Names of the blocks behind a temporal pool.
     """
 
     name: str
@@ -64,9 +66,17 @@ class Backbone:
     slow: str = ""
     frame_stride: int = 1
     temporal_blocks: Mapping[int, tuple[int, ...]] | None = None
+    pooled: tuple[str, ...] = ()
+
+    @property
+    def clip_step(self) -> int:
+        """Number of which the frames of a clip must be a multiple."""
+        return self.frame_stride * (temporal_pool.STRIDE if self.pooled else 1)
 
     def stride_at(self, path: str) -> int:
         """Frames of the clip per frame of the named layer."""
+        if any(path == block or path.startswith(f"{block}.") for block in self.pooled):
+            return temporal_pool.STRIDE
         return self.frame_stride if self.slow and path.startswith(self.slow) else 1
 
 
@@ -142,19 +152,14 @@ def is_backbone(name: str) -> bool:
     return name in _not_of_timm() or timm.is_model(name)
 
 
-def listed_backbones() -> tuple[str, ...]:
-    """Backbones that `list_models` combines with every family, sorted."""
-    return tuple(sorted(registered_backbones()))
-
-
 def list_backbones() -> list[str]:
-    """Lists the backbones that are tested with every module; other timm CNNs work too.
+    """Lists the backbones that `list_models` combines with every family; other timm CNNs work too.
 
     Example:
         >>> "resnet50" in list_backbones()
         True
     """
-    return sorted([*listed_backbones(), SLOWFAST])
+    return sorted([*registered_backbones(), SLOWFAST])
 
 
 def _not_of_timm() -> set[str]:
@@ -178,7 +183,7 @@ def build_backbone(name: str, *, frames: int) -> Backbone:
         return _slowfast(frames)
     if name in _OTHER_DEPTHS or timm.is_model(name):
         return _from_timm(name, source)
-    known = {*listed_backbones(), *timm.list_models(), *_not_of_timm()}
+    known = {*list_backbones(), *timm.list_models(), *_not_of_timm()}
     raise UnknownNameError(f"Unknown backbone {name!r}. " + did_you_mean(name, known))
 
 

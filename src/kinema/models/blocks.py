@@ -206,7 +206,7 @@ register_blocks(
     convs=_CONVS_3,
     end="bn3",
     fused=ResidualLayers(("conv1", "bn1", "act1", "conv2", "conv3"), ("bn3", "se"), "act3"),
-    backbones=("res2net50_26w_4s",),
+    backbones=("res2net50_26w_4s", "res2net101_26w_4s"),
 )
 # Norm and activation come before each convolution, so nothing follows the last one.
 register_blocks("timm.models.resnetv2.PreActBasic", convs=_CONVS_2, end="conv2")

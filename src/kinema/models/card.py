@@ -80,7 +80,9 @@ def model_card(
 
 def _facts(net: VideoNetwork, labels: Sequence[str], how: Preprocessing) -> dict[str, str]:
     window = f" from {how.window_frames} consecutive ones" if how.sampling == "dense" else ""
-    modules = dict.fromkeys(insertion.module for insertion in net.spec.insertions)
+    modules = list(dict.fromkeys(insertion.module for insertion in net.spec.insertions))
+    if net.spec.temporal_pool:
+        modules.append("temporal pool")
     return {
         "Network": f"{net.name} ({sum(p.numel() for p in net.parameters()):,} parameters)",
         "Backbone": net.facts.name,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinema.models.temporal_pool import TemporalMaxPool
 from kinema.temporal import TemporalModule
 from kinema.values import Cost, Reach, SiteCost
 
@@ -22,7 +23,7 @@ def outermost(net: nn.Module) -> list[tuple[str, TemporalModule]]:
     return found
 
 
-def count_reach(modules: Sequence[tuple[TemporalModule, int]]) -> Reach:
+def count_reach(modules: Sequence[tuple[TemporalModule | TemporalMaxPool, int]]) -> Reach:
     """Sums the temporal receptive fields of modules that are given with their frame strides."""
     back = [None if m.look_back is None else m.look_back * stride for m, stride in modules]
     ahead = [None if m.look_ahead is None else m.look_ahead * stride for m, stride in modules]

@@ -16,6 +16,7 @@ from kinema.models.cost import count_cost, count_reach, outermost
 from kinema.models.placement import Blocks, Site
 from kinema.models.sites import SiteMap
 from kinema.models.streaming import StreamingNetwork, check_floating
+from kinema.models.temporal_pool import STRIDE, TemporalMaxPool
 from kinema.temporal import Position, TemporalEntry, TemporalModule, position_named, temporal_named
 from kinema.values import Cost, Reach, WeightsReport
 
@@ -45,6 +46,7 @@ class NetworkSpec:
     classes: int
     frames: int
     dropout: float
+    temporal_pool: bool = False
     insertions: tuple[Insertion, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ class VideoNetwork(nn.Module):
             classes=self.classes,
             frames=self.frames,
             dropout=self._dropout,
+            temporal_pool=bool(self.facts.pooled),
             insertions=tuple(self._insertions),
         )
 
@@ -205,6 +208,28 @@ class VideoNetwork(nn.Module):
         position = next((p for p in positions if self._site_map.offers(p)), positions[0])
         return entry, position, self._site_map.match(position, stages, blocks)
 
+    def pool_frames(self) -> "VideoNetwork":
+        """Puts a `TemporalMaxPool` in front of res3, as `temporal_pool` of TSM's code does.
+
+        Comes before temporal modules, because those behind it are built for half the frames.
+        Per-frame scores count for two frames then. Returns the network.
+
+        Raises:
+            OptionError: the number of frames is odd, the backbone has two frame rates, or the
+                network has temporal modules or a pool.
+            SiteError: the backbone has no blocks of stage 3 that take one tensor.
+        """
+        if self.facts.frame_stride != 1:
+            raise OptionError(
+                f"{self.facts.name} has two frame rates of its own, so it takes no temporal_pool."
+            )
+        if self._insertions or self.facts.pooled:
+            raise OptionError("Pool the frames once, before temporal modules are inserted.")
+        self._check_frames(self.frames, step=STRIDE)
+        blocks = self._site_map.pool_frames(TemporalMaxPool(frames=self.frames))
+        self.facts = replace(self.facts, pooled=blocks)
+        return self
+
     def set_frames(self, frames: int) -> "VideoNetwork":
         """Sets the number of frames per clip; returns the network.
 
@@ -216,24 +241,32 @@ class VideoNetwork(nn.Module):
             module.check_frames(frames_here)
         for module, frames_here in modules:
             module.set_frames(frames_here)
-        self.frames = frames
-        return self
+        return self._with_frames(frames)
 
     def interpolate_frames(self, frames: int) -> "VideoNetwork":
         """Sets the number of frames, resampling weights that depend on it."""
         for module, frames_here in self._frames_by_module(frames):
             module.interpolate_frames(frames_here)
+        return self._with_frames(frames)
+
+    def _with_frames(self, frames: int) -> "VideoNetwork":
         self.frames = frames
+        for pool in self._pools():
+            pool.frames = frames
         return self
+
+    def _pools(self) -> list[TemporalMaxPool]:
+        return [module for module in self.backbone.modules() if isinstance(module, TemporalMaxPool)]
 
     def _frames_by_module(self, frames: int) -> list[tuple[TemporalModule, int]]:
         """Temporal modules with their number of frames for a clip of `frames` frames."""
         _check_sizes(self.classes, frames, self._dropout)
-        if frames % self.facts.frame_stride:
-            raise OptionError(
-                f"{self.name} needs a multiple of {self.facts.frame_stride} frames, got {frames}."
-            )
+        self._check_frames(frames, step=self.facts.clip_step)
         return [(module, frames // stride) for module, stride in self._frame_strides()]
+
+    def _check_frames(self, frames: int, *, step: int) -> None:
+        if frames % step:
+            raise OptionError(f"{self.name} needs a multiple of {step} frames, got {frames}.")
 
     def _frame_strides(self) -> list[tuple[TemporalModule, int]]:
         """Temporal modules, each with the frames of a clip per frame of it."""
@@ -279,7 +312,7 @@ class VideoNetwork(nn.Module):
     @property
     def reach(self) -> Reach:
         """Temporal receptive field, and whether weights depend on T."""
-        return count_reach(self._frame_strides())
+        return count_reach([*self._frame_strides(), *((pool, 1) for pool in self._pools())])
 
     def forward(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores clips.
@@ -338,8 +371,11 @@ class VideoNetwork(nn.Module):
         x_NCHW = clips_BTCHW.flatten(0, 1)
         if self.channels_last:
             x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-        scores_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), self.frames)
-        return scores_BTK
+        if not self.facts.pooled:
+            scores_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), self.frames)
+            return scores_BTK
+        pooled_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), self.frames // STRIDE)
+        return pooled_BTK.repeat_interleave(STRIDE, 1)
 
     def _check_input(self, clips: torch.Tensor) -> None:
         if clips.ndim != 5 or clips.shape[2] != 3:

@@ -142,6 +142,8 @@ def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
         frames=int(spec["frames"]),
         dropout=float(spec["dropout"]),
     )
+    if spec.get("temporal_pool", False):  # missing in folders of earlier versions
+        net.pool_frames()
     for insertion in spec["insertions"]:
         blocks: dict[int, list[int]] = {}
         for stage, block in insertion["blocks"]:

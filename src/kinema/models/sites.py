@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from kinema.errors import SiteError
+from kinema.models import temporal_pool
 from kinema.models.backbones import Backbone, Block, find_blocks, why_no_blocks
 from kinema.models.blocks import owner_of
 from kinema.models.placement import Blocks, Site, match_sites
@@ -169,6 +170,23 @@ class SiteMap:
                 setattr(slot.parent, slot.leaf, host.layer)
         return removed
 
+    def pool_frames(self, pool: nn.Module) -> tuple[str, ...]:
+        """Puts a temporal pool in front of its stage; returns the names of the blocks behind it.
+
+        Raises:
+            SiteError: the backbone has no such site.
+        """
+        (first,) = self.match("block", (temporal_pool.STAGE,), "first")
+        _put_in(self._slot(first), "temporal_pool", pool)
+        self._slots = [
+            replace(slot, site=replace(slot.site, frame_stride=temporal_pool.STRIDE))
+            if slot.site.stage >= temporal_pool.STAGE
+            else slot
+            for slot in self._slots
+        ]
+        behind = (slot.site for slot in self._slots if slot.site.stage >= temporal_pool.STAGE)
+        return tuple(site.path for site in behind if site.at == "block")
+
     def _slot(self, site: Site) -> _Slot:
         wanted = (site.stage, site.block, site.at)
         for slot in self._slots:
@@ -248,7 +266,7 @@ def _build(
     return entry.module.from_conv(layer, frames=frames, **options)
 
 
-def _put_in(slot: _Slot, name: str, module: TemporalModule) -> None:
+def _put_in(slot: _Slot, name: str, module: nn.Module) -> None:
     layer = slot.layer
     host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
     _like(module, layer, training=layer.training)

@@ -213,6 +213,11 @@ def _check(net: "VideoNetwork") -> None:
             "only and looks ahead there, so it cannot work frame by frame. Use another backbone, "
             "with create_model(..., causal=True)."
         )
+    if net.facts.pooled:
+        raise OptionError(
+            f"{net.name} halves the frames in front of res3 and looks ahead there, so it cannot "
+            "work frame by frame. Train it without temporal_pool."
+        )
     for _, module in net.temporal_modules():
         module.check_streaming()
 

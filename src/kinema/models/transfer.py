@@ -89,7 +89,8 @@ def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
 
 def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path) -> None:
     ours = json.loads(json.dumps(net.spec.to_dict()))
-    if any(theirs[key] != ours[key] for key in ("backbone", "insertions")):
+    theirs = {"temporal_pool": False, **theirs}
+    if any(theirs[key] != ours[key] for key in ("backbone", "temporal_pool", "insertions")):
         alone = f", or give {folder / WEIGHTS_FILE} to load the weights only"
         if theirs["backbone"] != ours["backbone"]:
             alone = ""
@@ -107,7 +108,7 @@ def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path)
 
 def _described(spec: dict[str, Any]) -> str:
     """Describes a network, such as "resnet50 with tim before_conv1 in 16 blocks (init=random)"."""
-    modules = []
+    modules = ["a temporal pool"] if spec["temporal_pool"] else []
     for insertion in spec["insertions"]:
         options = ", ".join(f"{key}={value}" for key, value in insertion["options"].items())
         modules.append(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError, did_you_mean
-from kinema.models.backbones import is_backbone, listed_backbones
+from kinema.models.backbones import is_backbone, list_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.placement import Blocks, Part
 from kinema.models.transfer import holds_network, load_network
@@ -43,7 +43,8 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "mem": (Part("mem"),),
     "tei": (Part("mem"), Part("tim")),
     "se_tim": (Part("se"), Part("tim")),
-    # TEA, its ablations, and the (2+1)D networks of its supplement.
+    # TEA, its ablations, and the (2+1)D networks of its supplement: r2plus1d_shift is (2+1)D ResNet
+    # on a ResNet and (2+1)D Res2Net on a Res2Net.
     "r2plus1d_conv": (Part("tconv"),),
     "r2plus1d_cw": (Part("tim", at=_BEHIND_CONV1, options={"init": "random"}),),
     "r2plus1d_shift": (Part("tim", at=_BEHIND_CONV1),),
@@ -92,7 +93,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def _all_names() -> dict[str, tuple[str, str]]:
     """Family and backbone of `<family>_<backbone>` for every combination, sorted by name."""
-    pairs = [(family, backbone) for family in families() for backbone in listed_backbones()]
+    pairs = [(family, backbone) for family in families() for backbone in list_backbones()]
     return dict(sorted((f"{family}_{backbone}", (family, backbone)) for family, backbone in pairs))
 
 
@@ -147,6 +148,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     blocks: Blocks | None = None,
     dropout: float = 0.5,
     causal: bool = False,
+    temporal_pool: bool = False,
     **options: Any,
 ) -> VideoNetwork:
     """Builds a network: `<family>_<backbone>`, or a backbone with `temporal` modules in it.
@@ -168,6 +170,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         blocks: See `VideoNetwork.insert`; the paper's choice when not given.
         dropout: Probability of dropping a feature before the classifier.
         causal: No frame looks ahead.
+        temporal_pool: Halves the frames in front of res3; see `VideoNetwork.pool_frames`.
         **options: Options of the temporal module.
 
     Raises:
@@ -188,11 +191,15 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
+    if temporal_pool and causal:
+        raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
     # Published weights go in before the modules, under the backbone's own names, so that modules
     # that take the place of a convolution start from its weights.
     trained = weights if weights is not None and holds_network(weights) else None
     if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)
+    if temporal_pool:
+        net.pool_frames()
     filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     for asked, published in rows:
         _insert(net, asked, published, shared, causal=causal)
@@ -268,7 +275,7 @@ def _resolve(
     asked = temporal if parts is None else parts
     if asked is not None:
         if not is_backbone(name):
-            near = did_you_mean(name, listed_backbones())
+            near = did_you_mean(name, list_backbones())
             raise UnknownNameError(f"Unknown backbone {name!r}. {near}")
         family, rows = _mix(asked) if isinstance(asked, str) else _listed(asked)
         return family, name, rows

@@ -1,7 +1,7 @@
 """The papers' parameters and GFLOPs compared with counted ones."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -23,7 +23,7 @@ class Figure:
 
     published: str | None
     counted: float
-    unit: int  # of the printed number: MILLION or GIGA
+    unit: int  # of the printed number: MILLION, GIGA, or 1 of a ratio
 
     @property
     def in_units(self) -> float:
@@ -52,13 +52,15 @@ class Figure:
 class Comparison:
     """Row of the ledger with the counted parameters and MACs of one view.
 
-    `by_rule` are the MACs under the row's other rule of counting, if it has one.
+    `by_rule` are the MACs under the row's other rule of counting, if it has one, and `ratio` their
+    multiple of the MACs of another network, if one is printed.
     """
 
     row: Published
     params: Figure
     gflops: Figure
     by_rule: Figure | None
+    ratio: Figure | None = None
 
 
 def verdict(published: str, counted: float) -> str:
@@ -86,16 +88,24 @@ def compare(
     """Builds the network of every row and counts parameters and MACs."""
     comparisons: list[Comparison] = []
     counts: dict[tuple[Any, ...], tuple[int, int, float | None]] = {}
-    # Several papers may have the same network.
-    for done, row in enumerate(rows, start=1):
+
+    def count(row: Published) -> tuple[int, int, float | None]:
+        # Several papers may have the same network.
         options = tuple(sorted(row.options.items()))
         key = (row.model, options, row.frames, row.size_px, row.classes, row.rule)
         if key not in counts:
             counts[key] = _count(row)
-        params, macs, operations = counts[key]
+        return counts[key]
+
+    for done, row in enumerate(rows, start=1):
+        params, macs, operations = count(row)
         by_rule = None if operations is None else Figure(row.gflops, operations, GIGA)
+        ratio = None
+        if row.ratio is not None:
+            other = count(replace(row, model=row.ratio_to, options={}, rule=None))
+            ratio = Figure(row.ratio, macs / other[1], 1)
         figures = Figure(row.params, params, MILLION), Figure(row.gflops, macs, GIGA)
-        comparisons.append(Comparison(row, *figures, by_rule))
+        comparisons.append(Comparison(row, *figures, by_rule, ratio))
         if progress is not None:
             progress(done, len(rows))
     return comparisons
@@ -109,7 +119,8 @@ def count_met(comparisons: Sequence[Comparison]) -> tuple[int, int, int]:
     met = by_rule = printed = 0
     for comparison in comparisons:
         if comparison.row.ours:
-            figures = [f for f in (comparison.params, comparison.gflops) if f.published]
+            parts = (comparison.params, comparison.gflops, comparison.ratio)
+            figures = [figure for figure in parts if figure is not None and figure.published]
             printed += len(figures)
             met += sum(figure.met for figure in figures)
             other = comparison.by_rule

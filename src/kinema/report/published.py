@@ -44,6 +44,8 @@ class Published:
         source: Paper and place.
         params: As printed, such as "24.3M"; None where none is printed.
         gflops: As printed, such as "33", for one view; None where none is printed.
+        ratio: GFLOPs as a printed multiple of another network's, such as "1.03"; None likewise.
+        ratio_to: That network.
         options: Keyword arguments for `create_model`.
         classes: Number of classes that the parameters fit.
         size_px: Side of the frames.
@@ -57,6 +59,8 @@ class Published:
     source: str
     params: str | None = None
     gflops: str | None = None
+    ratio: str | None = None
+    ratio_to: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     classes: int = 174
     size_px: int = 224

@@ -39,9 +39,13 @@ def summary_table(report: Report) -> Table:
 
 
 def per_class_table(report: Report) -> Table:
-    """Table of the accuracy per class."""
-    table = table_of("class", ">videos", ">correct", ">accuracy", title="Accuracy by class")
-    for result in report.per_class:
+    """Table of the accuracy of each class that has videos."""
+    present = [result for result in report.per_class if result.videos]
+    title = "Accuracy by class"
+    if len(present) < len(report.per_class):
+        title += f" ({len(present)} of {len(report.per_class)} have videos)"
+    table = table_of("class", ">videos", ">correct", ">accuracy", title=title)
+    for result in present:
         table.add_row(
             Text(result.name), str(result.videos), str(result.correct), percent(result.accuracy)
         )

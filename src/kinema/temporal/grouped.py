@@ -7,7 +7,7 @@ from torch import nn
 
 from kinema.errors import OptionError, check_range
 from kinema.temporal.base import TemporalModule, check_choice, register
-from kinema.temporal.conv import init_temporal_kernel, reach
+from kinema.temporal.conv import check_kernel, init_temporal_kernel, reach
 from kinema.temporal.inflated import conv_like, geometry, plain_conv
 from kinema.temporal.kernels.dense import conv_clip, conv_time
 from kinema.temporal.kernels.depthwise import depthwise
@@ -93,9 +93,9 @@ class GTE(TemporalModule):
     1/8 + 1/8 of the block's channels, as TSM does. The channel map is our choice. Causal: all of
     them read the previous frame.
 
-    Weights (full): 9 C/2 (1-t)C + 3 C/2 tC + 9 (tC)^2. Multiply-adds: as many per pixel and
-    frame. State when streaming (causal): two sums of the tC outputs of LTS; otherwise it looks
-    one frame ahead.
+    Weights (full): 9 C/2 (1-t)C + K C/2 tC + 9 (tC)^2. Multiply-adds: as many per pixel and
+    frame. State when streaming (causal): K-1 sums of the tC outputs of LTS; otherwise it looks
+    K//2 frames ahead.
 
     Args:
         conv: The convolution that it replaces.
@@ -104,6 +104,7 @@ class GTE(TemporalModule):
         lts: "full" or "depthwise".
         conv2d: False leaves out the 2D convolution after LTS (figure 3a); LTS then has the stride.
             Needs `lts="full"`.
+        kernel: K, taps of LTS along time (k_T of the paper's table 1), odd and at least 3.
         causal: The last tap of the LTS kernel reads the frame itself.
     """
 
@@ -117,9 +118,11 @@ class GTE(TemporalModule):
         ratio: float = 0.25,
         lts: LongTermShift = "full",
         conv2d: bool = True,
+        kernel: int = 3,
         causal: bool = False,
     ) -> None:
-        super().__init__(frames=frames, causal=causal, **reach(3, causal=causal))
+        check_kernel("GTE", kernel)
+        super().__init__(frames=frames, causal=causal, **reach(kernel, causal=causal))
         conv = plain_conv(conv, "GTE")
         check_choice(get_args(LongTermShift), **{"GTE lts": lts})
         if lts == "depthwise" and not conv2d:
@@ -142,7 +145,7 @@ class GTE(TemporalModule):
         )
         self.depthwise = lts == "depthwise"
         between = right if self.depthwise else temporal_out
-        self.lts = nn.Parameter(torch.empty(between, 1 if self.depthwise else right, 3, 1))
+        self.lts = nn.Parameter(torch.empty(between, 1 if self.depthwise else right, kernel, 1))
         self._init_lts(right)
         last = slice(conv.out_channels - temporal_out, conv.out_channels)
         self.conv2d = (
@@ -153,9 +156,9 @@ class GTE(TemporalModule):
 
     def _init_lts(self, inputs: int) -> None:
         """Starts LTS as a shift: one tap per output channel, half ahead and half behind."""
-        kernels_C1K1 = torch.empty(self.lts.shape[0], 1, 3, 1)
+        kernels_C1K1 = torch.empty(self.lts.shape[0], 1, *self.lts.shape[2:])
         if self.causal:
-            kernels_C1K1.zero_()[:, 0, 1] = 1
+            kernels_C1K1.zero_()[:, 0, -2] = 1
         else:
             init_temporal_kernel(kernels_C1K1, "half_shift")
         with torch.no_grad():

@@ -238,6 +238,7 @@ def _build_network(settings: ModelSettings, *, classes: int, load_weights: bool)
         at=settings.at,
         dropout=settings.dropout,
         causal=settings.causal,
+        temporal_pool=settings.temporal_pool,
         **settings.options,
     )
 

@@ -51,6 +51,7 @@ class ModelSettings(Section):
         at: Position inside the block; default: the paper's.
         dropout: Dropout rate before the classifier.
         causal: Builds a causal network, in which no frame depends on later ones.
+        temporal_pool: Halves the frames in front of res3, as an option of TSM's code does.
         options: Options of the temporal module.
     """
 
@@ -65,6 +66,7 @@ class ModelSettings(Section):
     at: str | None = None
     dropout: Share = 0.5
     causal: bool = False
+    temporal_pool: bool = False
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -22,10 +22,10 @@ RUNNER = Path(__file__).parents[3] / "examples" / "run_exported.py"
 SIZE = 32
 
 
-def trained_like(name: str, *, causal: bool = False) -> VideoNetwork:
+def trained_like(name: str, **options: bool) -> VideoNetwork:
     """A network of which every part matters: no scale of a norm is zero."""
     torch.manual_seed(0)
-    net = kinema.create_model(name, classes=5, frames=4, causal=causal)
+    net = kinema.create_model(name, classes=5, frames=4, **options)
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             nn.init.uniform_(module.weight, 0.5, 1.0)
@@ -61,6 +61,14 @@ def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
     assert report.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
     weights = 4 * sum(parameter.numel() for parameter in net.parameters())
     assert weights < report.bytes < 1.5 * weights
+
+
+@SUFFIXES
+def test_a_network_with_a_temporal_pool_becomes_a_file(tmp_path, suffix):
+    net = trained_like("tsm_test_resnet", temporal_pool=True)
+    report = kinema.export(net, tmp_path / f"net{suffix}", size=SIZE, clips=clips_of(net))
+    assert report.verification.max_rel_diff < 1e-5
+    assert report.inputs == {"clips": ("batch", 4, 3, SIZE, SIZE)}
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from kinema.models.zoo import create_model
     [
         ("module.base_model.layer1.0.conv1.net.weight", "layer1.0.conv1.weight"),
         ("base_model.layer2.0.block.bn1.bias", "layer2.0.bn1.bias"),
+        # With TSM's --temporal_pool.
+        ("module.base_model.layer2.net.0.conv1.net.weight", "layer2.0.conv1.weight"),
         ("module.base_model.layer1.0.net.downsample.0.weight", "layer1.0.downsample.0.weight"),
         ("module.base_model.layer1.0.self_conv.conv_f.0.weight", "layer1.0.tam.G.0.weight"),
         ("module.base_model.layer1.0.shifts.2.conv.weight", "layer1.0.shifts.2.weight"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinema.errors import InputShapeError, OptionError, UnknownNameError
-from kinema.models.backbones import listed_backbones
+from kinema.models.backbones import list_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model, list_models
 
@@ -68,9 +68,9 @@ def test_wrong_names_and_options_are_named(arguments, error, message):
 
 
 def test_names_list_every_family_on_every_backbone():
-    assert len(list_models("tim_*")) == len(listed_backbones())
-    assert list_models("tea_*") == ["tea_res2net50_26w_4s"]
-    assert list_models("tim_*50") == ["tim_resnet50"]
+    assert len(list_models("tim_*")) == len(list_backbones())
+    assert list_models("tea_*") == ["tea_res2net101_26w_4s", "tea_res2net50_26w_4s"]
+    assert list_models("tim_*50") == ["tim_resnet50", "tim_slowfast_resnet50"]
 
 
 def test_both_ways_of_naming_build_the_same():

@@ -147,6 +147,33 @@ def test_the_same_network_is_counted_once(monkeypatch):
     assert first.by_rule is None
 
 
+def test_a_multiple_of_another_network_is_counted():
+    plain = small(gflops=None, params=None)
+    row = small("nl_resnet18", ratio="2.0", ratio_to=plain.model, gflops=None, params=None)
+    blocks, alone = compare([row, plain])
+    assert alone.ratio is None
+    assert blocks.ratio.in_units == blocks.gflops.counted / alone.gflops.counted > 1
+    assert blocks.ratio.published == "2.0"
+    assert count_met([blocks, alone]) == (int(blocks.ratio.met), 0, 1)
+
+
+def test_gtes_formula_is_counted_by_hand():
+    """Table 1: (9 + 3t) C^2 / 2 weights instead of 9 C^2 in the 16 blocks, t = 1/4."""
+    (row,) = [row for row in published_rows("gte_*") if row.source == "GTE, table 1"]
+    plain, squares = 23_864_558, 3 * 64**2 + 4 * 128**2 + 6 * 256**2 + 3 * 512**2
+    formula = plain - 9 * squares + (9 + 3 / 4) / 2 * squares
+    assert row.params == f"{formula / 1e6:.2f}M" == "18.68M"
+    (compared,) = compare([row])
+    assert (compared.params.counted, compared.params.verdict) == (17_970_158, "3.8 % low")
+
+
+def test_tsis_multiple_of_resnet():
+    (row,) = [row for row in published_rows("tsi_*") if row.ratio]
+    assert (row.ratio, row.ratio_to, row.source) == ("1.03", "tsn_resnet50", "TSI, section 1")
+    (compared,) = compare([row])
+    assert compared.ratio.verdict == "3.4 % high"
+
+
 def test_the_summary_counts_printed_figures_of_our_readings():
     def row(params, gflops, other=None, *, ours=True) -> Comparison:
         return Comparison(

@@ -55,7 +55,7 @@ def test_several_sweeps_share_the_plot(tmp_path):
 
 
 def test_a_variant_with_options_has_no_time_of_its_networks_name(tmp_path):
-    document = read_summary(write_results(tmp_path, "tam_kernel"))
+    document = read_summary(write_results(tmp_path, "tam_sizes"))
     times = read_times(bench(tmp_path, {"tam_resnet18": 9.0}))
     points = cost_points([document], test="val", times=times)
     assert [p.variant for p in points if p.clip_ms is not None] == ["default"]

@@ -45,6 +45,7 @@ MODULES = {
     "gst-large": lambda: temporal.GST(conv(), beta=1, **HOW),
     "gte": lambda: temporal.GTE(conv(stride=2), **HOW),
     "gte-depthwise": lambda: temporal.GTE(conv(), lts="depthwise", **HOW),
+    "gte-kernel-5": lambda: temporal.GTE(conv(stride=2), kernel=5, **HOW),
     "gte-lts": lambda: temporal.GTE(conv(stride=2), conv2d=False, **HOW),
     "stm": lambda: temporal.STM(conv(stride=2), **HOW),
     "gsm": lambda: temporal.GSM(CHANNELS, **HOW),

@@ -8,6 +8,7 @@ from torch import nn
 from kinema.errors import OptionError, UnknownNameError
 from kinema.models.res2net import ScaleConv
 from kinema.temporal import (
+    GTE,
     MEM,
     MTA,
     TIM,
@@ -98,6 +99,10 @@ def test_clips_of_a_batch_do_not_mix(module):
     [
         (lambda: TSM(16, frames=4, divisor=1), "divisor must be at least 2"),
         (lambda: TSM(4, frames=4), "shifts nothing at a width of 4 channels"),
+        (
+            lambda: GTE(nn.Conv2d(8, 8, 3), frames=4, kernel=4),
+            "GTE kernel must be odd and at least 3, got 4",
+        ),
         (lambda: TIM(8, frames=4, kernel=4), "kernel must be odd and at least 3, got 4"),
         (lambda: TIM(8, frames=4, init="partshift"), "Did you mean 'part_shift'"),
         (lambda: MTA(GROUPS, frames=4, init="half_shft"), "Unknown MTA init .* 'half_shift'"),

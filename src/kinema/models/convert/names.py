@@ -25,6 +25,8 @@ _BLOCK = r"^(layer\d+\.\d+)\."
 
 _OFFICIAL: Rules = (
     (r"^(?:new_fc|fc|classifier(?:\.1)?|cls_head\.fc_cls)\.(weight|bias)$", r"head.\1"),
+    # TSM wraps the stage behind its temporal pool in `net`.
+    (r"^(layer\d+)\.net\.", r"\1."),
     # TAM wraps the block in `net`, non-local and TANet of mmaction2 in `block`.
     (_BLOCK + r"(?:net|block)\.", r"\1."),
     # The shift wraps its convolution in `net`.

@@ -1,0 +1,83 @@
+"""Every sweep of the package: its variants train two steps, and its quoted rows are the papers'."""
+
+from pathlib import Path
+
+import pytest
+
+from kinema.sweep.spec import load_sweep
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
+from kinema.train.loop import train
+
+SWEEPS = sorted(
+    (Path(__file__).resolve().parents[2] / "src" / "kinema" / "recipes" / "sweeps").glob("*.toml")
+)
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory) -> Path:
+    settings = MotionSettings(train_per_class=1, val_per_class=1, size_px=32, max_frames=24)
+    return render_motion_set(tmp_path_factory.mktemp("sweeps"), settings=settings, workers=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_variant_trains_two_steps(path, motion, tmp_path):
+    sweep = load_sweep(
+        path,
+        out=tmp_path,
+        overrides=[
+            f"data.train={motion / 'train.csv'}",
+            f"data.val={motion / 'val.csv'}",
+            f"data.root={motion / 'videos'}",
+            f"data.classes={motion / 'classes.txt'}",
+            "data.workers=0",
+            "model.weights=none",
+            "preprocessing.short_side_px=40",
+            "preprocessing.crop_px=32",
+            "schedule.warmup_epochs=0",
+            "train.epochs=1",
+            "train.batch_size=7",
+            "train.log_every_steps=1",
+        ],
+    )
+    for cell in sweep.cells[: len(sweep.spec.variants)]:
+        result = train(cell.recipe, out=tmp_path / cell.variant, quiet=True)
+        assert 0 < result.history[0].loss < 10, cell.name
+
+
+# Rows of the papers' tables: top-1 in percent, and the frames of every variant.
+QUOTED = {
+    "tea_parts": (
+        {"TSN": 19.7, "TSM": 43.4, "STM": 47.5, "(2+1)D ResNet": 46.0, "(2+1)D Res2Net": 46.2}
+        | {"ME": 48.4, "MTA": 47.5, "TEA": 48.9},
+        {8},
+    ),
+    "tea_stages": ({"res2": 43.5, "res3": 45.3, "res4": 47.1, "res5": 46.7, "res2-5": 48.9}, {8}),
+    "tea_transform": ({"none": 48.4, "next": 48.9}, {8}),
+    "gte_ways": ({"3D convolution": 47.0, "LTS + 2D convolution": 48.1}, {8}),
+    "tam_branches": ({"both": 76.1, "I3D": 74.3, "NL": 74.4}, {8}),
+    "tsi_fusion": ({"sum": 51.2, "concat": 52.1, "cascade": 53.3}, {16}),
+    "tam_kernel": (None, {8, 16}),
+    "tam_styles": (None, {8}),
+}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_quoted_rows_and_frames(name, tmp_path):
+    sweep = load_sweep(f"recipes/sweeps/{name}.toml", out=tmp_path)
+    top1, frames = QUOTED[name]
+    assert (sweep.spec.quoted.top1 if sweep.spec.quoted else None) == top1
+    assert {cell.recipe.model.frames for cell in sweep.cells} == frames
+
+
+def test_tables_of_the_papers_have_their_variants(tmp_path):
+    def cells(name):
+        sweep = load_sweep(f"recipes/sweeps/{name}.toml", out=tmp_path)
+        return {cell.variant: cell.recipe.model for cell in sweep.cells}
+
+    assert {m.temporal for m in cells("tea_transform").values()} == {"tea"}
+    assert [m.stages for m in cells("tea_stages").values()] == [(2,), (3,), (4,), (5,), None]
+    assert [m.at for m in cells("tam_styles").values()] == ["a", "b", "c", "d"]
+    assert {"tsm", "tei", "nl"} <= {m.temporal for m in cells("tam_branches").values()}
+    kernels = {(m.frames, m.options["kernel"]) for m in cells("tam_kernel").values()}
+    assert kernels == {(frames, k) for frames in (8, 16) for k in (3, 5, 7)}
