@@ -1,5 +1,6 @@
 """`kinema evaluate`: accuracy on annotated videos under a test protocol."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,11 +27,14 @@ from kinema.cli.output import (
     score_files,
 )
 from kinema.errors import OptionError, UnreadableVideoError
+from kinema.system.files import write_whole
 
 if TYPE_CHECKING:
     from kinema.evaluation.protocols import Protocol
     from kinema.inference.optimize import WantedPrecision
     from kinema.values import Annotations, Preprocessing, Report, Views
+
+RESULTS_FILE = "results.json"
 
 
 def _list_protocols(context: typer.Context, requested: bool) -> None:
@@ -84,7 +88,9 @@ FullResolutionOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Output folder for per_class.csv, confusion.csv and confusion.png."),
+    typer.Option(
+        help="Output folder for results.json, per_class.csv, confusion.csv and confusion.png."
+    ),
 ]
 SkipUnreadableOption = Annotated[
     bool, typer.Option("--skip-unreadable", help="Skip unreadable videos and count them.")
@@ -167,15 +173,22 @@ def evaluate(
             raise
         raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
+    document = {
+        **_document(report),
+        "network": recognizer.net.spec.to_dict(),
+        "protocol": protocol,
+        "preprocessing": how.to_dict(),
+    }
     if as_json:
-        print_json({**_document(report), "protocol": protocol, "preprocessing": how.to_dict()})
+        print_json(document)
     else:
         _print(report)
     files.write(report)
     for file, write in tables.items():
         write(report, file)
-    if tables:
-        notes().print(f"Tables and confusion matrix: {out}")
+    if out is not None:
+        write_whole(out / RESULTS_FILE, json.dumps(document, indent=2) + "\n")
+        notes().print(f"Results, tables and confusion matrix: {out}")
 
 
 def _chosen_views(
@@ -240,7 +253,7 @@ def _table_writers(out: Path | None) -> dict[Path, Callable[["Report", Path], ob
         out / "confusion.csv": write_confusion_csv,
         out / "confusion.png": draw_confusion,
     }
-    for file in writers:
+    for file in (*writers, out / RESULTS_FILE):
         check_new(file, "--out")
     return writers
 

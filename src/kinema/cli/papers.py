@@ -1,7 +1,9 @@
-"""`kinema papers`: what the papers print beside what is counted."""
+"""`kinema papers`: what the papers print beside what is counted, and beside own results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +13,8 @@ from kinema.cli.console import JsonOption, print_json, progress_bar, results
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from kinema.report.accuracies import Accuracy
+    from kinema.report.against import Beside
     from kinema.report.papers import Comparison, Figure
     from kinema.report.published import OpenPoint
 
@@ -20,26 +24,166 @@ Line = tuple[str, str, str, str, str]
 
 def papers(
     pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'tsm_*'.")] = "*",
+    accuracies: Annotated[
+        bool,
+        typer.Option(
+            "--accuracies",
+            help="Show the printed accuracies with their settings; implied by the options below.",
+        ),
+    ] = False,
+    paper: Annotated[
+        str | None, typer.Option(help="Rows of one paper: tea, tei, gte, tsi or tam.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Rows of one data set, such as something_v1.")
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Rows of clips of so many frames; 16+8 for an ensemble.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Own results to set beside the printed ones: the JSON document of `kinema "
+            "evaluate` or results.json of `kinema sweep`, or the folder with it."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the papers' parameters and GFLOPs beside the counted ones.
+    """Show the papers' parameters and GFLOPs beside the counted ones, or their accuracies.
 
     A figure is met when the counted number rounds to it. Then follow the
     points that the papers leave open, and what kinema does about them.
 
     Example: kinema papers 'te?_*'
+
+    Example: kinema papers --paper tei --dataset something_v1
     """
+    if accuracies or against or (paper, dataset, frames) != (None, None, None):
+        from kinema.report.accuracies import printed_accuracies
+
+        rows = printed_accuracies(pattern, paper=paper, dataset=dataset, frames=frames)
+        if against is None:
+            _show_accuracies(rows, as_json=as_json)
+        else:
+            _show_against(against, rows, as_json=as_json)
+        return
     from kinema.report.papers import compare
     from kinema.report.published import open_points, published_rows
 
-    rows = published_rows(pattern)
+    printed = published_rows(pattern)
     with progress_bar("counting") as progress:
-        comparisons = compare(rows, progress)
+        comparisons = compare(printed, progress)
     points = open_points(pattern)
     if as_json:
         print_json(_document(comparisons, points))
     else:
         _print(comparisons, points)
+
+
+def _show_accuracies(rows: Sequence["Accuracy"], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"rows": [asdict(row) for row in rows]})
+        return
+    out = results()
+    notes: list[str] = []
+    for title, of_table in groupby(rows, _title):
+        out.print(title, style="bold")
+        out.print(_accuracy_table(of_table, notes))
+        out.print()
+    _print_notes(notes)
+    out.print(f"{len(rows)} rows. A dash stands for what the paper does not state.")
+
+
+def _title(row: "Accuracy") -> str:
+    return ", ".join(part for part in (row.source, row.dataset, row.split) if part)
+
+
+def _accuracy_table(rows: Iterable["Accuracy"], notes: list[str]) -> "Table":
+    """The rows of one table of a paper, 100 columns wide; new notes are added to `notes`."""
+    from rich.text import Text
+
+    table = _table()
+    table.add_column("row", width=38)
+    table.add_column("backbone, weights", width=18)
+    for name in ("frames", "views", "GFLOPs", "top-1", "top-5"):
+        table.add_column(name, justify="right", width=len(name))
+    table.add_column("", justify="right", width=3)
+    for row in rows:
+        lines = [row.method, *(f"  {line}" for line in _details(row))]
+        remarks = "; ".join(part for part in (row.note, row.hardware) if part)
+        table.add_row(
+            Text("\n".join(lines)),
+            "\n".join(part for part in (row.backbone, row.pretrain) if part) or "-",
+            row.frames or "-",
+            _views(row),
+            *("-" if cell is None else str(cell) for cell in (row.gflops, row.top1, row.top5)),
+            _number_of(remarks, notes) if remarks else "",
+        )
+    return table
+
+
+def _views(row: "Accuracy") -> str:
+    """Clips x crops, such as "10x3"."""
+    if row.clips is row.crops is None:
+        return "-"
+    return f"{row.clips or '?'}x{row.crops or '?'}"
+
+
+def _details(row: "Accuracy") -> list[str]:
+    """Variant, network of kinema and further figures of a row, a line each."""
+    options = (f"{key}={value}" for key, value in row.options.items())
+    figures = (
+        (row.params_m, "M"),
+        (row.latency_ms, " ms"),
+        (row.videos_per_s, " videos/s"),
+    )
+    lines = [
+        row.config,
+        " ".join((row.network or "", *options)),
+        ", ".join(f"{value}{unit}" for value, unit in figures if value is not None),
+    ]
+    return [line for line in lines if line]
+
+
+def _show_against(path: Path, rows: Sequence["Accuracy"], *, as_json: bool) -> None:
+    from kinema.report.against import beside_printed, own_results
+
+    pairs = beside_printed(own_results(path), rows)
+    if as_json:
+        print_json({"rows": [{**asdict(pair), "points": pair.points} for pair in pairs]})
+        return
+    out = results()
+    by_table = sorted(pairs, key=lambda pair: rows.index(pair.row))
+    for title, of_table in groupby(by_table, lambda pair: _title(pair.row)):
+        out.print(title, style="bold")
+        out.print(_against_table(of_table))
+        out.print()
+    out.print(
+        "Of every own result, the rows of its network that differ in the fewest settings. Points\n"
+        "above the paper are given only for equal settings; pretraining is not compared, and what\n"
+        "a paper does not state counts as equal."
+    )
+
+
+def _against_table(pairs: Iterable["Beside"]) -> "Table":
+    """The printed rows of one table with the own results, 100 columns wide."""
+    table = _table()
+    table.add_column("own result", width=18)
+    for name in ("top-1", "printed", "points"):
+        table.add_column(name, justify="right", width=len(name))
+    table.add_column("row", width=22)
+    table.add_column("own settings that differ", width=30)
+    for pair in pairs:
+        row = pair.row
+        table.add_row(
+            pair.own.name,
+            f"{pair.own.top1:.1f}",
+            str(row.top1),
+            "-" if pair.points is None else f"{pair.points:+.1f}",
+            f"{row.method}\n{row.frames or '?'} frames, {_views(row)}",
+            "\n".join(pair.differing) or "none",
+        )
+    return table
 
 
 def _document(
@@ -79,8 +223,6 @@ def _by_rule(comparison: "Comparison") -> dict[str, object] | None:
 
 
 def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -> None:
-    from rich.table import Table
-
     from kinema.report.papers import count_met
 
     out = results()
@@ -90,14 +232,7 @@ def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -
         same = [comparison for comparison in comparisons if comparison.row.source == source]
         out.print(_source_table(same, notes))
         out.print()
-    if notes:
-        out.print("Notes", style="bold")
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(justify="right", width=2)
-        for number, text in enumerate(notes, start=1):
-            grid.add_row(str(number), text)
-        out.print(grid)
-        out.print()
+    _print_notes(notes)
     met, by_rule, printed = count_met(comparisons)
     more = f', {by_rule} more if counted in another way (the lines "or")' if by_rule else ""
     out.print(f"{met} of {printed} printed figures are met{more}.")
@@ -105,6 +240,22 @@ def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -
     if points:
         out.print("\nWhat the papers leave open", style="bold")
         out.print(_points_table(points))
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    """Prints the remarks that tables refer to by number."""
+    if not notes:
+        return
+    from rich.table import Table
+
+    out = results()
+    out.print("Notes", style="bold")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", width=len(str(len(notes))))
+    for number, text in enumerate(notes, start=1):
+        grid.add_row(str(number), text)
+    out.print(grid)
+    out.print()
 
 
 def _table() -> "Table":

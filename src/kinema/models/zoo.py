@@ -220,6 +220,20 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     return net
 
 
+def family_and_backbone(name: str) -> tuple[str, str]:
+    """Splits the name of a network.
+
+    Raises:
+        UnknownNameError: there is no such network.
+
+    Example:
+        >>> family_and_backbone("tanet_resnet50")
+        ('tam', 'resnet50')
+    """
+    family, backbone, _ = _resolve(name, None)
+    return family, backbone
+
+
 def _options_for(row: Row, options: dict[str, Any], *, causal: bool) -> dict[str, Any]:
     """Options of the row, and the user's options that its module has."""
     known = temporal_named(row.module).options

@@ -172,7 +172,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     torch.manual_seed(settings.seed)
     train_videos, val_videos = _read_videos(recipe.data)
     classes = len(train_videos.annotations.class_names)
-    net = _build_network(recipe.model, classes=classes, load_weights=not resumes)
+    net = build_network(recipe.model, classes=classes, load_weights=not resumes)
     # Before Fabric and the optimizer get the weights, whose memory layout their gradients follow.
     net.channels_last = settings.channels_last
     if settings.channels_last:
@@ -217,7 +217,8 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     )
 
 
-def _build_network(settings: ModelSettings, *, classes: int, load_weights: bool) -> VideoNetwork:
+def build_network(settings: ModelSettings, *, classes: int, load_weights: bool) -> VideoNetwork:
+    """Builds the network of a recipe, with its weight file if `load_weights`."""
     return create_model(
         settings.name or settings.backbone or "",
         classes=classes,
