@@ -38,7 +38,10 @@ def papers(
         str | None, typer.Option(help="Rows of one data set, such as something_v1.")
     ] = None,
     frames: Annotated[
-        str | None, typer.Option(help="Rows of clips of so many frames; 16+8 for an ensemble.")
+        str | None,
+        typer.Option(
+            help="Rows with clips of this many frames, such as 8, or 16+8 for an ensemble."
+        ),
     ] = None,
     against: Annotated[
         Path | None,
@@ -53,10 +56,10 @@ def papers(
 
     A figure is met when the counted number rounds to it. Then follow the
     points that the papers leave open, and what kinema does about them.
+    With a question, such as --paper tei --dataset something_v1, every row that
+    the papers print is shown with its setting.
 
     Example: kinema papers 'te?_*'
-
-    Example: kinema papers --paper tei --dataset something_v1
     """
     if accuracies or against or (paper, dataset, frames) != (None, None, None):
         from kinema.report.accuracies import printed_accuracies
