@@ -158,6 +158,7 @@ def test_accuracies_fit_a_terminal(kinema, monkeypatch):
     assert "…" not in answer.out
     assert "296 rows." in answer.out
     answer = kinema("papers", "--paper", "tsi", "--against", STUDY)
+    assert answer.err == "Without a printed row: GTE, TANet\n"
     assert max(map(len, answer.out.splitlines())) <= 100
     assert "…" not in answer.out
 

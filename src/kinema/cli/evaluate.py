@@ -20,6 +20,7 @@ from kinema.cli.console import (
 )
 from kinema.cli.data import FormatOption, RootOption, SplitOption, videos_folder
 from kinema.cli.output import (
+    RESULTS_FILE,
     ScoresOption,
     SubmissionFormOption,
     SubmissionOption,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from kinema.evaluation.protocols import Protocol
     from kinema.inference.optimize import WantedPrecision
     from kinema.values import Annotations, Preprocessing, Report, Views
-
-RESULTS_FILE = "results.json"
 
 
 def _list_protocols(context: typer.Context, requested: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, print_json, progress_bar, results
+from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,12 +88,12 @@ def _show_accuracies(rows: Sequence["Accuracy"], *, as_json: bool) -> None:
         print_json({"rows": [asdict(row) for row in rows]})
         return
     out = results()
-    notes: list[str] = []
+    remarks: list[str] = []
     for title, of_table in groupby(rows, _title):
         out.print(title, style="bold")
-        out.print(_accuracy_table(of_table, notes))
+        out.print(_accuracy_table(of_table, remarks))
         out.print()
-    _print_notes(notes)
+    _print_notes(remarks)
     out.print(f"{len(rows)} rows. A dash stands for what the paper does not state.")
 
 
@@ -101,8 +101,8 @@ def _title(row: "Accuracy") -> str:
     return ", ".join(part for part in (row.source, row.dataset, row.split) if part)
 
 
-def _accuracy_table(rows: Iterable["Accuracy"], notes: list[str]) -> "Table":
-    """The rows of one table of a paper, 100 columns wide; new notes are added to `notes`."""
+def _accuracy_table(rows: Iterable["Accuracy"], remarks: list[str]) -> "Table":
+    """The rows of one table of a paper, 100 columns wide; new notes are added to `remarks`."""
     from rich.text import Text
 
     table = _table()
@@ -113,14 +113,14 @@ def _accuracy_table(rows: Iterable["Accuracy"], notes: list[str]) -> "Table":
     table.add_column("", justify="right", width=3)
     for row in rows:
         lines = [row.method, *(f"  {line}" for line in _details(row))]
-        remarks = "; ".join(part for part in (row.note, row.hardware) if part)
+        text = "; ".join(part for part in (row.note, row.hardware) if part)
         table.add_row(
             Text("\n".join(lines)),
             "\n".join(part for part in (row.backbone, row.pretrain) if part) or "-",
             row.frames or "-",
             _views(row),
             *("-" if cell is None else str(cell) for cell in (row.gflops, row.top1, row.top5)),
-            _number_of(remarks, notes) if remarks else "",
+            _number_of(text, remarks) if text else "",
         )
     return table
 
@@ -151,7 +151,11 @@ def _details(row: "Accuracy") -> list[str]:
 def _show_against(path: Path, rows: Sequence["Accuracy"], *, as_json: bool) -> None:
     from kinema.report.against import beside_printed, own_results
 
-    pairs = beside_printed(own_results(path), rows)
+    own = own_results(path)
+    pairs = beside_printed(own, rows)
+    without = [result.name for result in own if all(result != pair.own for pair in pairs)]
+    if without:
+        notes().print(f"Without a printed row: {', '.join(without)}")
     if as_json:
         print_json({"rows": [{**asdict(pair), "points": pair.points} for pair in pairs]})
         return
@@ -162,9 +166,9 @@ def _show_against(path: Path, rows: Sequence["Accuracy"], *, as_json: bool) -> N
         out.print(_against_table(of_table))
         out.print()
     out.print(
-        "Of every own result, the rows of its network that differ in the fewest settings. Points\n"
-        "above the paper are given only for equal settings; pretraining is not compared, and what\n"
-        "a paper does not state counts as equal."
+        "Of every own result, the rows of its network that differ in the fewest settings.\n"
+        "Points above the paper are given only for equal settings; pretraining, split and crop sizes\n"
+        "are not compared, and what a paper does not state counts as equal."
     )
 
 
@@ -229,13 +233,13 @@ def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -
     from kinema.report.papers import count_met
 
     out = results()
-    notes: list[str] = []
+    remarks: list[str] = []
     for source in dict.fromkeys(comparison.row.source for comparison in comparisons):
         out.print(source, style="bold")
         same = [comparison for comparison in comparisons if comparison.row.source == source]
-        out.print(_source_table(same, notes))
+        out.print(_source_table(same, remarks))
         out.print()
-    _print_notes(notes)
+    _print_notes(remarks)
     met, by_rule, printed = count_met(comparisons)
     more = f', {by_rule} more if counted in another way (the lines "or")' if by_rule else ""
     out.print(f"{met} of {printed} printed figures are met{more}.")
@@ -245,17 +249,17 @@ def _print(comparisons: Sequence["Comparison"], points: Sequence["OpenPoint"]) -
         out.print(_points_table(points))
 
 
-def _print_notes(notes: Sequence[str]) -> None:
+def _print_notes(remarks: Sequence[str]) -> None:
     """Prints the remarks that tables refer to by number."""
-    if not notes:
+    if not remarks:
         return
     from rich.table import Table
 
     out = results()
     out.print("Notes", style="bold")
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(justify="right", width=len(str(len(notes))))
-    for number, text in enumerate(notes, start=1):
+    grid.add_column(justify="right", width=max(2, len(str(len(remarks)))))
+    for number, text in enumerate(remarks, start=1):
         grid.add_row(str(number), text)
     out.print(grid)
     out.print()
@@ -268,8 +272,8 @@ def _table() -> "Table":
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 
 
-def _source_table(comparisons: Sequence["Comparison"], notes: list[str]) -> "Table":
-    """The rows of one source; new notes are added to `notes` and referred to by number."""
+def _source_table(comparisons: Sequence["Comparison"], remarks: list[str]) -> "Table":
+    """The rows of one source; new notes are added to `remarks` and referred to by number."""
     from rich.text import Text
 
     from kinema.report.papers import MET
@@ -287,7 +291,9 @@ def _source_table(comparisons: Sequence["Comparison"], notes: list[str]) -> "Tab
         row = comparison.row
         options = [f"  {key}={value}" for key, value in row.options.items()]
         clip = [f"{row.frames} x {row.size_px} px", f"{row.classes} classes"]
-        figures, printed, counted, verdicts, numbers = zip(*_lines(comparison, notes), strict=True)
+        figures, printed, counted, verdicts, numbers = zip(
+            *_lines(comparison, remarks), strict=True
+        )
         table.add_row(
             "\n".join([row.model, *options]),
             "\n".join(clip if row.params or not row.gflops else clip[:1]),
@@ -301,7 +307,7 @@ def _source_table(comparisons: Sequence["Comparison"], notes: list[str]) -> "Tab
     return table
 
 
-def _lines(comparison: "Comparison", notes: list[str]) -> list[Line]:
+def _lines(comparison: "Comparison", remarks: list[str]) -> list[Line]:
     """A line for each printed figure, and one for the other rule where ours does not meet it."""
     row = comparison.row
     both = (("params", comparison.params, "M"), ("GFLOPs", comparison.gflops, ""))
@@ -312,10 +318,10 @@ def _lines(comparison: "Comparison", notes: list[str]) -> list[Line]:
     ]
     note = row.note if row.ours else f"Another way to read the paper. {row.note}"
     if note:
-        lines[0] = (*lines[0][:4], _number_of(note, notes))
+        lines[0] = (*lines[0][:4], _number_of(note, remarks))
     if row.rule is not None and comparison.by_rule is not None and not comparison.gflops.met:
         name, _, *rest, _ = _line("or", comparison.by_rule, "")
-        lines.append((name, "", rest[0], rest[1], _number_of(row.rule.text, notes)))
+        lines.append((name, "", rest[0], rest[1], _number_of(row.rule.text, remarks)))
     return lines
 
 
@@ -324,10 +330,10 @@ def _line(name: str, figure: "Figure", unit: str) -> Line:
     return name, figure.published or "-", counted, figure.verdict or "-", ""
 
 
-def _number_of(note: str, notes: list[str]) -> str:
-    if note not in notes:
-        notes.append(note)
-    return str(notes.index(note) + 1)
+def _number_of(note: str, remarks: list[str]) -> str:
+    if note not in remarks:
+        remarks.append(note)
+    return str(remarks.index(note) + 1)
 
 
 def _points_table(points: Sequence["OpenPoint"]) -> "Table":
