@@ -167,8 +167,8 @@ def _show_against(path: Path, rows: Sequence["Accuracy"], *, as_json: bool) -> N
         out.print()
     out.print(
         "Of every own result, the rows of its network that differ in the fewest settings.\n"
-        "Points above the paper are given only for equal settings; pretraining, split and crop sizes\n"
-        "are not compared, and what a paper does not state counts as equal."
+        "Points above the paper are given only for equal settings; pretraining, split and crop\n"
+        "sizes are not compared, and what a paper does not state counts as equal."
     )
 
 
