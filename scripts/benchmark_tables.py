@@ -121,7 +121,8 @@ def _figure_points() -> list[dict[str, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
         for row in data["rows"]:
             if row["form"] == FIGURE_FORM:
-                clip_ms[row["model"]] = row["ms"] / data["settings"]["batch"]
+                batch = row.get("batch", data["settings"].get("batch"))
+                clip_ms[row["model"]] = row["ms"] / batch
     return [
         {
             "network": row.network,

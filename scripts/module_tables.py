@@ -8,14 +8,17 @@ what this makes.
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.models.zoo import FAMILIES, create_model
-from kinema.temporal import TemporalModule
+from kinema.temporal import TemporalModule, takes_conv, temporal_named
 from kinema.values import Cost
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +90,84 @@ def operators() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"modules": modules, "cost": cost, "operators": operators}
+# Channels and side of the 3 x 3 convolutions of res3, taps, and share t of temporal channels.
+C, SIDE_PX, K, SHARE = 128, 28, 3, 0.25
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """Operator with the weights of its printed formula, and its cost for a clip as built."""
+
+    name: str
+    source: str
+    formula: str
+    printed: int | None  # weights by the formula
+    params: int
+    macs: int
+
+
+def operator_rows() -> list[OperatorRow]:
+    """The operators of TEINet's section 3.2 and GTE's table 1, and CTI."""
+    both, gte = "TEINet, section 3.2; GTE, table 1", "GTE, table 1"
+    dense, t = K * K * C * C, SHARE
+    printed: list[tuple[str, str, str, str, float | None]] = [
+        ("2D convolution", "", gte, "k_H k_W C_i C_o", dense),
+        ("3D convolution", "c3d", both, "k_T k_H k_W C_i C_o", K * dense),
+        ("GST", "gst", gte, "(1 - t + t k_T) k_H k_W C_i C_o / 2", (1 - t + t * K) * dense / 2),
+        ("GTE", "gte", gte, "(k_H k_W + t k_T) C_i C_o / 2", (K * K + t * K) * C * C / 2),
+        ("dense temporal convolution", "tconv", "TEINet, section 3.2", "C_o C_i k_T", K * C * C),
+        ("TIM", "tim", "TEINet, section 3.2", "C_o k_T", K * C),
+        ("CTI", "cti", "TSI, eq. 8-10", "", None),
+    ]
+    rows = []
+    for name, module, source, formula, weights in printed:
+        operator = _operator(module)
+        params = sum(p.numel() for p in operator.parameters())
+        by_formula = None if weights is None else round(weights)
+        rows.append(OperatorRow(name, source, formula, by_formula, params, _macs(operator)))
+    return rows
+
+
+def _operator(module: str) -> nn.Module:
+    """A temporal module, or the 2D convolution that modules replace, without numbers."""
+    with torch.device("meta"):
+        conv = nn.Conv2d(C, C, K, padding=K // 2, bias=False)
+        if not module:
+            return conv
+        build: Callable[..., TemporalModule] = temporal_named(module).module
+        return build(conv if takes_conv(temporal_named(module).module) else C, frames=FRAMES)
+
+
+def _macs(operator: nn.Module) -> int:
+    """Multiply-accumulates for the frames of one clip, as in `count_cost`."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        operator.eval()(torch.empty(FRAMES, C, SIDE_PX, SIDE_PX, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def formulas() -> str:
+    """Table of the weights of operators by the papers' formulas, and of their cost as counted."""
+    lines = [
+        "| operator | formula | printed in | weights by it | weights | GMACs |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in operator_rows():
+        formula = f"`{row.formula}`" if row.formula else "none printed"
+        by_it = "" if row.printed is None else f"{row.printed:,}"
+        lines.append(
+            f"| {row.name} | {formula} | {row.source} | {by_it} | {row.params:,} "
+            f"| {row.macs / 1e9:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "modules": modules,
+    "cost": cost,
+    "formulas": formulas,
+    "operators": operators,
+}
 
 
 def measured_ratios() -> dict[tuple[str, str], float]:

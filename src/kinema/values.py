@@ -152,12 +152,15 @@ class Views:
             their mirror images).
         full_resolution: Crops span the whole short side instead of `crop_px`.
         resize_px: Side to which square crops are finally resized; default: not resized.
+        twice_sample: The two clips take the middle and the start of every segment, as
+            `--twice_sample` of TSM's code, instead of interleaving evenly.
     """
 
     clips: PositiveInt = 1
     crops: int = 1
     full_resolution: bool = False
     resize_px: PositiveInt | None = None
+    twice_sample: bool = False
 
     def __post_init__(self) -> None:
         check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
@@ -165,11 +168,19 @@ class Views:
             raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
         if self.resize_px is not None and self.full_resolution and self.crops == 1:
             raise OptionError("resize_px is for square crops, not for the whole frame.")
+        if self.twice_sample and self.clips != 2:
+            raise OptionError(f"twice_sample is for two clips, got clips={self.clips}.")
 
     @property
     def count(self) -> int:
         """Number of views of a video."""
         return self.clips * self.crops
+
+    def side_px(self, how: ClipSettings) -> int | None:
+        """Side of the square views in pixels; None for whole frames, whose sizes differ."""
+        if self.full_resolution and self.crops == 1:
+            return None
+        return self.resize_px or (how.short_side_px if self.full_resolution else how.crop_px)
 
 
 @dataclass(frozen=True)
@@ -318,6 +329,21 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class VideoCost:
+    """Multiply-accumulates (MACs) of the test of a video, in 10^9.
+
+    Attributes:
+        gmacs_per_view: GMACs of one view, the "GFLOPs" of the papers.
+        views: Views of the video: clips x crops.
+        gmacs: GMACs of all views.
+    """
+
+    gmacs_per_view: float
+    views: int
+    gmacs: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """Parameters and multiply-accumulates (MACs) of one view of a network.
 
@@ -332,3 +358,7 @@ class Cost:
     frames: int
     size_px: int
     sites: tuple[SiteCost, ...] = ()
+
+    def per_video(self, views: Views) -> VideoCost:
+        """Cost of all views of a video."""
+        return VideoCost(self.macs / 1e9, views.count, self.macs * views.count / 1e9)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kinema.evaluation.evaluate import load_scores
+from kinema.models.saved import load_saved
 
 
 @pytest.fixture
@@ -26,8 +27,15 @@ def test_all_files_and_numbers(kinema, words, tmp_path):
         "crops": 3,
         "full_resolution": False,
         "resize_px": None,
+        "twice_sample": False,
     }
     assert document["protocol"] is None
+    macs = load_saved(words[1]).net.cost(32).macs
+    assert document["per_video"] == {
+        "gmacs_per_view": macs / 1e9,
+        "views": 6,
+        "gmacs": macs * 6 / 1e9,
+    }
     assert document["skipped"] == []
     assert document["top5"] == 1.0
     assert document["top1"] == document["mean_class"]  # two videos in each class
@@ -57,6 +65,25 @@ def test_full_resolution_differs(kinema, words, tmp_path):
     crop, whole = (load_scores(tmp_path / f"{name}.npz") for name in ("crop", "whole"))
     assert whole.views.full_resolution
     assert not np.allclose(crop.scores, whole.scores)
+
+
+def test_costs_are_for_the_size_of_the_views(kinema, words):
+    macs = load_saved(words[1]).net.cost(40).macs  # the short side
+    squares = kinema(*words, "--full-resolution", "--crops", 3, "--json").document
+    assert squares["per_video"]["gmacs_per_view"] == macs / 1e9
+    whole = kinema(*words, "--full-resolution", "--json").document
+    assert whole["per_video"] is None  # the size differs from video to video
+
+
+def test_twice_sample_differs_from_two_even_clips(kinema, words, tmp_path):
+    for name, more in (("even", ()), ("twice", ("--twice-sample",))):
+        kinema(*words, "--clips", 2, *more, "--scores", tmp_path / f"{name}.npz")
+    even, twice = (load_scores(tmp_path / f"{name}.npz") for name in ("even", "twice"))
+    assert (even.views.twice_sample, twice.views.twice_sample) == (False, True)
+    assert not np.array_equal(even.scores, twice.scores)
+    answer = kinema(*words, "--twice-sample")
+    assert answer.code == 1
+    assert "twice_sample is for two clips, got clips=1." in answer.err
 
 
 def test_unreadable_videos(kinema, checkpoint, color_set, tmp_path):
@@ -103,6 +130,7 @@ def test_a_protocol_decides_views_and_sizes(kinema, words):
         "crops": 1,
         "full_resolution": False,
         "resize_px": 224,
+        "twice_sample": False,
     }
     how = document["preprocessing"]
     assert (how["frames"], how["short_side_px"], how["crop_px"]) == (4, 256, 256)
@@ -122,6 +150,7 @@ def test_options_that_agree_with_the_protocol_are_no_conflict(kinema, words):
         (("--clips", 4), "Invalid value for --clips: 10x3 has 10 clips, not 4"),
         (("--crops", 1), "Invalid value for --crops: 10x3 has 3 crops, not 1"),
         (("--full-resolution",), "Invalid value for --full-resolution: 10x3 has crops of 224"),
+        (("--twice-sample",), "Invalid value for --twice-sample: 10x3 has evenly spaced clips"),
     ],
 )
 def test_a_conflict_with_the_protocol_is_wrong_use(kinema, words, more, part):
@@ -141,7 +170,10 @@ def test_protocols_are_listed_with_their_papers(kinema):
     by_name = {row["name"]: row for row in rows}
     assert by_name["4x3-256"]["views"]["clips"] == 4
     assert by_name["4x3-256"]["papers"][0]["paper"] == "TAM"
-    assert sum(len(row["papers"]) for row in rows) == 18
+    assert sum(len(row["papers"]) for row in rows) == 20
+    twice = by_name["2x3-full"]
+    assert (twice["views"]["twice_sample"], twice["views"]["full_resolution"]) == (True, True)
+    assert twice["papers"][0]["place"] == "supplement, table 4, rows 16x3x2 of TSN and TSM"
     table = kinema("evaluate", "--list-protocols").out
     for name in by_name:
         assert name in table

@@ -1,5 +1,7 @@
 """`kinema models` and `kinema describe`."""
 
+import torch
+
 import kinema as package
 
 
@@ -50,6 +52,32 @@ def test_describe_counts_what_python_counts(kinema):
     assert answer.out.count("before_conv1") == len(used) + 1
 
 
+def test_describe_counts_the_views_of_a_video(kinema):
+    words = ("describe", "tei_resnet18", "--size", 64, "--clips", 10, "--crops", 3)
+    document = kinema(*words, "--json").document
+    with torch.device("meta"):
+        nets = [package.create_model(f"{name}_resnet18", classes=400) for name in ("tei", "tsn")]
+    own, plain = (net.cost(64).macs for net in nets)
+    assert document["per_video"] == {
+        "gmacs_per_view": own / 1e9,
+        "views": 30,
+        "gmacs": own * 30 / 1e9,
+    }
+    assert document["macs_ratio"] == own / plain
+    text = "1.19 GMACs x 30 views = 35.67 GMACs, 1.003 times those of the 2D network"
+    assert f"Per video       {text}" in kinema(*words).out
+    one = kinema("describe", "tsn_resnet18", "--size", 32).out
+    assert "0.30 GMACs x 1 view = 0.30 GMACs, 1.000 times those of the 2D network" in one
+    answer = kinema("describe", "tsn_resnet18", "--crops", 2)
+    assert (answer.code, "crops must be 1, 3 or 10, got 2" in answer.err) == (1, True)
+
+
+def test_describe_counts_the_views_of_a_trained_network(kinema, checkpoint):
+    document = kinema("describe", checkpoint, "--clips", 2, "--crops", 3, "--json").document
+    assert document["per_video"]["views"] == 6
+    assert document["per_video"]["gmacs"] == document["macs"] * 6 / 1e9
+
+
 def test_describe_without_modules_has_no_table(kinema):
     answer = kinema("describe", "tsn_resnet18", "--size", 64)
     assert answer.code == 0
@@ -86,8 +114,8 @@ def test_describe_rejects_invalid_options(kinema):
     assert (answer.code, "expected numbers such as 4,5" in answer.err) == (2, True)
 
 
-def test_a_trained_network_takes_only_a_size(kinema, checkpoint):
+def test_a_trained_network_takes_only_sizes_and_views(kinema, checkpoint):
     answer = kinema("describe", checkpoint, "--classes", 100)
     assert (answer.code, answer.out) == (2, "")
     words = " ".join(answer.err.replace("│", " ").split())
-    assert "is a checkpoint, for which only --size can be given" in words
+    assert "is a checkpoint, for which only --size, --clips and --crops can be given" in words

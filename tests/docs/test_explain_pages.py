@@ -62,6 +62,49 @@ def test_the_tables_are_up_to_date(name, tables):
     )
 
 
+def test_the_operators_have_the_weights_of_the_printed_formulas(tables):
+    """TEINet, section 3.2, and GTE, table 1, with 128 channels, 3 taps and t = 1/4."""
+    found = {row.name: row for row in tables["operator_rows"]()}
+    square = 128 * 128
+    assert {name: row.printed for name, row in found.items()} == {
+        "2D convolution": 9 * square,
+        "3D convolution": 27 * square,
+        "GST": int(9 * 1.5 * square / 2),
+        "GTE": int((9 + 0.75) * square / 2),
+        "dense temporal convolution": 3 * square,
+        "TIM": 3 * 128,
+        "CTI": None,  # TSI prints no formula
+    }
+    pixels = 8 * 28 * 28
+    for name, row in found.items():
+        if name == "CTI":
+            # Three groups of 32 with two layers each on pooled values, and three taps per channel.
+            layers = 3 * 8 * 2 * 32 * 32
+            assert (row.params, row.macs) == (3 * (2 * 32 * 32 + 5 * 32), 3 * 96 * pixels + layers)
+            continue
+        assert row.macs == row.params * pixels, name
+        if name != "GTE":
+            assert row.params == row.printed, name
+    # Printed widths of GTE's shift and convolution contradict each other (papers_and_code.md).
+    assert found["GTE"].params == int((9 * 3 / 8 + 3 / 8 + 9 / 16) * square) < found["GTE"].printed
+
+
+@pytest.mark.slow
+def test_an_operator_alone_costs_what_it_costs_in_a_network(tables):
+    found = {row.name: row for row in tables["operator_rows"]()}
+    for name, network in {
+        "3D convolution": "c3d",
+        "GST": "gst",
+        "GTE": "gte",
+        "dense temporal convolution": "c2d_tconv",
+        "TIM": "r2plus1d_shift",
+        "CTI": "cti",
+    }.items():
+        sites = tables["_cost"](f"{network}_resnet50").sites
+        (site,) = [site for site in sites if site.place.startswith("res3.1 ")]
+        assert (site.params, site.macs) == (found[name].params, found[name].macs), name
+
+
 def test_every_module_is_explained():
     named = set(re.findall(r"`(\w+)`", MODULES.text))
     assert set(list_temporal()) <= named
@@ -81,18 +124,20 @@ def test_the_protocols_are_those_of_the_program():
 def test_the_drawing_of_segments_is_right():
     from kinema.data.sampling import SegmentSampling
 
-    (block,) = [b for b in PROTOCOL_PAGE.blocks("text") if "24 frames" in b]
-    lines = [line.split("clip")[1].lstrip("s").split() for line in block.splitlines()[2:]]
-    one, three = ([mark for mark in line if mark != "|"] for line in lines)
-    found = [
-        [n for n, mark in enumerate(marks) if mark == name]
-        for marks, name in (
-            (one, "X"),
-            (three, "A"),
-            (three, "B"),
-            (three, "C"),
-        )
-    ]
+    one, three = _drawn_clips("24 frames")
     sampling = SegmentSampling(4)
-    wanted = [*sampling.test(24, 1).tolist(), *sampling.test(24, 3).tolist()]
-    assert found == wanted
+    assert one == sampling.test(24, 1).tolist()
+    assert three == sampling.test(24, 3).tolist()
+    (two,) = _drawn_clips("with twice_sample")
+    assert two == SegmentSampling(4, twice_sample=True).test(24, 2).tolist()
+
+
+def _drawn_clips(title: str) -> list[list[list[int]]]:
+    """Frame numbers of the clips in each line of a drawing, in the order of their letters."""
+    (block,) = [b for b in PROTOCOL_PAGE.blocks("text") if title in b]
+    drawn = []
+    for line in block.splitlines()[2:]:
+        marks = [mark for mark in line.split("clip")[1].lstrip("s").split() if mark != "|"]
+        letters = sorted(set(marks) - {"."})
+        drawn.append([[n for n, m in enumerate(marks) if m == letter] for letter in letters])
+    return drawn

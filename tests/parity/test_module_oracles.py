@@ -4,7 +4,7 @@ Outputs and gradients in float64, so that a difference is a mistake and not roun
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -119,6 +119,8 @@ CASES = {
     "me/none": me(transform="none"),
     "me/paper's gate": me(gate_scale=2.0),
     "mta": mta(first=False),
+    "mta/part shift": replace(mta(first=False), module_only={"init": "part_shift"}),
+    "mta/identity": replace(mta(first=True), module_only={"init": "identity"}),
     "mta/first": mta(first=True),
     "mta/first, stride 2": mta(first=True, stride=2),
     "gst": replaced(temporal.GST, oracles.gst),
@@ -259,6 +261,9 @@ def test_initial_tim_moves_channels(init, divisor, causal, frames, kernel):
         ("mta", "shifts.0", "identity"),
         ("mta", "shifts.2", "identity"),
         ("mta", "shifts.3", "half_shift"),
+        ("mta/part shift", "shifts.0", "part_shift"),
+        ("mta/part shift", "shifts.3", "part_shift"),
+        ("mta/identity", "shifts.3", "identity"),
         ("cti", "shifts.0", "part_shift"),
         ("cti", "shifts.2", "part_shift"),
         ("stm", "shift", "quarter_shift"),

@@ -32,9 +32,8 @@ def printed(text: str) -> list[float]:
 def test_every_row_has_its_file_or_protocol():
     assert (len(ROWS), len(TESTING)) == (32, 18)
     assert {name for _, name in TRAINING} == {path.stem for path in RECIPES.glob("*.toml")}
-    assert {row["id"]: row["ours"] for row in TESTING} == {
-        t.id: t.protocol for t in all_paper_tests()
-    }
+    own = {t.id: t.protocol for t in all_paper_tests() if "-Q-" not in t.id}  # Q: quoted rows
+    assert {row["id"]: row["ours"] for row in TESTING} == own
     assert {test.protocol for test in all_paper_tests()} == set(protocols())
 
 

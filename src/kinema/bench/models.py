@@ -4,6 +4,7 @@ Letters: B clips, T frames, H, W.
 """
 
 import gc
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,8 +16,8 @@ from kinema.bench.forms import build_form, prepare_memory
 from kinema.bench.rates import copy_rate, matrix_rate
 from kinema.bench.result import Measurement
 from kinema.bench.timing import Timing, alternate
-from kinema.inference.fold import NORMS
-from kinema.models.network import VideoNetwork
+from kinema.errors import OptionError, check_range, did_you_mean
+from kinema.models.network import NORMS, VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.temporal.kernels.dispatch import backend_name
 
@@ -26,7 +27,7 @@ NETWORKS = (
     "tim_resnet50",
     "tei_resnet50",
     "tanet_resnet50",
-    "me_resnet50",
+    "me_tim_resnet50",
     "gte_resnet50",
     "cti_resnet50",
     "tsi_resnet50",
@@ -35,6 +36,8 @@ NETWORKS = (
 )
 DEFAULT_FORMS = ("authors", "eager-32", "fused-32", "fused-bf16")
 NOTES = (
+    "ms: time of one forward pass of the batch, with the clips in memory; videos_per_s: clips per "
+    "second of it, one view per video",
     "ratio: time over that of the plain backbone (tsn) in the same form",
     "speedup: time of the same network in the authors' form (eager, float32, NCHW, operators "
     "along time as their code writes them, freed memory given back as by default) over this time",
@@ -46,40 +49,69 @@ def measure_models(
     names: Sequence[str] = NETWORKS,
     *,
     forms: Sequence[str] = DEFAULT_FORMS,
-    batch: int = 4,
+    batches: Sequence[int] = (4,),
     frames: int = 8,
     size: int = 224,
     rounds: int = 9,
+    difference_from: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
-    """Times every network in every form, alternating in this process.
+    """Times every network in every form, alternating in this process, without loading of data.
+
+    Args:
+        names: Networks.
+        forms: Forms; see `kinema.bench.forms.FORMS`.
+        batches: Clips of one forward pass: 1 is TEINet's latency, 16 its throughput and the time
+            per video of TEA.
+        frames: T.
+        size: H and W in pixels.
+        rounds: Times that every form is timed; the median counts.
+        difference_from: One of the networks, such as TEA; the rows then have the time per video by
+            which it exceeds every network, such as TEA - ME (TEA's supplement, section 4).
+        progress: Called with messages.
 
     Raises:
         KinemaError: a network or a form does not exist, or its runtime is not installed.
+        OptionError: a batch is below 1, or `difference_from` is not one of the networks.
     """
+    for batch in batches:
+        check_range(at_least=1, batch=batch)
+    if difference_from not in (None, *names):
+        raise OptionError(
+            f"difference_from {difference_from!r} is not measured. "
+            + did_you_mean(str(difference_from), names)
+        )
     torch.manual_seed(0)
-    clips = torch.randn(batch, frames, 3, size, size)
+    clips = {batch: torch.randn(batch, frames, 3, size, size) for batch in batches}
     runs: dict[str, Callable[[], Any]] = {}
     macs, plain = {}, {}
     for name in names:
         net = _network(name, frames)
-        macs[name], plain[name] = batch * net.cost(size).macs, f"tsn_{net.facts.name}"
-        for form in forms:
+        macs[name], plain[name] = net.cost(size).macs, f"tsn_{net.facts.name}"
+        for form, batch in itertools.product(forms, batches):
             progress(f"building {name} {form}")
-            runs[f"{name} {form}"] = partial(build_form(form, net, clips), clips)
+            run = build_form(form, net, clips[batch])
+            runs[f"{name} {form} {batch}"] = partial(run, clips[batch])
         gc.collect()
     progress("measuring")
     timings = alternate(runs, rounds=rounds, setup=lambda name: prepare_memory(name.split(" ")[1]))
     rates = {"32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
     rows = []
-    for form in forms:
-        rate = rates.get("32" if form == "authors" else form.rpartition("-")[2])
-        rows += [
-            _row(name, form, timings, plain=plain[name], macs=macs[name], rate=rate)
-            for name in names
-        ]
+    for form, batch, name in itertools.product(forms, batches, names):
+        row = _row(
+            timings[f"{name} {form} {batch}"],
+            plain=timings.get(f"{plain[name]} {form} {batch}"),
+            authors=timings.get(f"{name} authors {batch}"),
+            batch=batch,
+            macs=macs[name],
+            rate=rates.get("32" if form == "authors" else form.rpartition("-")[2]),
+        )
+        if difference_from is not None:
+            more = timings[f"{difference_from} {form} {batch}"].seconds
+            less = timings[f"{name} {form} {batch}"].seconds
+            row["difference_ms"] = round(1e3 * (more - less) / batch, 3)
+        rows.append({"model": name, "form": form, "batch": batch, **row})
     settings = {
-        "batch": batch,
         "frames": frames,
         "size_px": size,
         "rounds": rounds,
@@ -87,7 +119,10 @@ def measure_models(
         "copy_gb_per_s": round(copy_rate() / 1e9, 1),
         "backend": backend_name("cpu"),
     }
-    return Measurement("model", settings, rows, NOTES)
+    notes: tuple[str, ...] = NOTES
+    if difference_from is not None:
+        notes += (f"difference_ms: time per video of {difference_from} minus that of the network",)
+    return Measurement("model", settings, rows, notes)
 
 
 def _network(name: str, frames: int) -> VideoNetwork:
@@ -100,16 +135,20 @@ def _network(name: str, frames: int) -> VideoNetwork:
 
 
 def _row(
-    model: str, form: str, timings: dict[str, Timing], *, plain: str, macs: int, rate: float | None
+    timing: Timing,
+    *,
+    plain: Timing | None,
+    authors: Timing | None,
+    batch: int,
+    macs: int,
+    rate: float | None,
 ) -> dict[str, Any]:
-    seconds = timings[f"{model} {form}"].seconds
-    base, authors = timings.get(f"{plain} {form}"), timings.get(f"{model} authors")
+    seconds = timing.seconds
     return {
-        "model": model,
-        "form": form,
         "ms": round(1e3 * seconds, 1),
-        "spread": round(timings[f"{model} {form}"].spread, 3),
-        "ratio": None if base is None else round(seconds / base.seconds, 3),
+        "videos_per_s": round(batch / seconds, 2),
+        "spread": round(timing.spread, 3),
+        "ratio": None if plain is None else round(seconds / plain.seconds, 3),
         "speedup": None if authors is None else round(authors.seconds / seconds, 2),
-        "rate": None if rate is None else round(macs / seconds / rate, 3),
+        "rate": None if rate is None else round(batch * macs / seconds / rate, 3),
     }

@@ -21,7 +21,21 @@ OutOption = Annotated[
         help="Keep the measurement, with machine facts, in this .json file.", dir_okay=False
     ),
 ]
-BatchOption = Annotated[int, typer.Option(help="Clips of one forward pass.", min=1)]
+BatchOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        help="Clips of one forward pass (repeatable): 1 for latency, 16 for throughput.",
+        min=1,
+        show_default="4",
+    ),
+]
+DifferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Network of the list, such as TEA: adds the time per video by which it exceeds the "
+        "others, such as TEA - ME."
+    ),
+]
 FramesOption = Annotated[int, typer.Option(help="Frames of a clip.", min=1)]
 SizeOption = Annotated[int, typer.Option(help="Side of the frames in pixels.", min=32)]
 NetworkOption = Annotated[str, typer.Option(help="Network, such as tsm_resnet50.")]
@@ -39,10 +53,11 @@ def model(
         list[str] | None,
         typer.Option(help="Form to time: authors, eager-32, fused-bf16 ... (repeatable)."),
     ] = None,
-    batch: BatchOption = 4,
+    batch: BatchOption = None,
     frames: FramesOption = 8,
     size: SizeOption = 224,
     rounds: RoundsOption = 9,
+    difference_from: DifferenceOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,10 +70,11 @@ def model(
     measurement = measure_models(
         names or NETWORKS,
         forms=form or DEFAULT_FORMS,
-        batch=batch,
+        batches=batch or (4,),
         frames=frames,
         size=size,
         rounds=rounds,
+        difference_from=difference_from,
         progress=notes().print,
     )
     finish(measurement, out, as_json=as_json)

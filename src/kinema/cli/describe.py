@@ -1,5 +1,6 @@
 """`kinema describe`: sites, parameters and multiply-accumulates of a network."""
 
+import copy
 import inspect
 import tomllib
 from dataclasses import asdict
@@ -8,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinema.cli.console import JsonOption, print_json, results
+from kinema.cli.console import ClipsOption, CropsOption, JsonOption, print_json, results
 
 if TYPE_CHECKING:
     from kinema.models.network import VideoNetwork
-    from kinema.values import Cost
+    from kinema.values import Cost, Views
 
 
 ModelArgument = Annotated[
     str,
     typer.Argument(
         help="Name of a network, such as tsm_resnet50, or a checkpoint folder, which takes no "
-        "option but --size."
+        "option but --size, --clips and --crops."
     ),
 ]
 SizeOption = Annotated[
@@ -61,6 +62,8 @@ def describe(
     classes: ClassesOption = None,
     frames: FramesOption = None,
     size: SizeOption = None,
+    clips: ClipsOption = 1,
+    crops: CropsOption = 1,
     at: AtOption = None,
     stages: StagesOption = None,
     blocks: BlocksOption = None,
@@ -70,7 +73,8 @@ def describe(
 ) -> None:
     """Show the sites, parameters and multiply-accumulates of a network.
 
-    Position, stages and blocks default to those of the paper.
+    Clips and crops give the cost of a test per video. Position, stages and blocks default to
+    those of the paper.
 
     Example: kinema describe tim_resnet50 --classes 174 --stages 4,5
     """
@@ -78,11 +82,15 @@ def describe(
 
     from kinema.models.saved import CONFIG_FILE, load_saved
     from kinema.models.zoo import create_model
+    from kinema.values import Views
 
+    views = Views(clips=clips, crops=crops)
     if (Path(model) / CONFIG_FILE).is_file():
         own = (classes, frames, at, stages, blocks, option, causal or None)
         if any(given is not None for given in own):
-            raise typer.BadParameter(f"{model} is a checkpoint, for which only --size can be given")
+            raise typer.BadParameter(
+                f"{model} is a checkpoint, for which only --size, --clips and --crops can be given"
+            )
         saved = load_saved(model)
         net, size = saved.net, size or saved.preprocessing.crop_px
     else:
@@ -99,9 +107,9 @@ def describe(
             )
     cost = net.cost(size or 224)
     if as_json:
-        print_json(_document(net, cost))
+        print_json(_document(net, cost, views))
     else:
-        _print(net, cost)
+        _print(net, cost, views)
 
 
 def _stages(text: str | None) -> tuple[int, ...] | str | None:
@@ -141,13 +149,23 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
+def _macs_ratio(net: "VideoNetwork", cost: "Cost") -> float:
+    """MACs relative to those of the network without temporal modules, the 2D network."""
+    plain = copy.deepcopy(net)
+    if plain.inserted():
+        plain.remove()
+    return cost.macs / plain.cost(cost.size_px).macs
+
+
+def _document(net: "VideoNetwork", cost: "Cost", views: "Views") -> dict[str, object]:
     counts = asdict(cost)
     modules = counts.pop("sites")
     shown = ("stage", "block", "at", "channels", "modules")
     return {
         "model": net.name,
         **counts,
+        "per_video": asdict(cost.per_video(views)),
+        "macs_ratio": _macs_ratio(net, cost),
         "receptive_field": net.reach.receptive_field,
         **asdict(net.reach),
         "backend": _backend()[0],
@@ -156,7 +174,7 @@ def _document(net: "VideoNetwork", cost: "Cost") -> dict[str, object]:
     }
 
 
-def _print(net: "VideoNetwork", cost: "Cost") -> None:
+def _print(net: "VideoNetwork", cost: "Cost", views: "Views") -> None:
     from kinema.report.tables import table_of
 
     out = results()
@@ -168,6 +186,12 @@ def _print(net: "VideoNetwork", cost: "Cost") -> None:
     ):
         share = f"{temporal:,} ({temporal / total:.2%})"
         out.print(f"{title:<16}{total:>16,}  in temporal modules {share}")
+    video = cost.per_video(views)
+    out.print(
+        f"{'Per video':<16}{video.gmacs_per_view:.2f} GMACs x {video.views} "
+        f"{'view' if video.views == 1 else 'views'} = {video.gmacs:.2f} GMACs, "
+        f"{_macs_ratio(net, cost):.3f} times those of the 2D network"
+    )
     _print_reach(net)
     table = table_of("site", "module", ">parameters", ">MACs", title="Temporal modules")
     for module in cost.sites:

@@ -85,6 +85,13 @@ ProtocolCropsOption = Annotated[
 FullResolutionOption = Annotated[
     bool, typer.Option("--full-resolution", help="Use crops as large as the short side.")
 ]
+TwiceSampleOption = Annotated[
+    bool,
+    typer.Option(
+        "--twice-sample",
+        help="Take the two clips at the middle and the start of every segment, as TSM's code does.",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -109,6 +116,7 @@ def evaluate(
     clips: ProtocolClipsOption = None,
     crops: ProtocolCropsOption = None,
     full_resolution: FullResolutionOption = False,
+    twice_sample: TwiceSampleOption = False,
     scores: ScoresOption = None,
     submission: SubmissionOption = None,
     form: SubmissionFormOption = None,
@@ -141,7 +149,9 @@ def evaluate(
     from kinema.recognizer import Recognizer
     from kinema.report.submission import check_submission
 
-    chosen, views = _chosen_views(protocol, clips, crops, full_resolution=full_resolution)
+    chosen, views = _chosen_views(
+        protocol, clips, crops, full_resolution=full_resolution, twice_sample=twice_sample
+    )
     tables = _table_writers(out)
     if fast:
         show_log()  # logs the chosen form of the network
@@ -172,11 +182,14 @@ def evaluate(
             raise
         raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
+    side_px = views.side_px(how)
+    cost = None if side_px is None else recognizer.net.cost(side_px).per_video(views)
     document = {
         **_document(report),
         "network": recognizer.net.spec.to_dict(),
         "protocol": protocol,
         "preprocessing": how.to_dict(),
+        "per_video": None if cost is None else asdict(cost),
     }
     if as_json:
         print_json(document)
@@ -191,14 +204,24 @@ def evaluate(
 
 
 def _chosen_views(
-    name: str | None, clips: int | None, crops: int | None, *, full_resolution: bool
+    name: str | None,
+    clips: int | None,
+    crops: int | None,
+    *,
+    full_resolution: bool,
+    twice_sample: bool,
 ) -> tuple["Protocol | None", "Views"]:
     """Views of the named protocol, else those of the separate options."""
     from kinema.evaluation.protocols import protocol_named
     from kinema.values import Views
 
     if name is None:
-        return None, Views(clips=clips or 1, crops=crops or 1, full_resolution=full_resolution)
+        return None, Views(
+            clips=clips or 1,
+            crops=crops or 1,
+            full_resolution=full_resolution,
+            twice_sample=twice_sample,
+        )
     protocol = protocol_named(name)
     own = protocol.views
     for what, given, fixed in (("clips", clips, own.clips), ("crops", crops, own.crops)):
@@ -210,6 +233,8 @@ def _chosen_views(
         raise typer.BadParameter(
             f"{name} has crops of {protocol.crop_px}", param_hint="--full-resolution"
         )
+    if twice_sample and not own.twice_sample:
+        raise typer.BadParameter(f"{name} has evenly spaced clips", param_hint="--twice-sample")
     return protocol, own
 
 

@@ -139,7 +139,7 @@ class VideoViews(Dataset[ViewBatch | Skipped]):
         self.dataset = dataset
         self.views = views
         self.indices = list(range(len(dataset))) if indices is None else indices
-        self.sampling = sampling_of(dataset.preprocessing)
+        self.sampling = sampling_of(dataset.preprocessing, views)
         self.transform = ViewTransform(dataset.preprocessing, views)
         self.clips_per_item = max(1, VIEWS_PER_ITEM // views.crops)
         self.items_per_video = -(-views.clips // self.clips_per_item)

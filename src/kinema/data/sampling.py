@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError, check_range
-from kinema.values import Preprocessing
+from kinema.values import Preprocessing, Views
 
 Indices = NDArray[np.int64]
 
@@ -31,12 +31,14 @@ class SegmentSampling:
 
     Training draws a random frame of each segment, a test takes the middle one. The papers do not
     define several clips under this rule: here clip c of N takes the frame at (c + 0.5) / N of
-    each segment, so that one clip is the middle and several clips interleave evenly. Segments
-    have the real length n/T, so the last frames are reachable. A video with fewer frames than
-    segments repeats frames in order.
+    each segment, so that one clip is the middle and several clips interleave evenly. With
+    `twice_sample`, as in TSM's code, the first of two clips takes the middle frames and the
+    second the first frames. Segments have the real length n/T, so the last frames are reachable.
+    A video with fewer frames than segments repeats frames in order.
     """
 
     frames: int
+    twice_sample: bool = False
 
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """See `Sampling.train`."""
@@ -44,7 +46,9 @@ class SegmentSampling:
 
     def test(self, total: int, clips: int) -> Indices:
         """See `Sampling.test`."""
-        offsets = (np.arange(clips) + 0.5) / clips
+        if self.twice_sample:
+            assert clips == 2, "checked by Views"
+        offsets = (0.5, 0.0) if self.twice_sample else (np.arange(clips) + 0.5) / clips
         return np.stack([self._at(total, np.full(self.frames, offset)) for offset in offsets])
 
     def _at(self, total: int, offsets: NDArray[np.float64]) -> Indices:
@@ -52,7 +56,9 @@ class SegmentSampling:
         check_range(at_least=1, total=total)
         # Segments of real length: with the integer length total // T, as in TSN's code, up to
         # T - 1 frames at the end of the video would never be drawn.
-        positions = (np.arange(self.frames) + offsets) * (total / self.frames)
+        # Sums of products, as there, so that ties are rounded alike.
+        tick = total / self.frames
+        positions = offsets * tick + np.arange(self.frames) * tick
         return np.minimum(positions.astype(np.int64), total - 1)
 
 
@@ -113,10 +119,20 @@ class ShuffledSegmentSampling(SegmentSampling):
         return np.stack([rng.permutation(row) for rng, row in zip(rngs, ordered, strict=True)])
 
 
-def sampling_of(preprocessing: Preprocessing) -> Sampling:
-    """Returns the sampling rule of a preprocessing."""
+def sampling_of(preprocessing: Preprocessing, views: Views | None = None) -> Sampling:
+    """Returns the sampling rule of a preprocessing, for the views of a test.
+
+    Raises:
+        OptionError: `twice_sample`, which is for segments, with dense sampling.
+    """
+    twice = views is not None and views.twice_sample
     if preprocessing.sampling == "dense":
+        if twice:
+            raise OptionError(
+                "twice_sample shifts segments, but this network samples a dense window. Use two "
+                "clips without it."
+            )
         return DenseSampling(preprocessing.frames, preprocessing.window_frames)
     if preprocessing.sampling == "shuffled_segments":
-        return ShuffledSegmentSampling(preprocessing.frames)
-    return SegmentSampling(preprocessing.frames)
+        return ShuffledSegmentSampling(preprocessing.frames, twice)
+    return SegmentSampling(preprocessing.frames, twice)

@@ -8,6 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import get_args
 
@@ -185,7 +186,8 @@ def save_scores(report: Report, path: str | Path) -> Path:
     """Writes the scores of every video as .npz (no pickles), for ensembles.
 
     The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,)
-    and `views` (clips, crops, 1 at full resolution, the side that crops are resized to or 0).
+    and `views` (clips, crops, 1 at full resolution, the side that crops are resized to or 0, 1
+    with `twice_sample`).
 
     Raises:
         OptionError: the name does not end in .npz, or the file exists.
@@ -203,7 +205,7 @@ def save_scores(report: Report, path: str | Path) -> Path:
             labels=report.labels,
             paths=np.array(report.paths),
             class_names=np.array(report.class_names),
-            views=np.array([views.clips, views.crops, views.full_resolution, views.resize_px or 0]),
+            views=np.array([int(value or 0) for value in astuple(views)]),
         )
     return target
 
@@ -219,14 +221,14 @@ def load_scores(path: str | Path) -> Report:
         raise CheckpointError(f"There is no score file {source}.")
     try:
         with np.load(source, allow_pickle=False) as arrays:
-            clips, crops, whole, *resized = (int(n) for n in arrays["views"])
-            resize_px = (resized or [0])[0] or None  # missing in older files
+            # Older files lack the last numbers.
+            clips, crops, whole, side, twice = (*(int(n) for n in arrays["views"]), 0, 0)[:5]
             return report_scores(
                 scores=arrays["scores"],
                 labels=arrays["labels"],
                 paths=tuple(arrays["paths"].tolist()),
                 class_names=tuple(arrays["class_names"].tolist()),
-                views=Views(clips, crops, bool(whole), resize_px),
+                views=Views(clips, crops, bool(whole), side or None, bool(twice)),
             )
     except _NO_SCORES as error:
         raise CheckpointError(

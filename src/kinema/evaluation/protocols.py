@@ -43,7 +43,7 @@ class PaperTest:
     """Test described in a section or table (`place`) of a paper.
 
     Attributes:
-        id: Short name: paper, I for inference, and what it is about.
+        id: Short name: paper, I for inference or Q for quoted rows, and what it is about.
         protocol: Name of the protocol.
         reading: Gaps and contradictions in the paper, and how they are read here.
     """

@@ -53,14 +53,19 @@ def read_times(path: Path, form: str | None = None) -> Times:
 
     Raises:
         KinemaError: the file is not a measurement.
-        OptionError: it has several forms and none was given.
+        OptionError: it has several forms and none was given, or several batch sizes.
         UnknownNameError: the form was not measured.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         settings, rows = document["settings"], document["rows"]
-        batch, frames, size_px = (settings[key] for key in ("batch", "frames", "size_px"))
-        measured = [(row["model"], row["form"], float(row["ms"])) for row in rows]
+        frames, size_px = settings["frames"], settings["size_px"]
+        # Older files have one batch size for all rows.
+        batches = [row["batch"] if "batch" in row else settings["batch"] for row in rows]
+        measured = [
+            (row["model"], row["form"], float(row["ms"]) / batch)
+            for row, batch in zip(rows, batches, strict=True)
+        ]
         measured[0]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise KinemaError(
@@ -73,7 +78,10 @@ def read_times(path: Path, form: str | None = None) -> Times:
         if len(forms) > 1:
             raise OptionError(f"{path} has several forms: {', '.join(forms)}. Name one of them.")
         form = forms[0]
-    of_form = {model: ms / batch for model, name, ms in measured if name == form}
+    if len(set(batches)) > 1:
+        sizes = ", ".join(str(batch) for batch in sorted(set(batches)))
+        raise OptionError(f"{path} has several batch sizes: {sizes}. Measure one of them.")
+    of_form = {model: ms for model, name, ms in measured if name == form}
     return Times(str(path), form, frames, size_px, of_form)
 
 

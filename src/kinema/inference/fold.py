@@ -10,10 +10,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from kinema.errors import OptionError
-from kinema.models.network import VideoNetwork
+from kinema.models.network import NORMS, VideoNetwork
 from kinema.temporal import TemporalModule
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 # Large enough for every backbone; which module feeds which does not depend on the size.
 PROBE_PX = 96

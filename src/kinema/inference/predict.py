@@ -145,7 +145,7 @@ class ClipRecognizer:
         sums = np.zeros(self.net.classes, np.float64)
         # The sampling rule of the training chooses the frames of each clip, of which only these
         # are decoded.
-        for clip in sampling_of(how).test(total, views.clips):
+        for clip in sampling_of(how, views).test(total, views.clips):
             # Crops are cut from uint8 frames, and only they go to the device and become floats.
             crops_VTCHW = transform(read(clip)).to(self.device)
             with torch.inference_mode():

@@ -19,6 +19,9 @@ from kinema.models.streaming import StreamingNetwork, check_floating
 from kinema.temporal import Position, TemporalEntry, TemporalModule, position_named, temporal_named
 from kinema.values import Cost, Reach, WeightsReport
 
+# All kinds of batch norm.
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 # A network or a faster form of it: clips (B, T, 3, H, W) to scores (B, K).
 Run = Callable[[torch.Tensor], torch.Tensor]
 

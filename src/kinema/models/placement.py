@@ -1,7 +1,8 @@
 """Placements: sites selected by position, stages and blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from kinema.errors import OptionError, SiteError
 from kinema.temporal import POSITIONS, Position
@@ -13,6 +14,36 @@ BLOCK_WORDS = ("all", "first", "even", "all_or_even")
 
 # TSM's code skips every second block in all stages when one stage has this many (ResNet-101).
 DEEP_STAGE_BLOCKS = 23
+
+
+@dataclass(frozen=True)
+class Part:
+    """Temporal module of a network and its placement; unset values are those of its paper.
+
+    Attributes:
+        module: Temporal module, or a family of one module, such as "gst_large".
+        at: Position inside the blocks, or several, of which the first one in the backbone is used
+            (the second is the substitute in blocks of two convolutions).
+        stages: Stage numbers 2 to 5, "default" or "efficient", as in `create_model`.
+        blocks: See `VideoNetwork.insert`.
+        options: Options of the module.
+    """
+
+    module: str
+    at: str | Sequence[str] | None = None
+    stages: Sequence[int] | str | None = None
+    blocks: Blocks | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def over(self, other: "Part") -> "Part":
+        """Returns this part with values of another one where it has none."""
+        return Part(
+            self.module,
+            at=other.at if self.at is None else self.at,
+            stages=other.stages if self.stages is None else self.stages,
+            blocks=other.blocks if self.blocks is None else self.blocks,
+            options={**other.options, **self.options},
+        )
 
 
 @dataclass(frozen=True)

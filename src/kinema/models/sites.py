@@ -182,6 +182,7 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
     row, module, stride = block.row, block.module, backbone.stride_at(block.path)
     convs, end = row.convs_of(module), row.end_of(module)
     output = row.output or end or convs[0]
+    # Rows describe a family whose blocks differ in width, so widths are read from the layers.
     width_in = _width(module.get_submodule(convs[0] if convs else output), "in")
     width_end = _width(module.get_submodule(output), "out")
     slots = []
@@ -194,6 +195,8 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
         slots.append(_Slot(site, parent, leaf, side))
 
     widths = [_width(module.get_submodule(name), "in") for name in convs]
+    # A module in the branch adds to what the identity path carries. Without such a path it would be
+    # the only way through the block, where a random module destroys pretrained features.
     carries_input = row.carries_input(module)
     if row.takes_tensor:
         add("block", "", "before", width_in)
@@ -248,7 +251,7 @@ def _build(
 def _put_in(slot: _Slot, name: str, module: TemporalModule) -> None:
     layer = slot.layer
     host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
-    _like(module, layer).train(layer.training)
+    _like(module, layer, training=layer.training)
     if slot.side == "instead":
         host.replaced, host.replaced_by = (host.layer,), name
         host.layer = module
@@ -260,12 +263,19 @@ def _put_in(slot: _Slot, name: str, module: TemporalModule) -> None:
 def _take_out(host: SiteLayer, side: Side, name: str) -> None:
     if side == "instead":
         (layer,) = host.replaced  # not a submodule, so it was not moved with the network
-        host.layer, host.replaced = _like(layer, host.layer).train(host.training), ()
+        host.layer, host.replaced = _like(layer, host.layer, training=host.training), ()
     else:
         del (host.before if side == "before" else host.after)[name]
 
 
-def _like(module: nn.Module, other: nn.Module) -> nn.Module:
-    """Moves the module to the device and type of another's weights."""
+def _like(module: nn.Module, other: nn.Module, *, training: bool) -> nn.Module:
+    """Gives the module a mode, and the device and type of another's weights.
+
+    Parts of the other that the module uses too, such as frozen norms, keep their mode.
+    """
+    shared = {id(part) for part in other.modules()}
+    for part in module.modules():
+        if id(part) not in shared:
+            part.training = training
     weight = next((p for p in other.parameters() if p.is_floating_point()), None)
     return module if weight is None else module.to(weight.device, weight.dtype)

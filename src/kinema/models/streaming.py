@@ -141,6 +141,8 @@ class StepModule(nn.Module):
 
     def __init__(self, net: "VideoNetwork") -> None:
         super().__init__()
+        # A copy of the structure with the same tensors: temporal modules become their steps here,
+        # while the network stays usable on clips.
         memo = {id(item): item for item in _not_to_copy(net)}
         self.backbone = _in_steps(copy.deepcopy(net.backbone, memo))
         self.head = copy.deepcopy(net.head, memo)
@@ -158,6 +160,8 @@ class StepModule(nn.Module):
         x_NCHW = frames.flatten(0, 1) if several else frames
         if self.channels_last:
             x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+        # The backbone's layers pass on one tensor, so the memory reaches the temporal modules
+        # through a context variable.
         memory = Memory(state, frames=count)
         token = _MEMORY.set(memory)
         try:
@@ -191,6 +195,7 @@ def _not_to_copy(net: nn.Module) -> Iterator[torch.Tensor | nn.Module]:
 
 def _in_steps(backbone: nn.Module) -> nn.Module:
     """Wraps every temporal module in `_InSteps`, in place."""
+    # Outermost only: TEA's MTA or TSI's CTI make their own steps of the modules inside.
     modules = {id(module) for _, module in outermost(backbone)}
     for parent in list(backbone.modules()):
         for name, child in parent.named_children():
@@ -225,6 +230,7 @@ def reset_rows(state: State, rows: Sequence[int]) -> State:
     """Resets the state of some streams: zeros mean no past frames."""
     if not state:
         return ()
+    # `where` instead of a product: a state with inf or nan times zero would stay nan.
     keep_B = torch.ones(state[0].shape[0], dtype=torch.bool, device=state[0].device)
     keep_B[list(rows)] = False
     return tuple(
@@ -269,6 +275,8 @@ def step_graph(net: "VideoNetwork", *, size: int | tuple[int, int], batch: int =
     sides = (size, size) if isinstance(size, int) else size
     frames = next(net.parameters()).new_zeros((batch, 3, *sides))
     with torch.inference_mode(False), torch.no_grad():  # graphs cannot hold inference tensors
+        # One step shows the number and the shapes of the state's tensors, which depend on the
+        # modules and on the size of the frames.
         _, after = step.advance(frames)
     start = tuple(torch.zeros_like(tensor) for tensor in after)
     places = range(len(start))

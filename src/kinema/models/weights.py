@@ -22,6 +22,9 @@ from kinema.values import WeightsReport
 
 _log = logging.getLogger(__name__)
 
+# Batches that a norm has seen; without effect, and missing in some files.
+COUNTER = "num_batches_tracked"
+
 TensorMap = Mapping[str, torch.Tensor]
 # Errors of torch.load for files that are damaged or would execute code.
 _UNREADABLE = (
@@ -107,11 +110,10 @@ def fill(
     """Copies `tensors` into `module`; returns the copied and the unused names.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape. `num_batches_tracked`, a mere
-            counter, may be missing.
+        CheckpointError: a tensor is missing or has another shape. Counters may be missing.
     """
     target = module.state_dict()
-    missing = [n for n in target if n not in tensors and not n.endswith("num_batches_tracked")]
+    missing = [n for n in target if n not in tensors and not n.endswith(COUNTER)]
     wrong = [
         f"{n} is {tuple(tensors[n].shape)} in the file, {tuple(target[n].shape)} in the network"
         for n in target
@@ -124,6 +126,21 @@ def fill(
     copied = [n for n in target if n in tensors]
     module.load_state_dict({n: tensors.get(n, target[n]) for n in target})
     return copied, unused
+
+
+def new_in_modules(net: VideoNetwork) -> set[str]:
+    """Names of the tensors in temporal modules that started from nothing.
+
+    The others came from a replaced convolution (`TemporalModule.inherited`) or from the weight
+    file, which fills whole modules when a trained network is transferred to other classes.
+    """
+    own = {
+        f"{name}.{part}"
+        for name, module in net.temporal_modules()
+        for part in module.state_dict()
+        if not part.startswith(module.inherited) and not part.endswith(COUNTER)
+    }
+    return own - set(net.weights_report.copied if net.weights_report is not None else ())
 
 
 def _mismatch(

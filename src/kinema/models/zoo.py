@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,73 +13,60 @@ import torch
 from kinema.errors import OptionError, SiteError, UnknownNameError, did_you_mean
 from kinema.models.backbones import is_backbone, listed_backbones
 from kinema.models.network import VideoNetwork
-from kinema.models.placement import Blocks
+from kinema.models.placement import Blocks, Part
 from kinema.models.transfer import holds_network, load_network
-from kinema.models.weights import load_imagenet
-from kinema.temporal import TemporalEntry, list_temporal, position_named, temporal_named
+from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
+from kinema.temporal import TemporalEntry, list_temporal, temporal_named
 from kinema.values import WeightsReport
-
-
-@dataclass(frozen=True)
-class Row:
-    """Temporal module of a family, with deviations from the module's defaults.
-
-    Of several positions in `at`, the first one in the backbone is used: the second is the
-    substitute in blocks of two convolutions.
-    """
-
-    module: str
-    at: tuple[str, ...] | None = None
-    stages: tuple[int, ...] | None = None
-    blocks: str = "all"
-    options: tuple[tuple[str, Any], ...] = ()
-
 
 _BEHIND_CONV1 = ("after_conv1",)
 _BEHIND_CONV2 = ("after_conv2", "after_conv1")
-_NON_LOCAL = Row("nl", stages=(3, 4), blocks="even")
+_NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
 
-# Modules of a family run in the order of its rows if they share a site.
-FAMILIES: dict[str, tuple[Row, ...]] = {
+# Modules of a family run in the order of its parts if they share a site. A family has the name of
+# its module, or the names of its modules: in a mix each word adds what it says and nothing else.
+FAMILIES: dict[str, tuple[Part, ...]] = {
     # The plain network, and its baselines.
     "tsn": (),
-    "c2d_pool": (Row("tpool"),),
-    "c2d_tconv": (Row("tconv"),),
-    "i3d": (Row("i3d"),),
-    "c3d": (Row("c3d"),),
+    "c2d_pool": (Part("tpool"),),
+    "c2d_tconv": (Part("tconv"),),
+    "i3d": (Part("i3d"),),
+    "c3d": (Part("c3d"),),
     "nl": (_NON_LOCAL,),
     # TSM and its successors.
-    "tsm": (Row("tsm", blocks="all_or_even"),),
-    "tsm_nl": (Row("tsm", blocks="all_or_even"), _NON_LOCAL),
-    "tin": (Row("tin"),),
-    "gsm": (Row("gsm"),),
+    "tsm": (Part("tsm", blocks="all_or_even"),),
+    "tsm_nl": (Part("tsm", blocks="all_or_even"), _NON_LOCAL),
+    "tin": (Part("tin"),),
+    "gsm": (Part("gsm"),),
     # TEINet and its ablations.
-    "tim": (Row("tim"),),
-    "mem": (Row("mem"),),
-    "tei": (Row("mem"), Row("tim")),
-    "se_tim": (Row("se"), Row("tim")),
+    "tim": (Part("tim"),),
+    "mem": (Part("mem"),),
+    "tei": (Part("mem"), Part("tim")),
+    "se_tim": (Part("se"), Part("tim")),
     # TEA, its ablations, and the (2+1)D networks of its supplement.
-    "r2plus1d_conv": (Row("tconv"),),
-    "r2plus1d_cw": (Row("tim", at=_BEHIND_CONV1, options=(("init", "random"),)),),
-    "r2plus1d_shift": (Row("tim", at=_BEHIND_CONV1),),
-    "me": (Row("me"), Row("tim", at=_BEHIND_CONV1)),
-    "mta": (Row("mta"),),
-    "tea": (Row("me"), Row("mta")),
+    "r2plus1d_conv": (Part("tconv"),),
+    "r2plus1d_cw": (Part("tim", at=_BEHIND_CONV1, options={"init": "random"}),),
+    "r2plus1d_shift": (Part("tim", at=_BEHIND_CONV1),),
+    "me": (Part("me"),),
+    "me_tim": (Part("me"), Part("tim", at=_BEHIND_CONV1)),
+    "mta": (Part("mta"),),
+    "tea": (Part("me"), Part("mta")),
     # Grouped convolutions.
-    "gst": (Row("gst"),),
-    "gst_large": (Row("gst", options=(("beta", 1),)),),
-    "gte": (Row("gte"),),
+    "gst": (Part("gst"),),
+    "gst_large": (Part("gst", options={"beta": 1}),),
+    "gte": (Part("gte"),),
     # TSI and its ablations.
-    "sme": (Row("sme"), Row("tim", at=_BEHIND_CONV2)),
-    "cti": (Row("cti"),),
-    "tsi": (Row("tsi"),),
-    "stm": (Row("stm"),),
+    "sme": (Part("sme"),),
+    "sme_tim": (Part("sme"), Part("tim", at=_BEHIND_CONV2)),
+    "cti": (Part("cti"),),
+    "tsi": (Part("tsi"),),
+    "stm": (Part("stm"),),
     # TANet and its ablations.
-    "tam": (Row("tam"),),
-    "tam_global": (Row("tam", options=(("branches", "global"),)),),
-    "tam_local": (Row("tam", options=(("branches", "local"),)),),
-    "tam_se": (Row("tam", options=(("branches", "global_se"),)),),
-    "tam_reverse": (Row("tam", options=(("reverse", True),)),),
+    "tam": (Part("tam"),),
+    "tam_global": (Part("tam", options={"branches": "global"}),),
+    "tam_local": (Part("tam", options={"branches": "local"}),),
+    "tam_se": (Part("tam", options={"branches": "global_se"}),),
+    "tam_reverse": (Part("tam", options={"reverse": True}),),
 }
 
 # Other names of the literature.
@@ -115,12 +102,16 @@ def _fits(family: str, backbone: str) -> bool:
 
 
 @functools.cache
-def _accepts(backbone: str, row: Row, _entry: TemporalEntry) -> bool:
+def _accepts(backbone: str, row: Part, _entry: TemporalEntry) -> bool:
     """Tries `insert` on the meta device; the entry is part of the cache key."""
     with torch.device("meta"):
         try:
             _skeleton(backbone).check_insert(
-                row.module, at=row.at, stages=row.stages, blocks=row.blocks, **dict(row.options)
+                row.module,
+                at=row.at,
+                stages=_stages_named(row.stages),
+                blocks="all" if row.blocks is None else row.blocks,
+                **row.options,
             )
         except (OptionError, SiteError):
             return False
@@ -136,10 +127,10 @@ def _skeleton(backbone: str) -> VideoNetwork:
         return VideoNetwork(backbone, backbone, classes=2, frames=8)
 
 
-def families() -> dict[str, tuple[Row, ...]]:
+def families() -> dict[str, tuple[Part, ...]]:
     """Families of the papers, and one for every other registered temporal module."""
     inside = {row.module for rows in FAMILIES.values() for row in rows}
-    others = {name: (Row(name),) for name in list_temporal() if name not in inside}
+    others = {name: (Part(name),) for name in list_temporal() if name not in inside}
     return {**FAMILIES, **others}
 
 
@@ -150,6 +141,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     frames: int = 8,
     weights: str | Path | None = None,
     temporal: str | None = None,
+    parts: Sequence[Part] | None = None,
     at: str | None = None,
     stages: Sequence[int] | str | None = None,
     blocks: Blocks | None = None,
@@ -168,6 +160,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             checkpoint (folder or its model.safetensors) of the same network on other classes: all
             but the classifier is taken over. `net.weights_report` says what was filled.
         temporal: A family, a temporal module or a mix for a plain backbone name.
+        parts: Instead of `temporal`, modules that each have their own placement and options. The
+            arguments below apply to those without. The same module may be in several places.
         at: Position inside the blocks, instead of the paper's.
         stages: Stage numbers 2 to 5, "default" (the paper's) or "efficient" (4 and 5, TEINet's
             choice where the cost counts).
@@ -179,7 +173,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     Raises:
         UnknownNameError: a name or option does not exist; the message has the nearest one.
         SiteError: the placement matches no site of the backbone.
-        OptionError: a module or the backbone has no causal form, or an option a wrong value.
+        OptionError: a module or the backbone has no causal form, an option a wrong value, or a mix
+            contains a module twice.
         CheckpointError: the weights do not fit the backbone, or the network.
 
     Example:
@@ -187,9 +182,9 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         >>> net.name
         'tim_resnet18'
     """
-    family, backbone, rows = _resolve(name, temporal)
-    stages = _stages_named(stages)
-    _check_placement(family, rows, at=at, stages=stages, blocks=blocks, options=options)
+    family, backbone, rows = _resolve(name, temporal, parts)
+    shared = Part("", at=at, stages=stages, blocks=blocks, options=options)
+    _check_shared(family, rows, shared)
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
@@ -199,14 +194,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)
     filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
-    for row in rows:
-        net.insert(
-            row.module,
-            at=at if at is not None else row.at,
-            stages=stages if stages is not None else row.stages,
-            blocks=blocks if blocks is not None else _own_blocks(net, row, stages),
-            **_options_for(row, options, causal=causal),
-        )
+    for asked, published in rows:
+        _insert(net, asked, published, shared, causal=causal)
     if causal and net.reach.look_ahead != 0:
         raise OptionError(
             f"{backbone} itself looks ahead, so {net.name} has no causal form. Choose another "
@@ -230,38 +219,44 @@ def family_and_backbone(name: str) -> tuple[str, str]:
         >>> family_and_backbone("tanet_resnet50")
         ('tam', 'resnet50')
     """
-    family, backbone, _ = _resolve(name, None)
+    family, backbone, _ = _resolve(name, None, None)
     return family, backbone
 
 
-def _options_for(row: Row, options: dict[str, Any], *, causal: bool) -> dict[str, Any]:
-    """Options of the row, and the user's options that its module has."""
-    known = temporal_named(row.module).options
+def _insert(net: VideoNetwork, asked: Part, published: Part, shared: Part, *, causal: bool) -> None:
+    """Inserts a part: as asked, else as for all parts, else as in the paper."""
+    known = temporal_named(published.module).options
     if causal and "causal" not in known:
-        raise OptionError(f"Temporal module {row.module!r} has no causal form.")
-    given = {key: value for key, value in options.items() if key in known}
-    return {**dict(row.options), **given, **({"causal": True} if causal else {})}
+        raise OptionError(f"Temporal module {published.module!r} has no causal form.")
+    fitting = {key: value for key, value in shared.options.items() if key in known}
+    part = asked.over(replace(shared, options=fitting))
+    part = replace(part, stages=_stages_named(part.stages)).over(published)
+    net.insert(
+        published.module,
+        at=part.at,
+        stages=_stages_named(part.stages),
+        blocks=_own_blocks(net, part) if part.blocks is None else part.blocks,
+        **{**part.options, **({"causal": True} if causal else {})},
+    )
 
 
-def _own_blocks(net: VideoNetwork, row: Row, stages: Sequence[int] | None) -> Blocks:
-    """Blocks of the row, or those with temporal modules in the backbone's paper."""
+def _own_blocks(net: VideoNetwork, part: Part) -> Blocks:
+    """Blocks with temporal modules in the backbone's paper, or all."""
     own = net.facts.temporal_blocks
-    if row.blocks != "all" or own is None:
-        return row.blocks
-    return {stage: blocks for stage, blocks in own.items() if stages is None or stage in stages}
+    if own is None:
+        return "all"
+    return {s: blocks for s, blocks in own.items() if part.stages is None or s in part.stages}
 
 
 def _after_insertion(net: VideoNetwork, report: WeightsReport, filled: set[int]) -> WeightsReport:
     """Updates the report to the tensor names after insertion, including those of the modules."""
     parts: dict[str, list[str]] = {"copied": [], "derived": [], "new": []}
-    inherited = tuple(
-        f"{name}.{part}" for name, module in net.temporal_modules() for part in module.inherited
-    )
+    new_names = new_in_modules(net).union(report.new)
     for name, tensor in net.state_dict(keep_vars=True).items():
         if id(tensor) in filled:
             parts["copied"].append(name)
-        elif not name.endswith("num_batches_tracked"):
-            parts["derived" if name.startswith(inherited) else "new"].append(name)
+        elif not name.endswith(COUNTER):
+            parts["new" if name in new_names else "derived"].append(name)
     copied, derived, new = map(tuple, parts.values())
     return replace(report, copied=copied, derived=derived, new=new)
 
@@ -274,13 +269,22 @@ def _stages_named(stages: Sequence[int] | str | None) -> Sequence[int] | None:
     return STAGE_PRESETS[stages]
 
 
-def _resolve(name: str, temporal: str | None) -> tuple[str, str, tuple[Row, ...]]:
+# What is asked of a module, and the part of the paper that fills what is not.
+Rows = tuple[tuple[Part, Part], ...]
+
+
+def _resolve(
+    name: str, temporal: str | None, parts: Sequence[Part] | None
+) -> tuple[str, str, Rows]:
     """Resolves a name to family, backbone and rows."""
-    if temporal is not None:
+    if temporal is not None and parts is not None:
+        raise OptionError(f"Give either parts or temporal={temporal!r}.")
+    asked = temporal if parts is None else parts
+    if asked is not None:
         if not is_backbone(name):
             near = did_you_mean(name, listed_backbones())
             raise UnknownNameError(f"Unknown backbone {name!r}. {near}")
-        family, rows = _mix(temporal)
+        family, rows = _mix(asked) if isinstance(asked, str) else _listed(asked)
         return family, name, rows
     if is_backbone(name):
         raise UnknownNameError(
@@ -301,39 +305,64 @@ def _known(mix: str) -> bool:
     return all(part in ALIASES or part in families() for part in mix.split("+"))
 
 
-def _mix(mix: str) -> tuple[str, tuple[Row, ...]]:
+def _mix(mix: str) -> tuple[str, Rows]:
     """Canonical name and rows of a family, a module, or several joined by "+"."""
-    names: list[str] = []
-    rows: list[Row] = []
-    for part in mix.split("+"):
-        name = ALIASES.get(part, part)
-        known = families()
-        names.append(name)
-        rows.extend(known[name] if name in known else (Row(temporal_named(name).name),))
-    return "+".join(names), tuple(rows)
-
-
-def _check_placement(
-    family: str,
-    rows: tuple[Row, ...],
-    *,
-    at: str | None,
-    stages: Sequence[int] | None,
-    blocks: Blocks | None,
-    options: dict[str, Any],
-) -> None:
-    """Raises an error for options that no module of the family uses."""
-    if at is not None:
-        position_named(at)
-    placement = {"at": at, "stages": stages, "blocks": blocks}
-    given = [key for key, value in placement.items() if value is not None]
-    if not rows and (given or options):
-        raise OptionError(
-            f"{family} has no temporal module, so it takes no {', '.join([*given, *options])}."
-        )
-    known = {option for row in rows for option in temporal_named(row.module).options} - {"causal"}
-    for option in options:
-        if option not in known:
-            raise UnknownNameError(
-                f"{family} has no option {option!r}. " + did_you_mean(option, known)
+    words = [ALIASES.get(word, word) for word in mix.split("+")]
+    parts = [part for word in words for part in _parts_of(word)]
+    modules = [part.module for part in parts]
+    for module in modules:
+        if modules.count(module) > 1:
+            having = [w for w in words if module in (part.module for part in _parts_of(w))]
+            raise OptionError(
+                f"{mix} has the temporal module {module!r} twice: in {' and '.join(having)}. "
+                "Leave one out or, to have both, list the modules with their positions as parts."
             )
+    return "+".join(words), tuple((Part(part.module), part) for part in parts)
+
+
+def _listed(parts: Sequence[Part]) -> tuple[str, Rows]:
+    """Name and rows of parts that are listed one by one."""
+    if not parts:
+        raise OptionError("parts is empty: list a module, or build the plain backbone with 'tsn'.")
+    rows = []
+    for part in parts:
+        word = ALIASES.get(part.module, part.module)
+        modules = _parts_of(word)
+        if len(modules) != 1:
+            inside = " and ".join(row.module for row in modules) or "no temporal module"
+            raise OptionError(
+                f"A part is one module, but {word} has {inside}. List each as a part."
+            )
+        rows.append((part, modules[0]))
+    return "+".join(ALIASES.get(part.module, part.module) for part in parts), tuple(rows)
+
+
+def _parts_of(word: str) -> tuple[Part, ...]:
+    """Parts of a family, or of a temporal module that has none."""
+    known = families()
+    return known[word] if word in known else (Part(temporal_named(word).name),)
+
+
+def _check_shared(family: str, rows: Rows, shared: Part) -> None:
+    """Raises an error for placements and options for all parts that no part uses."""
+    placement = {key: getattr(shared, key) for key in ("at", "stages", "blocks")}
+    given = [key for key, value in placement.items() if value is not None]
+    if not rows and (given or shared.options):
+        raise OptionError(
+            f"{family} has no temporal module, so it takes no "
+            f"{', '.join([*given, *shared.options])}."
+        )
+    users = {key: [getattr(asked, key) is not None for asked, _ in rows] for key in given}
+    known = {option for _, row in rows for option in temporal_named(row.module).options}
+    for option in shared.options:
+        if option not in known - {"causal"}:
+            near = did_you_mean(option, known - {"causal"})
+            raise UnknownNameError(f"{family} has no option {option!r}. {near}")
+        users[option] = [
+            option in asked.options
+            for asked, row in rows
+            if option in temporal_named(row.module).options
+        ]
+    for key, has_own in users.items():
+        if all(has_own):
+            raise OptionError(f"{key} has no effect: every part of {family} has its own.")

@@ -186,7 +186,7 @@ class Service:
         transform = ViewTransform(how, views)
         count, height, width, _ = frames.shape
         clips: Clips = []
-        for numbers_T in sampling_of(how).test(count, views.clips):
+        for numbers_T in sampling_of(how, views).test(count, views.clips):
             chosen_THWC = torch.from_numpy(np.ascontiguousarray(frames[numbers_T]))
             crops_XTCHW = transform(chosen_THWC.permute(0, 3, 1, 2))
             clips.append((crops_XTCHW, numbers_T, np.zeros(len(numbers_T))))

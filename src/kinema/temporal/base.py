@@ -65,7 +65,7 @@ class TemporalModule(nn.Module, ABC):
         has_causal_form: True if the module can be built with `causal=True`.
         folds_norm: True if the module is a convolution with parameters `weight` (output channels
             first) and `bias`, into which a batch norm behind it can be folded.
-        inherited: Prefixes of the parameters that start from the replaced convolution.
+        inherited: Prefixes of the parameters and buffers that start from the replaced convolution.
     """
 
     inherited: ClassVar[tuple[str, ...]] = ()

@@ -85,6 +85,8 @@ class TAM(TemporalModule):
             frames=frames, causal=causal, **_reach(branches, kernel, seen, causal=causal)
         )
         has_global = branches != "local"
+        # The global branch is a linear layer over the T frames of the clip; the causal one reads a
+        # window of fixed length instead, so any number of frames may follow.
         self.frames_in_weights = has_global and not causal
         self.window = seen
         self.alpha = alpha
@@ -100,6 +102,7 @@ class TAM(TemporalModule):
         """Gates and convolves adaptively: (N, C, H, W) -> (N, C, H, W)."""
         means_NC = spatial_mean(x_NCHW).to(x_NCHW.dtype)
         pooled_BTC = torch.unflatten(means_NC, 0, (-1, self.frames))
+        # Both branches see spatial means only: C x T values instead of C x T x H x W.
         gate_BCT, kernels_BCTK = self.weights(pooled_BTC.transpose(1, 2))
         # Without the global branch the module is a channel gate.
         if kernels_BCTK is None:
@@ -127,6 +130,8 @@ class TAM(TemporalModule):
         # The past frames in memory are gated already, so the gate applies to the newest frame only.
         native_form = memory.is_native(x_NCHW, self.kernel, "adaptive_kernels")
         kernels_NCK = self._newest_kernels(memory.window(means_NC, self.window), native_form)
+        # TANet-R gates the result: the newest frame's gate scales all taps, and the memory holds
+        # frames without gates.
         if gate_NC is not None and self.reverse:
             kernels_NCK, gate_NC = kernels_NCK * gate_NC.unsqueeze(2), None
         return dynamic_step(x_NCHW, kernels_NCK, memory, gate_NC)

@@ -8,13 +8,14 @@ from torch import nn
 
 from kinema.errors import OptionError
 from kinema.temporal.base import TemporalModule, check_choice, register
-from kinema.temporal.conv import TIM, reach
+from kinema.temporal.conv import TIM, TemporalInit, reach
 from kinema.temporal.kernels.gate import gate, spatial_mean
 from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import ChannelGate, reduced
 
 Transform = Literal["next", "both", "none"]
+MTAInit = Literal["half_shift_last", TemporalInit]
 
 # Runs a temporal convolution on the frames of clips or on the newest frames of streams.
 OverTime = Callable[[TIM, torch.Tensor], torch.Tensor]
@@ -132,8 +133,10 @@ class MTA(TemporalModule):
     """Multiple temporal aggregation (TEA: Li et al., CVPR 2020, arXiv 2004.01398, eq. 8).
 
     Replaces the 3 x 3 convolutions of a Res2Net block and adds a depth-wise temporal convolution in
-    front of each group. The last of these starts as a shift, half of its channels from the next
-    and half from the previous frame, the others as the identity.
+    front of each group. By default (`half_shift_last`, the authors' code) the last of these starts
+    as a shift, half of its channels from the next and half from the previous frame, the others as
+    the identity. The supplement (section 1) initializes each of them as a part shift instead:
+    `part_shift`. Both shift about an eighth of the block's channels in each direction.
 
     As in the authors' code, and unlike the paper's figure, the last group is the one without a
     spatial convolution and has a temporal convolution too, and the first block of each stage has
@@ -146,12 +149,22 @@ class MTA(TemporalModule):
     Args:
         conv: The convolutions that it replaces; see `GroupConvs`.
         frames: T.
+        init: `half_shift_last`, or an initialization of TIM for each temporal convolution; see
+            `init_temporal_kernel`.
         causal: The last tap of each temporal convolution reads the frame itself.
     """
 
     inherited = ("convs", "bns")
 
-    def __init__(self, conv: nn.Module, *, frames: int, causal: bool = False) -> None:
+    def __init__(
+        self,
+        conv: nn.Module,
+        *,
+        frames: int,
+        init: MTAInit = "half_shift_last",
+        causal: bool = False,
+    ) -> None:
+        check_choice(get_args(MTAInit), **{"MTA init": init})
         if not isinstance(conv, GroupConvs):
             raise OptionError(
                 f"MTA needs the group of convolutions of a Res2Net block, got "
@@ -162,11 +175,13 @@ class MTA(TemporalModule):
         super().__init__(frames=frames, causal=causal, **reach(3, causal=causal, times=depth))
         self.width = conv.width
         self.hierarchical = not conv.first
+        last: TemporalInit = "half_shift" if init == "half_shift_last" else init
+        others: TemporalInit = "identity" if init == "half_shift_last" else init
         self.shifts = nn.ModuleList(
             TIM(
                 conv.width,
                 frames=frames,
-                init="half_shift" if group == groups - 1 else "identity",
+                init=last if group == groups - 1 else others,
                 causal=causal,
             )
             for group in range(groups)

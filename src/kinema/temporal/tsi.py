@@ -84,6 +84,8 @@ class SME(TemporalModule):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Gates channels by salient motion: (N, C, H, W) -> (N, C, H, W)."""
         reduced_NDHW = self.reduce(x_NCHW)
+        # T frames have P = T-1 motions between them; `place_pairs` below decides which frame of a
+        # pair each one gates.
         present_BPDHW, following_BPDHW = pairs(reduced_NDHW, self.frames)
         clips = present_BPDHW.shape[0]
         motion = self._motion(present_BPDHW.flatten(0, 1), following_BPDHW.flatten(0, 1))
@@ -98,8 +100,11 @@ class SME(TemporalModule):
 
     def _motion(self, present: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         """Salient motion of pairs of frames (P, D, H, W), pooled for channel attention."""
+        # Attention finds where each place of the present frame went, and the product keeps
+        # only what both frames show.
         if self.alignment:
             following = following * attend(present, following)
+        # Stacked 3 x 3 convolutions see 3, 5, 7, ... pixels, one level per speed of motion.
         levels = [self.pyramid[0](following)]
         for conv in self.pyramid[1:]:
             levels.append(conv(levels[-1] + following))
@@ -107,10 +112,12 @@ class SME(TemporalModule):
             # The mean of the differences is the difference of the means.
             means = torch.stack([spatial_mean(level) for level in levels])
             return (means.sum(0) - len(levels) * spatial_mean(present))[:, :, None, None]
+        # Each level is compared with the same frame, so its difference counts once per level.
         return torch.stack(levels).sum(0) - len(levels) * present
 
     def _excited(self, x_NCHW: torch.Tensor, motion_NDHW: torch.Tensor) -> torch.Tensor:
         motion_NCHW: torch.Tensor = self.expand(motion_NDHW)
+        # x + x * sigmoid is one multiply by 1 + sigmoid.
         if self.channel_attention:
             return gate(x_NCHW, 1 + torch.sigmoid(motion_NCHW.flatten(1)))
         return x_NCHW + motion_NCHW
@@ -209,12 +216,15 @@ class CTI(TemporalModule):
 
     def _integrate(self, x_NCHW: torch.Tensor, over_time: OverTime) -> torch.Tensor:
         first, *rest = torch.split(x_NCHW, self.width, 1)
+        # A chain: each group reads the output of the previous one, so that one 3-tap kernel per
+        # group gives windows of 1, 3, 5 and 7 frames.
         outputs = [first]
         for group, weigh, shift in zip(rest, self.weigh, self.shifts, strict=True):
             pooled_ND = (spatial_mean(outputs[-1]) + spatial_mean(group)).to(group.dtype)
             keep, take = weigh(pooled_ND).chunk(2, 1)
             # The softmax over two candidates is the sigmoid of their difference.
             share = torch.sigmoid(keep - take).to(group.dtype)[:, :, None, None]
+            # lerp reads both groups once, where two products and a sum read and write twice.
             mixed = torch.lerp(outputs[-1].to(group.dtype), group, share)
             assert isinstance(shift, TIM)
             outputs.append(over_time(shift, mixed))
@@ -283,6 +293,7 @@ class TSI(TemporalModule):
         cti = CTI(
             channels, frames=frames, groups=groups, keep_features=keep_features, causal=causal
         )
+        # In the cascade CTI reads what SME has mixed, so their reaches add up.
         combine = sum if fusion == "cascade" else max
         super().__init__(
             frames=frames,
@@ -306,6 +317,7 @@ class TSI(TemporalModule):
             raise OptionError("TSI replaces a convolution only with fusion='concat'.")
         conv = plain_conv(conv, "TSI with fusion='concat'")
         module = cls(conv.in_channels, frames=frames, **options)
+        # Half of the weight for each input: equal inputs give the output of the old convolution.
         module.widened = conv_like(conv, conv.weight.detach().repeat(1, 2, 1, 1) / 2)
         return module
 

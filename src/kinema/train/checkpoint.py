@@ -98,6 +98,7 @@ def save_state(path: Path, state: TrainState, *positions: Position) -> None:
         state: Network, optimizer, schedule and average; identical in all processes.
         positions: Progress of each process, by rank; only the sums differ.
     """
+    # Of the processes only the sums differ, so one file holds all: weights once, a position each.
     document = {
         "format": FORMAT,
         "positions": [asdict(position) for position in positions],
@@ -124,6 +125,8 @@ def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) 
     Raises:
         CheckpointError: the file is damaged or does not fit the network or optimizer.
     """
+    # weights_only: a state from elsewhere must not run code. On the CPU, because the objects below
+    # already lie on their devices and copy into place.
     try:
         document: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -135,6 +138,7 @@ def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) 
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training state of this version of kinema.")
     try:
+        # In place: the optimizer and the EMA refer to the tensors of this network.
         state.net.load_state_dict(document["net"])
         state.optimizer.load_state_dict(document["optimizer"])
         state.schedule.load_state_dict(document["schedule"])

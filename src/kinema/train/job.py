@@ -31,7 +31,13 @@ from kinema.train.optim import (
     frozen_norm_layers,
 )
 from kinema.train.recipe import Recipe
-from kinema.train.run_folder import RunFolder, cut_metrics, reopen_folder, start_folder
+from kinema.train.run_folder import (
+    RunFolder,
+    cut_metrics,
+    initial_weights,
+    reopen_folder,
+    start_folder,
+)
 from kinema.train.settings import DataSettings, ModelSettings, TrainSettings
 from kinema.values import Preprocessing
 
@@ -173,6 +179,8 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     train_videos, val_videos = _read_videos(recipe.data)
     classes = len(train_videos.annotations.class_names)
     net = build_network(recipe.model, classes=classes, load_weights=not resumes)
+    if resumes:
+        net.weights_report = initial_weights(run)
     # Before Fabric and the optimizer get the weights, whose memory layout their gradients follow.
     net.channels_last = settings.channels_last
     if settings.channels_last:
@@ -192,7 +200,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     # The folder is touched last, so that a wrong setting leaves none behind.
     if fabric.is_global_zero:
         (reopen_folder if resume else start_folder)(run, recipe, net.weights_report)
-        if net.weights_report is not None:
+        if net.weights_report is not None and not resumes:
             log.info("Weights: %s", net.weights_report)
     fabric.barrier()
     # Loaded after Fabric has moved the network: the optimizer's state follows its parameters.
@@ -224,7 +232,8 @@ def build_network(settings: ModelSettings, *, classes: int, load_weights: bool) 
         classes=classes,
         frames=settings.frames,
         weights=settings.weights if load_weights else None,
-        temporal=None if settings.name else settings.temporal or "tsn",
+        temporal=None if settings.name or settings.parts else settings.temporal or "tsn",
+        parts=settings.parts,
         stages=settings.stages,
         blocks=settings.blocks,
         at=settings.at,

@@ -3,9 +3,9 @@
 Parameters are grouped by part of the network and by kind: weight, or norm weight, bias and scalar.
 """
 
+import logging
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kinema.errors import OptionError
-from kinema.models.network import VideoNetwork
+from kinema.models.network import NORMS, VideoNetwork
+from kinema.models.weights import new_in_modules
 from kinema.train.settings import (
     CosineSettings,
     MultistepSettings,
@@ -24,6 +25,8 @@ from kinema.train.settings import (
     ScheduleSettings,
     SGDSettings,
 )
+
+_log = logging.getLogger(__name__)
 
 _PARTS = ("body", "temporal", "classifier")
 
@@ -40,13 +43,21 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups the trainable parameters, with learning rate and weight decay; at most six groups.
 
-    The classifier is `net.head`. Temporal modules form a part of their own only if their rate
-    differs. A parameter of at most one dimension is a bias, a norm weight or a scale.
+    The classifier is `net.head`. New weights of temporal modules form a part of their own only if
+    their rate differs. A parameter of at most one dimension is a bias, a norm weight or a scale.
     """
     # Everything that is not in a part of its own is body.
     part_of = {id(p): "classifier" for p in net.head.parameters()}
     if settings.temporal_lr_mult != 1:
-        part_of |= {id(p): "temporal" for p in _new_in_temporal_modules(net)}
+        new = new_in_modules(net)
+        part_of |= {id(p): "temporal" for name, p in net.named_parameters() if name in new}
+        if not new:
+            _log.info(
+                "optimizer.temporal_lr_mult = %g changes nothing: no weight in a temporal module "
+                "of %s is new.",
+                settings.temporal_lr_mult,
+                net.name,
+            )
     # Grouped by (part, is vector). Sorted keys fix the order of the groups, by which state.pt
     # stores the optimizer's state.
     members: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -144,37 +155,30 @@ def build_schedule(
 
 
 def frozen_norm_layers(net: VideoNetwork) -> list[nn.Module]:
-    """Freezes the backbone's BatchNorm layers except the first (partial BN of TSN).
+    """Freezes the BatchNorm layers except the first (partial BN of TSN).
 
     Their weights are frozen here; the caller keeps the returned layers in eval mode, which
-    freezes their statistics. Norm layers of temporal modules are not pretrained and keep
-    training.
+    freezes their statistics. Layers of temporal modules that are new have no statistics to keep
+    and go on training: those of ME, for example, when the backbone starts from ImageNet, but not
+    after a transfer from a trained network (TEA supplement, section 2.2).
 
     Raises:
-        OptionError: the backbone has fewer than two BatchNorm layers.
+        OptionError: the network has fewer than two such BatchNorm layers.
     """
-    of_modules = {id(part) for _, module in net.temporal_modules() for part in module.modules()}
+    new = new_in_modules(net)
     layers = [
         layer
-        for layer in net.backbone.modules()
-        if isinstance(layer, nn.BatchNorm2d) and id(layer) not in of_modules
+        for name, layer in net.named_modules()
+        if isinstance(layer, NORMS) and new.isdisjoint(layer.state_dict(prefix=f"{name}."))
     ]
     if len(layers) < 2:
         raise OptionError(
-            f"train.norm_layers = 'freeze_all_but_first' needs a backbone with BatchNorm layers, "
+            f"train.norm_layers = 'freeze_all_but_first' needs a network with BatchNorm layers, "
             f"{net.name} has {len(layers)}. Use 'train'."
         )
     for layer in layers[1:]:
         layer.requires_grad_(False)
     return list(layers[1:])
-
-
-def _new_in_temporal_modules(net: VideoNetwork) -> Iterator[nn.Parameter]:
-    """Parameters of temporal modules, except those inherited from the backbone."""
-    for _, module in net.temporal_modules():
-        for name, parameter in module.named_parameters():
-            if not name.startswith(module.inherited):
-                yield parameter
 
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]

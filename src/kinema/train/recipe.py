@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from kinema.data.sampling import sampling_of
 from kinema.data.transforms import Augmentation
 from kinema.errors import RecipeError, did_you_mean
 from kinema.train.recipe_errors import Origin, explain
@@ -44,25 +45,33 @@ class Recipe(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        self.preprocessing.build(frames=self.model.frames, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    def _sizes_and_sampling_fit(self) -> Self:
+        how = self.preprocessing.build(
+            frames=self.model.frames, mean=IMAGENET_MEAN, std=IMAGENET_STD
+        )
+        sampling_of(how, self.evaluation.views)
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain data, `name` first, without unset ones."""
-        plain = self.model_dump(mode="json")
+        plain = _without_unset(self.model_dump(mode="json"))
         return {
-            section: {
-                key: table[key]
-                for key in sorted(table, key=lambda key: key != "name")
-                if table[key] is not None
-            }
+            section: {key: table[key] for key in sorted(table, key=lambda key: key != "name")}
             for section, table in plain.items()
         }
 
     def to_toml(self) -> str:
         """Returns the full effective settings as a recipe file for `load_recipe`."""
         return to_toml(self.to_dict())
+
+
+def _without_unset(value: Any) -> Any:
+    """Plain data without None, for which TOML has no form."""
+    if isinstance(value, list):
+        return [_without_unset(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_unset(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -32,7 +32,7 @@ class Origin:
         """Returns the place where the key at `path` is set."""
         dotted = ".".join(path)
         for key, word in self.overrides.items():
-            if dotted == key or dotted.startswith(key + "."):
+            if dotted == key or dotted.startswith((key + ".", key + "[")):
                 return f"command line ({word})"
         line = self._line(path) if path else None
         place = f"{self.source}, line {line}" if line else self.source
@@ -42,6 +42,10 @@ class Origin:
         return f"{place} with command line ({' '.join(inside)})" if inside else place
 
     def _line(self, path: Sequence[str]) -> int | None:
+        for depth, key in enumerate(path):
+            if "[" in key:  # an item of a list: the line of the list
+                path = [*path[:depth], key.partition("[")[0]]
+                break
         table = ""
         for number, line in enumerate(self.text.splitlines(), start=1):
             if header := re.match(r"\s*\[([^\[\]]+)\]\s*(#.*)?$", line):
@@ -89,13 +93,20 @@ def _line(
 
 
 def _path_in(loc: Sequence[str | int], data: Mapping[str, Any]) -> list[str]:
-    """Returns the keys of a finding as the user wrote them, without pydantic's union branches."""
+    """Returns the keys of a finding as the user wrote them, without pydantic's union branches.
+
+    An item of a list is written behind its key, such as "parts[0]".
+    """
     path: list[str] = []
     here: Any = data
     for part in loc:
         if isinstance(here, Mapping) and part in here:
-            here = here[part]
             path.append(str(part))
+        elif isinstance(here, list) and isinstance(part, int):
+            path[-1] += f"[{part}]"
+        else:
+            continue
+        here = here[part]
     return path
 
 
@@ -110,6 +121,13 @@ def _name_of(variant: type[BaseModel]) -> str:
     return str(variant.model_fields["name"].default)
 
 
+def _dataclass_in(annotation: Any) -> Any:
+    """Returns the class of the items of an optional list."""
+    while not dataclasses.is_dataclass(annotation):
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
 def _keys(recipe: type[BaseModel], path: Sequence[str], data: Mapping[str, Any]) -> list[str]:
     """Returns the valid keys of the table at `path`."""
     if not path:
@@ -118,6 +136,8 @@ def _keys(recipe: type[BaseModel], path: Sequence[str], data: Mapping[str, Any])
     chosen = variants[0]
     if len(variants) > 1:
         chosen = next(v for v in variants if _name_of(v) == data[path[0]]["name"])
+    for key in path[1:]:
+        chosen = _dataclass_in(chosen.model_fields[key.partition("[")[0]].annotation)
     if dataclasses.is_dataclass(chosen):
         return [f.name for f in dataclasses.fields(chosen) if f.init]
     return list(chosen.model_fields)

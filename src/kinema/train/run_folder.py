@@ -4,7 +4,6 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from kinema.errors import OptionError, RecipeError
 from kinema.models.saved import put_back
@@ -57,7 +56,7 @@ class RunFolder:
         self.last = path / "last"
 
 
-def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:
+def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None) -> None:
     """Creates the folder of a new run with these initial weights.
 
     Raises:
@@ -70,11 +69,22 @@ def start_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None =
             "another folder."
         )
     run.path.mkdir(parents=True, exist_ok=True)
-    _write_settings(run, recipe, None if weights is None else asdict(weights))
+    _write_settings(run, recipe, weights)
 
 
-def reopen_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None = None) -> None:
-    """Reopens the folder of a run to resume; `weights` if it starts from the initial weights again.
+def initial_weights(run: RunFolder) -> WeightsReport | None:
+    """The tensors that a weight file filled when the run was started; None without one."""
+    if not run.facts.is_file():
+        return None
+    weights = json.loads(run.facts.read_text(encoding="utf-8")).get("weights")
+    if weights is None:
+        return None
+    source = weights.pop("source")
+    return WeightsReport(source, **{key: tuple(names) for key, names in weights.items()})
+
+
+def reopen_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None) -> None:
+    """Reopens the folder of a run with these initial weights to resume it.
 
     Raises:
         OptionError: no run was started there.
@@ -87,8 +97,7 @@ def reopen_folder(run: RunFolder, recipe: Recipe, weights: WeightsReport | None 
         put_back(network)
     for leftover in [*run.path.glob(".best.*"), *run.path.glob(".last.*")]:
         shutil.rmtree(leftover)
-    facts = json.loads(run.facts.read_text(encoding="utf-8")) if run.facts.is_file() else {}
-    _write_settings(run, recipe, facts.get("weights") if weights is None else asdict(weights))
+    _write_settings(run, recipe, weights)
 
 
 def check_same_settings(run: RunFolder, recipe: Recipe) -> None:
@@ -117,6 +126,7 @@ def cut_metrics(run: RunFolder, *, lines: int) -> None:
         write_whole(run.metrics, b"".join(kept))
 
 
-def _write_settings(run: RunFolder, recipe: Recipe, weights: dict[str, Any] | None) -> None:
+def _write_settings(run: RunFolder, recipe: Recipe, weights: WeightsReport | None) -> None:
     write_whole(run.recipe, recipe.to_toml())
-    write_whole(run.facts, json.dumps({**run_facts(), "weights": weights}, indent=2) + "\n")
+    report = None if weights is None else asdict(weights)
+    write_whole(run.facts, json.dumps({**run_facts(), "weights": report}, indent=2) + "\n")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validato
 
 from kinema.data.annotations import FORMATS
 from kinema.errors import did_you_mean
+from kinema.models.placement import Part
 from kinema.values import ClipSettings, PositiveInt, Preprocessing, Views
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -30,12 +31,16 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """[model]: the network to train; arguments of `create_model`.
 
-    Either `name` ("tsm_resnet50") or `backbone` with, optionally, `temporal`.
+    Either `name` ("tsm_resnet50") or `backbone` with, optionally, `temporal` or `parts`.
 
     Attributes:
         name: Named network, such as "tsm_resnet50".
         backbone: 2D network, such as "resnet50", for any temporal module.
-        temporal: Temporal module or family to insert; default: none.
+        temporal: Temporal module or family to insert, or several, such as "tim+sme"; default: none.
+        parts: Instead of `temporal`, a list of modules with their own placement and options, such as
+            [{module = "tim", at = "before_conv1"}, {module = "sme", at = "after_conv2"}]. A part
+            has the keys module, at, stages, blocks and options; those of [model] apply to parts
+            without, then the paper's.
         frames: T, frames of one clip.
         weights: "imagenet", the path of a backbone's weight file, or the folder (or
             model.safetensors) of the same network trained on other classes, from which everything
@@ -52,6 +57,7 @@ class ModelSettings(Section):
     name: str | None = None
     backbone: str | None = None
     temporal: str | None = None
+    parts: tuple[Part, ...] | None = None
     frames: PositiveInt = 8
     weights: str | None = None
     stages: tuple[int, ...] | str | None = None
@@ -64,9 +70,14 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _one_network(self) -> Self:
         if (self.name is None) == (self.backbone is None):
-            raise ValueError("give either name or backbone (with, optionally, temporal)")
-        if self.name is not None and self.temporal is not None:
-            raise ValueError("temporal goes with backbone; a name already says which module")
+            raise ValueError("give either name or backbone (with, optionally, temporal or parts)")
+        given = [key for key in ("temporal", "parts") if getattr(self, key) is not None]
+        if self.name is not None and given:
+            raise ValueError(f"{given[0]} goes with backbone; a name already says which module")
+        if len(given) > 1:
+            raise ValueError("give either temporal or parts: parts lists all temporal modules")
+        if self.parts == ():
+            raise ValueError("parts is empty: list a module, or leave it out for a plain backbone")
         return self
 
 
@@ -151,7 +162,8 @@ class OptimizerBase(Section):
         scale_lr_for_batch: Batch size that `lr` refers to: the effective rate is lr *
             train.batch_size / scale_lr_for_batch. Default: no scaling.
         temporal_lr_mult: Learning-rate factor of new weights in temporal modules, which start
-            from scratch while the backbone may be pretrained.
+            from scratch while the backbone may be pretrained. Weights that `model.weights` fills,
+            all of them after a transfer from a trained network, have the backbone's rate.
         classifier_lr_mult: Learning-rate factor of the classifier (5 in TSM and TEA).
         classifier_decay_mult: Weight-decay factor of the classifier.
         decay_norm_and_bias: Applies weight decay to biases and norm weights too.
@@ -266,7 +278,8 @@ class TrainSettings(Section):
         mixup_alpha: Parameter of mixup's Beta distribution; default: no mixup.
         cutmix_alpha: The same for CutMix. With both, one of them is drawn for each forward pass.
         norm_layers: "train", or "freeze_all_but_first": freezes weights and statistics of all
-            BatchNorm layers of the backbone except the first (TSN's partial BN).
+            BatchNorm layers except the first (TSN's partial BN) and except new ones in temporal
+            modules; in a transfer from a trained network no layer is new.
         precision: "32", or "bf16" for mixed precision.
         channels_last: channels_last memory format for the backbone; faster on most devices.
         compile: Uses torch.compile, or a mode of it (slow first step; pays off on GPUs).
@@ -334,4 +347,9 @@ class EvaluationSettings(Views):
     @property
     def views(self) -> Views:
         """Views of each validation video."""
-        return Views(clips=self.clips, crops=self.crops, full_resolution=self.full_resolution)
+        return Views(
+            clips=self.clips,
+            crops=self.crops,
+            full_resolution=self.full_resolution,
+            twice_sample=self.twice_sample,
+        )

@@ -18,7 +18,7 @@ def test_every_network_is_compared_with_the_plain_one():
     measurement = measure_models(
         ["tsn_resnet18", "tsm_resnet18"],
         forms=["authors", "fused-32"],
-        batch=1,
+        batches=(1,),
         frames=2,
         size=32,
         rounds=2,
@@ -32,6 +32,38 @@ def test_every_network_is_compared_with_the_plain_one():
     document = measurement.document()
     assert document["settings"]["matrix_gmacs_per_s"]["32"] > 0
     assert document["machine"]["cores"] >= 1
+
+
+@pytest.mark.slow
+def test_latency_throughput_and_differences():
+    tea, others = "tea_res2net50_26w_4s", ["me_resnet50", "mta_res2net50_26w_4s"]
+    measurement = measure_models(
+        [tea, *others],
+        forms=["eager-32"],
+        batches=(1, 3),
+        frames=2,
+        size=32,
+        rounds=3,
+        difference_from=tea,
+    )
+    rows = {(row["model"], row["batch"]): row for row in measurement.rows}
+    assert list(rows) == [(name, batch) for batch in (1, 3) for name in (tea, *others)]
+    for (_, batch), row in rows.items():
+        assert row["videos_per_s"] == pytest.approx(1e3 * batch / row["ms"], rel=0.05)
+        per_video = [1e3 / r["videos_per_s"] for r in (rows[tea, batch], row)]
+        wanted = per_video[0] - per_video[1]
+        assert row["difference_ms"] == pytest.approx(wanted, abs=0.02 * max(per_video))
+    assert rows[tea, 3]["difference_ms"] == 0
+    assert any(
+        note.startswith("difference_ms: time per video of tea_") for note in measurement.notes
+    )
+
+
+def test_a_difference_needs_its_network():
+    with pytest.raises(OptionError, match="difference_from 'tea_resnet5' is not measured. Did you"):
+        measure_models(["tea_resnet50"], difference_from="tea_resnet5")
+    with pytest.raises(OptionError, match="batch must be at least 1, got 0"):
+        measure_models(["tea_resnet50"], batches=(0,))
 
 
 # The two have all operators along time; one of them is enough for what takes long.

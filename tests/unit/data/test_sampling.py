@@ -12,7 +12,7 @@ from kinema.data.sampling import (
     sampling_of,
 )
 from kinema.errors import OptionError
-from kinema.values import Preprocessing
+from kinema.values import Preprocessing, Views
 
 frames, totals, seeds = st.integers(1, 40), st.integers(1, 500), st.integers(0, 2**32)
 
@@ -39,12 +39,6 @@ def test_test_clips_are_inside_of_the_video_and_in_order(count, total, clips):
     assert (np.diff(chosen, axis=0) >= 0).all()
 
 
-@given(frames, totals)
-def test_one_clip_takes_the_middle_of_each_segment(count, total):
-    expected = [int(total / count / 2 + total / count * i) for i in range(count)]
-    assert SegmentSampling(count).test(total, 1)[0] == pytest.approx(expected, abs=1)
-
-
 def test_every_frame_can_be_drawn_up_to_the_last():
     rng = np.random.default_rng(0)
     drawn = {int(i) for _ in range(400) for i in SegmentSampling(8).train(30, rng)}
@@ -58,6 +52,24 @@ def test_short_videos_repeat_frames_in_order():
 
 def test_several_clips_lie_between_each_other():
     assert SegmentSampling(2).test(40, 4).tolist() == [[2, 22], [7, 27], [12, 32], [17, 37]]
+
+
+def test_two_clips_of_twice_sample_are_middles_and_starts():
+    twice = SegmentSampling(4, twice_sample=True)
+    assert twice.test(24, 2).tolist() == [[3, 9, 15, 21], [0, 6, 12, 18]]
+    assert twice.test(10, 2).tolist() == [[1, 3, 6, 8], [0, 2, 5, 7]]
+    assert twice.test(3, 2).tolist() == [[0, 1, 1, 2], [0, 0, 1, 2]]
+    assert SegmentSampling(4).test(24, 2).tolist() == [[1, 7, 13, 19], [4, 10, 16, 22]]
+
+
+@given(frames, totals)
+def test_twice_sample_takes_the_frames_of_the_authors_code(count, total):
+    tick = total / count  # as ops/dataset.py of TSM, without its count from 1
+    middles = [int(tick / 2.0 + tick * x) for x in range(count)]
+    starts = [int(tick * x) for x in range(count)]
+    chosen = SegmentSampling(count, twice_sample=True).test(total, 2)
+    assert chosen.tolist() == [middles, starts]
+    assert SegmentSampling(count).test(total, 1).tolist() == [middles]
 
 
 @given(st.sampled_from([4, 8, 16, 32]), totals, seeds, st.integers(1, 10))
@@ -104,6 +116,17 @@ def test_the_preprocessing_names_the_rule():
     assert sampling_of(dense) == DenseSampling(16, 32)
     shuffled = Preprocessing(frames=4, sampling="shuffled_segments")
     assert sampling_of(shuffled) == ShuffledSegmentSampling(4)
+    twice = Views(clips=2, twice_sample=True)
+    assert sampling_of(Preprocessing(), twice) == SegmentSampling(8, twice_sample=True)
+    assert sampling_of(Preprocessing(), Views(clips=2)) == SegmentSampling(8)
+
+
+def test_twice_sample_needs_two_clips_of_segments():
+    with pytest.raises(OptionError, match="twice_sample is for two clips, got clips=3"):
+        Views(clips=3, twice_sample=True)
+    dense = Preprocessing(sampling="dense")
+    with pytest.raises(OptionError, match="twice_sample shifts segments, but this network samples"):
+        sampling_of(dense, Views(clips=2, twice_sample=True))
 
 
 @pytest.mark.parametrize("sampling", [SegmentSampling(8), DenseSampling(8)])

@@ -199,6 +199,23 @@ def test_crops_can_be_resized_at_the_end(crops):
     assert torch.equal(same, plain)
 
 
+@pytest.mark.parametrize(
+    ("views", "side"),
+    [
+        (Views(), 32),
+        (Views(crops=10), 32),
+        (Views(crops=3, resize_px=24), 24),
+        (Views(crops=3, full_resolution=True), 40),
+        (Views(crops=3, full_resolution=True, resize_px=24), 24),
+        (Views(full_resolution=True), None),
+    ],
+)
+def test_the_side_of_views_is_known_unless_they_are_whole_frames(views, side):
+    assert views.side_px(HOW) == side
+    seen = ViewTransform(HOW, views)(noise(48, 90)).shape[-2:]
+    assert seen == ((40, 75) if side is None else (side, side))
+
+
 def test_views_that_cannot_be_resized():
     with pytest.raises(OptionError, match="resize_px must be at least 1, got 0"):
         Views(resize_px=0)

@@ -144,13 +144,15 @@ def test_what_passed_is_kept_before_layers_behind_work_in_place():
 def test_a_network_without_the_module_says_what_it_has_and_who_has_one():
     message = (
         r"runs/x/best \(tsm_test_resnet\) has no channel attention. Its temporal modules: tsm. "
-        r"Networks with one: mem, tei, se_tim, me, tea, sme, tsi"
+        r"Networks with one: mem, tei, se_tim, me, me_tim, tea, sme, sme_tim, tsi"
     )
     with pytest.raises(SiteError, match=message):
         channel_attention(tiny_network("tsm"), clip(), source="runs/x/best")
     with pytest.raises(SiteError, match="Its temporal modules: none.*Networks with one: tam, "):
         adaptive_kernels(tiny_network("tsn"), clip())
-    with pytest.raises(SiteError, match="no saliency alignment.*Networks with one: sme, tsi"):
+    with pytest.raises(
+        SiteError, match="no saliency alignment.*Networks with one: sme, sme_tim, tsi"
+    ):
         align_frames(tiny_network("me"), clip())
     with pytest.raises(SiteError, match="no temporal convolution.*i3d"):
         shared_kernels(tiny_network("tsm"), "res2.0")

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from kinema.errors import CheckpointError
+from kinema.models.placement import Part
 from kinema.models.saved import load_saved, save
 from kinema.models.weights import read_tensors
 from kinema.models.zoo import create_model
@@ -31,6 +32,31 @@ def test_a_saved_network_gives_the_same_scores(net, tmp_path):
     assert torch.equal(again.net(x), net(x))
     assert (again.labels, again.preprocessing, again.net.spec) == (LABELS, how, net.spec)
     assert "tim_resnet18" in (folder / "README.md").read_text()
+
+
+def test_a_network_saved_when_sme_meant_sme_and_tim_stays_what_it_was(tmp_path):
+    net = create_model("sme_tim_resnet18", classes=3, frames=4, stages=(5,)).eval()
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["name"] = "sme_resnet18"
+    (folder / "config.json").write_text(json.dumps(config))
+    again = load_saved(folder).net
+    assert {s.modules for s in again.sites() if s.modules} == {("sme", "tim")}
+    x = torch.randn(2, 4, 3, 32, 32)
+    assert torch.equal(again(x), net(x))
+
+
+def test_parts_are_saved_with_their_placements_and_options(tmp_path):
+    parts = [Part("tim", at="a", stages=(4,), options={"init": "random"}), Part("tim", at="b")]
+    net = create_model("resnet18", parts=parts, classes=3, frames=4, stages=(5,)).eval()
+    again = load_saved(save(net, tmp_path / "model", labels=LABELS)).net
+    assert again.spec == net.spec
+    x = torch.randn(2, 4, 3, 32, 32)
+    assert torch.equal(again(x), net(x))
+    kept = create_model(  # the same network for other classes starts from it
+        "resnet18", parts=parts, classes=5, frames=4, stages=(5,), weights=tmp_path / "model"
+    )
+    assert kept.weights_report.new == ("head.classifier.weight", "head.classifier.bias")
 
 
 def test_nothing_is_overwritten_unasked(net, tmp_path):

@@ -141,6 +141,18 @@ def test_removing_restores_the_plain_network(plain):
     assert plain.spec.insertions == ()
 
 
+def test_norms_that_a_module_takes_over_stay_frozen():
+    net = VideoNetwork("mta", "res2net26_26w_4s", classes=3, frames=2)
+    frozen = [norm.eval() for norm in net.modules() if isinstance(norm, nn.BatchNorm2d)]
+    net.insert("mta")
+    inside = [part for _, module in net.temporal_modules() for part in module.modules()]
+    assert len(set(frozen) & set(inside)) == 24
+    assert not any(norm.training for norm in frozen)
+    assert all(part.training for part in inside if part not in set(frozen))
+    net.remove("mta")
+    assert not any(norm.training for norm in frozen)
+
+
 def test_removing_what_is_not_there_is_an_error(plain):
     with pytest.raises(SiteError, match="no temporal module 'tsm' to remove. It has: tim"):
         plain.insert("tim").remove("tsm")

@@ -1,10 +1,14 @@
 """Named networks: mixes, presets, placements, options, and SlowFast."""
 
+import re
+
 import pytest
 import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError
+from kinema.models.placement import Part
 from kinema.models.zoo import create_model
+from kinema.temporal import MTA
 
 
 def placed(net) -> dict[str, list[str]]:
@@ -23,12 +27,99 @@ def test_a_mix_runs_its_modules_in_the_order_of_its_name():
     assert same.spec == net.spec
 
 
-def test_families_can_be_mixed():
-    net = small("tim+sme_resnet18", stages=(4,), blocks="first")
-    assert placed(net) == {
-        "res4.0 before_conv1": ["tim"],
-        "res4.0 after_conv1": ["sme", "tim"],
+def test_a_mix_contains_what_its_words_say():
+    """TSI's tables 4 and 5: the baseline Res50 + TIM, and ME or SME added to it."""
+    at_c = "after_conv1"  # the last position before the end in blocks of two convolutions
+    for module in ("me", "sme"):
+        assert placed(small(f"{module}_resnet18", stages=(5,), blocks="first")) == {
+            f"res5.0 {at_c}": [module]
+        }
+        assert placed(small(f"tim+{module}_resnet18", stages=(5,), blocks="first")) == {
+            "res5.0 before_conv1": ["tim"],
+            f"res5.0 {at_c}": [module],
+        }
+        # The partial networks of the papers have TIM behind the module, at its position.
+        assert placed(small(f"{module}_tim_resnet18", stages=(5,), blocks="first")) == {
+            f"res5.0 {at_c}": [module, "tim"]
+        }
+    net = small("tim+sme_resnet50")
+    assert len(placed(net)) == 32
+    assert {(s.at, s.modules) for s in net.sites() if s.modules} == {
+        ("before_conv1", ("tim",)),
+        ("after_conv2", ("sme",)),
     }
+
+
+@pytest.mark.parametrize(
+    ("mix", "having"),
+    [("tim+sme_tim", "tim and sme_tim"), ("tim+tim", "tim and tim"), ("tea+me", "tea and me")],
+)
+def test_a_module_twice_in_a_mix_is_an_error(mix, having):
+    module = "me" if "tea" in mix else "tim"
+    message = re.escape(f"{mix} has the temporal module {module!r} twice: in {having}. Leave one")
+    with pytest.raises(OptionError, match=message):
+        small("res2net50_26w_4s" if "tea" in mix else "resnet18", temporal=mix)
+
+
+def test_each_part_has_its_own_placement_and_options():
+    parts = [
+        Part("tim", at="after_conv1", stages=(4,), options={"init": "random"}),
+        Part("tim", at="before_conv1", stages=(5,), blocks="first"),
+        Part("gst_large", stages="efficient", blocks=[1]),
+    ]
+    net = small("resnet50", parts=parts)
+    assert net.name == "tim+tim+gst_large_resnet50"
+    found = [(i.module, i.at, i.blocks, dict(i.options)) for i in net.spec.insertions]
+    assert found == [
+        ("tim", "after_conv1", tuple((4, b) for b in range(6)), {"init": "random"}),
+        ("tim", "before_conv1", ((5, 0),), {}),
+        ("gst", "replace_conv2", ((4, 1), (5, 1)), {"beta": 1}),
+    ]
+
+
+def test_a_part_takes_from_the_shared_arguments_then_from_its_paper_what_it_does_not_say():
+    parts = [Part("r2plus1d_cw"), Part("sme", stages=(4,), options={"pyramid": 2})]
+    net = small("resnet50", parts=parts, stages=(5,), blocks="first", reduction=8)
+    found = [(i.module, i.at, i.blocks, dict(i.options)) for i in net.spec.insertions]
+    assert found == [
+        ("tim", "after_conv1", ((5, 0),), {"init": "random"}),
+        ("sme", "after_conv2", ((4, 0),), {"pyramid": 2, "reduction": 8}),
+    ]
+    same = small("resnet18", parts=[Part("tsm")])
+    assert same.spec == small("tsm_resnet18").spec
+    assert small("resnet101", parts=[Part("tsm")]).spec == small("tsm_resnet101").spec
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"parts": []}, OptionError, "parts is empty: list a module"),
+        ({"parts": [Part("tim")], "temporal": "me"}, OptionError, "either parts or temporal='me'"),
+        ({"parts": [Part("tei")]}, OptionError, "one module, but tei has mem and tim. List each"),
+        ({"parts": [Part("tsn")]}, OptionError, "but tsn has no temporal module"),
+        ({"parts": [Part("timm")]}, UnknownNameError, "Unknown temporal module 'timm'.*'tim'"),
+        ({"parts": [Part("tim", at="befor_conv1")]}, UnknownNameError, "befor_conv1"),
+        (
+            {"parts": [Part("tim", options={"initt": "random"})]},
+            UnknownNameError,
+            "'tim' has no option 'initt'.*'init'",
+        ),
+        ({"parts": [Part("tim"), Part("tim")]}, SiteError, "'tim' is already inserted at res2.0"),
+        (
+            {"parts": [Part("tim", at="a"), Part("me", at="b")], "at": "c"},
+            OptionError,
+            r"at has no effect: every part of tim\+me has its own",
+        ),
+        (
+            {"parts": [Part("tim", options={"init": "random"}), Part("me")], "init": "identity"},
+            OptionError,
+            "init has no effect",
+        ),
+    ],
+)
+def test_wrong_parts_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        small("resnet18", **arguments)
 
 
 def test_other_names_of_the_literature_build_the_same():
@@ -78,7 +169,7 @@ def test_what_has_no_meaning_is_a_clear_error(name, error, message):
 
 
 def test_options_go_to_the_modules_that_know_them():
-    net = small("sme_resnet18", pyramid=1, init="random", stages=(5,))
+    net = small("sme_tim_resnet18", pyramid=1, init="random", stages=(5,))
     options = {i.module: dict(i.options) for i in net.spec.insertions}
     assert options == {"sme": {"pyramid": 1}, "tim": {"init": "random"}}
 
@@ -144,6 +235,22 @@ def test_slowfast_costs_what_its_paper_prints():
     assert cost.params / 1e6 == pytest.approx(34.5, abs=0.05)
     tam = create_model("tam_slowfast_resnet50", classes=400, frames=32).cost(256)
     assert tam.macs < cost.macs
+
+
+@pytest.mark.parametrize("options", [{}, {"init": "part_shift"}])
+def test_tea_starts_as_in_the_code_or_as_in_the_supplement(options):
+    net = small("tea_res2net26_26w_4s", **options)
+    for _, module in net.temporal_modules():
+        if isinstance(module, MTA):
+            kernels = [shift.weight.detach()[:, 0, :, 0].tolist() for shift in module.shifts]
+            ahead = [group.count([0, 0, 1]) for group in kernels]
+            behind = [group.count([1, 0, 0]) for group in kernels]
+            width = module.width
+            moved = [width // 8] * 4 if options else [0, 0, 0, width // 2]
+            assert ahead == behind == moved
+            assert sum(map(sum, kernels[0])) == width
+    (tea,) = [part for part in net.spec.insertions if part.module == "mta"]
+    assert dict(tea.options) == options
 
 
 def test_a_res2net_of_the_depth_of_resnet26():

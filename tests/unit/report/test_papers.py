@@ -58,6 +58,8 @@ def test_nothing_is_said_about_a_figure_that_no_paper_prints():
 def test_a_pattern_selects_rows_and_points():
     assert {row.model for row in published_rows("tsn*")} == {"tsn_resnet50"}
     assert [point.number for point in open_points("gte_*")] == [7, 8]
+    assert [point.number for point in open_points("tea_*")] == [5, 6, 22]
+    assert "init=part_shift" in open_points("mta_*")[-1].decision
     assert open_points("tsn*") == []
     with pytest.raises(UnknownNameError, match="'tsm_resnet51'. Did you mean 'tsm_resnet50'?"):
         published_rows("tsm_resnet51")

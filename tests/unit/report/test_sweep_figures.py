@@ -21,8 +21,11 @@ def size(png: bytes) -> tuple[int, int]:
 
 def bench(folder: Path, models: dict[str, float], *, frames: int = 8, size_px: int = 112) -> Path:
     """A measurement as `kinema bench model` writes it, of batches of four clips."""
-    rows = [{"model": name, "form": "fused-bf16", "ms": 4 * ms} for name, ms in models.items()]
-    settings = {"batch": 4, "frames": frames, "size_px": size_px}
+    rows = [
+        {"model": name, "form": "fused-bf16", "batch": 4, "ms": 4 * ms}
+        for name, ms in models.items()
+    ]
+    settings = {"frames": frames, "size_px": size_px}
     path = folder / "times.json"
     path.write_text(json.dumps({"kind": "model", "settings": settings, "rows": rows}), "utf-8")
     return path
@@ -89,6 +92,10 @@ def test_files_that_are_no_measurement(tmp_path):
     with pytest.raises(OptionError, match="several forms: fused-bf16, eager-32. Name one"):
         read_times(path)
     assert read_times(path, "eager-32").clip_ms == {"tsm_resnet18": 9.0}
+    document["rows"][0]["batch"] = 16
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(OptionError, match="several batch sizes: 4, 16. Measure one of them"):
+        read_times(path, "eager-32")
 
 
 def test_the_share_of_gte_is_found_and_ordered(tmp_path):

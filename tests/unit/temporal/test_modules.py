@@ -2,13 +2,27 @@
 
 import pytest
 import torch
+from timm.models.res2net import Bottle2neck
+from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError
-from kinema.temporal import MEM, TIM, TSM, TemporalModule, list_temporal, register, temporal_named
+from kinema.models.res2net import ScaleConv
+from kinema.temporal import (
+    MEM,
+    MTA,
+    TIM,
+    TSM,
+    TemporalModule,
+    list_temporal,
+    register,
+    temporal_named,
+)
 from kinema.temporal.base import position_named
 from kinema.temporal.conv import init_temporal_kernel
 from kinema.temporal.kernels.gate import gate
 from kinema.temporal.sequence import run_in_order
+
+GROUPS = ScaleConv(Bottle2neck(8, 16, base_width=26, norm_layer=nn.BatchNorm2d))
 
 
 def numbered(frames: int, channels: int) -> torch.Tensor:
@@ -86,6 +100,7 @@ def test_clips_of_a_batch_do_not_mix(module):
         (lambda: TSM(4, frames=4), "shifts nothing at a width of 4 channels"),
         (lambda: TIM(8, frames=4, kernel=4), "kernel must be odd and at least 3, got 4"),
         (lambda: TIM(8, frames=4, init="partshift"), "Did you mean 'part_shift'"),
+        (lambda: MTA(GROUPS, frames=4, init="half_shft"), "Unknown MTA init .* 'half_shift'"),
         (lambda: TIM(8, frames=0), "frames must be at least 1, got 0"),
     ],
 )

@@ -1,11 +1,15 @@
 """Parameter groups, schedules and partial BatchNorm."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from kinema.errors import OptionError
 from kinema.models.network import VideoNetwork
+from kinema.models.saved import save
 from kinema.models.zoo import create_model
 from kinema.train.optim import (
     build_ema,
@@ -86,6 +90,26 @@ def test_what_a_module_took_over_from_the_backbone_keeps_its_rate() -> None:
     for _, module in net.temporal_modules():
         for name, parameter in module.named_parameters():
             assert rates[id(parameter)] == (0.1 if name.startswith(("spatial", "conv2d")) else 0.5)
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet", "trained"])
+def test_only_new_weights_of_temporal_modules_have_their_own_rate(
+    weights: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "tam_test_resnet"
+    source = {
+        "none": None,
+        "imagenet": imagenet_of(name, tmp_path),
+        "trained": save(started(name, None), tmp_path / "trained", labels="abc"),
+    }[weights]
+    net = started(name, source)
+    with caplog.at_level("INFO", logger="kinema"):
+        groups = parameter_groups(net, SGDSettings(temporal_lr_mult=5.0), lr=0.1)
+    temporal = [p for _, module in net.temporal_modules() for p in module.parameters()]
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {rates[id(p)] for p in temporal} == {0.1 if weights == "trained" else 0.5}
+    said = "optimizer.temporal_lr_mult = 5 changes nothing: no weight in a temporal module of"
+    assert (said in caplog.text) == (weights == "trained")
 
 
 def test_rate_scales_linearly_with_the_batch() -> None:
@@ -212,27 +236,86 @@ def test_impossible_schedules_are_named(net: VideoNetwork) -> None:
         build_schedule(optimizer, CosineSettings(min_lr=1.0), epochs=3, steps_per_epoch=1, lr=0.1)
 
 
-def test_partial_batch_norm_freezes_all_but_the_first() -> None:
-    net = create_model("resnet10t", temporal="tim", classes=3, frames=2)
+# Norms that are frozen: those of the backbone, of which a module may have taken over some (MTA has
+# Res2Net's), and after a transfer those that are new in modules (ME, TSI and TAM have such) too.
+FROZEN = {
+    "tsn_test_resnet": (14, 14),
+    "tsm_test_resnet": (14, 14),
+    "tei_test_resnet": (14, 14),
+    "gst_test_resnet": (14, 14),
+    "gte_test_resnet": (14, 14),
+    "tsi_test_resnet": (14, 16),
+    "tam_test_resnet": (14, 22),
+    "mta_res2net26_26w_4s": (44, 44),
+    "tea_res2net26_26w_4s": (44, 60),
+}
+FROZEN_OF_THE_PAPERS = {
+    "tsn_resnet50": (52, 52),
+    "tsm_resnet50": (52, 52),
+    "tei_resnet50": (52, 52),
+    "gst_resnet50": (52, 52),
+    "gte_resnet50": (52, 52),
+    "tsi_resnet50": (52, 84),
+    "tam_resnet50": (52, 84),
+    "mta_res2net50_26w_4s": (84, 84),
+    "tea_res2net50_26w_4s": (84, 116),
+}
+
+
+def started(name: str, weights: Path | None) -> VideoNetwork:
+    return create_model(name, classes=3, frames=4, weights=weights)
+
+
+def imagenet_of(name: str, folder: Path) -> Path:
+    """A file with the weights of the network's backbone alone."""
+    file = folder / "imagenet.pth"
+    torch.save(started(f"tsn_{name.partition('_')[2]}", None).backbone.state_dict(), file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        *FROZEN.items(),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in FROZEN_OF_THE_PAPERS.items()),
+    ],
+)
+def test_partial_batch_norm_freezes_what_came_from_a_file_but_the_first(
+    name: str, counts: tuple[int, int], tmp_path: Path
+) -> None:
+    trained = save(started(name, None), tmp_path / "trained", labels="abc")
+    for weights, count in zip((imagenet_of(name, tmp_path), trained), counts, strict=True):
+        net = started(name, weights)
+        norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        frozen = frozen_norm_layers(net)
+        assert len(frozen) == count
+        assert frozen == [norm for norm in norms if norm in set(frozen)]
+        assert norms[0] not in set(frozen)
+        trains = [norm for norm in norms if all(p.requires_grad for p in norm.parameters())]
+        assert len(trains) == len(norms) - count
+        groups = parameter_groups(net, SGDSettings(), lr=0.1)
+        grouped = {id(p) for group in groups for p in group["params"]}
+        assert grouped.isdisjoint(id(p) for layer in frozen for p in layer.parameters())
+        assert grouped >= {id(p) for layer in trains for p in layer.parameters()}
+
+
+def test_norms_from_a_file_without_their_counters_came_from_it_too(tmp_path: Path) -> None:
+    tensors = started("tam_test_resnet", None).state_dict()
+    file = tmp_path / "model.safetensors"
+    save_file({name: t for name, t in tensors.items() if not name.endswith("_tracked")}, file)
+    assert len(frozen_norm_layers(started("tam_test_resnet", file))) == 22
+
+
+def test_partial_batch_norm_of_a_new_network_freezes_that_of_its_backbone() -> None:
+    net = create_model("tam_test_resnet", classes=3, frames=2)
     norms = [m for m in net.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    frozen = frozen_norm_layers(net)
-    assert frozen == norms[1:]
-    assert all(p.requires_grad for p in norms[0].parameters())
-    assert not any(p.requires_grad for layer in frozen for p in layer.parameters())
-    grouped = {id(p) for g in parameter_groups(net, SGDSettings(), lr=0.1) for p in g["params"]}
-    assert grouped.isdisjoint(id(p) for layer in frozen for p in layer.parameters())
+    assert frozen_norm_layers(net) == norms[1:]
 
 
-def test_partial_batch_norm_needs_batch_norm(net: VideoNetwork) -> None:
-    class Plain(nn.Module):
-        name = "plain"
-        backbone = nn.Conv2d(3, 4, 1)
-
-        def temporal_modules(self) -> list[tuple[str, nn.Module]]:
-            return []
-
-    with pytest.raises(OptionError, match="freeze_all_but_first.*plain has 0"):
-        frozen_norm_layers(Plain())  # type: ignore[arg-type]
+def test_partial_batch_norm_needs_batch_norm() -> None:
+    net = create_model("convnext_atto", temporal="tsn", classes=3, frames=2)
+    with pytest.raises(OptionError, match="freeze_all_but_first.*tsn_convnext_atto has 0"):
+        frozen_norm_layers(net)
 
 
 def test_weight_average_warms_up_and_follows(net: VideoNetwork) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from kinema.errors import RecipeError
+from kinema.models.placement import Part
 from kinema.train.recipe import Recipe, changed_keys, load_recipe, recipe_from, to_toml
 from kinema.train.settings import (
     AdamWSettings,
@@ -16,6 +17,7 @@ from kinema.train.settings import (
     MultistepSettings,
     SGDSettings,
 )
+from kinema.values import Views
 
 TEXT = """\
 # A whole recipe
@@ -90,6 +92,55 @@ def test_full_settings_read_back_the_same(file: Path, tmp_path: Path) -> None:
     assert load_recipe(again) == recipe
     assert "weight_decay" in recipe.to_toml()
     assert recipe.model.blocks == {4: (0,), 5: (1, 0)}
+
+
+PARTS = """[
+    {module = "tim", at = "before_conv1"},
+    {module = "sme", at = "after_conv2", stages = [4, 5], blocks = {4 = [0]}, options = {pyramid = 2}},
+]"""
+
+
+def with_parts(path: Path, parts: str = PARTS) -> Path:
+    return edited(path, 'temporal = "tim"', f"parts = {parts}")
+
+
+def test_parts_have_their_own_placements(file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(with_parts(file), ["model.options={}"])
+    assert recipe.model.parts == (
+        Part("tim", at="before_conv1"),
+        Part("sme", at="after_conv2", stages=[4, 5], blocks={4: [0]}, options={"pyramid": 2}),
+    )
+    again = tmp_path / "again.toml"
+    again.write_text(recipe.to_toml(), encoding="utf-8")
+    assert load_recipe(again) == recipe
+    other = load_recipe(again, ['model.parts=[{module = "tim", at = "before_conv1"}]'])
+    assert changed_keys(recipe, other) == ["model.parts"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ('[{module = "tim"}, {modul = "me"}]', "unknown key 'model.parts[1].modul'. Did you mean"),
+        ('[{at = "a"}]', "'model.parts[0].module' is missing."),
+        ('[{module = "tim", at = 3}]', "'model.parts[0].at': input should be a valid string, got"),
+        ("[]", "parts is empty: list a module, or leave it out for a plain backbone."),
+        ('"tim"', "'model.parts': input should be a valid array, got 'tim'."),
+    ],
+)
+def test_wrong_parts_are_named(file: Path, parts: str, message: str) -> None:
+    found = refused(with_parts(file, parts))
+    assert message in found
+    assert found.startswith(f"{file}, line {2 if 'empty' in message else 4}: ")
+    word = f"model.parts={parts}"
+    with pytest.raises(RecipeError, match=re.escape(f"command line ({word})")):
+        recipe_from(MINIMAL | {"model": {"backbone": "resnet18"}}, source="test", overrides=[word])
+
+
+def test_parts_take_the_place_of_temporal(file: Path) -> None:
+    word = 'model.parts=[{module = "tim"}]'
+    assert "give either temporal or parts: parts lists all" in refused(file, word)
+    with pytest.raises(RecipeError, match="parts goes with backbone; a name already says"):
+        recipe_from(MINIMAL, source="test", overrides=[word])
 
 
 def test_command_line_comes_last(file: Path) -> None:
@@ -211,6 +262,14 @@ def test_wrong_values_are_named(file: Path, override: str, wanted: str) -> None:
     message = refused(file, override)
     assert wanted in message
     assert "command line" in message
+
+
+def test_twice_sample_is_a_setting_of_the_validation(file: Path) -> None:
+    words = ["evaluation.clips=2", "evaluation.twice_sample=true"]
+    assert load_recipe(file, words).evaluation.views == Views(clips=2, twice_sample=True)
+    message = refused(file, *words, "preprocessing.sampling=dense")
+    assert "twice_sample shifts segments, but this network samples a dense window" in message
+    assert "twice_sample is for two clips, got clips=1" in refused(file, words[1])
 
 
 def test_wrong_type_in_the_file_names_its_line(file: Path) -> None:

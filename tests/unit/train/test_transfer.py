@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kinema.errors import CheckpointError
-from kinema.models.saved import save
+from kinema.models.saved import load_saved, save
 from kinema.models.zoo import create_model
 from kinema.train.job import build_job
 from kinema.train.loop import train
@@ -67,6 +67,32 @@ def test_a_resumed_run_keeps_its_origin_and_does_not_need_it(
     train(recipe_from(settings, source="test"), out=out, resume=True, quiet=True)
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["weights"] == before
     assert before["source"].startswith(str(pretrained))
+
+
+def test_norms_from_another_data_set_stay_frozen_in_a_resumed_run(
+    settings: Tables, tmp_path: Path
+) -> None:
+    net = create_model("resnet10t", temporal="tam", classes=5, frames=2, stages=(5,))
+    theirs = save(net, tmp_path / "five", labels="abcde")
+    settings["model"] |= {"temporal": "tam", "weights": str(theirs)}
+    settings["schedule"] = {"name": "constant"}
+    settings["train"] |= {"epochs": 1, "norm_layers": "freeze_all_but_first"}
+    out = tmp_path / "run"
+    train(recipe_from(settings, source="test"), out=out, quiet=True)
+    theirs.rename(tmp_path / "elsewhere")
+    settings["train"]["epochs"] = 2
+    train(recipe_from(settings, source="test"), out=out, resume=True, quiet=True)
+    before, after = net.state_dict(), load_saved(out / "last").net.state_dict()
+    norms = [name.removesuffix("running_mean") for name in after if "running_mean" in name]
+    moved = {
+        norm
+        for norm in norms
+        for name in after
+        if name.startswith(norm)
+        if not torch.equal(before[name], after[name])
+    }
+    assert any(".tam." in norm for norm in norms)
+    assert moved == {"backbone.conv1.1."}
 
 
 def test_colors_of_the_old_network_must_be_those_of_the_new(

@@ -9,10 +9,9 @@ import torch
 from kinema.errors import CheckpointError, TensorMismatchError
 from kinema.models.convert.names import common_name, common_names
 from kinema.models.network import VideoNetwork
-from kinema.models.weights import read_tensors, some
+from kinema.models.weights import COUNTER, read_tensors, some
 from kinema.models.zoo import create_model
 
-COUNTER = "num_batches_tracked"
 OWN_CLASSIFIER = "head.classifier.weight"
 # Number of names that an error message shows of each list; the error object holds all.
 SHOWN = 8
