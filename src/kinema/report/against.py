@@ -172,12 +172,15 @@ def _recipe_of(document: Mapping[str, Any], row: Mapping[str, Any], source: str)
     changed = {word.partition("=")[0] for words in document["variants"].values() for word in words}
     sections = {key: document["recipe"][key] for key in ("model", "data", "evaluation")}
     shared = _without(sections, changed | _NAMING)
-    shared["model"]["name"] = row["model"]
     words = [
         word
         for word in document["variants"][row["variant"]]
         if word.startswith(("model.", "evaluation.")) and word.partition("=")[0] not in _NAMING
     ]
+    if "parts" in shared["model"] or any(word.startswith("model.parts=") for word in words):
+        shared["model"]["backbone"] = family_and_backbone(row["model"])[1]
+    else:
+        shared["model"]["name"] = row["model"]
     return recipe_from(shared, source=source, overrides=words)
 
 

@@ -99,6 +99,18 @@ def test_the_first_variants_settings_are_its_own(tmp_path):
     assert {stage for stage, _ in all_stages.insertions[0]["blocks"]} == {2, 3, 4, 5}
 
 
+def test_a_variant_of_parts_keeps_their_places(tmp_path):
+    document = json.loads(STUDY.read_text())
+    parts = 'model.parts=[{ module = "mem", stages = [5] }, { module = "tim" }]'
+    document["variants"]["TEINet"] = [parts]
+    document["rows"] = [{**row, "model": "mem+tim_resnet18"} for row in document["rows"][3:4]]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    (own,) = own_results(path)
+    stages = [{stage for stage, _ in part["blocks"]} for part in own.insertions]
+    assert stages == [{5}, {2, 3, 4, 5}]
+
+
 def test_files_without_results_are_named(tmp_path):
     with pytest.raises(KinemaError, match="results.json has no results of `kinema evaluate"):
         own_results(tmp_path)
