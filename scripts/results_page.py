@@ -14,7 +14,7 @@ import numpy as np
 from kinema.data.mirrored_names import mirror_map
 from kinema.evaluation.metrics import group_accuracy
 from kinema.report.sweeps import accuracy, draw_sweep
-from kinema.sweep.spec import MAIN_TEST, load_sweep
+from kinema.sweep.spec import MAIN_TEST, Quoted, load_sweep
 from kinema.sweep.summary import read_summary
 from kinema.synthetic.motion import MOTION_CLASSES, REVERSED_PAIRS
 
@@ -98,6 +98,8 @@ def _times() -> str:
 def _section(path: Path) -> str:
     study = read_summary(path)
     data, train = study["recipe"]["data"], study["recipe"]["train"]
+    # Of the sweep file, which may quote other rows than when the study was trained.
+    quoted = load_sweep(SWEEPS / f"{path.stem}.toml", out=ROOT / "runs").spec.quoted
     where = _set_of(study, data)
     seeds = len(study["seeds"])
     planned = seeds * len(study["variants"])
@@ -109,14 +111,14 @@ def _section(path: Path) -> str:
         f"`kinema sweep recipes/sweeps/{path.stem}.toml`: {where}, {train['epochs']} epochs, "
         f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {hours:.1f} hours of training on {machines}."
         + (f" **Not finished: {missing} of {planned} trainings are missing.**" if missing else ""),
-        _table(study),
+        _table(study, quoted),
         *_settings(study),
         *_claims(study),
         f"Accuracy by class in %, mean over the seeds:\n\n{_class_table(study)}",
         f"![top-1 of every network](figures/study_{path.stem}.png)",
     ]
-    if study.get("quoted"):
-        parts.insert(3, f"Quoted from {study['quoted']['source']}.")
+    if quoted is not None:
+        parts.insert(3, f"Quoted from {quoted.source}.")
     return "\n\n".join(parts)
 
 
@@ -133,10 +135,9 @@ def _machine(fact: dict[str, Any]) -> str:
     return f"{machine['cpu']} ({machine['cores']} cores{gpus}), PyTorch {fact['versions']['torch']}"
 
 
-def _table(study: dict[str, Any]) -> str:
+def _table(study: dict[str, Any], quoted: Quoted | None) -> str:
     tests = list(study["rows"][0]["tests"])
     groups = _groups(study["cells"][0]["tests"][MAIN_TEST]["classes"])
-    quoted = study.get("quoted")
     head = [
         "network",
         "parameters",
@@ -157,7 +158,7 @@ def _table(study: dict[str, Any]) -> str:
             *(accuracy(row["tests"][test]) for test in tests),
         ]
         line += [_group_accuracy(cells, groups[1])] if groups else []
-        line += [_quoted(quoted["top1"], row["variant"])] if quoted else []
+        line += [_quoted(quoted.top1, row["variant"])] if quoted else []
         lines.append(line)
     return _markdown(lines)
 

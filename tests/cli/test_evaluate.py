@@ -1,6 +1,7 @@
 """`kinema evaluate` end to end."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -42,7 +43,9 @@ def test_all_files_and_numbers(kinema, words, tmp_path):
     report = load_scores(tmp_path / "scores.npz")
     assert report.top1 == document["top1"]
     names = {path.name for path in (tmp_path / "tables").iterdir()}
-    assert names == {"per_class.csv", "confusion.csv", "confusion.png"}
+    assert names == {"results.json", "per_class.csv", "confusion.csv", "confusion.png"}
+    assert json.loads((tmp_path / "tables" / "results.json").read_text()) == document
+    assert (document["network"]["name"], document["network"]["frames"]) == ("tsm_test_resnet", 4)
     with (tmp_path / "tables" / "confusion.csv").open(encoding="utf-8") as file:
         counts = np.array([row[1:] for row in list(csv.reader(file))[1:]], int)
     assert counts.tolist() == report.confusion.tolist()

@@ -1,10 +1,14 @@
 """`kinema papers`."""
 
+from pathlib import Path
+
 import pytest
 
 import kinema as package
+from kinema.data.classes import read_class_names
 from kinema.report import papers
 
+STUDY = Path(__file__).parents[2] / "benchmarks" / "studies" / "motion_networks.json"
 # Printed figures that no way to count meets, and by how much the counted number is off.
 MISSED = {
     ("TEINet, table 2", "tim_resnet50", 8, "params"): "0.3 % high",
@@ -134,3 +138,62 @@ def test_excluded_readings_are_off(kinema):
         (("alignment", False), 8): (None, "3.4 % low"),
         (("alignment", False), 16): (None, "3.3 % low"),
     }
+
+
+def test_printed_accuracies_with_their_settings(kinema):
+    answer = kinema("papers", "--paper", "tsi", "--dataset", "something_v1", "--frames", "64")
+    assert answer.code == 0
+    lines = [line.split() for line in answer.out.splitlines()]
+    assert ["TSI,", "table", "1,", "something_v1"] in lines
+    assert ["S3D-G", "-", "64", "1x1", "71", "48.2", "78.7", "1"] in lines
+    assert ["I3D", "-", "64", "1x1", "360", "41.6", "-", "2"] in lines
+    assert "2 rows. A dash stands for" in answer.out
+
+
+def test_printed_accuracies_as_json(kinema):
+    rows = kinema("papers", "tim_*", "--accuracies", "--json").document["rows"]
+    assert [(row["source"], row["frames"], row["top1"]) for row in rows] == [
+        ("TEINet, table 1a", None, 46.1),
+        ("TEINet, table 2", "8", 46.1),
+        ("TEINet, table 2", "16", 48.5),
+        ("TSI, table 4", "8", 46.1),
+        ("TSI, table 5", "8", 46.1),
+    ]
+
+
+def test_accuracies_fit_a_terminal(kinema, monkeypatch):
+    monkeypatch.setattr("kinema.cli.console.FILE_COLUMNS", 100)
+    answer = kinema("papers", "--accuracies")
+    assert max(map(len, answer.out.splitlines())) <= 100
+    assert "…" not in answer.out
+    assert "296 rows." in answer.out
+    answer = kinema("papers", "--paper", "tsi", "--against", STUDY)
+    assert answer.err == "Without a printed row: GTE, TANet\n"
+    assert max(map(len, answer.out.splitlines())) <= 100
+    assert "…" not in answer.out
+
+
+def test_an_unknown_paper(kinema):
+    answer = kinema("papers", "--paper", "tee")
+    assert (answer.code, answer.out) == (1, "")
+    assert "has the paper 'tee'. Did you mean 'tei'?" in answer.err
+
+
+def test_own_results_beside_the_printed_ones(kinema, color_set, tmp_path):
+    """The document of `kinema evaluate --out` is what --against reads."""
+    names = read_class_names("something_v1")
+    net = package.create_model("tei_test_resnet", classes=len(names), frames=8)
+    package.save(net, tmp_path / "net", labels=names)
+    (tmp_path / "val.csv").write_text(f'path,label\nred/0.mp4,"{names[0]}"\n')
+    words = ("evaluate", tmp_path / "net", "--data", tmp_path / "val.csv", "--root", color_set)
+    own = kinema(*words, "--workers", 0, "--out", tmp_path / "out", "--json").document["top1"]
+    question = ("papers", "--paper", "tei", "--frames", 8, "--against", tmp_path / "out")
+    answer = kinema(*question, "--json")
+    rows = answer.document["rows"]
+    assert [(row["row"]["source"], row["differing"]) for row in rows] == [
+        ("TEINet, table 2", ["backbone: test_resnet, not resnet50"]),
+        ("TEINet, table 3", ["backbone: test_resnet, not resnet50"]),
+    ]
+    assert rows[0]["own"]["top1"] == 100 * own
+    answer = kinema(*question)
+    assert "backbone: test_resnet, not" in answer.out

@@ -1,5 +1,6 @@
 """`kinema evaluate`: accuracy on annotated videos under a test protocol."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from kinema.cli.console import (
 )
 from kinema.cli.data import FormatOption, RootOption, SplitOption, videos_folder
 from kinema.cli.output import (
+    RESULTS_FILE,
     ScoresOption,
     SubmissionFormOption,
     SubmissionOption,
@@ -26,6 +28,7 @@ from kinema.cli.output import (
     score_files,
 )
 from kinema.errors import OptionError, UnreadableVideoError
+from kinema.system.files import write_whole
 
 if TYPE_CHECKING:
     from kinema.evaluation.protocols import Protocol
@@ -91,7 +94,9 @@ TwiceSampleOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Output folder for per_class.csv, confusion.csv and confusion.png."),
+    typer.Option(
+        help="Output folder for results.json, per_class.csv, confusion.csv and confusion.png."
+    ),
 ]
 SkipUnreadableOption = Annotated[
     bool, typer.Option("--skip-unreadable", help="Skip unreadable videos and count them.")
@@ -177,24 +182,25 @@ def evaluate(
             raise
         raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
+    side_px = views.side_px(how)
+    cost = None if side_px is None else recognizer.net.cost(side_px).per_video(views)
+    document = {
+        **_document(report),
+        "network": recognizer.net.spec.to_dict(),
+        "protocol": protocol,
+        "preprocessing": how.to_dict(),
+        "per_video": None if cost is None else asdict(cost),
+    }
     if as_json:
-        side_px = views.side_px(how)
-        cost = None if side_px is None else recognizer.net.cost(side_px).per_video(views)
-        print_json(
-            {
-                **_document(report),
-                "protocol": protocol,
-                "preprocessing": how.to_dict(),
-                "per_video": None if cost is None else asdict(cost),
-            }
-        )
+        print_json(document)
     else:
         _print(report)
     files.write(report)
     for file, write in tables.items():
         write(report, file)
-    if tables:
-        notes().print(f"Tables and confusion matrix: {out}")
+    if out is not None:
+        write_whole(out / RESULTS_FILE, json.dumps(document, indent=2) + "\n")
+        notes().print(f"Results, tables and confusion matrix: {out}")
 
 
 def _chosen_views(
@@ -271,7 +277,7 @@ def _table_writers(out: Path | None) -> dict[Path, Callable[["Report", Path], ob
         out / "confusion.csv": write_confusion_csv,
         out / "confusion.png": draw_confusion,
     }
-    for file in writers:
+    for file in (*writers, out / RESULTS_FILE):
         check_new(file, "--out")
     return writers
 

@@ -1,4 +1,4 @@
-"""Score files and submissions written by `kinema evaluate` and `kinema ensemble`."""
+"""Files that `kinema evaluate`, `kinema ensemble` and `kinema sweep` write."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,9 @@ from kinema.cli.console import notes
 if TYPE_CHECKING:
     from kinema.report.submission import SubmissionForm
     from kinema.values import Report
+
+# Read by `kinema papers --against`.
+RESULTS_FILE = "results.json"
 
 ScoresOption = Annotated[Path | None, typer.Option(help="Write all scores to this .npz file.")]
 SubmissionOption = Annotated[

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from kinema.cli.console import JsonOption, notes, print_json, progress_bar, results, resume_hint
+from kinema.cli.output import RESULTS_FILE
 
-RESULTS_FILE = "results.json"
 PLOT_FILE = "results.png"
 
 

@@ -216,6 +216,20 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     return net
 
 
+def family_and_backbone(name: str) -> tuple[str, str]:
+    """Splits the name of a network.
+
+    Raises:
+        UnknownNameError: there is no such network.
+
+    Example:
+        >>> family_and_backbone("tanet_resnet50")
+        ('tam', 'resnet50')
+    """
+    family, backbone, _ = _resolve(name, None, None)
+    return family, backbone
+
+
 def _insert(net: VideoNetwork, asked: Part, published: Part, shared: Part, *, causal: bool) -> None:
     """Inserts a part: as asked, else as for all parts, else as in the paper."""
     known = temporal_named(published.module).options

@@ -178,7 +178,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     torch.manual_seed(settings.seed)
     train_videos, val_videos = _read_videos(recipe.data)
     classes = len(train_videos.annotations.class_names)
-    net = _build_network(recipe.model, classes=classes, load_weights=not resumes)
+    net = build_network(recipe.model, classes=classes, load_weights=not resumes)
     if resumes:
         net.weights_report = initial_weights(run)
     # Before Fabric and the optimizer get the weights, whose memory layout their gradients follow.
@@ -225,7 +225,8 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     )
 
 
-def _build_network(settings: ModelSettings, *, classes: int, load_weights: bool) -> VideoNetwork:
+def build_network(settings: ModelSettings, *, classes: int, load_weights: bool) -> VideoNetwork:
+    """Builds the network of a recipe, with its weight file if `load_weights`."""
     return create_model(
         settings.name or settings.backbone or "",
         classes=classes,
