@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from kinema.report.point_labels import label_points
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TARGET = ROOT / "docs" / "benchmarks.md"
@@ -49,8 +51,6 @@ QUOTED_TOP1 = {
     "tsi_resnet50": 50.2,
 }
 FIGURE_FORM = "fused-bf16"
-# Label offsets in points, for dots whose label would otherwise cover a neighbor.
-LABEL_PLACES = {"tsm_resnet50": (-32, -4)}
 
 
 def page() -> str:
@@ -65,17 +65,16 @@ def draw() -> None:
     rows = _figure_rows()
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for row in rows:
-        x, y = row["ms"] / row["batch"], QUOTED_TOP1[row["model"]]
+    marks = [(row["ms"] / row["batch"], QUOTED_TOP1[row["model"]], 0.0) for row in rows]
+    for x, y, _ in marks:
         axes.plot(x, y, "o", color="#1f6feb")
-        name = row["model"].split("_", 1)[0].upper()
-        place = LABEL_PLACES.get(row["model"], (6, -3))
-        axes.annotate(name, (x, y), xytext=place, textcoords="offset points")
     axes.set_xlabel(f"measured time of one clip (ms, {FIGURE_FORM}, 8 frames at 224 px)")
     axes.set_ylabel("quoted top-1 on Something-Something V1 (%)")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
+    names = [row["model"].split("_", 1)[0].upper() for row in rows]
+    label_points(axes, marks, names, fontsize=10)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE)
 
