@@ -135,7 +135,7 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
         "red: query position, yellow: most similar position of the next frame"
     )
     names = [shortened(shown.name) for shown, _ in pairs]
-    figure, strips = strip_rows(names, 5, title, cell_in=1.9)
+    figure, strips = strip_rows(names, 5, title)
     for strip, (shown, one) in zip(strips, pairs, strict=True):
         grid = one.similarity.shape
         for cell, t in enumerate(one.frames):

@@ -138,13 +138,16 @@ def _line(
     plot.plot(x, y, color=color, label=label, marker="o", markersize=3)
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], *, fontsize: float = 8) -> None:
+def legend_below(
+    figure: Figure, handles: Sequence[Any], *, title: str | None = None, fontsize: float = 8
+) -> None:
     """Adds the legend of labeled artists below the plots, where it covers none of them."""
     letters = max(len(handle.get_label()) for handle in handles)
     entry_in = 0.5 + 0.0085 * fontsize * letters  # sample and text
     columns = min(len(handles), max(1, int(figure.get_figwidth() / entry_in)))
-    looks = {"frameon": False, "fontsize": fontsize, "ncols": columns}
-    legend = figure.legend(handles=handles, loc="outside lower center", **looks)
+    looks = {"frameon": False, "fontsize": fontsize, "title_fontsize": fontsize, "ncols": columns}
+    where = "outside lower center" if figure.get_layout_engine() else "lower center"
+    legend = figure.legend(handles=handles, loc=where, title=title, **looks)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
