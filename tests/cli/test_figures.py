@@ -69,6 +69,7 @@ def test_tam_kernels_beside_i3d(kinema, networks, color_set, tmp_path):
     assert [float(row["median"]) for row in rows] == [r["median"] for r in answer.document["rows"]]
 
 
+@pytest.mark.slow
 def test_tam_kernels_of_sets_side_by_side(kinema, networks, color_set, tmp_path):
     words = ["figures", "tam-kernels", networks / "tam", color_set / "red", "--json"]
     words += ["--block", "res4.0", "--against", networks / "i3d", "--against", networks / "i3d"]
@@ -131,14 +132,14 @@ def test_one_clip_has_no_figure_about_motion(kinema, networks, color_set, tmp_pa
 def test_tsi_alignment_has_a_row_for_each_clip_and_pair(kinema, networks, color_set, tmp_path):
     answer = kinema(
         *("figures", "tsi-alignment", networks / "sme", color_set / "red", "--out", tmp_path),
-        *("--pair", 0, "--pair", 2, "--query", "0.0,0.99", "--json"),
+        *("--pair", 0, "--pair", 2, "--query", "0.0,0.99", "--query", "0.5,0", "--json"),
     )
     assert answer.code == 0, answer.err
     check_files(answer.document, ["tsi_alignment.png", "tsi_alignment.npz"], tmp_path)
-    assert [row["pair"] for row in answer.document["rows"]] == [0, 2, 0, 2]
+    assert [row["pair"] for row in answer.document["rows"]] == [0, 0, 2, 2, 0, 0, 2, 2]
     with np.load(tmp_path / "tsi_alignment.npz") as kept:
-        height = kept["similarity"].shape[1]
-        assert kept["queries"].tolist() == [[height - 1, 0]] * 4
+        height, width = kept["similarity"].shape[2:]
+        assert kept["queries"].tolist() == [[[height - 1, 0], [0, width // 2]]] * 4
 
 
 def test_cam_by_class_and_layer(kinema, checkpoint, color_set, tmp_path):

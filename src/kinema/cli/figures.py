@@ -159,31 +159,39 @@ def tsi_alignment(
         typer.Option(help="t of the frames t and t+1, from 0 (repeatable); by default the middle."),
     ] = None,
     query: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Place X,Y in frame t as shares of its width and height, such as 0.5,0.3; by "
-            "default where the frames differ most."
+            help="Place X,Y in frame t as shares of its width and height, such as 0.5,0.3 "
+            "(repeatable, up to six); by default three where the frames differ most."
         ),
     ] = None,
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw what a place of a frame finds in the next one: TSI's saliency alignment.
+    """Draw what places of a frame find in the next one: TSI's saliency alignment.
 
-    Each clip and pair of frames is a row.
+    Each clip and pair of frames has two rows: frames, similarity matrix, features and frame before
+    and after alignment; and the similarity of each place. Clips of a folder, such as a class, stand
+    beside each other.
 
     Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
     """
-    place = _numbers(query, float, "two shares such as 0.5,0.3", "--query", count=2)
+    wanted = "two shares such as 0.5,0.3"
+    places = [_numbers(text, float, wanted, "--query", count=2) for text in query or ()] or None
     from kinema.figures import clip_figures as figure
     from kinema.figures.alignment import ALIGNING, align_frames
+    from kinema.figures.shown_clip import beside_by_folder
 
     recognizer, shown = _load(checkpoint, clips, device, needs=ALIGNING)
     png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
     check_new([png, npz], overwrite=overwrite)
-    align = partial(align_frames, recognizer.net, frame_pairs=pair, query=place, block=block)
-    pairs = [(one, found) for one in shown for found in align(one.clip, source=str(checkpoint))]
+    align = partial(align_frames, recognizer.net, frame_pairs=pair, queries=places, block=block)
+    pairs = [
+        (one, found)
+        for one in beside_by_folder(shown)
+        for found in align(one.clip, source=str(checkpoint))
+    ]
     figure.draw_alignment(pairs, network=recognizer.net.name, out=png)
     figure.write_alignment(pairs, npz)
     finish("tsi-alignment", [png, npz], figure.alignment_summary(pairs), as_json=as_json)

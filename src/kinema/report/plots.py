@@ -152,9 +152,10 @@ def legend_below(
         text.set_parse_math(False)
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, letters: int = 28) -> str:
     """Shortens a name in the middle: long class names often differ only in their last words."""
-    return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[: half - 2]}..{name[-half:]}"
 
 
 def save_png(figure: Figure, out: Path | None) -> bytes:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from kinema.data.transforms import normalize
 from kinema.errors import OptionError, SiteError, UnknownNameError, UnreadableVideoError
-from kinema.figures import kernel_figures, tam_kernels
+from kinema.figures import clip_figures, kernel_figures, tam_kernels
 from kinema.figures.alignment import align_frames
 from kinema.figures.channel_attention import channel_attention
 from kinema.figures.clip_figures import (
@@ -29,9 +29,11 @@ from kinema.figures.clip_figures import (
 )
 from kinema.figures.grad_cam import grad_cam
 from kinema.figures.shown_clip import ShownClip, read_shown_clip
+from kinema.models.zoo import create_model
+from kinema.report import plots
 from kinema.values import Preprocessing
 
-from ...random_weights import tiny_network
+from ...random_weights import randomized, tiny_network
 
 FRAMES, SIDE = 4, 32
 HOW = Preprocessing(frames=FRAMES, short_side_px=40, crop_px=SIDE)
@@ -103,22 +105,70 @@ def test_wanted_channels():
         choose_channels(seen, [32])
 
 
-def test_alignment_rows(tmp_path):
-    net, shown = tiny_network("sme", reduction=8), made_clip()
-    pairs = [(shown, one) for one in align_frames(net, shown.clip, frame_pairs=[0, 2])]
-    (one, two) = alignment_summary(pairs)
-    assert (one["frame_indices"], two["frame_indices"]) == ([3, 9], [15, 21])
-    similarity = pairs[1][1].similarity
-    assert similarity[tuple(two["most_similar"])] == similarity.max()
-    assert two["similarity"] == pytest.approx(similarity.max(), abs=1e-6)
-    assert two["uniform"] == pytest.approx(1 / similarity.size, abs=1e-6)
-    both = picture(draw_alignment(pairs, network="n", out=tmp_path / "a.png"))
-    assert both.height > 1.4 * picture(draw_alignment(pairs[:1], network="n")).height
+def test_alignment_rows(tmp_path, drawn):
+    net, places = tiny_network("sme", reduction=8), [(0.1, 0.2), (0.9, 0.5)]
+    shown = [in_folder("jump", "a"), in_folder("run", "b")]
+    pairs = [
+        (one, found)
+        for one in shown
+        for found in align_frames(net, one.clip, frame_pairs=[2], queries=places)
+    ]
+    summary = alignment_summary(pairs)
+    assert [row["query"] for row in summary[:2]] == [list(q) for q in pairs[0][1].queries]
+    assert summary[3]["frame_indices"] == [15, 21]
+    similarity = pairs[1][1].similarity[1]
+    assert similarity[tuple(summary[3]["most_similar"])] == similarity.max()
+    assert summary[3]["similarity"] == pytest.approx(similarity.max(), abs=1e-6)
+    assert summary[3]["uniform"] == pytest.approx(1 / similarity.size, abs=1e-6)
+    draw_alignment(pairs, network="n", out=tmp_path / "a.png")
+    strips = drawn[-1].axes[:4]  # the fifth is the color bar
+    assert [plot.get_ylabel() for plot in strips] == [
+        "jump\na",
+        *["similarity", "run\nb"],
+        "similarity",
+    ]
+    assert [text.get_text().partition(", ")[0] for text in strips[0].texts] == [
+        *("frame t", "frame t+1", "matrix", "features", "aligned", "aligned frame"),
+    ]
+    assert len(strips[1].images) == 2 * 2  # the frame and the similarity of each place
+    found = pairs[0][1]
+    matrix, aligned = (strips[0].images[i].get_array() for i in (2, 5))
+    np.testing.assert_allclose(matrix**2 * found.matrix.max(), found.matrix, rtol=1e-4, atol=1e-7)
+    row, column = divmod(int(found.gain.argmax()), found.gain.shape[1])
+    scale = SIDE // found.gain.shape[0]
+    inside = (slice(row * scale, (row + 1) * scale), slice(column * scale, (column + 1) * scale))
+    assert aligned[inside].sum() > 0.7 * shown[0].frames[3][inside].sum()
+    assert (aligned <= shown[0].frames[3]).all()
+    many = align_frames(net, shown[0].clip, queries=[(0, 0)] * 7)
+    with pytest.raises(OptionError, match="up to 6 positions, got 7"):
+        draw_alignment([(shown[0], many[0])], network="n")
     write_alignment(pairs, tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as kept:
-        np.testing.assert_allclose(kept["similarity"].sum((1, 2)), 1, rtol=1e-5)
-        np.testing.assert_array_equal(kept["frames"][1], shown.frames[2:])
-        assert kept["queries"].tolist() == [one["query"], two["query"]]
+        assert kept["queries"].shape == (2, 2, 2)
+        np.testing.assert_array_equal(kept["similarity"][1, 1], similarity)
+        np.testing.assert_array_equal(kept["matrix"][0], found.matrix)
+        np.testing.assert_array_equal(kept["gain"][0], found.gain)
+        assert kept["frames"].shape == (2, 2, SIDE, SIDE, 3)
+
+
+def test_long_clips_show_frames_that_fit(drawn):
+    shown = made_clip()
+    many = replace(
+        shown,
+        frames=shown.frames.repeat(5, 0),
+        clip=shown.clip.repeat_interleave(5, 1),
+        frame_indices=tuple(range(20)),
+    )
+    torch.manual_seed(0)
+    net = randomized(create_model("me_test_resnet", classes=3, frames=20))
+    draw_attention(many, channel_attention(net, many.clip), [5], network="n")
+    draw_cam(many, grad_cam(net, many.clip), "abc", network="n")
+    for figure in drawn:
+        assert "1 of 3 frames" in figure.get_suptitle()
+        assert figure.get_figwidth() <= 7.3
+        assert [t.get_text() for t in figure.axes[0].texts] == [
+            f"{i / 10:.1f} s" for i in range(0, 20, 3)
+        ]
 
 
 def test_grad_cam_on_frames(tmp_path):
@@ -184,13 +234,14 @@ def test_kernels_of_two_sets_and_of_networks_with_shared_ones(tmp_path):
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Figures that are saved, kept for a look at their parts."""
     figures: list[Figure] = []
-    plain_save = kernel_figures.save_png
+    plain_save = plots.save_png
 
     def keep(figure: Figure, out: Path | None) -> bytes:
         figures.append(figure)
         return plain_save(figure, out)
 
-    monkeypatch.setattr(kernel_figures, "save_png", keep)
+    for module in (kernel_figures, clip_figures):
+        monkeypatch.setattr(module, "save_png", keep)
     return figures
 
 
@@ -202,6 +253,7 @@ def titles(figure: Figure) -> list[str]:
     return [plot.get_title() for plot in figure.axes if plot.get_title()]
 
 
+@pytest.mark.slow
 def test_violins_of_two_sets_show_two_clips_of_a_class_and_are_not_cut(drawn):
     net = tiny_network("tam")
     places = [("jump", "a"), ("run", "b"), ("jump", "c"), ("jump", "d")]
