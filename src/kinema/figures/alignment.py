@@ -174,7 +174,9 @@ def similarity_matrix(
     share_SG = member_SG / member_SG.sum(0)
     queries_SD, keys_DS = queries_DHW.flatten(1).T, keys_DHW.flatten(1)
     matrix_GG = keys_DHW.new_zeros(down * across, down * across)
-    for some_SD, share in zip(queries_SD.split(_ROWS), share_SG.split(_ROWS), strict=True):
+    for some_SD, share in zip(
+        torch.split(queries_SD, _ROWS), torch.split(share_SG, _ROWS), strict=True
+    ):
         probs = torch.softmax(some_SD @ keys_DS * len(keys_DS) ** -0.5, 1)
         matrix_GG += share.T @ (probs @ member_SG)
     return matrix_GG

@@ -134,7 +134,8 @@ def draw_motion(studies: Sequence[KernelStudy], out: Path | None = None) -> byte
     figure.suptitle(f"{name}kernel weight at t = 0 and motion", fontsize=TITLE_PT, parse_math=False)
     top = height - HEAD_IN
     weights = [center_weight(made[i]) for study, i in ends for made in study.made.values()]
-    span = (min(map(np.min, weights)) - 0.01, max(map(np.max, weights)) + 0.01)
+    all_weights = np.concatenate(weights)
+    span = (float(all_weights.min()) - 0.01, float(all_weights.max()) + 0.01)
     histograms: list[Any] = []
     for study, i in ends:
         top -= CLIP_IN
@@ -287,7 +288,8 @@ def _headings(figure: Figure, spans: Sequence[tuple[str, Sequence[Any]]]) -> Non
         line = Line2D([left, right], [top, top], color="black", lw=0.6)
         figure.add_artist(line).set_in_layout(False)
         at = ((left + right) / 2, top + 0.03 / figure.get_figheight())
-        looks = {"ha": "center", "va": "bottom", "fontsize": TITLE_PT, "parse_math": False}
+        looks: dict[str, Any] = {"ha": "center", "va": "bottom", "parse_math": False}
+        looks["fontsize"] = TITLE_PT
         figure.text(*at, name, **looks).set_in_layout(False)
 
 

@@ -94,7 +94,7 @@ def kernel_summary(
     """Minimum, median and maximum weight by block, clip or network to compare, and offset."""
     rows = []
     for block in studies[0].made:
-        columns = [
+        columns: list[tuple[str, str, ByOffset]] = [
             (study.label, shown.name, weights_by_offset([one]))
             for study in studies
             for shown, one in zip(study.shown, study.made[block], strict=True)

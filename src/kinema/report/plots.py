@@ -145,9 +145,9 @@ def legend_below(
     letters = max(len(handle.get_label()) for handle in handles)
     entry_in = 0.5 + 0.0085 * fontsize * letters  # sample and text
     columns = min(len(handles), max(1, int(figure.get_figwidth() / entry_in)))
-    looks = {"frameon": False, "fontsize": fontsize, "title_fontsize": fontsize, "ncols": columns}
-    where = "outside lower center" if figure.get_layout_engine() else "lower center"
-    legend = figure.legend(handles=handles, loc=where, title=title, **looks)
+    looks: dict[str, Any] = {"frameon": False, "fontsize": fontsize, "title_fontsize": fontsize}
+    looks["loc"] = "outside lower center" if figure.get_layout_engine() else "lower center"
+    legend = figure.legend(handles=handles, title=title, ncols=columns, **looks)
     for text in legend.get_texts():
         text.set_parse_math(False)
 

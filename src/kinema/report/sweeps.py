@@ -176,7 +176,7 @@ def draw_option(
     left.set(zorder=right.get_zorder() + 1, frame_on=False)  # top-1 in front of parameters
     dots = "o-" if ordered else "o"
     top1 = _errorbar(left, places, results, dots, color=COLORS[0], label="top-1")
-    looks = {"color": COLORS[1], "markersize": 9, "markerfacecolor": "none"}
+    looks: dict[str, Any] = {"color": COLORS[1], "markersize": 9, "markerfacecolor": "none"}
     millions = [point.params / 1e6 for point in points]
     (params,) = right.plot(places, millions, "s--" if ordered else "s", label="parameters", **looks)
     left.set_ylabel(f"top-1 in % ({test})", color=COLORS[0], parse_math=False)
