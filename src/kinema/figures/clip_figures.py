@@ -148,8 +148,8 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
         raise OptionError(f"The figure shows up to {len(QUERY_COLORS)} positions, got {most}.")
     title = (
         f"{network}, saliency alignment of {pairs[0][1].block}\n"
-        "boxes: positions of frame t and, in the same color, the most similar ones of frame t+1; "
-        "below, similarity of each to frame t+1"
+        "boxes: positions of frame t and, in the same color, the most similar ones of frame t+1;\n"
+        "below them the similarity of each position to those of frame t+1"
     )
     names = []
     for name in clip_titles([shown for shown, _ in pairs]):
