@@ -149,7 +149,7 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
     title = (
         f"{network}, saliency alignment of {pairs[0][1].block}\n"
         "boxes: positions of frame t and, in the same color, the most similar ones of frame t+1;\n"
-        "below them the similarity of each position to those of frame t+1"
+        "below them the similarity of each position to those of frame t+1 (as a square root)"
     )
     names = []
     for name in clip_titles([shown for shown, _ in pairs]):
@@ -158,7 +158,7 @@ def draw_alignment(pairs: Sequence[AlignedPair], *, network: str, out: Path | No
     for (shown, one), top, bottom in zip(pairs, strips[::2], strips[1::2], strict=True):
         image = _aligned_pair(shown, one, top)
         _similarities(shown.frames[one.frames[1]], one, bottom)
-    color_bar(figure, image, strips, "fraction of the map's maximum (of similarities: its root)")
+    color_bar(figure, image, strips, "fraction of the map's maximum")
     return save_png(figure, out)
 
 

@@ -149,7 +149,7 @@ def draw_motion(studies: Sequence[KernelStudy], out: Path | None = None) -> byte
     for number, block in enumerate(blocks):
         bottom = FOOT_IN + SCATTER_IN * (lines - 1 - number // across) + 0.42
         left = 0.1 + width * (number % across)
-        box = (left + 0.5, bottom, width - 0.6, SCATTER_IN - 0.65)
+        box = (left + 0.5, bottom, width - 0.7, SCATTER_IN - 0.65)
         plot = plain(inch_axes(figure, box))
         _scatter(plot, studies, block)
         plot.set_title(f"{block}: median and quartiles", fontsize=TEXT_PT)
@@ -178,7 +178,7 @@ def _clip_row(
         strip.show(cell, shown.frames[t])
     strip.plot.set_title(title, fontsize=TEXT_PT, loc="left", pad=3, parse_math=False)
     left = 0.15 + CELL_IN * CLIP_CELLS * (1 + GAP) + 0.5
-    plot = plain(inch_axes(figure, (left, bottom, PAPER_IN - 0.15 - left, CELL_IN)))
+    plot = plain(inch_axes(figure, (left, bottom, PAPER_IN - 0.2 - left, CELL_IN)))
     plot.set_ylabel("density", fontsize=TEXT_PT)
     return plot
 

@@ -93,6 +93,4 @@ def color_bar(figure: Figure, image: Any, strips: list[Strip], label: str = "") 
     box = (first.x1 + 0.06 / width, last.y0, BAR / width, first.y1 - last.y0)
     bar = figure.colorbar(image, cax=figure.add_axes(box))
     bar.ax.tick_params(labelsize=TEXT_PT - 1, pad=1, length=2)
-    # A label longer than the bar is broken.
-    letters = int(LETTERS_IN * (first.y1 - last.y0) * figure.get_figheight())
-    bar.set_label("\n".join(wrap(label, letters)), fontsize=TEXT_PT)
+    bar.set_label(label, fontsize=TEXT_PT)

@@ -151,6 +151,27 @@ def test_alignment_rows(tmp_path, drawn):
         assert kept["frames"].shape == (2, 2, SIDE, SIDE, 3)
 
 
+def test_nothing_is_cut_at_the_edge_of_a_picture(drawn):
+    shown = made_clip()
+    net = tiny_network("sme", reduction=8)
+    draw_alignment([(shown, align_frames(net, shown.clip)[0])], network="n")
+    draw_attention(shown, channel_attention(net, shown.clip), [5], network="n")
+    draw_cam(shown, grad_cam(net, shown.clip), "abc", network="n")
+    sets = [
+        tam_kernels.study_kernels(tiny_network("tam"), [shown], blocks=["res2.0"], label=name)
+        for name in ("one", "a rather long name of a set")
+    ]
+    kernel_figures.draw_violins(sets)
+    kernel_figures.draw_distributions(sets)
+    kernel_figures.draw_motion(sets)
+    for figure in drawn:
+        whole = figure.get_tightbbox()  # in inches
+        width, height = figure.get_size_inches()
+        assert min(whole.x0, whole.y0) >= 0
+        assert whole.x1 <= width
+        assert whole.y1 <= height
+
+
 def test_long_clips_show_frames_that_fit(drawn):
     shown = made_clip()
     many = replace(
