@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from kinema.report.accuracies import printed_accuracies
+from kinema.report.point_labels import label_points
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,13 +42,6 @@ TITLES = {
 # One table for the whole figure: papers print different accuracies for the same network.
 QUOTED = "TSI, table 8"
 FIGURE_FORM = "fused-bf16"
-# Label offsets in points, for dots whose label would otherwise cover a neighbor.
-LABEL_PLACES = {
-    "tsm_resnet50": (-32, -4),
-    "tei_resnet50": (-46, -8),
-    "cti_resnet50": (-74, 0),
-    "tsi_resnet50": (-26, -4),
-}
 
 
 def page() -> str:
@@ -61,16 +55,17 @@ def draw() -> None:
     """Draws the figure: quoted accuracy against measured time."""
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for point in _figure_points():
-        x, y = point["ms of one clip"], point["quoted top-1"]
+    points = _figure_points()
+    marks = [(point["ms of one clip"], point["quoted top-1"], 0.0) for point in points]
+    for x, y, _ in marks:
         axes.plot(x, y, "o", color="#1f6feb")
-        place = LABEL_PLACES.get(point["network"], (6, -3))
-        axes.annotate(point["row"], (x, y), xytext=place, textcoords="offset points")
     axes.set_xlabel(f"measured time of one clip (ms, {FIGURE_FORM}, 8 frames at 224 px)")
     axes.set_ylabel(f"top-1 on Something-Something V1 (%)\nquoted from {QUOTED}")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
+    names = [point["row"] for point in points]
+    label_points(axes, marks, names, fontsize=10)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE)
 

@@ -69,6 +69,53 @@ def test_tam_kernels_beside_i3d(kinema, networks, color_set, tmp_path):
     assert [float(row["median"]) for row in rows] == [r["median"] for r in answer.document["rows"]]
 
 
+@pytest.mark.slow
+def test_tam_kernels_of_sets_side_by_side(kinema, networks, color_set, tmp_path):
+    words = ["figures", "tam-kernels", networks / "tam", color_set / "red", "--json"]
+    words += ["--block", "res4.0", "--against", networks / "i3d", "--against", networks / "i3d"]
+    green, tam = color_set / "green", networks / "tam"
+    answer = kinema(*words, "--out", tmp_path / "a", "--beside", green)
+    assert answer.code == 0, answer.err
+    sets = [row["set"] for row in answer.document["rows"]]
+    assert list(dict.fromkeys(sets)) == ["red", "green", "i3d_test_resnet"]
+    assert len(sets) == 3 * (2 + 2 + 2)
+    other = tmp_path / "other" / "best"
+    other.parent.mkdir()
+    other.symlink_to(tam)
+    clip = green / "0.mp4"
+    answer = kinema(
+        *(*words, "--out", tmp_path / "b", "--beside", other, "--beside", f"{other},{clip}"),
+    )
+    assert answer.code == 0, answer.err
+    with np.load(tmp_path / "b" / "tam_kernels.npz") as kept:
+        assert kept["sets"].tolist() == ["tam, red", "other, red", "other, 0"]
+        assert kept["3_clips"].tolist() == ["0"]
+        np.testing.assert_array_equal(kept["2_res4.0_theta"], kept["res4.0_theta"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--beside", "nowhere"), "nowhere does not exist"),
+        (("--beside", ","), "expected clips, a network, or NETWORK,CLIPS, got ','"),
+        (("--label", "a", "--label", "b"), "expected a label for each of the 1 sets, got 2"),
+    ],
+)
+def test_wrong_sets(kinema, networks, color_set, tmp_path, options, message):
+    words = ["figures", "tam-kernels", networks / "tam", color_set / "red"]
+    answer = kinema(*words, "--out", tmp_path / "f", *options)
+    assert answer.code == 2
+    assert message in " ".join(answer.err.replace("│", " ").split())
+    two = f"{networks / 'tam'},{networks / 'me'}"
+    answer = kinema(*words, "--out", tmp_path / "f", "--beside", two)
+    assert answer.code == 2
+    assert "expected clips, a network, or NETWORK,CLIPS" in " ".join(answer.err.split())
+    answer = kinema(*words, "--out", tmp_path / "f", "--beside", networks / "me")
+    assert answer.code == 1
+    assert "(me_test_resnet) has no temporal adaptive module" in answer.err
+    assert not (tmp_path / "f").exists()
+
+
 def test_one_clip_has_no_figure_about_motion(kinema, networks, color_set, tmp_path):
     clip = color_set / "red" / "0.mp4"
     words = ["figures", "tam-kernels", networks / "tam", clip, "--out", tmp_path]
@@ -85,14 +132,14 @@ def test_one_clip_has_no_figure_about_motion(kinema, networks, color_set, tmp_pa
 def test_tsi_alignment_has_a_row_for_each_clip_and_pair(kinema, networks, color_set, tmp_path):
     answer = kinema(
         *("figures", "tsi-alignment", networks / "sme", color_set / "red", "--out", tmp_path),
-        *("--pair", 0, "--pair", 2, "--query", "0.0,0.99", "--json"),
+        *("--pair", 0, "--pair", 2, "--query", "0.0,0.99", "--query", "0.5,0", "--json"),
     )
     assert answer.code == 0, answer.err
     check_files(answer.document, ["tsi_alignment.png", "tsi_alignment.npz"], tmp_path)
-    assert [row["pair"] for row in answer.document["rows"]] == [0, 2, 0, 2]
+    assert [row["pair"] for row in answer.document["rows"]] == [0, 0, 2, 2, 0, 0, 2, 2]
     with np.load(tmp_path / "tsi_alignment.npz") as kept:
-        height = kept["similarity"].shape[1]
-        assert kept["queries"].tolist() == [[height - 1, 0]] * 4
+        height, width = kept["similarity"].shape[2:]
+        assert kept["queries"].tolist() == [[[height - 1, 0], [0, width // 2]]] * 4
 
 
 def test_cam_by_class_and_layer(kinema, checkpoint, color_set, tmp_path):

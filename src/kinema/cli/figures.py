@@ -78,9 +78,25 @@ def tam_kernels(
             help="Block, such as res4.5 (repeatable); by default the last one of each stage."
         ),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Clips, a network, or NETWORK,CLIPS to show side by side with the first ones "
+            "(repeatable). A network alone gets the first clips, clips alone the first network."
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names in the figures, of CHECKPOINT with CLIPS and of each --beside in their "
+            "order (repeatable); by default what they differ in."
+        ),
+    ] = None,
     against: Annotated[
-        Path | None,
-        typer.Option(help="Network with temporal convolutions, such as I3D, to show beside."),
+        list[Path] | None,
+        typer.Option(
+            help="Network with temporal convolutions, such as I3D, to show beside (repeatable)."
+        ),
     ] = None,
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
@@ -89,35 +105,45 @@ def tam_kernels(
     """Draw the kernels and gates that TAM makes for clips.
 
     Three pictures: violins by offset, distributions of gates and kernels, and, of two or more
-    clips, kernels against motion.
+    clips, kernel weights at t = 0 beside frames of the clips. With --beside, two data sets or two
+    networks stand side by side. Clips of a folder, such as a class, stand beside each other.
 
-    Example: kinema figures tam-kernels runs/tam/best clips/ --out figures
+    Example: kinema figures tam-kernels runs/tam/best clips/ --beside other_clips/ --out figures
     """
-    from kinema.figures import tam_kernels as figure
+    from kinema.cli.figure_sets import read_sets
+    from kinema.figures import kernel_figures as figure
+    from kinema.figures import tam_kernels as kernels
     from kinema.figures.adaptive_kernels import ADAPTIVE
     from kinema.models.saved import load_saved
     from kinema.report.tables import write_rows_csv
 
-    other = None if against is None else load_saved(against).net
-    recognizer, shown = _load(checkpoint, clips, device, needs=ADAPTIVE)
+    sets = read_sets(checkpoint, clips, beside or (), label or ())
+    convolutions = [(path, load_saved(path).net) for path in against or ()]
+    loaded = [_load(one.checkpoint, one.clips, device, needs=ADAPTIVE) for one in sets]
     drawings: dict[str, Callable[..., bytes]] = {
         "violins": figure.draw_violins,
         "distributions": figure.draw_distributions,
         "motion": figure.draw_motion,
     }
-    if len(shown) == 1:
+    if sum(len(shown) for _, shown in loaded) == 1:
         notes().print("One clip: there is no figure about motion, which compares clips.")
         del drawings["motion"]
     pngs = [out / f"tam_kernels_{name}.png" for name in drawings]
     npz, table = out / "tam_kernels.npz", out / "tam_kernels.csv"
     check_new([*pngs, npz, table], overwrite=overwrite)
-    study = figure.study_kernels(recognizer.net, shown, blocks=block, source=str(checkpoint))
-    if other is not None:
-        study = figure.beside(study, other, source=str(against))
-    for draw, png in zip(drawings.values(), pngs, strict=True):
-        draw(study, png)
-    rows = figure.kernel_summary(study)
-    figure.write_kernels(study, npz)
+    studies: list[kernels.KernelStudy] = []
+    for one, (recognizer, shown) in zip(sets, loaded, strict=True):
+        blocks = list(studies[0].made) if studies else block
+        names = {"label": one.label, "source": str(one.checkpoint)}
+        studies.append(kernels.study_kernels(recognizer.net, shown, blocks=blocks, **names))
+    shared = [
+        kernels.study_shared(net, studies[0].made, source=str(path)) for path, net in convolutions
+    ]
+    for name, draw in drawings.items():
+        png = out / f"tam_kernels_{name}.png"
+        draw(studies, shared, png) if name == "violins" else draw(studies, png)
+    rows = kernels.kernel_summary(studies, shared)
+    kernels.write_kernels(studies, shared, npz)
     write_rows_csv(rows, table)
     finish("tam-kernels", [*pngs, npz, table], rows, as_json=as_json)
 
@@ -133,31 +159,39 @@ def tsi_alignment(
         typer.Option(help="t of the frames t and t+1, from 0 (repeatable); by default the middle."),
     ] = None,
     query: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Place X,Y in frame t as shares of its width and height, such as 0.5,0.3; by "
-            "default where the frames differ most."
+            help="Place X,Y in frame t as shares of its width and height, such as 0.5,0.3 "
+            "(repeatable, up to six); by default three where the frames differ most."
         ),
     ] = None,
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw what a place of a frame finds in the next one: TSI's saliency alignment.
+    """Draw what places of a frame find in the next one: TSI's saliency alignment.
 
-    Each clip and pair of frames is a row.
+    Each clip and pair of frames has two rows: frames, similarity matrix, features and frame before
+    and after alignment; and the similarity of each place. Clips of a folder, such as a class, stand
+    beside each other.
 
     Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
     """
-    place = _numbers(query, float, "two shares such as 0.5,0.3", "--query", count=2)
+    wanted = "two shares such as 0.5,0.3"
+    places = [_numbers(text, float, wanted, "--query", count=2) for text in query or ()] or None
     from kinema.figures import clip_figures as figure
     from kinema.figures.alignment import ALIGNING, align_frames
+    from kinema.figures.shown_clip import beside_by_folder
 
     recognizer, shown = _load(checkpoint, clips, device, needs=ALIGNING)
     png, npz = out / "tsi_alignment.png", out / "tsi_alignment.npz"
     check_new([png, npz], overwrite=overwrite)
-    align = partial(align_frames, recognizer.net, frame_pairs=pair, query=place, block=block)
-    pairs = [(one, found) for one in shown for found in align(one.clip, source=str(checkpoint))]
+    align = partial(align_frames, recognizer.net, frame_pairs=pair, queries=places, block=block)
+    pairs = [
+        (one, found)
+        for one in beside_by_folder(shown)
+        for found in align(one.clip, source=str(checkpoint))
+    ]
     figure.draw_alignment(pairs, network=recognizer.net.name, out=png)
     figure.write_alignment(pairs, npz)
     finish("tsi-alignment", [png, npz], figure.alignment_summary(pairs), as_json=as_json)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kinema.errors import KinemaError, OptionError, UnknownNameError, did_you_mean
-from kinema.report.plots import DPI, Figure, save_png
+from kinema.report.plots import DPI, Figure, legend_below, save_png
+from kinema.report.point_labels import label_points
 from kinema.report.sweeps import COLORS, result_of
 
 # Settings that the network's name implies, or that do not affect its time.
@@ -18,9 +19,7 @@ _IN_THE_NAME = (
     "model.options.keep_features",
     "model.options.opposed",
 )
-# Size of a panel's axes and height of a label, in points (1/72 inch), to keep labels apart.
-_AXES_PT = (330, 240)
-_LABEL_PT = 9
+_MARKERS = "os^Dv"
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,12 @@ def draw_accuracy_cost(
         plot.set_xlabel(label)
         plot.set_ylabel(f"top-1 in % ({test})", parse_math=False)
     if len({point.sweep for point in points}) > 1:
-        handles, labels = plots[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", frameon=False, fontsize=8)
+        legend_below(figure, plots[0].containers)
     else:
         figure.suptitle(points[0].sweep, fontsize=11, parse_math=False)
+    for plot, (placed, _) in zip(plots, panels, strict=True):
+        marks = [(place, 100 * p.top1, 100 * (p.deviation or 0)) for place, p in placed]
+        label_points(plot, marks, [point.variant for _, point in placed])
     return save_png(figure, out)
 
 
@@ -156,49 +157,14 @@ def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
             [place for place, _ in mine],
             [100 * point.top1 for _, point in mine],
             yerr=[100 * (point.deviation or 0) for _, point in mine],
-            fmt="o",
+            fmt=_MARKERS[number % len(_MARKERS)],
             capsize=3,
             color=COLORS[number % len(COLORS)],
             label=sweep,
         )
-    for (place, point), lift_pt in zip(placed, _lifts(placed), strict=True):
-        plot.annotate(
-            point.variant,
-            (place, 100 * point.top1),
-            xytext=(7, lift_pt),
-            textcoords="offset points",
-            fontsize=8,
-            va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray", "shrinkB": 3},
-            parse_math=False,
-        )
     plot.margins(x=0.15, y=0.12)
     plot.grid(alpha=0.25)
     plot.spines[["top", "right"]].set_visible(False)
-
-
-def _lifts(placed: Sequence[tuple[float, CostPoint]]) -> list[float]:
-    """Vertical offset of each label in points, so that labels do not overlap."""
-    at_pt = [
-        _scaled([place for place, _ in placed], _AXES_PT[0]),
-        _scaled([point.top1 for _, point in placed], _AXES_PT[1]),
-    ]
-    widths_pt = [8 + 4.5 * len(point.variant) for _, point in placed]
-    lifts = [4.0] * len(placed)
-    done: list[int] = []
-    for index in sorted(range(len(placed)), key=lambda i: -at_pt[1][i]):
-        for other in done:  # from top to bottom
-            apart = at_pt[0][index] - at_pt[0][other]
-            if -widths_pt[index] < apart < widths_pt[other]:
-                below = at_pt[1][other] + lifts[other] - _LABEL_PT - at_pt[1][index]
-                lifts[index] = min(lifts[index], below)
-        done.append(index)
-    return lifts
-
-
-def _scaled(values: Sequence[float], length: float) -> list[float]:
-    low, high = min(values), max(values)
-    return [length * (value - low) / ((high - low) or 1.0) for value in values]
 
 
 def _is_plain(words: Iterable[str]) -> bool:

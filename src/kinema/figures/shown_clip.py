@@ -3,6 +3,7 @@
 Letters: T frames, H, W.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalize
+from kinema.report.plots import shortened
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import open_source
 
@@ -44,6 +46,19 @@ class ShownClip:
         """Time of frame `frame` of the clip in the video, such as "1.3 s"."""
         index = self.frame_indices[frame]
         return f"{index / self.rate_hz:.1f} s" if self.rate_hz > 0 else f"frame {index}"
+
+
+def beside_by_folder(shown: Sequence[ShownClip]) -> list[ShownClip]:
+    """Orders clips so that those of a folder, such as a class, stand beside each other."""
+    folders = [one.path.parent for one in shown]
+    return sorted(shown, key=lambda one: folders.index(one.path.parent))
+
+
+def clip_titles(shown: Sequence[ShownClip]) -> list[str]:
+    """Names of clips, below the name of their folder if the clips are of several folders."""
+    if len({one.path.parent for one in shown}) < 2:
+        return [shortened(one.name) for one in shown]
+    return [f"{shortened(one.path.parent.name)}\n{shortened(one.name)}" for one in shown]
 
 
 def read_shown_clip(path: Path, how: Preprocessing) -> ShownClip:

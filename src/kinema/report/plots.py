@@ -6,7 +6,7 @@ The functions return PNG data, and also write it if a file `out` is given.
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
     _line(accuracy, tested, "val_top1", VAL_COLOR, scale=100, label="validation")
     accuracy.set_title("top-1 in %")
     accuracy.set_ylim(0, 102)
-    accuracy.legend(frameon=False)
     _line(rate, epochs, "lr", TRAIN_COLOR)
     rate.set_title("learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
@@ -59,6 +58,7 @@ def draw_curves(metrics: Path, out: Path | None = None, *, title: str = "") -> b
         plot.xaxis.set_major_locator(MaxNLocator(integer=True))
         plot.grid(alpha=0.25)
         plot.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, accuracy.get_legend_handles_labels()[0])
     if title:
         figure.suptitle(title)
     return save_png(figure, out)
@@ -112,7 +112,7 @@ def draw_class_bars(reports: Mapping[str, Report], out: Path | None = None) -> b
     plot.set_axisbelow(True)
     plot.grid(axis="x", alpha=0.25)
     plot.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper right", ncols=len(reports), frameon=False)
+    legend_below(figure, plot.containers)
     return save_png(figure, out)
 
 
@@ -138,9 +138,24 @@ def _line(
     plot.plot(x, y, color=color, label=label, marker="o", markersize=3)
 
 
-def shortened(name: str) -> str:
+def legend_below(
+    figure: Figure, handles: Sequence[Any], *, title: str | None = None, fontsize: float = 8
+) -> None:
+    """Adds the legend of labeled artists below the plots, where it covers none of them."""
+    letters = max(len(handle.get_label()) for handle in handles)
+    entry_in = 0.5 + 0.0085 * fontsize * letters  # sample and text
+    columns = min(len(handles), max(1, int(figure.get_figwidth() / entry_in)))
+    looks: dict[str, Any] = {"frameon": False, "fontsize": fontsize, "title_fontsize": fontsize}
+    looks["loc"] = "outside lower center" if figure.get_layout_engine() else "lower center"
+    legend = figure.legend(handles=handles, title=title, ncols=columns, **looks)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def shortened(name: str, letters: int = 28) -> str:
     """Shortens a name in the middle: long class names often differ only in their last words."""
-    return name if len(name) <= 28 else f"{name[:12]}..{name[-14:]}"
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[: half - 2]}..{name[-half:]}"
 
 
 def save_png(figure: Figure, out: Path | None) -> bytes:

@@ -5,6 +5,7 @@ written if a file `out` is given.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kinema.errors import UnknownNameError, did_you_mean
-from kinema.report.plots import DPI, Figure, save_png
+from kinema.report.plots import DPI, Figure, legend_below, save_png
+from kinema.report.point_labels import Mark, label_points
 from kinema.report.tables import table_of
 
 COLORS = ("#1f6feb", "#d9822b", "#2da44e", "#8250df", "#cf222e", "#6e7781", "#0a7ea4", "#bf8700")
@@ -46,7 +48,7 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
     """Plots top-1 per variant: a dot for the mean, a bar for the deviation over the seeds."""
     rows, axis = document["rows"], document["axis"]
     tests = list(rows[0]["tests"])
-    width = max(6.0, 0.5 * len(rows) * len(tests) ** 0.5 + 2.5) if axis == "names" else 7.0
+    width = max(7.2, 0.6 * len(rows) + 1.5) if axis == "names" else 7.2
     figure = Figure(figsize=(width, 4.2), dpi=DPI, layout="constrained")
     plot = figure.subplots()
     for number, test in enumerate(tests):
@@ -56,28 +58,30 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
         _errorbar(plot, places, results, "o", color=COLORS[number % len(COLORS)], label=test)
     if axis == "names":
         names = [row["variant"] for row in rows]
-        turned = 35 if max(map(len, names)) > 7 else 0
+        turned = 35 if max(map(len, names)) * len(names) > 12 * width else 0
         ends = "right" if turned else "center"
         plot.set_xticks(range(len(rows)), names, rotation=turned, ha=ends, parse_math=False)
     else:
         plot.set_xlabel("GMACs of one clip" if axis == "GMACs" else "parameters in millions")
-        for row, place in zip(rows, _places(rows, axis), strict=True):
-            best = 100 * row["tests"][tests[0]]["top1"]
-            plot.annotate(
-                row["variant"],
-                (place, best),
-                xytext=(6, 4),
-                textcoords="offset points",
-                fontsize=8,
-                parse_math=False,
-            )
     plot.set_ylabel("top-1 in %")
     plot.set_title(document["title"], fontsize=11, parse_math=False)
     plot.grid(axis="y", alpha=0.25)
     plot.spines[["top", "right"]].set_visible(False)
     if len(tests) > 1:
-        plot.legend(frameon=False, fontsize=8, ncols=2)
+        legend_below(figure, plot.get_legend_handles_labels()[0])
+    if axis != "names":
+        places = _places(rows, axis)
+        first, *others = (
+            [_mark(place, row["tests"][test]) for place, row in zip(places, rows, strict=True)]
+            for test in tests
+        )
+        plot.margins(x=0.12, y=0.1)
+        label_points(plot, first, [row["variant"] for row in rows], others=list(chain(*others)))
     return save_png(figure, out)
+
+
+def _mark(place: float, result: dict[str, Any]) -> Mark:
+    return place, 100 * result["top1"], 100 * (result["deviation"] or 0)
 
 
 def _errorbar(
@@ -86,7 +90,7 @@ def _errorbar(
     """Draws pairs of accuracy and deviation, in percent."""
     top1 = [100 * mean for mean, _ in results]
     deviations = [100 * (deviation or 0) for _, deviation in results]
-    return plot.errorbar(places, top1, yerr=deviations, fmt=fmt, capsize=3, **look)
+    return plot.errorbar(places, top1, yerr=deviations, fmt=fmt, ms=5, capsize=2, **look)
 
 
 def _places(rows: list[dict[str, Any]], axis: str) -> list[float]:
@@ -169,12 +173,12 @@ def draw_option(
     left = figure.subplots()
     right = left.twinx()
     results = [(point.top1, point.deviation) for point in points]
+    left.set(zorder=right.get_zorder() + 1, frame_on=False)  # top-1 in front of parameters
     dots = "o-" if ordered else "o"
     top1 = _errorbar(left, places, results, dots, color=COLORS[0], label="top-1")
+    looks: dict[str, Any] = {"color": COLORS[1], "markersize": 9, "markerfacecolor": "none"}
     millions = [point.params / 1e6 for point in points]
-    (params,) = right.plot(
-        places, millions, "s--" if ordered else "s", color=COLORS[1], label="parameters"
-    )
+    (params,) = right.plot(places, millions, "s--" if ordered else "s", label="parameters", **looks)
     left.set_ylabel(f"top-1 in % ({test})", color=COLORS[0], parse_math=False)
     right.set_ylabel("parameters in millions", color=COLORS[1])
     if not ordered:
@@ -190,7 +194,7 @@ def draw_option(
         left.margins(x=0.2)
     if option is not None:
         left.set_xlabel(option, parse_math=False)
-    left.legend(handles=[top1, params], frameon=False, fontsize=8)
+    legend_below(figure, [top1, params])
     left.set_title(title, fontsize=11, parse_math=False)
     left.grid(axis="y", alpha=0.25)
     for plot in (left, right):

@@ -7,7 +7,7 @@ from torch import nn
 
 from kinema.errors import InputShapeError, OptionError, SiteError, UnknownNameError
 from kinema.figures.adaptive_kernels import ADAPTIVE, SHARED, adaptive_kernels, shared_kernels
-from kinema.figures.alignment import ALIGNING, align_frames
+from kinema.figures.alignment import ALIGNING, align_frames, similarity_matrix
 from kinema.figures.capture import run_watched
 from kinema.figures.channel_attention import ATTENTION, channel_attention
 from kinema.models.network import VideoNetwork
@@ -253,33 +253,63 @@ def test_all_temporal_convolutions_of_a_block_count():
     }
 
 
-def test_alignment_is_one_row_of_the_whole_similarity():
+def test_alignment_has_rows_of_the_whole_similarity():
     net, x = tiny_network("tsi", reduction=8), clip()
     sme = module_of(net, "res4.0", SME)
     (passed,) = run_watched(net, x, [sme.reduce])
     reduced = passed.returned
-    found = align_frames(net, x, frame_pairs=[0, 2], query=(0.99, 0.3))
+    found = align_frames(net, x, frame_pairs=[0, 2], queries=[(0.99, 0.3), (0, 0)])
     assert [one.pair for one in found] == [0, 2]
     for one in found:
         present, following = reduced[one.pair], reduced[one.pair + 1]
         height, width = present.shape[1:]
-        assert one.query == (int(0.3 * height), width - 1)
-        row = similarity(present, following)[one.query[0] * width + one.query[1]]
+        assert one.queries == ((int(0.3 * height), width - 1), (0, 0))
+        whole = similarity(present, following)
+        rows = whole[[row * width + column for row, column in one.queries]]
         torch.testing.assert_close(
-            torch.from_numpy(one.similarity).flatten(), row, rtol=1e-5, atol=1e-6
+            torch.from_numpy(one.similarity).flatten(1), rows, rtol=1e-5, atol=1e-6
         )
-        assert one.similarity.sum() == pytest.approx(1, abs=1e-5)
+        assert one.most_similar == tuple(divmod(index, width) for index in rows.argmax(1).tolist())
+        # The features are no larger than the grid, so its matrix is the whole one.
+        torch.testing.assert_close(torch.from_numpy(one.matrix), whole, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(one.features, following.numpy())
-        expected = following * attended(present, following)
+        output = attended(present, following)
+        expected = following * output
         torch.testing.assert_close(torch.from_numpy(one.enhanced), expected, rtol=1e-4, atol=1e-5)
+        gain = torch.from_numpy(one.gain)
+        torch.testing.assert_close(gain, output.abs().mean(0), rtol=1e-4, atol=1e-5)
 
 
-def test_the_place_that_changes_most_is_looked_for():
+def test_a_large_similarity_is_summed_between_cells():
+    torch.manual_seed(0)
+    present, following = torch.randn(2, 5, 6, 9)  # D = 5, 54 positions
+    matrix = similarity_matrix(present, following, grid=4)
+    whole = similarity(present, following).view(6, 9, 6, 9)
+    rows, columns = [0, 0, 1, 2, 2, 3], [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    expected = torch.zeros(4, 4, 4, 4)
+    counts = torch.zeros(4, 4)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            counts[row, column] += 1
+            for k, below in enumerate(rows):
+                for m, beside in enumerate(columns):
+                    expected[row, column, below, beside] += whole[i, j, k, m]
+    expected = (expected / counts[:, :, None, None]).view(16, 16)
+    torch.testing.assert_close(matrix, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(matrix.sum(1), torch.ones(16))
+
+
+def test_the_places_that_change_most_are_looked_for():
     net, x = tiny_network("sme", reduction=8), torch.zeros(1, FRAMES, 3, 64, 64)
-    x[0, 2, :, 40:48, 8:16] = 1  # frames 1 and 2 differ here
+    x[0, 2, :, 40:48, 8:16] = 2  # frames 1 and 2 differ here
+    x[0, 2, :, 8:16, 48:56] = 1  # and less here
     (one,) = align_frames(net, x, frame_pairs=[1])
-    height, width = one.similarity.shape
-    assert one.query == (44 * height // 64, 12 * width // 64)
+    height, width = one.gain.shape
+    assert one.queries[:2] == (
+        (44 * height // 64, 12 * width // 64),
+        (12 * height // 64, 52 * width // 64),
+    )
+    assert len(one.queries) == 3
     assert align_frames(net, x)[0].pair == 1  # the middle one
 
 
@@ -288,7 +318,8 @@ def test_the_place_that_changes_most_is_looked_for():
     [
         ({"frame_pairs": [3]}, "no frame pair 3: res4.0 of runs/x sees 4 frames.*0 to 2"),
         ({"frame_pairs": [-1]}, "no frame pair -1"),
-        ({"query": (0.2, 1.1)}, r"two fractions between 0 and 1, got \(0.2, 1.1\)"),
+        ({"queries": [(0, 0), (0.2, 1.1)]}, r"two fractions between 0 and 1, got \(0.2, 1.1\)"),
+        ({"queries": []}, "Expected at least one position, got none"),
     ],
 )
 def test_pairs_and_places_outside_the_clip_are_refused(options, message):
