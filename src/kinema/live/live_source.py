@@ -23,12 +23,16 @@ class LiveFrame:
         time_s: Time since the first frame.
         picture: (H, W, 3) uint8 RGB, upright.
         connection: Number of reconnects before this frame.
+        time_steps: Number of times that the clock of the source has stepped, up to this frame.
+        time_outliers: Number of single frames whose times were replaced, up to this frame.
     """
 
     number: int
     time_s: float
     picture: NDArray[np.uint8]
     connection: int = 0
+    time_steps: int = 0
+    time_outliers: int = 0
 
 
 Frames = Generator[LiveFrame, None, None]

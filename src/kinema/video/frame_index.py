@@ -185,13 +185,12 @@ class _Packets:
         """Known times of the chosen packets, ascending."""
         return array("q", np.sort(self.pts[chosen & (self.pts != NO_PTS)]).tobytes())
 
-    @property
-    def rise(self) -> bool:
-        """True if the shown packets lie in order of time, but for the reordering of codecs."""
+    def rise(self, *, most_moved: int) -> bool:
+        """True if no shown packet is further than this from its place in order of time."""
         shown = self.pts[~self.discard]
         moved = np.argsort(np.argsort(shown)) - np.arange(len(shown))
         keyframes = self.pts[self.keyframe & ~self.discard]
-        return bool(np.abs(moved).max() <= _REORDERED and np.all(np.diff(keyframes) > 0))
+        return bool(np.abs(moved).max() <= most_moved and np.all(np.diff(keyframes) > 0))
 
 
 def _index_frames(container: Container) -> FrameIndex:
@@ -206,10 +205,11 @@ def _index_frames(container: Container) -> FrameIndex:
     timed = len(pts) > 0 and len(np.unique(pts)) == shown.sum()
     # Seeking is exact only if the file begins with the keyframe of its first group. Otherwise
     # the first frames may need pictures that are not in the file, and decoders leave them out.
-    seekable = formats & _SEEKABLE and timed and packets.keyframe[0] and packets.rise
+    most_moved = _REORDERED if decoder.has_b_frames else 0
+    seekable = formats & _SEEKABLE and timed and packets.rise(most_moved=most_moved)
     # In MP4 durations count from one packet to the next, so the last packet has the last frame's.
     last_ticks = int(packets.ticks[-1])
-    if seekable and NO_PTS < packets.pts[0] <= pts[0]:
+    if seekable and packets.keyframe[0] and NO_PTS < packets.pts[0] <= pts[0]:
         keyframes = packets.times(packets.keyframe)
         unreferenced = packets.times(shown & packets.unreferenced)
         return FrameIndex(len(pts), "seek", pts, keyframes, unreferenced, last_ticks)

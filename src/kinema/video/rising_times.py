@@ -72,9 +72,9 @@ class RisingTimes:
         """
         own, later = self._unwrapped(own), None if later is None else self._unwrapped(later)
         step, period = own - self._own, self.period
-        if later is not None and self._own < later and not self._own < own < later:
+        if later is not None and self._own < later and not self._own < own <= later:
             self.outliers += abs(step) > _SWAPPED * period
-            self._last += max(self._smallest, min(period, later - self._own - self._smallest))
+            self._last += max(self._smallest, min(period, (later - self._own) / 2))
             return self._last
         if -period <= step <= 0 and not self._held:  # noise
             self._held = True
