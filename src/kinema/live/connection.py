@@ -20,7 +20,15 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError, UnreadableVideoError, check_range, did_you_mean
-from kinema.live.live_source import Frames, LiveFrame, Stopped, sleep_until
+from kinema.live.live_source import (
+    BURST_S,
+    SMALLEST_S,
+    Frames,
+    LiveFrame,
+    Stopped,
+    log_step,
+    sleep_until,
+)
 from kinema.video.container import main_video, open_container, wrap_s
 from kinema.video.display import display_of, upright
 from kinema.video.rising_times import RisingTimes, looking_ahead
@@ -31,10 +39,6 @@ SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 # Upper limit of the exponential back-off between reconnects.
 LONGEST_BACK_OFF_S = 30.0
-# Frames arrive late and in groups. A time further ahead than this and the wait is wrong.
-BURST_S = 2.0
-# Smallest step between the times of two frames.
-_SMALLEST_S = 1e-3
 # Enough to find the codec of a stream; FFmpeg's default of 5 s would delay every start.
 _ANALYZE_US = 1_000_000
 
@@ -254,7 +258,7 @@ class _Clock:
         self._name = name
         self._is_live = is_live
         self._start_s: float | None = None
-        self._last_s = -_SMALLEST_S
+        self._last_s = -SMALLEST_S
         self._was_logged = False
 
     def timed(
@@ -266,7 +270,7 @@ class _Clock:
         if not self._is_live or self._start_s is None:
             wrap = wrap_s(container)
             self.line = RisingTimes(
-                period=period_s, smallest=_SMALLEST_S, wrap=float(wrap) if wrap else None
+                period=period_s, smallest=SMALLEST_S, wrap=float(wrap) if wrap else None
             )
         came_s: float | None = None
         for (frame, own_s), later_s in self._ahead(self._with_own_times(frames, period_s)):
@@ -279,14 +283,16 @@ class _Clock:
                 time_s = self.line.place(own_s, later=later_s, most=most_s)
             if time_s > self._last_s:
                 self._last_s = time_s
-                self._log_once()
+                if not self._was_logged and (self.line.steps or self.line.outliers):
+                    log_step(self._name)
+                    self._was_logged = True
                 yield frame, time_s
 
     def _start(self, now_s: float) -> float:
         """Time of the first frame of a connection."""
         if self._start_s is None:
             self._start_s = now_s
-        return max(now_s - self._start_s, self._last_s + _SMALLEST_S) if self._is_live else 0.0
+        return max(now_s - self._start_s, self._last_s + SMALLEST_S) if self._is_live else 0.0
 
     def _with_own_times(
         self, frames: Iterable[VideoFrame], period_s: float
@@ -307,15 +313,6 @@ class _Clock:
         if self._is_live:
             return ((item, None) for item in items)
         return looking_ahead(items, itemgetter(1))
-
-    def _log_once(self) -> None:
-        if not self._was_logged and (self.line.steps or self.line.outliers):
-            self._was_logged = True
-            _log.warning(
-                "%s: the clock has stepped; times go on at the frame period. The summary counts "
-                "all steps.",
-                self._name,
-            )
 
 
 def _has_end(container: InputContainer) -> bool:
