@@ -41,6 +41,7 @@ class RtspServer:
     def __init__(self) -> None:
         self.units = coded_frames(2 * GOP)
         self.silent = False  # connections stay, but no frame is sent
+        self.clock_s = lambda frame: frame / RATE_HZ  # time that a frame carries
         self._threads: list[threading.Thread] = []
         self._connections: list[socket.socket] = []
         self.port = 0
@@ -140,7 +141,7 @@ class RtspServer:
                 parts = [] if self.silent else self._payloads(frame)
                 for place, part in enumerate(parts, start=1):
                     last = 0x80 if place == len(parts) else 0
-                    ticks = frame * 90000 // RATE_HZ
+                    ticks = round(90000 * self.clock_s(frame)) % 2**32
                     head = struct.pack(">BBHII", 0x80, 96 | last, sequence % 65536, ticks, 7)
                     connection.sendall(struct.pack(">cBH", b"$", 0, len(head + part)) + head + part)
                     sequence += 1

@@ -26,9 +26,12 @@ SAMPLINGS: tuple[SamplingName, ...] = get_args(SamplingName)
 class VideoInfo:
     """Facts about a video file or frame folder.
 
-    `frames` is the exact number of addressable frames; `width` and `height` are in pixels after
+    `frames` is the exact number of addressable frames and `duration_s` the time from the start of
+    the first one to the end of the last one; `width` and `height` are in pixels after
     `rotation_deg` (counter-clockwise, a multiple of 90) has been applied. A `mirrored` video is
-    stored with left and right swapped, which is undone before the rotation.
+    stored with left and right swapped, which is undone before the rotation. Where the times of a
+    file do not rise, they are joined: `time_steps` counts places where they start again, and
+    `time_outliers` single frames that got another time.
     """
 
     path: str
@@ -41,6 +44,8 @@ class VideoInfo:
     codec: str
     container: str
     mirrored: bool = False
+    time_steps: int = 0
+    time_outliers: int = 0
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,23 @@ def test_nothing_clear_is_said(kinema, checkpoint, video):
     assert "No class is probable enough" in answer.err
 
 
+def test_too_many_windows_are_refused(kinema, checkpoint, video):
+    answer = kinema("timeline", checkpoint, video, "--window", 1e-7)
+    assert (answer.code, answer.out) == (1, "")
+    text = " ".join(answer.err.split())
+    assert "more than the limits of 200000 and 10000000" in text
+    assert "Choose longer windows or a longer stride" in text
+
+
+@pytest.mark.data
+def test_a_recording_with_a_hole_of_hours(kinema, checkpoint, data_dir):
+    path = data_dir.parent / "cases" / "time_hole_timeline" / "hole.mkv"
+    answer = kinema("timeline", checkpoint, path, "--json")
+    assert answer.code == 0
+    assert answer.document["duration_s"] == 72_004.0
+    assert len(answer.document["windows"]) < 12
+
+
 def test_a_damaged_video_gives_what_was_read_and_exit_code_1(
     kinema, checkpoint, video, monkeypatch
 ):

@@ -2,7 +2,10 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
+import av
+import numpy as np
 import pytest
 
 from kinema.report.timeline import timeline_document
@@ -107,6 +110,43 @@ def test_windows_that_would_fill_the_memory(server, video):
         assert document["error"]["message"].startswith("long.mp4 ")
 
 
+@pytest.mark.parametrize("start", [0, 8])  # one after the other, and back by 100 s
+def test_joined_recordings_are_seen_whole(server, recognizers, tmp_path, start):
+    first, second = (
+        write_ts(tmp_path / f"{number}.ts", start_s=start_s)
+        for number, start_s in enumerate((12.5 * start, 0))
+    )
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    with server.http as http:
+        document = finished(http, posted(http, path, **FIELDS).json()["job"])
+        with path.open("rb") as file:
+            facts = http.post("/v1/predict", files={"file": file}).json()["video"]
+    assert document["state"] == "done", document["error"]
+    assert document["result"]["duration_s"] == 3.0
+    starts = [window["start_s"] for window in document["result"]["windows"]]
+    assert starts == [0, 0.5, 1, 1.5, 2]
+    expected = timeline_document(
+        timeline(recognizers["causal"], path, TimelineSettings(1.0, 0.5, batch=8)), top=3
+    )
+    assert document["result"]["windows"] == expected["windows"]
+    assert (facts["frames"], facts["duration_s"]) == (36, 3.0)
+
+
+def write_ts(path, *, start_s: float):
+    """18 frames at 12 Hz."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(18):
+            picture = np.full((48, 64, 3), 12 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(12 * start_s) + number, Fraction(1, 12)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
 @pytest.mark.slow
 def test_a_job_can_be_cancelled_and_forgotten(program, tmp_path):
     long = write_video(tmp_path / "long.mp4", frames=1500, size=(320, 240))
@@ -159,3 +199,15 @@ def test_uploads_are_deleted(server, video):
         finished(http, posted(http, video).json()["job"])
     folder = server.service.uploads.folder
     wait_until(lambda: not list(folder.iterdir()))
+
+
+@pytest.mark.data
+def test_a_preview_is_not_the_video(server, data_dir):
+    path = data_dir.parent / "cases" / "preview_track_first" / "two_tracks.mp4"
+    with server.http as http:
+        with path.open("rb") as file:
+            facts = http.post("/v1/predict", files={"file": file}).json()["video"]
+        assert (facts["frames"], facts["width"], facts["height"]) == (36, 96, 72)
+        document = finished(http, posted(http, path, **FIELDS).json()["job"])
+    assert document["state"] == "done"
+    assert document["result"]["duration_s"] == 3.0

@@ -37,11 +37,10 @@ from kinema.decoders.jobs import (
 )
 from kinema.errors import KinemaError, UnreadableVideoError
 from kinema.system.process import bound_memory
-from kinema.timeline.grid import build_grid
+from kinema.timeline.grid import GridLimits, TooManyWindowsError, build_grid
 from kinema.timeline.reading import GridFrames
-from kinema.timeline.scoring import count_windows
 from kinema.values import Views
-from kinema.video.container import open_container, reason_of
+from kinema.video.container import header_duration_s, main_video, open_container, reason_of
 from kinema.video.decode import FrameSource, VideoFile, open_source
 
 # Self-contained containers. Playlists and scripts (hls, dash, concat, ...), which make FFmpeg open
@@ -174,6 +173,8 @@ def _failure(error: Exception) -> tuple[FailureName, str]:
         return "decoding_needs_memory", ""
     if isinstance(error, _LimitError):
         return error.reason, str(error)
+    if isinstance(error, TooManyWindowsError):
+        return "too_many_windows", str(error)
     if isinstance(error, KinemaError):
         return "unreadable", str(error)
     return "decoder_crashed", f"The decoder raised {type(error).__name__}: {error}."
@@ -218,17 +219,9 @@ def _timeline(job: TimelineJob) -> Iterator[Answer]:
         if not isinstance(source, VideoFile):
             raise UnreadableVideoError(f"{job.path} is a folder of frames, which has no times.")
         how = job.preprocessing
-        # A tiny window makes a huge grid, so the size is checked before any frame is decoded.
-        grid = build_grid(source, how, window_s=job.window_s, stride_s=job.stride_s)
-        windows = count_windows(len(grid.numbers_G), how.frames, grid.hop)
-        if windows > job.windows or len(grid.numbers_G) > job.limits.frames:
-            raise _LimitError(
-                "too_many_windows",
-                f"{job.path} has {windows} windows of {len(grid.numbers_G)} frames in all, more "
-                f"than the limits of {job.windows} and {job.limits.frames}. Choose longer windows "
-                "or a longer stride.",
-            )
-        yield {"hop": grid.hop}, [grid.numbers_G, grid.edges_s, grid.shown_s]
+        limits = GridLimits(job.windows, job.limits.frames)
+        grid = build_grid(source, how, window_s=job.window_s, stride_s=job.stride_s, limits=limits)
+        yield {"hop": grid.hop}, [grid.numbers_G, grid.starts_s, grid.ends_s, grid.shown_s]
         frames, run = GridFrames(source, grid, how), []
         for frame_CHW in frames:
             run.append(frame_CHW)
@@ -279,10 +272,11 @@ def _check_header(path: str, limits: VideoLimits) -> None:
     """
     try:
         with open_container(path, options=SANDBOX_OPTIONS) as container:
-            for stream in container.streams.video:
+            stream, duration_s = main_video(container), header_duration_s(container)
+            if stream is not None and stream.codec_context:
                 _check_pixels(stream.width, stream.height, limits.pixels)
-            if container.duration is not None:
-                _check_duration(path, container.duration / av.time_base, limits)
+            if duration_s is not None:
+                _check_duration(path, duration_s, limits)
     except av.FFmpegError as error:
         raise UnreadableVideoError(
             f"{path} cannot be read: {reason_of(error, SANDBOX_OPTIONS)}."

@@ -2,10 +2,12 @@
 
 import glob
 import logging
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -14,12 +16,22 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError, UnreadableVideoError, check_range, did_you_mean
-from kinema.live.live_source import Frames, LiveFrame, Stopped, sleep_until
-from kinema.video.container import open_container
+from kinema.live.live_source import (
+    BURST_S,
+    SMALLEST_S,
+    Frames,
+    LiveFrame,
+    Stopped,
+    log_step,
+    sleep_until,
+)
+from kinema.video.container import main_video, open_container, wrap_s
 from kinema.video.display import display_of, upright
+from kinema.video.rising_times import RisingTimes, looking_ahead
 
 _log = logging.getLogger(__name__)
 
@@ -138,16 +150,23 @@ class ReconnectingSource:
         Raises:
             UnreadableVideoError: the source was lost and all retries failed.
         """
-        clock, number, failures = _Clock(restarts=not self.is_live), 0, 0
+        clock, number, failures = _Clock(self.name, is_live=self.is_live), 0, 0
         while not stopped():
             reason = "it ended"
             try:
-                for frame in self._decoded(stopped):
-                    time_s = clock.time_s(frame)
-                    if time_s is not None:
-                        failures = 0
-                        yield LiveFrame(number, time_s, self._picture(frame), self.reconnects)
-                        number += 1
+                container, stream = self._connected()
+                frames = self._decoded(container, stream, stopped)
+                for frame, time_s in clock.timed(frames, container, stream):
+                    failures = 0
+                    yield LiveFrame(
+                        number,
+                        time_s,
+                        self._picture(frame),
+                        self.reconnects,
+                        clock.line.steps,
+                        clock.line.outliers,
+                    )
+                    number += 1
                 # Only a video of known length ends; a live source that ends was lost.
                 if not self.is_live or stopped():
                     return
@@ -156,7 +175,6 @@ class ReconnectingSource:
             self.close()
             failures += 1
             self._back_off(failures, reason, stopped)
-            clock.reconnect()
 
     def close(self) -> None:
         """Closes the connection and logs the number of skipped packets."""
@@ -179,17 +197,26 @@ class ReconnectingSource:
         except av.FFmpegError as error:
             reason = _reason(error, f"no answer for {timeout_s:g} s")
             raise UnreadableVideoError(f"{self.name} cannot be opened: {reason}.") from error
-        if not container.streams.video or not container.streams.video[0].codec_context:
+        stream = main_video(container)
+        if stream is None or not stream.codec_context:
             container.close()
             raise UnreadableVideoError(f"{self.name} cannot be opened: it has no video stream.")
         return container
 
-    def _decoded(self, stopped: Stopped) -> Iterator[VideoFrame]:
-        """Frames of one connection; counts and skips packets that cannot be decoded."""
+    def _connected(self) -> tuple[InputContainer, VideoStream]:
+        """The open connection and its video; reconnects if it was closed."""
         if self._container is None:
             self._container = self._open()
             self.reconnects += 1
-        for packet in self._container.demux(self._container.streams.video[0]):
+        stream = main_video(self._container)
+        assert stream is not None  # checked by `_open`
+        return self._container, stream
+
+    def _decoded(
+        self, container: InputContainer, stream: VideoStream, stopped: Stopped
+    ) -> Iterator[VideoFrame]:
+        """Frames of one connection; counts and skips packets that cannot be decoded."""
+        for packet in container.demux(stream):
             if stopped():
                 return
             try:
@@ -218,37 +245,74 @@ class _Clock:
     """Times of frames since the first one, across connections.
 
     Args:
-        restarts: True if every connection begins with the first frame of the video again.
+        name: Source in messages.
+        is_live: True if a new connection goes on at the current time; False if it begins with the
+            first frame of the video again.
+
+    Attributes:
+        line: Counts the steps of the clock.
     """
 
-    def __init__(self, *, restarts: bool) -> None:
-        self._restarts = restarts
-        self._start_s = time.monotonic()
-        self._last_s: float | None = None
-        self._zero: tuple[float, float] | None = None  # the same moment in frame time and in ours
+    def __init__(self, name: str, *, is_live: bool) -> None:
+        self.line = RisingTimes()
+        self._name = name
+        self._is_live = is_live
+        self._start_s: float | None = None
+        self._last_s = -SMALLEST_S
+        self._was_logged = False
 
-    def reconnect(self) -> None:
-        """Expects frame times with a new origin, unless the video begins again."""
-        if not self._restarts:
-            self._zero = None
+    def timed(
+        self, frames: Iterable[VideoFrame], container: InputContainer, stream: VideoStream
+    ) -> Iterator[tuple[VideoFrame, float]]:
+        """Yields the frames of one connection with their times, but for those seen before."""
+        rate = stream.average_rate or stream.guessed_rate
+        period_s = float(1 / rate) if rate else 0.0
+        if not self._is_live or self._start_s is None:
+            wrap = wrap_s(container)
+            self.line = RisingTimes(
+                period=period_s, smallest=SMALLEST_S, wrap=float(wrap) if wrap else None
+            )
+        came_s: float | None = None
+        for (frame, own_s), later_s in self._ahead(self._with_own_times(frames, period_s)):
+            before_s, came_s = came_s, time.monotonic()
+            if before_s is None:
+                time_s = self.line.begin(own_s, at=self._start(came_s))
+            else:
+                # A live source sends nothing ahead of time; in a video, holes are as recorded.
+                most_s = came_s - before_s + BURST_S if self._is_live else math.inf
+                time_s = self.line.place(own_s, later=later_s, most=most_s)
+            if time_s > self._last_s:
+                self._last_s = time_s
+                if not self._was_logged and (self.line.steps or self.line.outliers):
+                    log_step(self._name)
+                    self._was_logged = True
+                yield frame, time_s
 
-    def time_s(self, frame: VideoFrame) -> float | None:
-        """Time of a frame; None if it was seen before the reconnect."""
-        now = time.monotonic()
-        if self._last_s is None:
-            self._start_s = now
-        # Frame times are steadier than arrival times, which are used where there are none.
-        own = now
-        if frame.pts is not None and frame.time_base is not None:
-            own = float(frame.pts * frame.time_base)
-        if self._zero is None:
-            self._zero = own, now - self._start_s
-        time_s = own - self._zero[0] + self._zero[1]
-        if self._restarts and self._last_s is not None and time_s <= self._last_s:
-            return None
-        # Times never run backwards, even if those of a camera do.
-        self._last_s = time_s if self._last_s is None else max(time_s, self._last_s)
-        return self._last_s
+    def _start(self, now_s: float) -> float:
+        """Time of the first frame of a connection."""
+        if self._start_s is None:
+            self._start_s = now_s
+        return max(now_s - self._start_s, self._last_s + SMALLEST_S) if self._is_live else 0.0
+
+    def _with_own_times(
+        self, frames: Iterable[VideoFrame], period_s: float
+    ) -> Iterator[tuple[VideoFrame, float]]:
+        """Yields frames with the times that they carry; these are steadier than arrival times."""
+        own_s = -period_s
+        for frame in frames:
+            if frame.pts is not None and frame.time_base is not None:
+                own_s = float(frame.pts * frame.time_base)
+            else:
+                own_s = time.monotonic() if self._is_live else own_s + period_s
+            yield frame, own_s
+
+    def _ahead(
+        self, items: Iterable[tuple[VideoFrame, float]]
+    ) -> Iterator[tuple[tuple[VideoFrame, float], float | None]]:
+        """Looks ahead in videos; a live frame must not wait for the next ones."""
+        if self._is_live:
+            return ((item, None) for item in items)
+        return looking_ahead(items, itemgetter(1))
 
 
 def _has_end(container: InputContainer) -> bool:

@@ -1,13 +1,26 @@
 """Queue between the decoding thread and the network, with a rule for dropping frames."""
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Literal
 
-from kinema.live.live_source import POLL_S, Frames, LiveFrame, LiveSource, Stopped, sleep_until
+from kinema.live.live_source import (
+    BURST_S,
+    POLL_S,
+    SMALLEST_S,
+    Frames,
+    LiveFrame,
+    LiveSource,
+    Stopped,
+    log_step,
+    sleep_until,
+)
+from kinema.video.rising_times import RisingTimes
 
 DropName = Literal["oldest", "newest", "never"]
 
@@ -96,7 +109,8 @@ class FrameQueue:
         try:
             frames = self._source.frames(self._is_stopped)
             with closing(self._source), closing(frames):
-                for frame in _paced(frames, self._is_stopped) if self._paced else frames:
+                rising = _rising(frames, self._source)
+                for frame in _paced(rising, self._is_stopped) if self._paced else rising:
                     if self._stopped:
                         break
                     if self._select(frame):
@@ -121,6 +135,28 @@ class FrameQueue:
                 self._queue.popleft()
             self._queue.append(item)
             self._changed.notify_all()
+
+
+def _rising(frames: Frames, source: LiveSource) -> Frames:
+    """Puts the times of a source that does not do so itself on one rising line."""
+    line, came_s, was_logged = RisingTimes(smallest=SMALLEST_S), 0.0, False
+    for number, frame in enumerate(frames):
+        before_s, came_s = came_s, time.monotonic()
+        most_s = came_s - before_s + BURST_S if source.is_live else math.inf
+        if number == 0:
+            line.begin(frame.time_s, at=frame.time_s)
+            yield frame
+            continue
+        time_s = line.place(frame.time_s, most=most_s)
+        if not was_logged and (line.steps or line.outliers):
+            log_step(source.name)
+            was_logged = True
+        yield replace(
+            frame,
+            time_s=time_s,
+            time_steps=frame.time_steps + line.steps,
+            time_outliers=frame.time_outliers + line.outliers,
+        )
 
 
 def _paced(frames: Frames, stopped: Stopped) -> Frames:

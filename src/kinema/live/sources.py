@@ -88,11 +88,13 @@ class FileFrames:
         Raises:
             UnreadableVideoError: fewer frames than the index has can be decoded.
         """
-        times = self._file.times_s(range(self._file.info.frames))
+        info = self._file.info
+        counts = {"time_steps": info.time_steps, "time_outliers": info.time_outliers}
+        times = self._file.times_s(range(info.frames))
         for number, (picture, time_s) in enumerate(zip(self._file.in_order(), times, strict=False)):
             if stopped():
                 return
-            yield LiveFrame(number, time_s, picture)
+            yield LiveFrame(number, time_s, picture, **counts)
 
     def close(self) -> None:
         """Closes the file."""

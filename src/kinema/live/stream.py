@@ -143,6 +143,8 @@ class StreamSummary:
         latency_p50_ms: Median latency of the newest `LATENCIES` results.
         latency_p99_ms: 99th percentile of the same latencies.
         reconnects: Number of reconnects.
+        time_steps: Number of times that the clock of the source stepped. Times go on from there.
+        time_outliers: Number of single frames whose times were replaced.
     """
 
     frames: int
@@ -151,13 +153,18 @@ class StreamSummary:
     latency_p50_ms: float
     latency_p99_ms: float
     reconnects: int
+    time_steps: int = 0
+    time_outliers: int = 0
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds else 0.0
+        wrong = self.time_steps + self.time_outliers
+        counts = f", {self.time_steps} steps of the clock, {self.time_outliers} wrong times"
         return (
             f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} per second), "
             f"{self.dropped} dropped, latency p50 {self.latency_p50_ms:.1f} ms, "
             f"p99 {self.latency_p99_ms:.1f} ms, {self.reconnects} reconnects"
+            f"{counts if wrong else ''}"
         )
 
 
@@ -274,6 +281,7 @@ class LiveRecognition(Closing):
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
         self._frames = 0
         self._began = self._ended = 0.0
+        self._time_steps = self._time_outliers = 0
 
     def __iter__(self) -> Iterator[FrameResult]:
         """Yields the results; a stream can be iterated once."""
@@ -288,6 +296,7 @@ class LiveRecognition(Closing):
                 if frame.connection != connection and self.settings.on_reconnect == "restart":
                     self._recognize.restart()
                 connection = frame.connection
+                self._time_steps, self._time_outliers = frame.time_steps, frame.time_outliers
                 result = self._recognize(frame, decoded_at_s=decoded_at_s)
                 self._frames += 1
                 self._latencies_ms.append(result.latency_ms)
@@ -318,6 +327,8 @@ class LiveRecognition(Closing):
             latency_p50_ms=float(p50),
             latency_p99_ms=float(p99),
             reconnects=self._source.reconnects,
+            time_steps=self._time_steps,
+            time_outliers=self._time_outliers,
         )
 
 

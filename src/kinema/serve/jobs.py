@@ -228,8 +228,9 @@ class JobBook:
         )
         with closing(self._decoders.answers(job)) as answers:
             first = next(answers)
-            numbers_G, edges_s, shown_s = first.arrays
-            yield Grid(numbers_G, edges_s, shown_s, first.facts["hop"]), _RemoteFrames(answers)
+            numbers_G, starts_s, ends_s, shown_s = first.arrays
+            grid = Grid(numbers_G, starts_s, ends_s, shown_s, first.facts["hop"])
+            yield grid, _RemoteFrames(answers)
 
     def _forget_old(self) -> None:
         ended = [job for job in self._jobs.values() if job.has_ended]

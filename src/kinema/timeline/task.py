@@ -108,7 +108,7 @@ def read_here(
 
     Raises:
         UnreadableVideoError: the video cannot be read; the message says why.
-        OptionError: it has neither timestamps nor a frame rate.
+        OptionError: it has neither timestamps nor a frame rate, or too many windows.
     """
     if Path(path).is_dir():
         raise OptionError(
@@ -133,7 +133,8 @@ def timeline(
     """Recognizes the actions in a video of any length and their times.
 
     A window gets the scores that `Recognizer.predict` gives a video of that window alone. A video
-    shorter than a window is one window. A damaged video is used up to the damage, and
+    shorter than a window is one window, and so is a hole in which one frame is shown for 10 s or
+    more. A damaged video is used up to the damage, and
     `Timeline.error` says where reading stopped.
 
     Args:
@@ -148,7 +149,7 @@ def timeline(
         UnreadableVideoError: no frame can be read; the message says why.
         CheckpointError: the network's scores are not finite.
         OptionError: an option is out of range, the network cannot run frame by frame, or the
-            video has neither timestamps nor a frame rate.
+            video has neither timestamps nor a frame rate, or too many windows.
         UnknownNameError: the network has no background class of this name.
 
     Example:
@@ -201,9 +202,8 @@ def _all_scores(
 
 
 def _cells(starts_s: NDArray[np.float64], ends_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M + 1,) edges: windows overlap, so each represents the times nearest to its middle."""
-    middles_s = (starts_s + ends_s) / 2
-    return np.concatenate([starts_s[:1], (middles_s[1:] + middles_s[:-1]) / 2, ends_s[-1:]])
+    """(M + 1,) edges: windows overlap, and two neighbors share the time of both in halves."""
+    return np.concatenate([starts_s[:1], (ends_s[:-1] + starts_s[1:]) / 2, ends_s[-1:]])
 
 
 def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -30,12 +31,16 @@ _METADATA_ERRORS: dict[str, Any] = {}
 if int(av.__version__.split(".")[0]) < 19:
     _METADATA_ERRORS["metadata_errors"] = "replace"
 
+# MPEG streams count time in 33 bits, and their headers have no duration.
+_MPEG_STREAMS = ("hls", "mpeg", "mpegts")
+_MPEG_WRAP_S = Fraction(2**33, 90_000)
+
 _Item = TypeVar("_Item")
 CodedPacket: TypeAlias = "AvPacket[VideoStream]"
 
 
 class Container(Closing):
-    """The first video stream of a file. Call `open` or `reopen` before reading from it.
+    """The main video stream of a file. Call `open` or `reopen` before reading from it.
 
     Args:
         path: The file.
@@ -44,7 +49,7 @@ class Container(Closing):
 
     Attributes:
         stat: Size and modification time of the file.
-        stream: Video stream of the open file.
+        stream: Video stream of the open file, see `main_video`.
 
     Raises:
         UnreadableVideoError: the file does not exist, is no regular file, or is empty.
@@ -79,21 +84,16 @@ class Container(Closing):
             container = open_container(str(self.path.absolute()), options=options)
         except av.FFmpegError as error:
             raise self.unreadable(reason_of(error, self._options)) from error
-        # The cover image of a song is a video stream, too.
-        streams = [
-            stream
-            for stream in container.streams.video
-            if not stream.disposition & Disposition.attached_pic
-        ]
-        problem = _no_video_reason(container, streams)
-        if problem is not None:
+        stream = main_video(container)
+        problem = _no_video_reason(container, stream)
+        if stream is None or problem is not None:
             container.close()
-            raise self.unreadable(problem)
-        decoder = streams[0].codec_context
+            raise self.unreadable(str(problem))
+        decoder = stream.codec_context
         decoder.thread_count = self._threads
         if self._threads > 1:
             decoder.thread_type = "FRAME"
-        self._input, self.stream, self._is_open = container, streams[0], True
+        self._input, self.stream, self._is_open = container, stream, True
 
     def close(self) -> None:
         """Closes the file."""
@@ -116,6 +116,12 @@ class Container(Closing):
         """Start time of the earliest stream, the zero of players; None if the file has none."""
         start = self._input.start_time
         return None if start is None else start / av.time_base
+
+    @property
+    def wrap_ticks(self) -> int | None:
+        """Ticks of the video stream after which its clock starts at 0 again; None for most."""
+        wrap, tick_s = wrap_s(self._input), self.stream.time_base
+        return None if wrap is None or not tick_s else round(wrap / tick_s)
 
     def seek(self, pts: int) -> None:
         """Seeks to the last keyframe at or before a time and flushes the decoder."""
@@ -164,6 +170,42 @@ def open_container(
     return container
 
 
+def main_video(container: InputContainer) -> VideoStream | None:
+    """Video stream that players show: a default one, of these the largest, of equals the first.
+
+    Previews and other qualities may come before it. None if the file holds no video stream; the
+    cover image of a song is none.
+    """
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+
+    def rank(stream: VideoStream) -> tuple[bool, int]:
+        decoder: VideoCodecContext | None = stream.codec_context  # PyAV's types hide the None
+        pixels = decoder.width * decoder.height if decoder else 0
+        return bool(stream.disposition & Disposition.default), pixels
+
+    return max(streams, key=rank, default=None)
+
+
+def header_duration_s(container: InputContainer) -> float | None:
+    """Duration in the header of a file; None if it has none.
+
+    FFmpeg estimates that of MPEG streams from the times at both ends, which may be of two
+    recordings.
+    """
+    if container.duration is None or container.format.name in _MPEG_STREAMS:
+        return None
+    return container.duration / av.time_base
+
+
+def wrap_s(container: InputContainer) -> Fraction | None:
+    """Seconds after which the clock of a file or stream starts at 0 again; None for most."""
+    return _MPEG_WRAP_S if container.format.name in _MPEG_STREAMS else None
+
+
 def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
     """Readable reason of an FFmpeg or system error for a file opened with these options."""
     allowed = (options or {}).get("format_whitelist")
@@ -182,15 +224,15 @@ def reason_of(error: Any, options: Mapping[str, str] | None = None) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _no_video_reason(container: InputContainer, streams: list[VideoStream]) -> str | None:
+def _no_video_reason(container: InputContainer, stream: VideoStream | None) -> str | None:
     """Reason why a file cannot be decoded as a video; None if it can."""
     name = container.format.name
-    if not streams:
+    if stream is None:
         kinds = sorted({s.type for s in container.streams if s.type != "video"})
         return f"it has no video stream (only {', '.join(kinds) or 'no'} streams)"
     if name.endswith(_NOT_VIDEO):
         return f"it is an image or text ({name}), not a video"
-    decoder: CodecContext | None = streams[0].codec_context  # PyAV's types hide the None
+    decoder: CodecContext | None = stream.codec_context  # PyAV's types hide the None
     return None if decoder else "there is no decoder for the codec of its video stream"
 
 

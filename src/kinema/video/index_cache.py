@@ -25,7 +25,7 @@ from kinema.video.frame_index import FrameIndex, IndexedVideo
 CACHE_NAME = ".kinema_index"
 
 # Format version of the entries. Another FFmpeg may find other frames, so its version is part of it.
-_LAYOUT = f"3 av {av.__version__}"
+_LAYOUT = f"4 av {av.__version__}"
 _BUSY_S = 5.0
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS videos "
@@ -170,6 +170,7 @@ def _packed(indexed: IndexedVideo) -> bytes:
         "frames": index.frames,
         "reach": index.access,
         **{name: _differences(getattr(index, name)) for name in _SERIES},
+        "last_ticks": index.last_ticks,
         "coded_size": indexed.coded_size,
         "tick_s": indexed.tick_s,
     }
@@ -182,7 +183,8 @@ def _unpacked(blob: object, video: Path) -> IndexedVideo | None:
         assert isinstance(blob, bytes)
         document = json.loads(zlib.decompress(blob))  # verifies the checksum
         series = {name: list(accumulate(document[name])) for name in _SERIES}
-        index = FrameIndex(document["frames"], document["reach"], **series)
+        last_ticks = document["last_ticks"]
+        index = FrameIndex(document["frames"], document["reach"], **series, last_ticks=last_ticks)
         info = VideoInfo(path=str(video), **document["info"])
         width, height = document["coded_size"]
         indexed = IndexedVideo(info, index, (width, height), document["tick_s"])
@@ -196,9 +198,10 @@ def _is_consistent(indexed: IndexedVideo) -> bool:
     index = indexed.index
     if not (indexed.info.frames == index.frames > 0 and len(index.pts) in (0, index.frames)):
         return False
+    if not all(a < b for a, b in pairwise(index.pts)):
+        return False
     if index.access == "seek":
-        rising = len(index.pts) > 0 and all(a < b for a, b in pairwise(index.pts))
-        return rising and bool(index.keyframes)
+        return len(index.pts) > 0 and bool(index.keyframes)
     return index.access == "start" or (len(index.keyframes) > 0 and index.keyframes[0] == 0)
 
 

@@ -7,6 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,6 +200,76 @@ def test_http_goes_on_where_it_was_cut(web, tmp_path, monkeypatch, kind):
     assert [frame.number for frame in frames] == list(range(60))
     assert [number_of(frame.picture) for frame in frames] == list(range(60))
     assert source.reconnects == 1
+
+
+def joined_ts(path: Path, starts: tuple[int, ...]) -> Path:
+    """Recordings of 30 frames in one file; `starts` are the first frames' times in frames."""
+    parts = [
+        write_video(path.with_name(f"{number}.ts"), pts=range(start, start + 30))
+        for number, start in enumerate(starts)
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_live", [True, False])
+@pytest.mark.parametrize("starts", [(0, 0), (500, 0), (2500, 0), (0, 0, 0)])
+def test_times_that_start_again_within_a_connection(
+    web, tmp_path, monkeypatch, caplog, is_live, starts
+):
+    joined_ts(tmp_path / "a.ts", starts)
+    if is_live:  # an answer without a length
+        send_header = http.server.SimpleHTTPRequestHandler.send_header
+
+        def without_length(self, name, value) -> None:
+            if name != "Content-Length":
+                send_header(self, name, value)
+
+        monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "send_header", without_length)
+    source = open_live(f"{web}/a.ts", connection=Connection(timeout_s=2, retries=0))
+    assert source.is_live is is_live
+    # A live source that ends was lost, with the frames that the decoder held back.
+    total = 30 * len(starts) - 5 * is_live
+    frames = list(islice(source.frames(never), total))
+    source.close()
+    assert [number_of(frame.picture) for frame in frames] == [n % 30 for n in range(total)]
+    assert [f.time_s for f in frames] == pytest.approx([n / 25 for n in range(total)], abs=1e-6)
+    assert [f.time_steps for f in frames] == [n // 30 for n in range(total)]
+    assert frames[-1].time_outliers == 0
+    messages = [r.getMessage() for r in caplog.records if "clock has stepped" in r.getMessage()]
+    assert len(messages) == 1
+    assert "a.ts: the clock has stepped; times go on at the frame period" in messages[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("clock_s", "steps", "outliers"),
+    [
+        (lambda frame: frame / RATE_HZ + 5000 * (frame < 50), 1, 0),  # set back by NTP
+        (lambda frame: frame / RATE_HZ + 5000 * (frame >= 50), 1, 0),  # set forward
+        (lambda frame: frame / RATE_HZ + 5000 * (frame == 50), 0, 1),
+        (lambda frame: frame / RATE_HZ + 5000 * (frame != 50), 0, 1),
+    ],
+)
+def test_a_camera_whose_clock_is_set(rtsp, caplog, clock_s, steps, outliers):
+    rtsp.clock_s = clock_s
+    source = open_live(rtsp.url, connection=QUICK)
+    frames = list(islice(source.frames(never), 60))  # the first second may be skipped
+    source.close()
+    times = [frame.time_s for frame in frames]
+    assert times == pytest.approx([n / RATE_HZ for n in range(60)], abs=0.01)
+    assert np.all(np.diff(times) > 0)
+    assert (frames[-1].time_steps, frames[-1].time_outliers) == (steps, outliers)
+    assert sum("clock has stepped" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.data
+def test_a_joined_recording_as_a_file(data_dir):
+    path = data_dir.parent / "cases" / "ts_timestamp_reset" / "joined.ts"
+    frames = list(open_live(str(path)).frames(never))
+    assert [f.time_s for f in frames] == pytest.approx([n / 12 for n in range(72)])
+    assert {(f.time_steps, f.time_outliers) for f in frames} == {(1, 0)}
 
 
 class Numbers:

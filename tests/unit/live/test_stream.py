@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,6 +72,46 @@ class Pictures:
 
     def close(self) -> None:
         pass
+
+
+class Stepping(Pictures):
+    """Pictures with the times of a clock that steps."""
+
+    def __init__(self, times: list[float], *, live: bool) -> None:
+        super().__init__(len(times), live=live)
+        self.times = times
+
+    def frames(self, stopped):
+        for frame, time_s in zip(super().frames(stopped), self.times, strict=True):
+            yield replace(frame, time_s=time_s)
+
+
+TENTHS = [n / 10 for n in range(40)]
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize(
+    ("times", "steps", "outliers"),
+    [
+        ([3600 + t for t in TENTHS[:20]] + TENTHS[20:], 1, 0),
+        (TENTHS[:20] + [t - 5 for t in TENTHS[20:]], 1, 0),
+        ([*TENTHS[:20], 7200.0, *TENTHS[21:]], 0, 1),
+    ],
+)
+def test_a_clock_that_steps_silences_no_stream(recognizer, caplog, live, times, steps, outliers):
+    settings = StreamSettings(rate_hz=5, drop="never" if live else None)
+    stream = LiveRecognition(recognizer, Stepping(times, live=live), settings=settings)
+    results = list(stream)
+    assert [result.frame for result in results] == list(range(0, 40, 2))
+    if live:
+        at = [result.time_s - results[0].time_s for result in results]
+        assert at == pytest.approx([n / 5 for n in range(20)], abs=1e-6)
+        summary = stream.summary
+        assert (summary.time_steps, summary.time_outliers) == (steps, outliers)
+        text = f"0 reconnects, {steps} steps of the clock, {outliers} wrong times"
+        assert str(summary).endswith(text)
+        assert "pictures: the clock has stepped" in caplog.text
+        assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -30,14 +30,14 @@ KINDS = {
 }
 
 
-def in_order(path, wanted: set[int] | None = None) -> list[np.ndarray | None]:
+def in_order(path, wanted: set[int] | None = None, *, video: int = 0) -> list[np.ndarray | None]:
     """Reference frames (None where not wanted): frame numbers count decoded frames in order."""
     with av.open(str(path)) as container:
         return [
             np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
             if wanted is None or number in wanted
             else None
-            for number, frame in enumerate(container.decode(video=0))
+            for number, frame in enumerate(container.decode(video=video))
         ]
 
 
