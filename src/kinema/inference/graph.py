@@ -97,8 +97,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def temporary_beside(path: Path) -> Path:
-    """Temporary name in the same folder with the same suffix."""
-    return path.with_name(f".part-{path.name}")
