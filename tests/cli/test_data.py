@@ -12,7 +12,7 @@ def test_a_set_that_is_good_then_damaged(kinema, color_set, tmp_path):
     words = ("data", "check", color_set / "val.csv", "--root", color_set)
     answer = kinema(*words, "--json")
     assert answer.code == 0
-    assert answer.document == {"videos": 6, "ok": 6, "bad": []}
+    assert answer.document == {"videos": 6, "ok": 6, "bad": [], "doubtful": []}
     assert "6 of 6 videos are good" in kinema(*words).out
     damaged = tmp_path / "damaged.csv"
     damaged.write_text("path,label\nred/0.mp4,red\ngone.mp4,red\nred/0.mp4,blue\n")

@@ -95,7 +95,7 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find unreadable, short, duplicate and wrongly labeled videos.
+    """Find unreadable, short, duplicate and wrongly labeled videos, and doubtful labels.
 
     The exit code is 1 if any video is bad.
 
@@ -250,5 +250,7 @@ def _print_check(report: "CheckReport", *, as_json: bool) -> None:
             table.add_row(bad.split, bad.path, bad.reason)
         results().print(table)
     results().print(f"{report.ok} of {report.videos} videos are good")
+    for doubt in report.doubtful:
+        results().print(f"{doubt.split}: {doubt.reason}. Are the labels right?")
     if report.bad:
         notes().print(f"{len(report.bad)} videos need attention")

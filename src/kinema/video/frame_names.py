@@ -82,16 +82,13 @@ def _chosen(folder: Path, families: Families) -> list[str]:
     shared = set.intersection(*words.values())
     left = set(families)
     for is_kept in (
-        lambda pattern: not any(map(_NO_FRAMES.fullmatch, words[pattern] - shared)),
-        lambda pattern: not (pattern.endswith(" (#)") and pattern[:-4] in left),
-        # frame.jpg, frame2.jpg, frame3.jpg: the one without a number may be the first.
-        lambda pattern: (
-            "#" in pattern or any(p.rstrip(" _-(#)") == pattern for p in left - {pattern})
-        ),
-        lambda pattern: words[pattern] & _FRAMES[0],
-        lambda pattern: words[pattern] & _FRAMES[1],
+        lambda pattern, _: not any(map(_NO_FRAMES.fullmatch, words[pattern] - shared)),
+        lambda pattern, left: not (pattern.endswith(" (#)") and pattern[:-4] in left),
+        lambda pattern, left: "#" in pattern or _is_first(pattern, left - {pattern}),
+        lambda pattern, _: words[pattern] & _FRAMES[0],
+        lambda pattern, _: words[pattern] & _FRAMES[1],
     ):
-        left = {pattern for pattern in left if is_kept(pattern)} or left
+        left = {pattern for pattern in left if is_kept(pattern, left)} or left
     if len(left) == 1 or not any("#" in pattern for pattern in left):
         return [name for pattern in left for name in families[pattern]]
     kinds = ", ".join(f"{p} ({len(families[p])} files)" for p in sorted(left)[:_SHOWN])
@@ -100,6 +97,11 @@ def _chosen(folder: Path, families: Families) -> list[str]:
         f"{folder} holds pictures of {len(left)} kinds: {kinds}{more}, with # for a number. Leave "
         "one kind in the folder, or name its frames img_00001 and so on."
     )
+
+
+def _is_first(pattern: str, others: set[str]) -> bool:
+    """True for frame beside frame2 and frame3: a name without a number that may be the first."""
+    return any(other.rstrip(" _-(#)") == pattern for other in others)
 
 
 def _in_order(folder: Path, names: list[str]) -> list[str]:

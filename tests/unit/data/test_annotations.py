@@ -300,7 +300,12 @@ def test_the_real_test_list_of_kinetics_has_no_labels(data_dir):
     ("format", "name", "data", "message"),
     [
         ("csv", "a.csv", b"path,label\nx.mp4,r\xffn\n", "a.csv, line 2: not UTF-8 text"),
-        ("csv", "a.csv", b"path\n" + 140_000 * b"x", "a.csv is not a valid CSV file: field larger"),
+        (
+            "csv",
+            "a.csv",
+            b"path\n" + 140_000 * b"x",
+            "a.csv, line 2: not a valid CSV file, since a field has 140000 characters",
+        ),
         ("sthv2", "a.json", 100_000 * b"[", "a.json is not valid JSON"),
         ("diving48", "a.json", b"\xff\xfe[]", "a.json, line 1: not UTF-8 text"),
         (
