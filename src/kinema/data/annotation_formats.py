@@ -246,18 +246,26 @@ def read_sthv2(request: AnnotationRequest) -> Annotations:
 
     Its answers for the test videos are `id;label` lines instead.
     """
-    if not read_text(request.path).lstrip().startswith(("[", "{")):
-        rows = read_id_label(request)
-        samples = [replace(sample, path=f"{sample.path}.webm") for sample in rows.samples]
-        return replace(rows, samples=tuple(samples))
     classes = ClassList.required(request.class_names, request.path)
+    is_json = read_text(request.path).lstrip().startswith(("[", "{"))
     samples = []
-    for place, row in _json_rows(request.path, ("id",)):
+    for place, row in _json_rows(request.path, ("id",)) if is_json else _answers(request):
         # Templates mark their objects as [something]; the class list has no brackets.
         template = str(row.get("template", "")).replace("[", "").replace("]", "")
         label = classes.label_of(template, place) if template else None
         samples.append(Sample(f"{row['id']}.webm", label))
     return request.annotations(samples, classes)
+
+
+def _answers(request: AnnotationRequest) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (place for messages, id and template) of `id;label` lines."""
+    for place, line in request.lines():
+        match = re.fullmatch(r"(?P<id>[^;,\s]+);(?P<template>.*)", line)
+        if match is None:
+            raise AnnotationError(
+                f"{place}: expected a JSON list, or 'id;label' lines, got {line[:80]!r}."
+            )
+        yield place, match.groupdict()
 
 
 def read_diving48(request: AnnotationRequest) -> Annotations:

@@ -112,8 +112,8 @@ class _Checks:
 
     def fault(self, dataset: VideoDataset, index: int, *, here: str) -> str:
         """Returns the fault of a row, which the caller calls `here`; empty if it is good."""
-        sample = dataset.annotations.samples[index]
-        path = Path(os.path.normpath(dataset.path(index)))  # ./a.mp4 and b/../a.mp4 are a.mp4
+        sample, given = dataset.annotations.samples[index], dataset.path(index)
+        path = Path(os.path.abspath(given))  # one for ./a.mp4 and b/../a.mp4
         start = sample.start_frame
         if (path, start) in self._rows:
             return f"listed twice, also in {self._rows[path, start]}"
@@ -122,7 +122,7 @@ class _Checks:
         if sample.label is not None and not 0 <= sample.label < classes:
             return f"label {sample.label} is outside the {classes} classes"
         if path not in self._videos:
-            self._videos[path] = _frames(path, strict=self._strict)
+            self._videos[path] = _frames(given, strict=self._strict)
         frames = self._videos[path]
         if isinstance(frames, str):
             return frames

@@ -104,7 +104,7 @@ def class_list_text(names: Sequence[str]) -> str:
     """
     lines = list(names)
     if any(name != name.strip() or len(split_lines(name)) > 1 for name in lines) or (
-        lines and lines[0].startswith(_JSON_LIST)
+        lines and lines[0].startswith((_JSON_LIST, "\ufeff"))
     ):
         return json.dumps(lines, ensure_ascii=False) + "\n"
     if _without_numbers(lines) != lines:

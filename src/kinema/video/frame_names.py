@@ -125,7 +125,7 @@ def _values(folder: Path, texts: Sequence[str]) -> Values:
     width = max(len(part[-1]) for part in parts)
     if max(map(len, parts)) != 2:
         return numbered
-    decimal = [(int(whole), int("".join(rest).ljust(width, "0"))) for whole, *rest in parts]
+    decimal: Values = [(int(whole), int("".join(rest).ljust(width, "0"))) for whole, *rest in parts]
     if _ranks(decimal) == _ranks(numbered):
         return decimal
     tails = {part[1] for part in parts if len(part) == 2 and len(part[1]) > 1}

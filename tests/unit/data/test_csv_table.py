@@ -1,5 +1,7 @@
 """CSV files as other tools leave them, and what is written read back."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,13 +32,19 @@ READ = {
         [Sample("a\u2028\x85\x0c.mp4", 1), JUMP],
     ),
     "quoted spaces": ('path,label\n" a.mp4 ", run\nb.mp4,jump', [Sample(" a.mp4 ", 1), JUMP]),
-    "inches": ('path,label\n5" a.mp4,run\n"5"" b.mp4",jump', [Sample('5" a.mp4', 1), Sample('5" b.mp4', 0)]),
+    "inches": (
+        'path,label\n5" a.mp4,run\n"5"" b.mp4",jump',
+        [Sample('5" a.mp4', 1), Sample('5" b.mp4', 0)],
+    ),
     "whole floats": (
         "path,label,start_frame,frames\na.mp4,run,0.0,6.0\nb.mp4,jump,,\n",
         [Sample("a.mp4", 1, 0, 6), JUMP],
     ),
-    "whole floats as labels": ("path,label\na.mp4,1.0\nb.mp4,0.0\nc.mp4,\n", [RUN, JUMP, Sample("c.mp4", None)]),
-}  # fmt: skip
+    "whole floats as labels": (
+        "path,label\na.mp4,1.0\nb.mp4,0.0\nc.mp4,\n",
+        [RUN, JUMP, Sample("c.mp4", None)],
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", READ)
@@ -108,6 +116,4 @@ def test_written_class_lists_are_read_back(tmp_path_factory, names):
     file = tmp_path_factory.getbasetemp() / "round.classes.txt"
     different = [f"{name}{number}{name}" for number, name in enumerate(names)]
     file.write_text(class_list_text(different), encoding="utf-8", newline="")
-    import unicodedata
-
     assert list(read_class_names(file)) == [unicodedata.normalize("NFC", n) for n in different]
