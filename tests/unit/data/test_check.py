@@ -95,8 +95,8 @@ def test_a_path_in_three_spellings_is_listed_twice(report_on, root):
 def test_a_backslash_and_a_missing_suffix_are_named(report_on, root):
     report = report_on(Sample("right\\0.mp4", 1), Sample("left/1", 0))
     assert [bad.reason for bad in report.bad] == [
-        f"{root}/right\\0.mp4 does not exist. {root}/right/0.mp4 does: write paths with / instead of"
-        " \\.",
+        f"{root}/right\\0.mp4 does not exist. {root}/right/0.mp4 does: "
+        "write paths with / instead of \\.",
         f"{root}/left/1 does not exist. {root}/left/1.mp4 does: add the suffix.",
     ]
 
