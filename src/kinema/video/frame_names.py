@@ -19,7 +19,7 @@ _NO_FRAMES = re.compile(
     r"(flow|depth|dispar|mask|thumb|seg|label|annot|normal|heat|pose|skelet|keypoint|saliency)\w*"
     r"|preview|poster|cover|copy|small|edges?|overlay|vis|optical|infrared|gr[ae]y|[uvxy]|n?ir|gt"
 )
-_FRAMES = ({"img"}, {"rgb", "image", "frame", "frames", "color", "colour"})
+_FRAMES = (re.compile("img"), re.compile(r"rgb|images?|frames?|colou?r"))
 _SHOWN = 4  # of the families in a message
 
 Families = dict[str, list[str]]
@@ -85,8 +85,8 @@ def _chosen(folder: Path, families: Families) -> list[str]:
         lambda pattern, _: not any(map(_NO_FRAMES.fullmatch, words[pattern] - shared)),
         lambda pattern, left: not (pattern.endswith(" (#)") and pattern[:-4] in left),
         lambda pattern, left: "#" in pattern or _is_first(pattern, left - {pattern}),
-        lambda pattern, _: words[pattern] & _FRAMES[0],
-        lambda pattern, _: words[pattern] & _FRAMES[1],
+        lambda pattern, _: any(map(_FRAMES[0].fullmatch, words[pattern])),
+        lambda pattern, _: any(map(_FRAMES[1].fullmatch, words[pattern])),
     ):
         left = {pattern for pattern in left if is_kept(pattern, left)} or left
     if len(left) == 1 or not any("#" in pattern for pattern in left):
