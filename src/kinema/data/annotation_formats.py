@@ -4,6 +4,7 @@ Readers accept the files as the data sets publish them. Paths come out relative 
 """
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -158,7 +159,7 @@ def read_video_list(request: AnnotationRequest) -> Annotations:
     for place, line in request.lines():
         two = re.fullmatch(r"(.*\S) +\d+ +\d+", line)
         path = line.rpartition(" ")[0]
-        if two and not is_video_path(path) and not find_path(root / path).exists():
+        if two and not is_video_path(path) and not os.path.exists(find_path(root / path)):
             raise AnnotationError(
                 f"{place}: expected 'path label', got two numbers, {line!r}. Lines of 'folder "
                 "frames label' are the format rawframe_list; a video has one label."

@@ -159,17 +159,20 @@ class ClassList:
     """Converts labels of an annotation file, names or numbers, to checked numbers.
 
     An open list (without names) accepts any number and grows with the largest. Numbers index the
-    names, unless `only_names` or a name is itself a number, such as 2021.
+    names, unless `only_names`, or a name is itself a number, such as 2021, without `only_indices`.
     """
 
     names: tuple[str, ...]
     open: bool = False
     only_names: bool = False
+    only_indices: bool = False
 
     def __post_init__(self) -> None:
         self.names = tuple(composed(name) for name in self.names)
-        self._are_numbers = self.names != _numbered(len(self.names)) and any(
-            map(_WHOLE.fullmatch, self.names)
+        self._are_numbers = (
+            not self.only_indices
+            and self.names != _numbered(len(self.names))
+            and any(map(_WHOLE.fullmatch, self.names))
         )
 
     @classmethod
@@ -207,7 +210,7 @@ class ClassList:
     @classmethod
     def given_or_counted(cls, given: tuple[str, ...] | None) -> "ClassList":
         """Uses the given names, or numbers up to the largest label of the file."""
-        return cls(given) if given is not None else cls((), open=True)
+        return cls(given or (), open=given is None, only_indices=True)
 
     @classmethod
     def required(cls, given: tuple[str, ...] | None, source: Path) -> "ClassList":
@@ -226,14 +229,12 @@ class ClassList:
         """
         text = composed(text)
         number = None if self.only_names else _WHOLE.fullmatch(text)
-        spellings = [text]
-        if number and self._are_numbers:
-            spellings += [number[1], str(_number(text, place))]
+        if number and not self._are_numbers:
+            return self._counted(text, place)
+        spellings = [text, number[1], str(_number(text, place))] if number else [text]
         for name in spellings:
             if name in self.names:
                 return self.names.index(name)
-        if number and not self._are_numbers:
-            return self._counted(text, place)
         if _NO_CLASS.fullmatch(text):
             raise AnnotationError(
                 f"{place}: {text!r} is no label. Leave it empty for a video without a label, or "

@@ -83,7 +83,7 @@ def find_path(path: Path) -> Path:
         return path
     parent = path.parent if path.parent == path else find_path(path.parent)
     wanted = unicodedata.normalize("NFC", path.name)
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for name in sorted(os.listdir(parent)):
             if unicodedata.normalize("NFC", name) == wanted:
                 return parent / name
@@ -94,11 +94,11 @@ def near_path(path: Path) -> str:
     """Hint for a path that does not exist: a near one that does; empty without one."""
     forward = Path(str(path).replace("\\", "/"))
     if forward != path:
-        found = f" {forward} does:" if forward.exists() else " It has a \\:"
+        found = f" {forward} does:" if os.path.exists(forward) else " It has a \\:"
         return f"{found} write paths with / instead of \\."
     if path.suffix:
         return ""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         same = [n for n in sorted(os.listdir(path.parent)) if os.path.splitext(n)[0] == path.name]
         if same:
             return f" {path.parent / same[0]} does: add the suffix."

@@ -83,7 +83,7 @@ def _chosen(folder: Path, families: Families) -> list[str]:
     left = set(families)
     for is_kept in (
         lambda pattern, _: not any(map(_NO_FRAMES.fullmatch, words[pattern] - shared)),
-        lambda pattern, left: not (pattern.endswith(" (#)") and pattern[:-4] in left),
+        lambda pattern, left: not (pattern.endswith("# (#)") and pattern[:-4] in left),
         lambda pattern, left: "#" in pattern or _is_first(pattern, left - {pattern}),
         lambda pattern, _: any(map(_FRAMES[0].fullmatch, words[pattern])),
         lambda pattern, _: any(map(_FRAMES[1].fullmatch, words[pattern])),

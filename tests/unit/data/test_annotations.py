@@ -558,3 +558,12 @@ def test_accented_names_from_the_field_are_one_class(cases):
     assert row.path == "t/cafe\u0301/a.mp4"
     with VideoDataset(read_annotations(folder / "l.csv"), folder).open(0) as source:
         assert source.info.frames > 0
+
+
+def test_numbers_of_a_list_of_numbers_index_names_that_are_numbers(tmp_path, caplog):
+    names = ("1", "2", "fist")
+    how = {"row": "x{}.mp4 {}", "head": "", "format": "video_list"}
+    assert said_of(tmp_path, caplog, ["0", "1", "2"], names, **how)[1] == [0, 1, 2]
+    assert said_of(tmp_path, caplog, ["1", "2", "fist"], names)[1] == [0, 1, 2]
+    with pytest.raises(AnnotationError, match="line 2: '0' is not in the class list"):
+        said_of(tmp_path, caplog, ["0"], names)

@@ -96,4 +96,7 @@ def test_a_near_path_is_named(tmp_path: Path) -> None:
     backslash = tmp_path / "run\\7.webm"
     assert near_path(backslash) == f" {run / '7.webm'} does: write paths with / instead of \\."
     assert near_path(tmp_path / "a\\b") == " It has a \\: write paths with / instead of \\."
+    for impossible in ("\u00e9" * 999, "\u00e9\0/\u00e9", "a\0/b", "a\\" * 999):
+        assert find_path(run / impossible) == run / impossible
+        assert near_path(run / impossible).startswith(" It has a" if "\\" in impossible else "")
     assert near_path(run / "8") == near_path(run / "8.mp4") == near_path(tmp_path / "no/8") == ""

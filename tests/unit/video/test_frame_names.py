@@ -81,6 +81,7 @@ def test_pictures_of_other_kinds_are_left_out(kind):
         (named("cam1_{}.jpg") + named("cam2_{}.jpg"), "cam1_# (12 files), cam2_# (12 files)"),
         (named("x_{}.jpg") + named("y_{}.jpg"), "x_# (12 files), y_# (12 files)"),
         (["frame.jpg", "frame2.jpg", "frame3.jpg"], "frame (1 files), frame# (2 files)"),
+        (["a.jpg", "a (1).jpg", "a (2).jpg"], "a (1 files), a (#) (2 files)"),
         (
             ["a1.jpg", "b2c.jpg", "d4.jpg", "e5f.jpg", "g6.jpg"],
             "a# (1 files), b#c (1 files), d# (1 files), e#f (1 files) and 1 more",
