@@ -80,14 +80,15 @@ def _chosen(folder: Path, families: Families) -> list[str]:
     """The family with the frames."""
     words = {pattern: {word.lower() for word in _WORD.findall(pattern)} for pattern in families}
     shared = set.intersection(*words.values())
-    left = set(families)
-    for is_kept in (
+    rules: tuple[Callable[[str, set[str]], bool], ...] = (
         lambda pattern, _: not any(map(_NO_FRAMES.fullmatch, words[pattern] - shared)),
         lambda pattern, left: not (pattern.endswith("# (#)") and pattern[:-4] in left),
         lambda pattern, left: "#" in pattern or _is_first(pattern, left - {pattern}),
         lambda pattern, _: any(map(_FRAMES[0].fullmatch, words[pattern])),
         lambda pattern, _: any(map(_FRAMES[1].fullmatch, words[pattern])),
-    ):
+    )
+    left = set(families)
+    for is_kept in rules:  # a rule that would keep none is left out
         left = {pattern for pattern in left if is_kept(pattern, left)} or left
     if len(left) == 1 or not any("#" in pattern for pattern in left):
         return [name for pattern in left for name in families[pattern]]
