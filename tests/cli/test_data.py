@@ -2,7 +2,7 @@
 
 import sys
 
-from kinema.data.annotations import FORMATS
+from kinema.data.annotations import FORMATS, read_annotations
 from kinema.synthetic.motion import MOTION_CLASSES
 
 SMALL = ("--train", 1, "--val", 1, "--size", 32)
@@ -12,7 +12,7 @@ def test_a_set_that_is_good_then_damaged(kinema, color_set, tmp_path):
     words = ("data", "check", color_set / "val.csv", "--root", color_set)
     answer = kinema(*words, "--json")
     assert answer.code == 0
-    assert answer.document == {"videos": 6, "ok": 6, "bad": []}
+    assert answer.document == {"videos": 6, "ok": 6, "bad": [], "doubtful": []}
     assert "6 of 6 videos are good" in kinema(*words).out
     damaged = tmp_path / "damaged.csv"
     damaged.write_text("path,label\nred/0.mp4,red\ngone.mp4,red\nred/0.mp4,blue\n")
@@ -48,9 +48,39 @@ def test_convert_writes_what_check_reads(kinema, color_set, tmp_path):
         "blue/0.mp4,blue,0,",
     ]
     assert kinema("data", "check", out, "--root", color_set).code == 0
+    assert (tmp_path / "all.classes.txt").read_text() == "blue\ngreen\nred\n"
     again = kinema(*words)
     assert again.code == 2
     assert "already exists" in again.err
+
+
+def test_converted_folders_named_by_numbers_are_read_back(kinema, color_set, tmp_path):
+    for number, name in enumerate(("red", "green", "blue"), start=1):
+        (tmp_path / "years" / f"202{number}").mkdir(parents=True)
+        video = color_set / name / "0.mp4"
+        (tmp_path / "years" / f"202{number}" / "a.mp4").write_bytes(video.read_bytes())
+    out = tmp_path / "years.csv"
+    answer = kinema("data", "check", tmp_path / "years", "--format", "folders")
+    assert answer.code == 0
+    assert "3 of 3 videos are good" in answer.out
+    assert all(f"\u2502 202{number}" in answer.out for number in (1, 2, 3))
+    assert kinema("data", "convert", tmp_path / "years", out, "--format", "folders").code == 0
+    found = read_annotations(out, classes=tmp_path / "years.classes.txt")
+    assert found.samples == read_annotations(tmp_path / "years", format="folders").samples
+    assert found.class_names == ("2021", "2022", "2023")
+
+
+def test_check_says_labels_that_cannot_be_right(kinema, color_set, tmp_path):
+    (tmp_path / "one.csv").write_text("path,label\nred/0.mp4,red\nblue/0.mp4,red\n")
+    words = ("data", "check", tmp_path / "one.csv", "--root", color_set)
+    reason = "every label is 'red' (2 videos), so there is nothing to tell apart"
+    assert f"one.csv: {reason}. Are the labels right?" in " ".join(kinema(*words).out.split())
+    document = kinema(*words, "--json").document
+    assert document["doubtful"] == [{"split": str(tmp_path / "one.csv"), "reason": reason}]
+    (tmp_path / "class.csv").write_text("path,class\nred/0.mp4,red\n")
+    answer = kinema("data", "check", tmp_path / "class.csv", "--root", color_set)
+    assert answer.code == 1
+    assert "there is no column 'label', but 'class'" in " ".join(answer.err.split())
 
 
 MOMENTS = """

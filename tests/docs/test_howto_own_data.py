@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from kinema.cli.main import app
 from kinema.data.annotations import FORMATS, read_annotations
 from kinema.data.mirrored_names import mirrored_class_name
-from kinema.video.decode import is_video_path
+from kinema.errors import UnreadableVideoError
+from kinema.video.decode import is_video_path, open_source
 
 from .pages import Page, run_kinema, small_recipe, videos_in_class_folders
 
@@ -30,7 +31,10 @@ WRONG_FILES = [
         "kinema data check videos/train videos/val --format folders",
     ),
     ({"empty": None}, "kinema data check empty --format folders"),
+    ({"flat/a.mp4": "", "flat/b.mp4": ""}, "kinema data check flat --format folders"),
     ({"train.csv": "run/a.mp4,run\n"}, "kinema data check train.csv"),
+    ({"train.csv": "path,class\nrun/a.mp4,run\n"}, "kinema data check train.csv"),
+    ({"jester.csv": "video_id;label\n" + LISTS["jester.csv"]}, "jester.csv"),
     ({}, "kinema data check v1.csv --format sthv1"),
     ({"v2.json": LISTS["v2.json"].replace("\n]", ",\n{}]")}, "v2.json"),
     ({"v2.json": "{}"}, "v2.json"),
@@ -184,7 +188,14 @@ def test_what_the_check_finds(tmp_path, monkeypatch, put):
         put(Path(f"videos/run/{name}.mp4"))
     shutil.copy("videos/run/a.mp4", "videos/copy.mp4")
     Path("videos/empty.mp4").touch()
-    rows = ("run/a.mp4,r,", "gone.mp4,r,", "empty.mp4,r,", "run/b.mp4,r,20", "run/a.mp4,r,")
+    rows = (
+        "run/a.mp4,r,",
+        r"run\a.mp4,r,",
+        "gone.mp4,r,",
+        "empty.mp4,r,",
+        "run/b.mp4,r,20",
+        "run/a.mp4,r,",
+    )
     Path("train.csv").write_text("\n".join(["path,label,frames", *rows, "copy.mp4,r,"]))
     said = []
     for more in ((), ("--min-frames", "16")):
@@ -194,8 +205,20 @@ def test_what_the_check_finds(tmp_path, monkeypatch, put):
         said += [row["reason"] for row in json.loads(result.stdout)["bad"]]
     table = PAGE.text.split("## What `kinema data check` finds")[1].split("##")[0]
     reasons = re.findall(r"^\| .* \| `([^`]+)` \|$", table, flags=re.MULTILINE)
-    assert len(reasons) == 6
+    assert len(reasons) == 7
     assert set(reasons) <= set(said), said
+
+
+def test_a_folder_of_two_kinds_of_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("frames/run/a")
+    folder.mkdir(parents=True)
+    for number in range(12):
+        for suffix in ("jpg", "png"):
+            Image.new("RGB", (48, 36)).save(folder / f"{number}.{suffix}")
+    with pytest.raises(UnreadableVideoError) as error:
+        open_source(folder)
+    assert f"`{error.value}`" in PAGE.text
 
 
 def test_mirrored_names_are_those_of_the_table():

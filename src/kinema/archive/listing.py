@@ -1,5 +1,8 @@
 """List of the videos of a job: a text file, a folder, or Parquet files."""
 
+import logging
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +14,8 @@ from kinema.data.listing import list_videos
 from kinema.errors import AnnotationError
 from kinema.video.decode import is_video_path
 from kinema.video.folder import FRAME_SUFFIXES
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 100_000
 
@@ -56,11 +61,34 @@ def read_listing(source: str | Path, *, root: str | Path | None, column: str = "
     elif is_video_path(place):
         base, paths = place.parent, _strings([place.name])
     else:
-        base, paths = place.parent, _strings(_lines(place))
+        base, paths = place.parent, _strings(_lines(place, column))
     if len(paths) == 0:
         raise AnnotationError(f"{place} names no video.")
-    unique = pc.unique(paths)
-    return Listing(unique, Path(root or base).absolute(), len(paths) - len(unique))
+    unique, folder = pc.unique(paths), Path(root or base).absolute()
+    _warn_of_spellings(unique, folder, place)
+    return Listing(unique, folder, len(paths) - len(unique))
+
+
+def _warn_of_spellings(paths: Any, root: Path, source: Path) -> None:
+    """Logs a warning if a path occurs in several spellings, such as a.mp4 and ./a.mp4."""
+    is_odd = pc.or_(
+        pc.match_substring_regex(paths, r"(^|/)\.\.?/|//"), pc.starts_with(paths, f"{root}/")
+    )
+    seen: dict[str, str] = {}
+    twice = []
+    for path in pc.filter(paths, is_odd).to_pylist():
+        plain = os.path.relpath(os.path.normpath(root / path), root)
+        if plain in seen:
+            twice.append((path, seen[plain]))
+        seen.setdefault(plain, path)
+    plain_ones = pc.filter(paths, pc.is_in(paths, value_set=_strings(seen).combine_chunks()))
+    twice += [(seen[path], path) for path in plain_ones.to_pylist() if seen[path] != path]
+    if twice:
+        _log.warning(
+            "%s names %d videos again in another spelling, such as %r and %r. Each spelling is "
+            "labeled and gets a row; write a path in one way to avoid it.",
+            *(source, len(twice), *twice[0]),
+        )
 
 
 def _manifests(place: Path) -> list[Path]:
@@ -99,20 +127,38 @@ def _of_folder(folder: Path) -> tuple[Path, Any]:
     raise AnnotationError(f"{folder} holds no videos.")
 
 
-def _lines(file: Path) -> Iterator[str]:
-    number = 0
+def _lines(file: Path, column: str) -> Iterator[str]:
+    number, is_first = 0, True
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 path = line.rstrip("\r\n")
                 if "\0" in path:
                     raise AnnotationError(f"{file}, line {number}: this is not a list of paths.")
-                if path.strip():
-                    yield path
+                if not path.strip():
+                    continue
+                if is_first:
+                    _check_no_table(file, path, column)
+                is_first = False
+                yield path
     except UnicodeDecodeError as error:
         raise AnnotationError(
             f"{file}, after line {number}: this is not UTF-8 text with a path per line."
         ) from error
+
+
+def _check_no_table(file: Path, line: str, column: str) -> None:
+    """Refuses tables and annotation files, whose lines hold more than a path."""
+    fields = [field.strip(' "') for field in re.split(r"[,;\t]", line)]
+    path_label = re.fullmatch(r"(.+\.\w+) +\S+", line)
+    if path_label:
+        fields.append(path_label[1])
+    is_header = column.lower() in (field.lower() for field in fields)
+    if is_header or (not is_video_path(line) and any(map(is_video_path, fields))):
+        raise AnnotationError(
+            f"{file}, line 1: expected a path per line, got {line!r} of a table. Write its paths "
+            "alone into a text file, without a header, or give the table as Parquet."
+        )
 
 
 def _strings(paths: Iterable[str]) -> Any:

@@ -95,7 +95,7 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find unreadable, short, duplicate and wrongly labeled videos.
+    """Find unreadable, short, duplicate and wrongly labeled videos, and doubtful labels.
 
     The exit code is 1 if any video is bad.
 
@@ -136,16 +136,25 @@ def convert(
 ) -> None:
     """Convert annotations of any format to a plain CSV (path, label, start_frame, frames).
 
+    The class list is written beside it, such as train.classes.txt for train.csv.
+
     Example: kinema data convert trainlist01.txt train.csv --format ucf101
     """
     from kinema.data.annotations import read_annotations, write_csv
+    from kinema.data.classes import class_list_text
+    from kinema.system.files import cut_name, whole_file, write_whole
 
-    if out.exists():
-        raise typer.BadParameter(f"{out} already exists", param_hint="OUT")
+    class_list = out.with_name(cut_name(out.stem, ".classes.txt"))
+    for file in (out, class_list):
+        if file.exists():
+            raise typer.BadParameter(f"{file} already exists", param_hint="OUT")
     rows = read_annotations(
         annotations, format=format_, root=root, classes=classes, split=split, subset=subset
     )
-    write_csv(rows, out)
+    with whole_file(out) as partial:
+        write_csv(rows, partial)
+    if rows.class_names:
+        write_whole(class_list, class_list_text(rows.class_names))
     if as_json:
         document = {"out": str(out), "videos": len(rows.samples), "classes": len(rows.class_names)}
         print_json(document)
@@ -250,5 +259,7 @@ def _print_check(report: "CheckReport", *, as_json: bool) -> None:
             table.add_row(bad.split, bad.path, bad.reason)
         results().print(table)
     results().print(f"{report.ok} of {report.videos} videos are good")
+    for doubt in report.doubtful:
+        results().print(f"{doubt.split}: {doubt.reason}. Are the labels right?")
     if report.bad:
         notes().print(f"{len(report.bad)} videos need attention")

@@ -3,16 +3,25 @@
 Readers accept the files as the data sets publish them. Paths come out relative to the root.
 """
 
-import csv
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kinema.data.classes import ClassList, read_class_names, read_json, read_text
+from kinema.data.classes import (
+    ClassList,
+    read_class_names,
+    read_json,
+    read_text,
+    say_counts_from_one,
+    split_lines,
+)
+from kinema.data.csv_table import read_table
 from kinema.errors import AnnotationError
+from kinema.system.files import find_path
 from kinema.values import Annotations, Sample
 from kinema.video.decode import is_video_path
 from kinema.video.folder import is_frame
@@ -20,6 +29,9 @@ from kinema.video.folder import is_frame
 _log = logging.getLogger(__name__)
 
 COPIES_FILE = "prepare.json"  # settings file in a folder of prepared copies
+# Words of header lines, which lists of lines do not have.
+_PATH_COLUMNS = frozenset({"file", "filename", "id", "name", "path", "video", "video_id"})
+_LABEL_COLUMNS = frozenset({"action", "category", "class", "label", "label_id", "template"})
 
 
 @dataclass(frozen=True)
@@ -42,12 +54,14 @@ class AnnotationRequest:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yields (place for messages, stripped line) of the file, without blank lines."""
-        for number, line in enumerate(read_text(self.path).splitlines(), start=1):
+        for number, line in enumerate(split_lines(read_text(self.path)), start=1):
             if line.strip():
                 yield f"{self.path}, line {number}", line.strip()
 
     def annotations(self, samples: Sequence[Sample], classes: ClassList) -> Annotations:
         """The result of a reader."""
+        if self.class_names is None:
+            say_counts_from_one((s.label for s in samples), classes.names, self.path)
         return Annotations(tuple(samples), classes.names, str(self.path))
 
 
@@ -56,7 +70,13 @@ def read_csv(request: AnnotationRequest) -> Annotations:
 
     The delimiter (comma, semicolon or tab) is taken from the header.
     """
-    rows = _csv_rows(request.path, ("path",), "path and label")
+    optional = ("label", "start_frame", "frames")
+    rows, ignored = read_table(request.path, ("path",), optional, expected="path and label")
+    if ignored and rows and "label" not in rows[0][1]:
+        raise AnnotationError(
+            f"{request.path}: there is no column 'label', but {', '.join(map(repr, ignored))}. "
+            "Rename the column of the classes to label; without labels, remove the others."
+        )
     # All labels are needed before the first can be numbered: default classes are sorted.
     labels = {row["label"] for _, row in rows if row.get("label")}
     classes = ClassList.given_or_found(request.class_names, labels, request.path)
@@ -74,34 +94,6 @@ def read_csv(request: AnnotationRequest) -> Annotations:
     return request.annotations(samples, classes)
 
 
-def _csv_rows(
-    path: Path, columns: Sequence[str], expected: str
-) -> list[tuple[str, dict[str, str]]]:
-    """Rows as (place for messages, fields by name) of a file that has these columns."""
-    text = read_text(path)
-    first = text.split("\n", 1)[0]
-    delimiter = next((d for d in ",;\t" if d in first), ",")
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    header = [name.strip() for name in reader.fieldnames or []]
-    if not set(columns) <= set(header):
-        raise AnnotationError(
-            f"{path}, line 1: expected a header with the columns {expected}, got {first.strip()!r}."
-        )
-    rows = []
-    for fields in reader:
-        place = f"{path}, line {reader.line_num}"
-        row = {name.strip(): text for name, text in fields.items() if name}
-        wanted = f"{place}: expected {len(header)} fields, as in the header"
-        # DictReader fills missing fields with None and collects surplus ones under the key None.
-        # A surplus that is not empty is nearly always an unquoted comma in a class name.
-        if not row[columns[0]] or None in row.values():
-            raise AnnotationError(f"{wanted}.")
-        if any(fields.get(None) or ()):
-            raise AnnotationError(f"{wanted}; one with {delimiter!r} in it needs double quotes.")
-        rows.append((place, {name: text.strip() for name, text in row.items()}))
-    return rows
-
-
 def read_folders(request: AnnotationRequest) -> Annotations:
     """One folder per class, with video files or frame folders in it."""
     if not request.path.is_dir():
@@ -111,7 +103,16 @@ def read_folders(request: AnnotationRequest) -> Annotations:
     empty = sorted({p.name for p in request.path.iterdir() if _is_shown(p)} - names)
     if folders and empty:
         _log.warning("%s: no videos in %s, so no class.", request.path, ", ".join(empty))
-    classes = ClassList.given_or_found(request.class_names, names, request.path)
+    loose = [p.name for p in sorted(request.path.iterdir()) if is_video_path(p)]
+    if loose:
+        said = (
+            f"{request.path}: {len(loose)} videos are not in a class folder, such as {loose[0]}. "
+            "The format 'folders' needs one folder per class; for a list of videos use csv."
+        )
+        if not folders:
+            raise AnnotationError(said)
+        _log.warning("%s", said)
+    classes = ClassList.named(request.class_names, names)
     samples = [
         Sample(
             video.relative_to(request.path).as_posix(), classes.label_of(folder.name, f"{folder}")
@@ -154,13 +155,22 @@ def _is_shown_file(path: Path) -> bool:
 
 def read_video_list(request: AnnotationRequest) -> Annotations:
     """`path label` per line (TSN video list); the path may contain spaces."""
+    root = request.root or request.path.parent
+    for place, line in request.lines():
+        two = re.fullmatch(r"(.*\S) +\d+ +\d+", line)
+        path = line.rpartition(" ")[0]
+        if two and not is_video_path(path) and not os.path.exists(find_path(root / path)):
+            raise AnnotationError(
+                f"{place}: expected 'path label', got two numbers, {line!r}. Lines of 'folder "
+                "frames label' are the format rawframe_list; a video has one label."
+            )
     classes = ClassList.given_or_counted(request.class_names)
     return _from_lines(request, classes, r"(?P<path>.+) (?P<label>[^ ]+)", "'path label'")
 
 
 def read_rawframe_list(request: AnnotationRequest) -> Annotations:
     """`folder frames label` or `folder offset frames label` per line (TSN rawframe list)."""
-    pattern = r"(?P<path>.+?)\s+(?:(?P<start>\d{1,15})\s+)?(?P<frames>\d{1,15})\s+(?P<label>\d+)"
+    pattern = r"(?P<path>.+?)\s+(?:(?P<start>\d{1,15})\s+)?(?P<frames>\d{1,15})\s+(?P<label>-?\d+)"
     classes = ClassList.given_or_counted(request.class_names)
     expected = "'folder frames label' or 'folder offset frames label'"
     return _from_lines(request, classes, pattern, expected)
@@ -169,20 +179,30 @@ def read_rawframe_list(request: AnnotationRequest) -> Annotations:
 def read_id_label(request: AnnotationRequest) -> Annotations:
     """`id;label text` per line, frames in folders named by id (Something-Something V1, Jester)."""
     classes = ClassList.required(request.class_names, request.path)
-    return _from_lines(request, classes, "(?P<path>[^;]*);?(?P<label>.*)", "'id;label'")
+    return _from_lines(request, classes, r"(?P<path>[^;,\t]+)(?:;(?P<label>.*))?", "'id;label'")
 
 
 def _from_lines(
     request: AnnotationRequest, classes: ClassList, pattern: str, expected: str
 ) -> Annotations:
     """Lines of a pattern with the groups path and label (which may be empty), start and frames."""
-    samples = []
+    samples: list[Sample] = []
     for place, line in request.lines():
+        words = re.split(r"[;,\t ]", line.lower())
+        if not samples and words[0] in _PATH_COLUMNS and not _LABEL_COLUMNS.isdisjoint(words):
+            raise AnnotationError(
+                f"{place}: {line!r} is a header, but this format has none, only {expected} per "
+                "line. Remove it, or use the format csv with the columns path and label."
+            )
         match = re.fullmatch(pattern, line)
         if match is None:
             raise AnnotationError(f"{place}: expected {expected}, got {line!r}.")
         found = match.groupdict()
-        label, start, frames = found["label"].strip(), found.get("start"), found.get("frames")
+        label, start, frames = (
+            (found["label"] or "").strip(),
+            found.get("start"),
+            found.get("frames"),
+        )
         samples.append(
             Sample(
                 path=found["path"].strip(),
@@ -197,7 +217,7 @@ def _from_lines(
 def read_kinetics(request: AnnotationRequest) -> Annotations:
     """The CSV of Kinetics: label,youtube_id,time_start,time_end,split; test lists lack labels."""
     columns = ("youtube_id", "time_start", "time_end")
-    rows = _csv_rows(request.path, columns, ", ".join(columns))
+    rows, _ = read_table(request.path, columns, ("label",), expected=", ".join(columns))
     labels = {row["label"] for _, row in rows if row.get("label")}
     classes = ClassList.given_or_found(request.class_names, labels, request.path)
     samples = []
@@ -223,15 +243,30 @@ def _kinetics_path(root: Path | None, label: str, name: str, youtube_id: str) ->
 
 
 def read_sthv2(request: AnnotationRequest) -> Annotations:
-    """The JSON of Something-Something V2: a list of {id, template}; videos are id.webm."""
+    """The JSON of Something-Something V2: a list of {id, template}; videos are id.webm.
+
+    Its answers for the test videos are `id;label` lines instead.
+    """
     classes = ClassList.required(request.class_names, request.path)
+    is_json = read_text(request.path).lstrip().startswith(("[", "{"))
     samples = []
-    for place, row in _json_rows(request.path, ("id",)):
+    for place, row in _json_rows(request.path, ("id",)) if is_json else _answers(request):
         # Templates mark their objects as [something]; the class list has no brackets.
         template = str(row.get("template", "")).replace("[", "").replace("]", "")
         label = classes.label_of(template, place) if template else None
         samples.append(Sample(f"{row['id']}.webm", label))
     return request.annotations(samples, classes)
+
+
+def _answers(request: AnnotationRequest) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (place for messages, id and template) of `id;label` lines."""
+    for place, line in request.lines():
+        match = re.fullmatch(r"(?P<id>[^;,\s]+);(?P<template>.*)", line)
+        if match is None:
+            raise AnnotationError(
+                f"{place}: expected a JSON list, or 'id;label' lines, got {line[:80]!r}."
+            )
+        yield place, match.groupdict()
 
 
 def read_diving48(request: AnnotationRequest) -> Annotations:
@@ -275,7 +310,7 @@ def read_hmdb51(request: AnnotationRequest) -> Annotations:
             f"{request.path}: expected a folder with files that end in {ending} (splits 1 to 3)."
         )
     names = {file.name.removesuffix(ending) for file in files}
-    classes = ClassList.given_or_found(request.class_names, names, request.path)
+    classes = ClassList.named(request.class_names, names)
     samples = []
     for file in files:
         name = file.name.removesuffix(ending)
@@ -303,6 +338,7 @@ def _json_rows(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[st
 
 
 def _integer(text: str, place: str, name: str) -> int:
-    if not re.fullmatch(r"\d{1,15}", text):
+    match = re.fullmatch(r"(\d{1,15})(\.0*)?", text)  # pandas writes 6.0 in a column with gaps
+    if match is None:
         raise AnnotationError(f"{place}: {name} must be a whole number, got {text[:30]!r}.")
-    return int(text)
+    return int(match[1])

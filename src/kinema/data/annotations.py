@@ -8,6 +8,7 @@ from pathlib import Path
 from kinema.data import annotation_formats as readers
 from kinema.data.annotation_formats import AnnotationRequest
 from kinema.data.classes import read_class_names
+from kinema.data.csv_table import table_text
 from kinema.errors import AnnotationError, OptionError, UnknownNameError, did_you_mean
 from kinema.values import Annotations
 
@@ -118,10 +119,9 @@ def read_annotations(
 
 def write_csv(annotations: Annotations, path: str | Path) -> None:
     """Writes annotations in the `csv` format, with class names in the label column."""
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "start_frame", "frames"])
-        for sample in annotations.samples:
-            name = "" if sample.label is None else annotations.class_names[sample.label]
-            frames = "" if sample.frames is None else sample.frames
-            writer.writerow([sample.path, name, sample.start_frame, frames])
+    rows: list[list[object]] = [["path", "label", "start_frame", "frames"]]
+    for sample in annotations.samples:
+        name = "" if sample.label is None else annotations.class_names[sample.label]
+        frames = "" if sample.frames is None else sample.frames
+        rows.append([sample.path, name, sample.start_frame, frames])
+    Path(path).write_bytes(table_text(rows).encode())

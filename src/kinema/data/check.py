@@ -1,13 +1,15 @@
 """Checks a data set for faults before training."""
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.data.dataset import VideoDataset
 from kinema.errors import UnreadableVideoError
-from kinema.values import Sample
+from kinema.values import Annotations, Sample
 from kinema.video.decode import open_source
 
 
@@ -21,12 +23,37 @@ class BadVideo:
 
 
 @dataclass(frozen=True)
+class DoubtfulSplit:
+    """Split that cannot be right as a whole, and the reason."""
+
+    split: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class CheckReport:
-    """Result of a check: number of rows and of good rows, and the faulty rows."""
+    """Result of a check: number of rows and of good rows, faulty rows and doubtful splits."""
 
     videos: int
     ok: int
     bad: tuple[BadVideo, ...]
+    doubtful: tuple[DoubtfulSplit, ...] = ()
+
+
+def doubt_about(rows: Annotations) -> str:
+    """Reason that labels cannot be right as a whole: one class, or most classes empty.
+
+    Empty if they may be right, or if there is none.
+    """
+    used = Counter(sample.label for sample in rows.samples if sample.label is not None)
+    classes = len(rows.class_names)
+    if len(used) == 1:
+        ((label, videos),) = used.items()
+        name = rows.class_names[label] if label < classes else label
+        return f"every label is {name!r} ({videos} videos), so there is nothing to tell apart"
+    if used and 2 * len(used) < classes:
+        return f"{classes - len(used)} of {classes} classes have no video"
+    return ""
 
 
 def check_dataset(
@@ -36,7 +63,7 @@ def check_dataset(
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Checks every row of every split.
+    """Checks every row of every split, and the labels of each split as a whole.
 
     Reports unreadable videos (the last frame is decoded too), rows whose frames are not in the
     video or fewer than `min_frames`, labels outside the class list, duplicate paths, and files
@@ -59,7 +86,13 @@ def check_dataset(
             bad.append(BadVideo(split, sample.path, reason))
         if progress is not None:
             progress(done, len(rows))
-    return CheckReport(videos=len(rows), ok=len(rows) - len(bad), bad=tuple(bad))
+    doubts = ((split, doubt_about(data.annotations)) for split, data in splits.items())
+    return CheckReport(
+        videos=len(rows),
+        ok=len(rows) - len(bad),
+        bad=tuple(bad),
+        doubtful=tuple(DoubtfulSplit(split, reason) for split, reason in doubts if reason),
+    )
 
 
 class _Checks:
@@ -79,7 +112,8 @@ class _Checks:
 
     def fault(self, dataset: VideoDataset, index: int, *, here: str) -> str:
         """Returns the fault of a row, which the caller calls `here`; empty if it is good."""
-        sample, path = dataset.annotations.samples[index], dataset.path(index)
+        sample, given = dataset.annotations.samples[index], dataset.path(index)
+        path = Path(os.path.abspath(given))  # one for ./a.mp4 and b/../a.mp4
         start = sample.start_frame
         if (path, start) in self._rows:
             return f"listed twice, also in {self._rows[path, start]}"
@@ -88,7 +122,7 @@ class _Checks:
         if sample.label is not None and not 0 <= sample.label < classes:
             return f"label {sample.label} is outside the {classes} classes"
         if path not in self._videos:
-            self._videos[path] = _frames(path, strict=self._strict)
+            self._videos[path] = _frames(given, strict=self._strict)
         frames = self._videos[path]
         if isinstance(frames, str):
             return frames

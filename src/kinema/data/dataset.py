@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform
 from kinema.errors import UnreadableVideoError
+from kinema.system.files import find_path
 from kinema.values import Annotations, Preprocessing, Sample, Skipped, Views
 from kinema.video.decode import FrameSource, open_source
 from kinema.video.index_cache import IndexCache
@@ -51,8 +52,8 @@ class VideoDataset:
         return len(self.annotations.samples)
 
     def path(self, index: int) -> Path:
-        """Path of a row's video."""
-        return self.root / self.annotations.samples[index].path
+        """Path of a row's video; accented letters may have other bytes on disk than in the row."""
+        return find_path(self.root / self.annotations.samples[index].path)
 
     def open(self, index: int) -> FrameSource:
         """Opens the video of a row.

@@ -25,7 +25,15 @@ from kinema.data.annotations import write_csv
 from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError, check_range
-from kinema.system.files import is_unused, naming_write_errors, partial_of, whole_file, write_whole
+from kinema.system.files import (
+    cut_name,
+    find_path,
+    is_unused,
+    naming_write_errors,
+    partial_of,
+    whole_file,
+    write_whole,
+)
 from kinema.system.pool import map_in_processes
 from kinema.values import Annotations, Skipped, VideoInfo
 from kinema.video.decode import FrameSource, VideoFile, open_source
@@ -173,7 +181,7 @@ def _prepare(
     path: str, source: Path, root: Path, settings: PrepareSettings
 ) -> Skipped | tuple[int, int]:
     """Makes a copy unless it exists; returns the bytes of original and copy."""
-    original, target = source / path, root / path
+    original, target = find_path(source / path), root / path
     # An annotation file is untrusted input here: it must not write outside of the output folder.
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         return Skipped(path, f"{path} leads out of the root folder.")
@@ -271,11 +279,11 @@ def _times(source: FrameSource) -> list[int]:
 
 def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     """Writes the rows of the good videos with their labels."""
-    name = Path(rows.source).stem
+    stem = Path(rows.source).stem
     kept = tuple(sample for sample in rows.samples if sample.path in good)
-    with whole_file(root / f"{name}.csv") as partial:
+    with whole_file(root / cut_name(stem, ".csv")) as partial:
         write_csv(Annotations(kept, rows.class_names, rows.source), partial)
-    write_whole(root / f"{name}.classes.txt", class_list_text(rows.class_names))
+    write_whole(root / cut_name(stem, ".classes.txt"), class_list_text(rows.class_names))
 
 
 def _encoder() -> str:

@@ -18,8 +18,9 @@ from kinema.exporters.onnx_file import load_onnx, write_onnx
 from kinema.exporters.openvino_file import load_openvino, write_openvino
 from kinema.exporters.torch_file import load_exported, load_package, write_exported, write_package
 from kinema.exporters.verify import Verification, verify_clips, verify_stream
-from kinema.inference.graph import Call, Graph, clip_graph, stream_graph, temporary_beside
+from kinema.inference.graph import Call, Graph, clip_graph, stream_graph
 from kinema.models.network import VideoNetwork
+from kinema.system.files import partial_of
 from kinema.values import Preprocessing
 
 # Maximum difference between the scores of a float file and of the network, relative to the largest
@@ -199,7 +200,7 @@ def _write(
     """Writes and verifies a file beside the target, then moves it into place."""
     writer, int8 = FORMATS[kind], calibration is not None
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(target)
+    temporary = partial_of(target, suffix=target.suffix)
     try:
         writer.write(graph, temporary, **({"calibration": calibration} if int8 else {}))
         result = None if compare is None else compare(writer.load(temporary))

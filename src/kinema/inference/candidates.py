@@ -171,6 +171,6 @@ class ChoiceMemory:
     def write(self, choice: Choice) -> None:
         """Stores the choice; a failed write is only logged."""
         try:
-            write_whole(self.file, json.dumps(asdict(choice)))
+            write_whole(self.file, json.dumps(asdict(choice)), shared=True)
         except OSError as error:
             _log.info("The measured choice could not be stored: %s.", error)

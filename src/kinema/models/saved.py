@@ -4,6 +4,7 @@ The folder holds everything needed to use the network: architecture, class names
 preprocessing. Loading it executes no code from it.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from kinema.errors import CheckpointError, KinemaError
 from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import fill, read_tensors
-from kinema.system.files import naming_write_errors
+from kinema.system.files import naming_write_errors, short_name
 from kinema.values import Preprocessing
 
 FORMAT = 1
@@ -84,7 +85,7 @@ def save(
     tensors = {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}
     with naming_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        building = Path(tempfile.mkdtemp(prefix=f".{short_name(target.name)}.", dir=target.parent))
         try:
             building.chmod(0o755)
             save_file(tensors, building / WEIGHTS_FILE)
@@ -211,7 +212,7 @@ def _put_in_place(building: Path, target: Path) -> None:
     if not target.exists():
         os.replace(building, target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{short_name(target.name)}.old.", dir=target.parent))
     os.replace(target, old / target.name)
     try:
         os.replace(building, target)
@@ -222,6 +223,6 @@ def _put_in_place(building: Path, target: Path) -> None:
 
 def put_back(target: Path) -> None:
     """Restores an older network after a failed or killed replacement."""
-    for old in target.parent.glob(f".{target.name}.old.*"):
+    for old in target.parent.glob(f".{glob.escape(short_name(target.name))}.old.*"):
         if not target.exists() and (old / target.name).is_dir():
             os.replace(old / target.name, target)

@@ -1,24 +1,35 @@
 """Atomic file writes, and write errors that name the file, the reason and the fix."""
 
+import hashlib
 import os
+import unicodedata
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kinema.errors import KinemaError, OutputError
 
+_LONG_BYTES = 64  # longer names have shorter temporary names
+MOST_NAME_BYTES = 255  # of a file name, on all common file systems
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yields a temporary path that replaces the file at the end of the block.
 
     Creates the folder if needed. An older file stays until the new one is complete, even in a
     power failure. A killed process may leave the temporary file, which the next write replaces.
 
+    Args:
+        path: The file.
+        shared: True if several processes may write the file at once. Each then has a temporary
+            file of its own, and the last one to finish wins.
+
     Raises:
         OutputError: it cannot be written; the message names it, the reason and what to do.
     """
-    partial = partial_of(path)
+    partial = partial_of(path.with_name(uuid.uuid4().hex) if shared else path)
     with naming_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -32,19 +43,66 @@ def whole_file(path: Path) -> Iterator[Path]:
                 partial.unlink()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file atomically; text as UTF-8.
+def write_whole(path: Path, content: str | bytes, *, shared: bool = False) -> None:
+    """Writes a file atomically; text as UTF-8. For `shared` see `whole_file`.
 
     Raises:
         OutputError: it cannot be written.
     """
-    with whole_file(path) as partial:
+    with whole_file(path, shared=shared) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def partial_of(path: Path) -> Path:
-    """Path of a file while it is incomplete."""
-    return path.with_name(f".{path.name}.part")
+def partial_of(path: Path, *, suffix: str = "") -> Path:
+    """Path of a file while it is incomplete: hidden, in the same folder, ending in .part + suffix.
+
+    Long names are replaced by their digest, so that a name that fits the file system still does.
+    """
+    return path.with_name(f".{short_name(path.name)}.part{suffix}")
+
+
+def short_name(name: str) -> str:
+    """The name or, if it is long, 16 characters that stand for it."""
+    data = os.fsencode(name)
+    return name if len(data) <= _LONG_BYTES else hashlib.sha256(data).hexdigest()[:16]
+
+
+def cut_name(stem: str, ending: str) -> str:
+    """File name of a stem and its ending; a stem too long for a file name loses its end."""
+    data, most = os.fsencode(stem), MOST_NAME_BYTES - len(os.fsencode(ending))
+    return (stem if len(data) <= most else data[:most].decode("utf-8", "ignore")) + ending
+
+
+def find_path(path: Path) -> Path:
+    """The path itself if it exists, else the one on disk whose names are the same text.
+
+    The same text can be different bytes: macOS writes accented letters in two characters (NFD),
+    most other systems in one (NFC).
+    """
+    if os.path.lexists(path) or path.as_posix().isascii():
+        return path
+    parent = path.parent if path.parent == path else find_path(path.parent)
+    wanted = unicodedata.normalize("NFC", path.name)
+    with suppress(OSError, ValueError):
+        for name in sorted(os.listdir(parent)):
+            if unicodedata.normalize("NFC", name) == wanted:
+                return parent / name
+    return path
+
+
+def near_path(path: Path) -> str:
+    """Hint for a path that does not exist: a near one that does; empty without one."""
+    forward = Path(str(path).replace("\\", "/"))
+    if forward != path:
+        found = f" {forward} does:" if os.path.exists(forward) else " It has a \\:"
+        return f"{found} write paths with / instead of \\."
+    if path.suffix:
+        return ""
+    with suppress(OSError, ValueError):
+        same = [n for n in sorted(os.listdir(path.parent)) if os.path.splitext(n)[0] == path.name]
+        if same:
+            return f" {path.parent / same[0]} does: add the suffix."
+    return ""
 
 
 def is_unused(folder: Path, *, first: Path) -> bool:

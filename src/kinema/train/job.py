@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from kinema.data.annotations import read_annotations
+from kinema.data.check import doubt_about
 from kinema.data.dataset import TrainClips, VideoDataset
 from kinema.data.loader import TrainLoader
 from kinema.data.transforms import TrainTransform
@@ -326,5 +327,11 @@ def _read_videos(settings: DataSettings) -> tuple[VideoDataset, VideoDataset]:
         return VideoDataset(rows, folder, Preprocessing(), index_cache=settings.index_cache)
 
     train = read(settings.train, settings.train_folder, settings.classes, "train")
+    doubt = doubt_about(train.annotations)
+    if doubt and settings.empty_classes == "error":
+        raise AnnotationError(
+            f"{train.annotations.source}: {doubt}. Check its labels and data.classes, or train "
+            "nevertheless with data.empty_classes=allow."
+        )
     names = train.annotations.class_names
     return train, read(settings.val, settings.val_folder, names, "test")

@@ -17,6 +17,7 @@ from kinema.values import WeightsReport
 FREE_ON_RESUME = frozenset(
     {
         "data.workers",
+        "data.empty_classes",
         "data.unreadable",
         "train.accelerator",
         "train.activation_checkpointing",

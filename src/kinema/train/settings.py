@@ -97,6 +97,8 @@ class DataSettings(Section):
             of the package, such as "something_v2".
         split: Split number, for formats with several splits (HMDB51).
         unreadable: "error" stops at an unreadable video, "skip" skips and counts it.
+        empty_classes: "error" stops if the training list has videos of only one class, or most
+            classes have none; "allow" trains nevertheless.
         workers: Loader processes; 0 loads in the training process.
         index_cache: File that caches the frame index of every video, which saves time from the
             second epoch on; "" for none; default: a hidden file in the folder of the videos, if
@@ -111,6 +113,7 @@ class DataSettings(Section):
     classes: Path | None = None
     split: PositiveInt = 1
     unreadable: Literal["error", "skip"] = "error"
+    empty_classes: Literal["error", "allow"] = "error"
     workers: Count = 2
     index_cache: str | None = None
 

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
+from kinema.system.files import near_path
 
 # FFmpeg options that skip its analysis of the stream. With a cached index nothing is left to find.
 _SKIP_ANALYSIS = {"probesize": "32", "analyzeduration": "0", "skip_frame": "all"}
@@ -243,7 +244,8 @@ def _file_stat(path: Path) -> os.stat_result:
     except FileNotFoundError:
         is_address = re.match(r"(https?|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
         fix = " It is a URL: download it, or recognize it live with `kinema stream`."
-        raise UnreadableVideoError(f"{path} does not exist.{fix if is_address else ''}") from None
+        hint = fix if is_address else near_path(path)
+        raise UnreadableVideoError(f"{path} does not exist.{hint}") from None
     except OSError as error:
         raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error)}.") from error
     if not stat.S_ISREG(result.st_mode):

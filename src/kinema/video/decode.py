@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
+from kinema.system.files import find_path
 from kinema.values import VideoInfo
 from kinema.video.container import Container, reason_of
 from kinema.video.display import upright
@@ -85,7 +86,7 @@ def open_source(
     """Opens a video file or a folder of frames.
 
     Args:
-        path: The file or folder.
+        path: The file or folder; accented letters may have other bytes (NFC, NFD) on disk.
         index_cache: Cache of frame indices.
         threads: See `VideoFile`.
         options: See `VideoFile`.
@@ -93,7 +94,8 @@ def open_source(
     Raises:
         UnreadableVideoError: it does not exist or cannot be read; the message says why.
     """
-    if os.path.isdir(path):
+    path = find_path(Path(path))
+    if os.path.isdir(path):  # unlike Path.is_dir, also for names that are too long
         return FrameFolder(path)
     return VideoFile(path, index_cache=index_cache, threads=threads, options=options)
 

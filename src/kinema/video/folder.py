@@ -1,6 +1,5 @@
 """Folders of JPEG or PNG frames, read like video files."""
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from PIL import Image, ImageOps
 
 from kinema.errors import OptionError, UnreadableVideoError
 from kinema.system.closing import Closing
+from kinema.system.files import near_path
 from kinema.values import VideoInfo
+from kinema.video.frame_names import frame_order
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Errors of Pillow for damaged files; struct.error comes from their EXIF data.
@@ -22,13 +23,13 @@ _BAD_IMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.Decompressio
 class FrameFolder(Closing):
     """A folder whose JPEG or PNG files are the frames of a video, in the order of their numbers.
 
-    If there are files named img_*, only these count: frame folders in the layout of TSN also
-    hold optical flow (flow_x_*, flow_y_*). Hidden files are left out. A folder has no frame
-    rate, so `info.rate_hz` and `info.duration_s` are 0.
+    Optical flow, depth, masks, thumbnails and hidden files beside them are left out, see
+    `kinema.video.frame_names`. A folder has no frame rate, so `info.rate_hz` and
+    `info.duration_s` are 0.
 
     Raises:
-        UnreadableVideoError: it does not exist, holds no frames, or the first frame cannot be
-            read.
+        UnreadableVideoError: it does not exist, holds no frames, its names do not say which
+            pictures are the frames, or the first frame cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -95,11 +96,11 @@ def is_frame(file: Path) -> bool:
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    """Frame files of a folder in the order of their numbers."""
+    """Frame files of a folder in their order."""
     try:
         files = [file for file in folder.iterdir() if is_frame(file)]
     except FileNotFoundError:
-        raise UnreadableVideoError(f"{folder} does not exist.") from None
+        raise UnreadableVideoError(f"{folder} does not exist.{near_path(folder)}") from None
     except OSError as error:
         raise UnreadableVideoError(f"{folder} cannot be read: {error.strerror}.") from error
     if not files:
@@ -107,14 +108,7 @@ def _frame_files(folder: Path) -> list[Path]:
             f"{folder} holds no frames: expected file names ending in "
             f"{', '.join(sorted(FRAME_SUFFIXES))}."
         )
-    named = [file for file in files if file.name.startswith("img_")]
-    return sorted(named or files, key=_natural)
-
-
-def _natural(file: Path) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sort key that puts img_2.jpg before img_10.jpg."""
-    parts = re.split(r"(\d+)", file.stem)
-    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], file.name
+    return [folder / name for name in frame_order(folder, (file.name for file in files))]
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -78,3 +78,35 @@ def test_a_manifest_with_gaps_and_a_folder_without_videos(tmp_path):
     pq.write_table(pa.table({"path": ["a.mp4", None]}), tmp_path / "m.parquet")
     with pytest.raises(AnnotationError, match="1 rows have no path"):
         read_listing(tmp_path, root=None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.mp4,run\n",
+        "\nPath\na.mp4\n",
+        "label;path\nrun;a.mp4\n",
+        "a.mp4,run\n",
+        '"a b.mp4","run"\n',
+        "a b.mp4 3\n",
+    ],
+)
+def test_a_table_is_not_taken_for_paths(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text)
+    message = f"list.csv, line 1: expected a path per line, got '?{text.split()[0]}.* of a table"
+    with pytest.raises(AnnotationError, match=message):
+        read_listing(tmp_path / "list.csv", root=None)
+
+
+def test_paths_may_look_like_tables(tmp_path):
+    lines = ["run, fast.mp4", "clips/run;slow", "a path of frames", "b.mp4"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    assert read_listing(tmp_path / "list.csv", root=None).paths.to_pylist() == lines
+
+
+def test_a_path_in_three_spellings_is_said(tmp_path, caplog):
+    lines = ["./a.mp4", "x/../a.mp4", "a.mp4", f"{tmp_path}/b.mp4", "b.mp4", "./c.mp4", "d.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    assert read_listing(tmp_path / "list.txt", root=None).paths.to_pylist() == lines
+    (message,) = caplog.messages
+    assert "names 3 videos again in another spelling, such as 'x/../a.mp4' and './a.mp4'" in message

@@ -7,6 +7,7 @@ import pytest
 
 from kinema.data.annotations import FORMATS, read_annotations, register_format, write_csv
 from kinema.data.classes import ClassList, class_list_text, read_class_names
+from kinema.data.dataset import VideoDataset
 from kinema.errors import AnnotationError, OptionError, UnknownNameError
 from kinema.train.settings import DataSettings
 from kinema.values import Sample
@@ -300,7 +301,12 @@ def test_the_real_test_list_of_kinetics_has_no_labels(data_dir):
     ("format", "name", "data", "message"),
     [
         ("csv", "a.csv", b"path,label\nx.mp4,r\xffn\n", "a.csv, line 2: not UTF-8 text"),
-        ("csv", "a.csv", b"path\n" + 140_000 * b"x", "a.csv is not a valid CSV file: field larger"),
+        (
+            "csv",
+            "a.csv",
+            b"path\n" + 140_000 * b"x",
+            "a.csv, line 2: not a valid CSV file, since a field has 140000 characters",
+        ),
         ("sthv2", "a.json", 100_000 * b"[", "a.json is not valid JSON"),
         ("diving48", "a.json", b"\xff\xfe[]", "a.json, line 1: not UTF-8 text"),
         (
@@ -350,3 +356,214 @@ def test_an_empty_class_folder_is_told_and_hidden_files_are_none(class_folders, 
     assert [sample.path for sample in rows.samples] == ["jump/b.mp4", "run/a.mp4"]
     assert rows.class_names == ("jump", "run")
     assert caplog.messages == [f"{class_folders / 'train'}: no videos in sit, so no class."]
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["2023", "2021", "2022"], ("2021", "2022", "2023")),
+        (["042", "007"], ("007", "042")),
+        ([str(number) for number in range(11)], tuple(str(number) for number in range(11))),
+        (["1", "2", "3"], ("1", "2", "3")),
+        (["10", "9", "x"], ("10", "9", "x")),
+        (["nan", "-1", "1.0"], ("-1", "1.0", "nan")),
+    ],
+)
+def test_names_of_class_folders_may_be_numbers(tmp_path, caplog, folders, names):
+    for number, name in enumerate(folders):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{number}.mp4").touch()
+    found = read_annotations(tmp_path, format="folders")
+    assert found.class_names == names
+    assert [sample.path.split("/")[0] for sample in found.samples] == sorted(folders)
+    assert [names[sample.label] for sample in found.samples] == sorted(folders)
+    assert read_annotations(tmp_path, format="folders", classes=names).samples == found.samples
+    assert caplog.messages == []
+
+
+def test_a_folder_named_by_a_number_is_no_label(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "a.mp4").touch()
+    with pytest.raises(AnnotationError, match="'1' is not in the class list. .*2021, 2022"):
+        read_annotations(tmp_path, format="folders", classes=["2021", "2022"])
+
+
+def said_of(tmp_path, caplog, labels, classes=None, row="x{}.mp4,{}", head="path,label\n", **how):
+    file = tmp_path / "a.csv"
+    file.write_text(head + "".join(row.format(*pair) + "\n" for pair in enumerate(labels)))
+    found = read_annotations(file, classes=classes, **how)
+    return found.class_names, [s.label for s in found.samples], caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        (["2022", "2021", "2022"], ("2021", "2022"), [1, 0, 1]),
+        (["042", "7", "042"], ("7", "042"), [1, 0, 1]),
+        (["9.0", "100.0"], ("9", "100"), [0, 1]),
+        (["0", "9", "5"], ("0", "5", "9"), [0, 2, 1]),
+    ],
+)
+def test_numbers_that_leave_most_classes_empty_are_names(tmp_path, caplog, labels, names, numbers):
+    found, indices, messages = said_of(tmp_path, caplog, labels)
+    assert (found, indices) == (names, numbers)
+    most = int(names[-1])
+    assert messages == [
+        f"{tmp_path / 'a.csv'}: its labels are {len(names)} different numbers up to {most} and are "
+        f"taken for names of {len(names)} classes. If they are labels of {most + 1} classes, give "
+        "the class list."
+    ]
+    # The names of a training list number the labels of a validation list.
+    assert said_of(tmp_path, caplog, labels[:1], names)[1] == numbers[:1]
+    with pytest.raises(AnnotationError, match="line 2: '1' is not in the class list"):
+        said_of(tmp_path, caplog, ["1"], names)
+
+
+@pytest.mark.parametrize("labels", [["0", "1", "2", "3"], ["00", "01", "03", "0"], ["2.0", "0"]])
+def test_numbers_from_0_are_labels(tmp_path, caplog, labels):
+    names, numbers, messages = said_of(tmp_path, caplog, labels)
+    assert numbers == [int(float(label)) for label in labels]
+    assert names == tuple(str(number) for number in range(max(numbers) + 1))
+    assert messages == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"row": "x{}.mp4 {}", "head": "", "format": "video_list"}],
+    ids=["csv", "video_list"],
+)
+def test_labels_from_1_are_said(tmp_path, caplog, how):
+    names, numbers, messages = said_of(tmp_path, caplog, ["1", "2", "3"], **how)
+    assert (names, numbers) == (("0", "1", "2", "3"), [1, 2, 3])
+    assert messages == [
+        f"{tmp_path / 'a.csv'}: labels begin at 1, so class 0 has no video. Labels count from 0: "
+        "subtract 1, or give the class list."
+    ]
+
+
+def test_numbers_that_a_class_list_holds_are_labels(tmp_path, caplog):
+    names = [f"c{number}" for number in range(10)]
+    assert said_of(tmp_path, caplog, ["9", "3.0"], names) == (tuple(names), [9, 3], [])
+
+
+def test_accented_names_are_one_class_in_either_form(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label\na.mp4,caf\u00e9\ncafe\u0301.mp4,cafe\u0301\n")
+    found = read_annotations(tmp_path / "a.csv")
+    assert found.class_names == ("caf\u00e9",)
+    assert found.samples == (Sample("a.mp4", 0), Sample("cafe\u0301.mp4", 0))
+    for names in (["cafe\u0301"], ["caf\u00e9"]):
+        assert read_annotations(tmp_path / "a.csv", classes=names).samples == found.samples
+    (tmp_path / "c.txt").write_text("caf\u00e9\ncafe\u0301\n")
+    with pytest.raises(AnnotationError, match="names 'caf\u00e9' twice"):
+        read_class_names(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "message"),
+    [
+        ("jester", "video_id;label\n1;Swipe\n", "line 1: 'video_id;label' is a header, but this "),
+        ("jester", "video_id,label,frames\n1,Swipe,37\n", "line 1: .* is a header, .* format csv"),
+        (
+            "sthv2",
+            "id,label\n1,a\n",
+            "line 1: expected a JSON list, or 'id;label' lines, got 'id,l",
+        ),
+        ("jester", "1,Swipe\n", "line 1: expected 'id;label', got '1,Swipe'"),
+        ("video_list", "path label\na.mp4 1\n", "line 1: 'path label' is a header"),
+        ("video_list", "a 1 3\n", "line 1: expected 'path label', got two numbers, 'a 1 3'. Lines"),
+        ("video_list", "a.mp4 1 3\n", "got two numbers, .* are the format rawframe_list; a video"),
+        ("video_list", "a.mp4 -1\n", "line 1: '-1' is no label. Leave it empty"),
+        ("rawframe_list", "a 12 -1\n", "line 1: '-1' is no label. Leave it empty"),
+    ],
+)
+def test_another_kind_of_list_is_named_with_the_fix(tmp_path, format, text, message):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(
+        AnnotationError, match=f"list.txt, {message}" if "line" in message else message
+    ):
+        read_annotations(tmp_path / "list.txt", format=format, classes=["Swipe", "Drum", "a", "b"])
+
+
+def test_a_folder_of_frames_whose_name_ends_in_a_number(tmp_path):
+    (tmp_path / "jump 1").mkdir()
+    (tmp_path / "list.txt").write_text("jump 1 3\njump\u20282.mp4 0\n")
+    found = read_annotations(tmp_path / "list.txt", format="video_list")
+    assert found.samples == (Sample("jump 1", 3), Sample("jump\u20282.mp4", 0))
+
+
+def test_the_answers_of_something_something_are_read(tmp_path):
+    (tmp_path / "test-answers.csv").write_text("1420;Holding [something]\n7;Drum, fast\n")
+    found = read_annotations(
+        tmp_path / "test-answers.csv", format="sthv2", classes=["Drum, fast", "Holding something"]
+    )
+    assert found.samples == (Sample("1420.webm", 1), Sample("7.webm", 0))
+
+
+def test_videos_outside_of_class_folders_are_named(tmp_path, caplog):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    said = f"{tmp_path}: 2 videos are not in a class folder, such as a.mp4. The format 'folders' "
+    with pytest.raises(AnnotationError, match=said):
+        read_annotations(tmp_path, format="folders")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "c.mp4").touch()
+    assert len(read_annotations(tmp_path, format="folders").samples) == 1
+    assert caplog.messages[0].startswith(said)
+
+
+@pytest.fixture
+def cases(data_dir):
+    return data_dir.parent / "cases"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("capitals", [("a.mp4", "run")]),
+        ("empty_rows", [("a.mp4", "run"), ("b.mp4", "jump")]),
+        ("newline", [("odd\nname.mp4", "run")]),
+        ("pandas_float", [("a.mp4", "run"), ("b.mp4", "jump")]),
+        ("pandas_label", [("a.mp4", "jump"), ("b.mp4", "run")]),
+        ("sep_line", [("a.mp4", "run"), ("b.mp4", "jump")]),
+    ],
+)
+def test_tables_from_the_field_are_read(cases, name, rows):
+    folder = cases / "csv_from_excel_pandas"
+    found = read_annotations(folder / f"{name}.csv", classes=folder / "classes.txt")
+    assert [(s.path, found.class_names[s.label]) for s in found.samples] == rows
+    if name == "pandas_float":
+        assert [(s.start_frame, s.frames) for s in found.samples] == [(0, 6), (0, None)]
+
+
+@pytest.mark.data
+def test_other_tables_from_the_field(cases):
+    folder = cases / "csv_from_excel_pandas"
+    found = read_annotations(folder / "space_after_comma.csv")
+    assert found.class_names == ("jump, high", "run")
+    assert [sample.path for sample in found.samples] == ["a.mp4", "b.mp4"]
+    with pytest.raises(AnnotationError, match="there is no column 'label', but 'class'. Rename"):
+        read_annotations(folder / "class_column.csv")
+
+
+@pytest.mark.data
+def test_accented_names_from_the_field_are_one_class(cases):
+    folder = cases / "unicode_forms"
+    train = read_annotations(folder / "t", format="folders")
+    val = read_annotations(folder / "v", format="folders", classes=train.class_names)
+    assert train.class_names == val.class_names == ("caf\u00e9", "run")
+    assert {(s.path, s.label) for s in val.samples} == {("cafe\u0301/c.mp4", 0), ("run/d.mp4", 1)}
+    assert read_annotations(folder / "two.csv").class_names == ("caf\u00e9",)
+    (row,) = read_annotations(folder / "l.csv").samples
+    assert row.path == "t/cafe\u0301/a.mp4"
+    with VideoDataset(read_annotations(folder / "l.csv"), folder).open(0) as source:
+        assert source.info.frames > 0
+
+
+def test_numbers_of_a_list_of_numbers_index_names_that_are_numbers(tmp_path, caplog):
+    names = ("1", "2", "fist")
+    how = {"row": "x{}.mp4 {}", "head": "", "format": "video_list"}
+    assert said_of(tmp_path, caplog, ["0", "1", "2"], names, **how)[1] == [0, 1, 2]
+    assert said_of(tmp_path, caplog, ["1", "2", "fist"], names)[1] == [0, 1, 2]
+    with pytest.raises(AnnotationError, match="line 2: '0' is not in the class list"):
+        said_of(tmp_path, caplog, ["0"], names)

@@ -6,7 +6,7 @@ import av
 import pytest
 
 from kinema.data.annotations import read_annotations
-from kinema.data.check import check_dataset
+from kinema.data.check import check_dataset, doubt_about
 from kinema.data.dataset import VideoDataset
 from kinema.values import Annotations, Sample
 
@@ -80,6 +80,41 @@ def test_rows_must_fit_into_their_video(report_on):
 def test_a_label_must_be_one_of_the_classes(report_on):
     report = report_on(Sample("right/0.mp4", 2), Sample("left/1.mp4", None))
     assert [bad.reason for bad in report.bad] == ["label 2 is outside the 2 classes"]
+
+
+def test_a_path_in_three_spellings_is_listed_twice(report_on, root):
+    report = report_on(
+        Sample("right/0.mp4", 1), Sample("./right/0.mp4", 1), Sample("left/../right/0.mp4", 1)
+    )
+    assert [bad.reason for bad in report.bad] == 2 * ["listed twice, also in all: right/0.mp4"]
+    (root / "right" / "caf\u00e9.mp4").write_bytes((root / "left" / "5.mp4").read_bytes())
+    report = report_on(Sample("right/caf\u00e9.mp4", 1), Sample("right/cafe\u0301.mp4", 1))
+    assert [bad.reason for bad in report.bad] == ["listed twice, also in all: right/caf\u00e9.mp4"]
+
+
+def test_a_backslash_and_a_missing_suffix_are_named(report_on, root):
+    report = report_on(Sample("right\\0.mp4", 1), Sample("left/1", 0))
+    assert [bad.reason for bad in report.bad] == [
+        f"{root}/right\\0.mp4 does not exist. {root}/right/0.mp4 does: "
+        "write paths with / instead of \\.",
+        f"{root}/left/1 does not exist. {root}/left/1.mp4 does: add the suffix.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "reason"),
+    [
+        ([0, 0], 2, "every label is 'c0' (2 videos), so there is nothing to tell apart"),
+        ([0], 1, "every label is 'c0' (1 videos), so there is nothing to tell apart"),
+        ([1, 2], 5, "3 of 5 classes have no video"),
+        ([0, 1], 4, ""),
+        ([None, None], 3, ""),
+    ],
+)
+def test_labels_that_cannot_be_right_are_said(labels, classes, reason):
+    samples = tuple(Sample(f"{n}.mp4", label) for n, label in enumerate(labels))
+    names = tuple(f"c{n}" for n in range(classes))
+    assert doubt_about(Annotations(samples, names, "a.csv")) == reason
 
 
 def test_files_of_one_size_are_copies_only_with_equal_content(report_on, root):

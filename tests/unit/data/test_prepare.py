@@ -2,6 +2,7 @@
 
 import errno
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -247,3 +248,22 @@ def test_wrong_settings_are_refused(wrong, message):
 def test_workers_cannot_be_negative(dataset, tmp_path):
     with pytest.raises(OptionError, match="workers must be at least 0, got -1"):
         prepare_dataset(dataset, tmp_path / "out", workers=-1)
+
+
+def test_the_longest_names_and_accents_in_either_form(make_video, tmp_path):
+    name = "\u00e9" * 125 + ".mp4"
+    make_video(f"videos/{name}", size=(64, 48), frames=4)
+    composed_or_not = unicodedata.normalize("NFD", "caf\u00e9.mp4")
+    make_video("videos/caf\u00e9.mp4", size=(64, 48), frames=5)
+    rows = rows_of(tmp_path / "videos", name, composed_or_not)
+    named = Annotations(rows.annotations.samples, ("b", "a"), "x" * 251 + ".csv")
+    out = tmp_path / "out"
+    report = prepare_dataset(VideoDataset(named, rows.root), out, settings=SMALL, workers=0)
+    assert (report.ok, report.bad) == (2, ())
+    written = ["x" * 251 + ".csv", "x" * 243 + ".classes.txt"]
+    assert {file.name for file in out.iterdir()} == {
+        *(name, composed_or_not, "prepare.json"),
+        *written,
+    }
+    found = read_annotations(out / written[0], classes=out / written[1])
+    assert found.samples == named.samples

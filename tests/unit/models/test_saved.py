@@ -71,6 +71,14 @@ def test_nothing_is_overwritten_unasked(net, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "other"]
 
 
+def test_a_folder_with_the_longest_name_is_replaced(net, tmp_path):
+    folder = tmp_path / ("x" * 251 + "[1]")
+    save(net, folder, labels=LABELS)
+    save(net, folder, labels=("x", "y", "z"), overwrite=True)
+    assert load_saved(folder).labels == ("x", "y", "z")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_labels_and_frames_must_fit(net, tmp_path):
     with pytest.raises(CheckpointError, match="has 3 classes, but 2 class names"):
         save(net, tmp_path / "model", labels=("a", "b"))

@@ -1,11 +1,21 @@
 """Files are written whole or not at all; folders that something new may be written to."""
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from kinema.errors import OutputError
-from kinema.system.files import is_unused, partial_of, whole_file, write_whole
+from kinema.system.files import (
+    cut_name,
+    find_path,
+    is_unused,
+    near_path,
+    partial_of,
+    whole_file,
+    write_whole,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -36,3 +46,57 @@ def test_a_folder_is_unused_until_something_whole_is_in_it(tmp_path: Path) -> No
     (folder / "notes.txt").write_text("mine")
     assert not is_unused(folder, first=first)
     assert not is_unused(folder / "notes.txt", first=first)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "\N{SNOWMAN}" * 84 + ".pt", "x" * 90])
+def test_a_name_of_full_length_is_written(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    write_whole(file, "whole")
+    assert file.read_text() == "whole"
+    assert os.listdir(tmp_path) == [name]
+    for partial in (partial_of(file), partial_of(file, suffix=".onnx")):
+        assert len(os.fsencode(partial.name)) < len(os.fsencode(name))
+    assert partial_of(file) != partial_of(tmp_path / ("y" + name))
+    assert partial_of(file, suffix=".onnx").suffix == ".onnx"
+
+
+def test_a_shared_file_is_written_by_two_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "choice.json"
+    with ExitStack() as both:
+        first, second = (both.enter_context(whole_file(file, shared=True)) for _ in range(2))
+        first.write_text("first")
+        second.write_text("second")
+    assert file.read_text() == "first"  # the outer block ends last
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_stem_too_long_for_its_ending_is_cut() -> None:
+    assert cut_name("train", ".csv") == "train.csv"
+    assert cut_name("x" * 300, ".csv") == "x" * 251 + ".csv"
+    assert cut_name("\u00e9" * 126, ".csv") == "\u00e9" * 125 + ".csv"
+
+
+def test_accented_names_are_found_in_either_form(tmp_path: Path) -> None:
+    there = tmp_path / "cafe\u0301" / "\u00e9.mp4"
+    there.parent.mkdir()
+    there.touch()
+    for folder in ("cafe\u0301", "caf\u00e9"):
+        for name in ("e\u0301.mp4", "\u00e9.mp4"):
+            assert find_path(tmp_path / folder / name) == there
+    assert find_path(tmp_path / "caf\u00e9" / "b.mp4") == tmp_path / "caf\u00e9" / "b.mp4"
+    absent = tmp_path / "th\u00e9" / "\u00e9.mp4"
+    assert find_path(absent) == absent
+
+
+def test_a_near_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "7.webm").touch()
+    run = tmp_path / "run"
+    assert near_path(run / "7") == f" {run / '7.webm'} does: add the suffix."
+    backslash = tmp_path / "run\\7.webm"
+    assert near_path(backslash) == f" {run / '7.webm'} does: write paths with / instead of \\."
+    assert near_path(tmp_path / "a\\b") == " It has a \\: write paths with / instead of \\."
+    for impossible in ("\u00e9" * 999, "\u00e9\0/\u00e9", "a\0/b", "a\\" * 999):
+        assert find_path(run / impossible) == run / impossible
+        assert near_path(run / impossible).startswith(" It has a" if "\\" in impossible else "")
+    assert near_path(run / "8") == near_path(run / "8.mp4") == near_path(tmp_path / "no/8") == ""

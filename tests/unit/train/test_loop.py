@@ -232,6 +232,30 @@ def test_unreadable_video_stops_or_is_counted(
     assert lines(tmp_path / "skip")[-1]["skipped"] == 1
 
 
+def test_labels_that_cannot_be_right_stop_the_run(
+    settings: Tables, tiny_set: Path, tmp_path: Path
+) -> None:
+    header, *rows = (tiny_set / "train.csv").read_text().splitlines()
+    path, name = rows[0].split(",")[:2]
+    (tmp_path / "train.csv").write_text("\n".join([header, *rows]))
+    names = sorted({row.split(",")[1] for row in rows})
+    (tmp_path / "many.txt").write_text("\n".join([*names, *"abcdefgh"]))
+    settings["data"] |= {
+        "train": str(tmp_path / "train.csv"),
+        "classes": str(tmp_path / "many.txt"),
+    }
+    message = rf"train\.csv: 8 of {8 + len(names)} classes have no video\. .*empty_classes=allow"
+    with pytest.raises(AnnotationError, match=message):
+        build_job(recipe(settings), out=tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "train.csv").write_text(f"path,label\n{path},{name}\n")
+    with pytest.raises(AnnotationError, match=rf"every label is '{name}' \(1 videos\)"):
+        build_job(recipe(settings), out=tmp_path / "run", resume=False)
+    allowed = recipe(settings, "data.empty_classes=allow")
+    job = build_job(allowed, out=tmp_path / "run", resume=False)
+    assert len(job.class_names) == 8 + len(names)
+
+
 def test_unreadable_validation_videos_are_logged_and_counted(
     settings: Tables, tiny_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
