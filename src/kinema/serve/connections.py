@@ -102,12 +102,14 @@ class HttpConnection(H11Protocol):
     server_state: Connections
     _is_spare = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(  # type: ignore[override]  # as uvicorn does
+        self, transport: asyncio.Transport
+    ) -> None:
         """Counts the connection."""
         super().connection_made(transport)
         if not self.server_state.opened(transport):
             self._is_spare = True
-            self.app = _HealthOnly(self.app)  # type: ignore[assignment]  # wider types
+            self.app = _HealthOnly(self.app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
