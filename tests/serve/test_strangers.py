@@ -167,6 +167,13 @@ def test_an_answer_must_be_read(small):
         assert time.monotonic() - began < 10
 
 
+def test_health_can_be_asked_without_a_body(server):
+    with server.http as http:
+        for path in ("/healthz", "/readyz"):
+            answer = http.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_text_that_is_not_utf8(server, capfd):
     with connect(server.websocket) as stream:
         stream.send(b"\xff\xfe", text=True)

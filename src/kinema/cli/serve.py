@@ -170,6 +170,8 @@ def serve(
         raise OptionError(
             "--api-key is empty. Give a key, or omit the option to serve without one."
         )
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise OptionError("--api-key must be printable ASCII: headers carry no other letters.")
     if allow_folder is not None and not allow_folder.is_dir():
         raise OptionError(f"--allow-folder {allow_folder} is not a folder.")
     try:

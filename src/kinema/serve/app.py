@@ -124,12 +124,14 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 500, 503, 504)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> HealthAnswer:
     """Liveness: the process answers."""
     return HealthAnswer(status="alive")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": HealthAnswer}})
 async def readyz(service: TheService, response: Response) -> HealthAnswer:
     """Readiness: 200 if the server accepts work, else 503."""
