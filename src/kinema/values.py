@@ -120,6 +120,11 @@ class Preprocessing(ClipSettings):
                 f"crop_px ({self.crop_px}) must be between 1 and short_side_px "
                 f"({self.short_side_px})."
             )
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise OptionError("mean and std need one number for each of the 3 RGB channels.")
+        for mean, std in zip(self.mean, self.std, strict=True):
+            check_range(mean=mean)
+            check_range(above=0, std=std)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for config.json."""

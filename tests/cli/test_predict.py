@@ -1,6 +1,7 @@
 """`kinema predict` on files and folders, good and broken."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -120,3 +121,20 @@ def test_every_real_clip_is_labeled_or_explained(kinema, checkpoint, data_dir):
     assert set(failed) == {"bad_corrupted.mp4"}
     assert "bad_corrupted.mp4" in failed["bad_corrupted.mp4"]
     assert len(rows) > 30
+
+
+def test_names_do_not_reach_the_terminal_as_commands(kinema, checkpoint, color_set, tmp_path):
+    """Class names of a network and file names come from other people."""
+    evil = shutil.copytree(checkpoint, tmp_path / "evil")
+    config = json.loads((evil / "config.json").read_text("utf-8"))
+    config["labels"] = [f"\x1b]0;owned\x07{number}" for number in range(3)]
+    (evil / "config.json").write_text(json.dumps(config), "utf-8")
+    video = tmp_path / "a\x1b[2J.mp4"
+    video.write_bytes((color_set / "red" / "0.mp4").read_bytes())
+    (tmp_path / "b\x1b[2J.mp4").write_bytes(b"no video")
+    for words in ((video,), (tmp_path,), (tmp_path / "c\x1b[2J.mp4",)):
+        answer = kinema("predict", evil, *words)
+        assert "\x1b" not in answer.out + answer.err
+        assert "\x07" not in answer.out + answer.err
+        assert "\\x1b[2J.mp4" in answer.out + answer.err
+    assert "\\x1b]0;owned" in kinema("predict", evil, video).out

@@ -49,6 +49,8 @@ def test_names_that_do_not_work(words, part):
         (("nowhere", "--max-mb", 0), 1, "The limit upload_bytes"),
         (("nowhere", "--max-mb", "inf"), 2, "Invalid value for '--max-mb'"),
         (("nowhere", "--api-key", ""), 1, "--api-key is empty"),
+        (("nowhere", "--api-key", "schl\u00fcssel"), 1, "--api-key must be printable ASCII"),
+        (("nowhere", "--allowed-host", "https://a.b"), 1, "--allowed-host: 'https://a.b' is no"),
         (("nowhere", "--host", "256.1.1.1"), 1, "Cannot listen on 256.1.1.1"),
     ],
 )

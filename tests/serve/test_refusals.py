@@ -120,7 +120,7 @@ def test_a_client_that_asks_first_sends_nothing(server):
     place = urlsplit(server.url)
     with socket.create_connection((place.hostname, place.port), timeout=10) as client:
         client.sendall(
-            b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 999999999\r\n\r\n"
         )
         assert client.recv(100).startswith(b"HTTP/1.1 413 ")
@@ -129,7 +129,7 @@ def test_a_client_that_asks_first_sends_nothing(server):
 def test_too_many_requests_get_a_503_with_retry_after(server, clip):
     place = urlsplit(server.url)
     head = (
-        b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
         b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
     )
     clients = []
@@ -204,7 +204,7 @@ def test_a_client_that_leaves_is_no_fault_of_the_server(server):
     labels = {"route": "/v1/predict/frames", "status": "400"}
     before = server.count("requests_total", **labels)
     with socket.create_connection((place.hostname, place.port), timeout=10) as client:
-        head = "POST /v1/predict/frames?width=10&height=10 HTTP/1.1\r\nHost: x\r\n"
+        head = "POST /v1/predict/frames?width=10&height=10 HTTP/1.1\r\nHost: localhost\r\n"
         client.sendall(f"{head}Content-Length: 300\r\n\r\n".encode() + bytes(100))
     wait_until(lambda: server.count("requests_total", **labels) == before + 1)
 

@@ -18,6 +18,7 @@ from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
 from kinema.system.process import keep_freed_memory
+from kinema.system.text import visible
 
 # Videos on their way to a decoder. `number` is their place in the job and never reaches the output.
 PENDING_SCHEMA = pa.schema([("number", pa.int64()), ("path", pa.string())])
@@ -62,7 +63,7 @@ class DecodeStage(Closing):
             try:
                 np.concatenate(self.read(path), out=views[reasons.count(None)])
             except UnreadableVideoError as error:
-                reason = as_text(str(error))
+                reason = visible(as_text(str(error)))
             reasons.append(reason)
         errors = pa.array(reasons, pa.string())
         is_good = errors.is_null()

@@ -24,6 +24,7 @@ from kinema.inference.runtime import Form, build_run
 from kinema.models.network import Run, VideoNetwork
 from kinema.plugin import load_plugin
 from kinema.system.process import keep_freed_memory
+from kinema.system.text import visible
 
 # Columns beside those of the output: the video's place in the job, and the time at which its batch
 # reached the network (seconds of the epoch).
@@ -84,7 +85,7 @@ class LabelStage:
         named = self._recognizer.prediction_of(
             output[: self._classes], path="", top=self._work.settings.top
         )
-        row: dict[str, Any] = {"top": [c.to_dict() for c in named.top]}
+        row: dict[str, Any] = {"top": [{**c.to_dict(), "name": visible(c.name)} for c in named.top]}
         if self._work.settings.features:
             row["features"] = output[self._classes :]
         return row

@@ -4,15 +4,18 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
+
+from kinema.system.text import visible
 
 CheckpointArgument = Annotated[Path, typer.Argument(help="Checkpoint folder, such as runs/x/best.")]
 JsonOption = Annotated[
@@ -75,7 +78,7 @@ class _StderrHandler(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.write(visible(self.format(record)) + "\n")
 
 
 def show_log() -> None:
@@ -125,6 +128,16 @@ def _line_each_minute(title: str) -> Callable[[int, int], None]:
     return update
 
 
+class _Console(Console):
+    """Console whose text controls no terminal; only its own styles and cursor movements do."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() else FILE_COLUMNS
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(file=stream, highlight=False, markup=False, emoji=False, width=width)

@@ -229,7 +229,7 @@ def _print_classes(splits: dict[str, "VideoDataset"]) -> None:
     """Prints the number of videos of each class in each split."""
     from collections import Counter
 
-    from rich.table import Table
+    from kinema.report.tables import table_of
 
     counts = [Counter(s.label for s in videos.annotations.samples) for videos in splits.values()]
     *_, last = splits.values()
@@ -239,7 +239,7 @@ def _print_classes(splits: dict[str, "VideoDataset"]) -> None:
             each = [count[label] for label in range(len(names))]
             results().print(f"{split}: {len(names)} classes of {min(each)} to {max(each)} videos")
         return
-    table = Table("class", *splits)
+    table = table_of("class", *splits)
     for label, name in enumerate(names):
         table.add_row(name, *(str(count[label]) for count in counts))
     if any(None in count for count in counts):
@@ -251,10 +251,10 @@ def _print_check(report: "CheckReport", *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(report))
         return
-    from rich.table import Table
+    from kinema.report.tables import table_of
 
     if report.bad:
-        table = Table("split", "path", "problem")
+        table = table_of("split", "path", "problem")
         for bad in report.bad:
             table.add_row(bad.split, bad.path, bad.reason)
         results().print(table)

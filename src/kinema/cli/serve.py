@@ -55,6 +55,10 @@ CorsOriginOption = Annotated[
     list[str] | None,
     typer.Option(help="Origin of a web site whose pages may call the API, such as https://a.b."),
 ]
+AllowedHostOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Host name in the URLs of clients, such as that of a reverse proxy."),
+]
 AllowFolderOption = Annotated[
     Path | None, typer.Option(help="Folder below which requests may name videos by path.")
 ]
@@ -78,6 +82,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     api_key: ApiKeyOption = None,
+    allowed_host: AllowedHostOption = None,
     cors_origin: CorsOriginOption = None,
     allow_folder: AllowFolderOption = None,
     max_batch: Annotated[int, _setting("Largest batch, in clips.", "BatchSettings.clips", min=1)],
@@ -107,6 +112,10 @@ def serve(
     max_streams: Annotated[int, _setting("Concurrent live streams.", "Limits.streams", min=0)],
     max_timelines: Annotated[
         int, _setting("Timelines waiting to be computed.", "JobSettings.waiting", min=0)
+    ],
+    max_connections: Annotated[int, _setting("Open connections.", "Limits.connections", min=1)],
+    max_client_connections: Annotated[
+        int, _setting("Open connections of one address.", "Limits.client_connections", min=1)
     ],
     timeout: Annotated[float, _setting("Seconds for one request.", "Limits.request_s")],
     grace: GraceOption = 60.0,
@@ -144,6 +153,8 @@ def serve(
             requests=max_requests,
             waiting=max_waiting,
             streams=max_streams,
+            connections=max_connections,
+            client_connections=max_client_connections,
             request_s=timeout,
         )
     except ValidationError as error:
@@ -159,13 +170,20 @@ def serve(
         raise OptionError(
             "--api-key is empty. Give a key, or omit the option to serve without one."
         )
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise OptionError("--api-key must be printable ASCII: headers carry no other letters.")
     if allow_folder is not None and not allow_folder.is_dir():
         raise OptionError(f"--allow-folder {allow_folder} is not a folder.")
-    access = Access(
-        api_key=None if api_key is None else SecretStr(api_key),
-        origins=tuple(cors_origin or ()),
-        folder=allow_folder,
-    )
+    try:
+        access = Access(
+            api_key=None if api_key is None else SecretStr(api_key),
+            hosts=(host, *(allowed_host or ())),
+            origins=tuple(cors_origin or ()),
+            folder=allow_folder,
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise OptionError(f"--allowed-host: {reason}.") from error
     folders = named_folders(checkpoints)
     with listen(host, port) as listening, DecoderParent() as parent:
         if access.api_key is None and not is_loopback(listening):

@@ -158,10 +158,16 @@ class ChoiceMemory:
             "torch": torch.__version__,
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        self.file: Path = cache_folder() / f"choice-{key}.json"
+        self.file: Path | None = None
+        try:
+            self.file = cache_folder() / f"choice-{key}.json"
+        except (OSError, RuntimeError) as error:
+            _log.info("Measured choices are not kept (%s).", error)
 
     def recall(self) -> Choice | None:
         """Returns the choice of an earlier run; None if there is none or it cannot be read."""
+        if self.file is None:
+            return None
         try:
             data = json.loads(self.file.read_text(encoding="utf-8"))
             return Choice(**{**data, "form": Form(**data["form"]), "remembered": True})
@@ -170,6 +176,8 @@ class ChoiceMemory:
 
     def write(self, choice: Choice) -> None:
         """Stores the choice; a failed write is only logged."""
+        if self.file is None:
+            return
         try:
             write_whole(self.file, json.dumps(asdict(choice)), shared=True)
         except OSError as error:

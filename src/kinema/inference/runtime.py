@@ -4,8 +4,10 @@ Letters: B clips, T frames, H, W, K classes.
 """
 
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, cast, get_args
 
 import torch
@@ -198,7 +200,12 @@ def _square_side(example: torch.Tensor) -> int:
 
 def _compiled(net: Run, device: torch.device) -> Run:
     """Compiles the network; kernels are cached in a folder for later processes."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        try:
+            folder = cache_folder() / "inductor"
+        except (OSError, RuntimeError):  # what is in the cache is executed
+            folder = Path(tempfile.mkdtemp(prefix="kinema-inductor-"))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     # On a GPU a CUDA graph replaces the kernel launches of a whole pass.
     mode = "reduce-overhead" if device.type == "cuda" else None
     compiled: Run = torch.compile(net, mode=mode)

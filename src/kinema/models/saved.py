@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from kinema.errors import CheckpointError, KinemaError
+from kinema.errors import CheckpointError, KinemaError, check_range
 from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import fill, read_tensors
@@ -28,6 +29,9 @@ FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 # Upper bounds of module options and clips, checked before memory is allocated.
 LARGEST_OPTION = 4096
+_MOST_LABELS = 1_000_000
+_LARGEST_PX = 4096
+_MOST_CONFIG_BYTES = 64 << 20
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 
@@ -69,6 +73,7 @@ def save(
     preprocessing = preprocessing or Preprocessing(
         frames=net.frames, mean=net.input_mean, std=net.input_std
     )
+    _checked_labels(list(labels))
     _check_fits(net.spec.to_dict(), labels, preprocessing)
     if target.exists() and not (overwrite and (target / CONFIG_FILE).is_file()):
         why = (
@@ -114,9 +119,10 @@ def load_saved(folder: str | Path) -> SavedModel:
     config = read_config(root)
     source = str(root / CONFIG_FILE)
     try:
-        labels = tuple(str(label) for label in config["labels"])
+        labels = _checked_labels(config["labels"])
         _check_sizes(config["network"])
         preprocessing = Preprocessing.from_dict(config["preprocessing"], source=source)
+        check_range(at_most=_LARGEST_PX, short_side_px=preprocessing.short_side_px)
         _check_fits(config["network"], labels, preprocessing)
         net = build_from_spec(config["network"])
     except KinemaError as error:
@@ -171,9 +177,13 @@ def read_config(root: Path) -> dict[str, Any]:
             f"{root} is not a kinema checkpoint: it has no {CONFIG_FILE}. Give the folder that "
             f"holds {CONFIG_FILE} and {WEIGHTS_FILE}, such as runs/NAME/best."
         )
+    if file.stat().st_size > _MOST_CONFIG_BYTES:
+        raise CheckpointError(
+            f"{file} has {file.stat().st_size} bytes, beyond the limit of {_MOST_CONFIG_BYTES}."
+        )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or "format" not in config or "network" not in config:
         raise CheckpointError(f"{file} does not describe a kinema network.")
@@ -183,6 +193,18 @@ def read_config(root: Path) -> dict[str, Any]:
             "Install a newer kinema."
         )
     return config
+
+
+def _checked_labels(labels: object) -> tuple[str, ...]:
+    """Class names of a config: different texts."""
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise CheckpointError("labels must be a list of texts, the class names.")
+    if len(labels) > _MOST_LABELS:
+        raise CheckpointError(f"{len(labels)} labels are beyond the limit of {_MOST_LABELS}.")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label, count in Counter(labels).items() if count > 1)
+        raise CheckpointError(f"labels names the class {twice!r} twice; each needs its own name.")
+    return tuple(labels)
 
 
 def _check_sizes(spec: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from kinema.errors import missing_extra
 from kinema.report.tables import percent
 from kinema.system.files import write_whole
+from kinema.system.text import visible
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,7 +22,7 @@ def write_page(template: str, values: Mapping[str, Any], out: Path) -> Path:
         loader=PackageLoader("kinema.report"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters |= {"percent": percent, "embedded": _embedded}
-    write_whole(out, environment.get_template(template).render(values))
+    write_whole(out, visible(environment.get_template(template).render(values)))
     return out
 
 

@@ -5,18 +5,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kinema.system.files import whole_file
+from kinema.system.text import visible
 from kinema.values import Prediction, Report
 
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and the full-width ones
 TOP = 5  # with that few classes, top-5 is always 100 %
+
+
+class _Table(Table):
+    """Table whose columns have the width of the text as the console shows it."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*map(_shown, cells), **options)
+
+
+def _shown(cell: RenderableType | None) -> RenderableType | None:
+    if isinstance(cell, str):
+        return visible(cell)
+    if isinstance(cell, Text) and cell.plain != visible(cell.plain):
+        return Text(visible(cell.plain), style=cell.style)
+    return cell
 
 
 def table_of(*columns: str, title: str | None = None) -> Table:
     """Empty table; a column whose name begins with > is aligned to the right."""
-    table = Table(title=title)
+    table = _Table(title=title)
     for column in columns:
         name = column.removeprefix(">")
         table.add_column(name, justify="left" if name == column else "right")
@@ -101,11 +119,19 @@ def write_rows_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Writes a CSV file atomically."""
+    """Writes a CSV file atomically, without cells that a spreadsheet would take for a formula."""
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+        for row in (header, *rows):
+            writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: Any) -> Any:
+    """Puts an apostrophe before text such as "=1+1", which spreadsheets then show as text."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def percent(share: float | None) -> str:

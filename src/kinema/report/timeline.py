@@ -16,6 +16,7 @@ from rich.text import Text
 
 from kinema.report.tables import table_of, write_csv
 from kinema.system.files import whole_file, write_whole
+from kinema.system.text import visible
 from kinema.timeline import Segment, Timeline, smoothed
 
 # Curves with distinguishable colors.
@@ -74,7 +75,7 @@ def write_subtitles(timeline: Timeline, out: Path) -> None:
     """Writes the segments as SubRip subtitles."""
     blocks = (
         f"{number}\n{_srt_clock(segment.start_s)} --> {_srt_clock(segment.end_s)}\n"
-        f"{segment.name} ({100 * segment.prob:.0f} %)\n"
+        f"{visible(segment.name)} ({100 * segment.prob:.0f} %)\n"
         for number, segment in enumerate(timeline.segments, start=1)
     )
     write_whole(out, "\n".join(blocks))

@@ -19,6 +19,27 @@ _LINGER_S = 5.0
 _LINGER_BYTES = 1 << 30
 
 
+class HostCheck:
+    """ASGI middleware: refuses every request and WebSocket for a host that is not this server."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers it with 421."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        own = (scope.get("server") or ("",))[0]
+        try:
+            self._service.access.check_host(Headers(scope=scope), own)
+        except RefusedError as refusal:
+            await answer_to(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 class Admission:
     """ASGI middleware: checks key, origin, concurrency and size before reading the body."""
 

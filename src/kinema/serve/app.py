@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
 from kinema.errors import KinemaError
-from kinema.serve.admission import Admission, answer_to
+from kinema.serve.admission import Admission, HostCheck, answer_to
 from kinema.serve.frame_thumbnails import seen_frames
 from kinema.serve.jobs import Job, JobBook
 from kinema.serve.limits import RefusedError
@@ -113,6 +113,7 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key"],
         )
+    app.add_middleware(HostCheck, service=service)  # the last one is the first to see a request
     return app
 
 
@@ -123,12 +124,14 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 500, 503, 504)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> HealthAnswer:
     """Liveness: the process answers."""
     return HealthAnswer(status="alive")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": HealthAnswer}})
 async def readyz(service: TheService, response: Response) -> HealthAnswer:
     """Readiness: 200 if the server accepts work, else 503."""

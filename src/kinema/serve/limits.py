@@ -1,11 +1,13 @@
 """Settings and access rules of the service, and the errors that refuse requests."""
 
 import hmac
+import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from kinema.decoders.jobs import VideoLimits
 from kinema.decoders.pool import DecoderSettings  # noqa: F401  # the command line reads its defaults here
@@ -15,6 +17,8 @@ MIB = 1 << 20
 
 # Everything else is public: the page and the health checks hold no secrets.
 _GUARDED = ("/v1/", "/metrics")
+# Answered even over the limits of connections.
+HEALTH = ("/healthz", "/readyz")
 
 
 class Limits(BaseModel):
@@ -46,6 +50,19 @@ class Limits(BaseModel):
         default=60.0, gt=0, description="Seconds from the request body to the answer."
     )
     streams: int = Field(default=8, ge=0, description="Concurrent live streams.")
+    connections: int = Field(default=512, ge=1, description="Open connections.")
+    client_connections: int = Field(
+        default=128, ge=1, description="Open connections of one client address."
+    )
+    head_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Seconds until the head of a request is complete, from the start of the "
+        "connection or the previous answer.",
+    )
+    unread_s: float = Field(
+        default=30.0, gt=0, description="Longest time that a client may leave an answer unread."
+    )
     frame_bytes: int = Field(default=16 * MIB, ge=1, description="Bytes of one frame of a stream.")
     stream_idle_s: float = Field(
         default=60.0, gt=0, description="Longest pause between two frames of a stream, in seconds."
@@ -117,7 +134,7 @@ class RefusedError(KinemaError):
 
 
 class Access(BaseModel):
-    """API key, allowed origins, and the folder of the server that requests may read."""
+    """API key, allowed hosts and origins, and the folder of the server that requests may read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -130,6 +147,40 @@ class Access(BaseModel):
     folder: Path | None = Field(
         default=None, description="Folder below which requests may name videos by path."
     )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Host names and addresses of this server, beside the loopback names and the "
+        "address at which a connection arrives.",
+    )
+
+    @field_validator("hosts")
+    @classmethod
+    def _only_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if _HOST.fullmatch(host) is None and not _is_address(host):
+                raise ValueError(f"{host!r} is no host name or address, such as kinema.example")
+        return tuple(_plain_host(host) for host in hosts)
+
+    def check_host(self, headers: Mapping[str, str], own: str) -> None:
+        """Raises a 421 for a host that is not this server.
+
+        A page of another site can let its own name resolve to this machine (DNS rebinding). For
+        the browser it then has the same origin as the server, so that only the name gives it away.
+
+        Args:
+            headers: Headers of the request.
+            own: Address at which the connection arrived.
+        """
+        given = headers.get("host", "")
+        host = _plain_host(re.sub(r":\d*$", "", given))
+        if host not in (*_LOOPBACK, *self.hosts, _plain_host(own)):
+            raise RefusedError(
+                421,
+                "host",
+                f"This server does not answer for the host {given!r}; --allowed-host allows a "
+                "name.",
+                headers={"Connection": "close"},
+            )
 
     def check_key(self, given: str | None) -> None:
         """Raises a 401 unless the key is right or none is needed."""
@@ -165,6 +216,27 @@ class Access(BaseModel):
                 "origin",
                 f"Pages of {origin} may not use this server; --cors-origin allows a site.",
             )
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Letters, digits and hyphens between dots, as in RFC 1123; underscores occur in container networks.
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?")
+
+
+def _plain_host(host: str) -> str:
+    """One spelling of each host: lower case, no brackets, no last dot, the shortest IPv6."""
+    plain = host.lower().removesuffix(".")
+    if plain.startswith("[") and plain.endswith("]"):
+        plain = plain[1:-1]
+    return str(ipaddress.ip_address(plain)) if _is_address(plain) else plain
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def key_of(headers: Mapping[str, str]) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import uvicorn
 
 from kinema.errors import OptionError
 from kinema.serve.app import create_app
+from kinema.serve.connections import Connections, HttpConnection, WebSocketConnection
 from kinema.serve.jobs import JobBook
 from kinema.serve.limits import JobSettings
 from kinema.serve.service import Service
@@ -22,6 +24,10 @@ _log = logging.getLogger(__name__)
 # that were finished during shutdown.
 _POLL_S = 0.05
 _FETCH_S = 5.0
+# asyncio accepts up to `backlog` connections before it reads from any of them. In a flood they
+# would replace each other unread; the system's queue is longer, or it would drop connections.
+_ACCEPTED_AT_ONCE = 16
+_QUEUED = 1024
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -79,13 +85,16 @@ class Server(uvicorn.Server):
             create_app(service, self._jobs),
             log_level="warning",
             access_log=False,
-            ws="websockets-sansio",
+            http=HttpConnection,
+            ws=WebSocketConnection,
+            backlog=_ACCEPTED_AT_ONCE,
             ws_max_size=service.limits.frame_bytes,
             timeout_graceful_shutdown=max(1, round(grace_s)),
-            timeout_keep_alive=15,
+            timeout_keep_alive=math.ceil(service.limits.head_s),
             server_header=False,
         )
         super().__init__(config)
+        self.server_state = Connections(service.limits)
         self._service = service
         self._grace_s = grace_s
         self._on_ready = on_ready
@@ -95,6 +104,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to listen, then reports that the server is ready."""
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(_QUEUED)
         if self.started:
             self._on_ready()
 

@@ -80,6 +80,8 @@ def test_a_folder_with_the_longest_name_is_replaced(net, tmp_path):
 
 
 def test_labels_and_frames_must_fit(net, tmp_path):
+    with pytest.raises(CheckpointError, match="labels names the class 'a' twice"):
+        save(net, tmp_path / "model", labels=("a", "b", "a"))
     with pytest.raises(CheckpointError, match="has 3 classes, but 2 class names"):
         save(net, tmp_path / "model", labels=("a", "b"))
     with pytest.raises(CheckpointError, match="takes 4 frames, but the preprocessing samples 8"):
@@ -99,6 +101,36 @@ def test_more_weights_than_the_network_has_are_refused(tmp_path):
     folder = save(plain, tmp_path / "model", labels=LABELS)
     save_file({**plain.state_dict(), "extra.weight": torch.ones(2)}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="another architecture .*such as extra.weight"):
+        load_saved(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["a", "b", "b"]}, "labels names the class 'b' twice"),
+        ({"labels": ["a", "b", 3]}, "labels must be a list of texts"),
+        ({"labels": "abc"}, "labels must be a list of texts"),
+        ({"labels": {"a": 0, "b": 1, "c": 2}}, "labels must be a list of texts"),
+        ({"labels": [str(n) for n in range(1_000_001)]}, "1000001 labels are beyond the limit"),
+        ({"preprocessing": {"short_side_px": 10**9}}, "short_side_px must be at most 4096"),
+        ({"preprocessing": {"std": [0.2, 0.0, 0.2]}}, "std must be above 0"),
+        ({"preprocessing": {"std": [0.2, 0.2]}}, "one number for each of the 3 RGB channels"),
+        ({"preprocessing": {"mean": [0.2, 0.2, 1e999]}}, "mean"),
+    ],
+)
+def test_bounds_of_a_config(net, tmp_path, change, message):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    config["preprocessing"] |= change.pop("preprocessing", {})
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=message):
+        load_saved(folder)
+
+
+def test_a_deeply_nested_config_is_named(net, tmp_path):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    (folder / "config.json").write_text("[" * 200_000)
+    with pytest.raises(CheckpointError, match="config.json is not valid JSON"):
         load_saved(folder)
 
 

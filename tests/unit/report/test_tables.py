@@ -13,6 +13,7 @@ from kinema.report.tables import (
     prediction_table,
     summary_table,
     write_confusion_csv,
+    write_csv,
     write_per_class_csv,
 )
 from kinema.values import ClassProb, Prediction
@@ -78,3 +79,13 @@ def test_csv_files(report, tmp_path):
         ["run, fast", "0", "1", "0"],
         ["<b>sit</b>", "0", "0", "0"],
     ]
+
+
+def test_cells_of_a_csv_file_are_no_formulas(tmp_path):
+    names = ["=1+1", "+a", "-b", "@c", " =d", "\t=e", "\uff1df", "\x1b[2J", "walking, fast"]
+    write_csv(tmp_path / "a.csv", ("=h", "n"), [(name, -1.5) for name in names])
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["'=h", "n"]
+    expected = [f"'{name}" for name in names[:7]] + ["\\x1b[2J", "walking, fast"]
+    assert rows == [[name, "-1.5"] for name in expected]

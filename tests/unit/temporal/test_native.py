@@ -1,5 +1,6 @@
 """C kernels: building, caching, falling back to PyTorch, and attention."""
 
+import hashlib
 import logging
 import os
 import re
@@ -101,6 +102,55 @@ def test_a_damaged_library_is_built_again(fresh, damage):
     native.library.cache_clear()
     assert works()
     assert len(built.read_bytes()) == len(code)
+
+
+@needs_compiler
+def test_the_cache_folder_is_only_ours(fresh):
+    assert works()
+    (built,) = fresh.iterdir()
+    assert stat.S_IMODE(fresh.stat().st_mode) == 0o700
+    assert stat.S_IMODE(built.stat().st_mode) == 0o700
+    assert built.stem.rpartition("-")[2] == hashlib.sha256(built.read_bytes()).hexdigest()
+
+
+@needs_compiler
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_code_that_others_may_have_written_is_not_loaded(fresh, what, tmp_path):
+    """A library that would leave a mark when it is loaded, with a correct digest in its name."""
+    assert works()
+    (built,) = fresh.iterdir()
+    mark, source = tmp_path / "mark", tmp_path / "evil.c"
+    source.write_text(
+        "#include <stdio.h>\n__attribute__((constructor)) static void f(void)"
+        f'{{ fclose(fopen("{mark}", "w")); }}\n',
+        encoding="utf-8",
+    )
+    evil = tmp_path / "evil.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", str(source), "-o", str(evil)], check=True)
+    digest = hashlib.sha256(evil.read_bytes()).hexdigest()
+    built.unlink()
+    planted = fresh / f"{built.stem.rpartition('-')[0]}-{digest}.so"
+    shutil.copy(evil, planted)
+    (fresh if what == "folder" else planted).chmod(0o777)
+    native.library.cache_clear()
+    assert works()
+    assert not mark.exists()
+
+
+@needs_compiler
+def test_a_library_without_its_functions_is_replaced(fresh, tmp_path):
+    assert works()
+    (built,) = fresh.iterdir()
+    source, other = tmp_path / "empty.c", tmp_path / "empty.so"
+    source.write_text("int nothing;\n", encoding="utf-8")
+    subprocess.run(["gcc", "-shared", "-fPIC", str(source), "-o", str(other)], check=True)
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    built.unlink()
+    planted = fresh / f"{built.stem.rpartition('-')[0]}-{digest}.so"
+    shutil.copy(other, planted)
+    planted.chmod(0o700)
+    native.library.cache_clear()
+    assert works()
 
 
 @needs_compiler

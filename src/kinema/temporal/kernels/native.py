@@ -305,18 +305,41 @@ def warn_slower(problem: str, fix: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Folder of compiled kernels and of choices measured on this machine."""
+    """Folder of compiled kernels and of choices measured on this machine, created if needed.
+
+    Its contents are executed, so only this user may have written them.
+
+    Raises:
+        OSError: it cannot be created, or belongs to another user, or others can write to it.
+        RuntimeError: there is no home folder.
+    """
     own = os.environ.get("KINEMA_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kinema"
+    home = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(own) if own else (Path(home) if home else Path.home() / ".cache") / "kinema"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_private(folder)
+    return folder
+
+
+def check_private(path: Path) -> None:
+    """Checks that no other user can have written a file or folder.
+
+    Raises:
+        PermissionError: it belongs to another user, or others can write to it.
+    """
+    facts = path.stat()
+    if facts.st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to another user")
+    if facts.st_mode & 0o022:
+        raise PermissionError(f"other users can write to {path}: chmod go-w makes it usable")
 
 
 def _loaded(compiler: str) -> ctypes.CDLL:
     """The library from the cache folder, or one built for this process if that is unusable."""
     try:
         return _declare(ctypes.CDLL(str(_built(compiler, cache_folder()))))
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+    # RuntimeError: there is no home folder; AttributeError: the library lacks a function.
+    except (OSError, RuntimeError, AttributeError) as error:
         _log.info("The C kernels are built for this process only (%s).", error)
     with tempfile.TemporaryDirectory() as folder:
         return _declare(ctypes.CDLL(str(_built(compiler, Path(folder)))))
@@ -328,10 +351,11 @@ def _built(compiler: str, folder: Path) -> Path:
     sources = {name: (here / f"{name}.c").read_text("utf-8") for name in _SOURCES}
     version = _run(compiler, "--version")
     key = "\n".join((*sources.values(), version, *_COMPILE, *_LINK, processor()))
-    target = folder / f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if _intact(target):
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    for found in folder.glob(f"{stem}-*.so"):
+        if _intact(found):
+            return found
+        found.unlink(missing_ok=True)
     # Built aside and renamed: two processes may build at once, and neither loads half a file.
     with tempfile.TemporaryDirectory(dir=folder) as work:
         built = Path(work) / "native.so"
@@ -342,8 +366,8 @@ def _built(compiler: str, folder: Path) -> Path:
             objects.append(f"{file}.o")
             _run(compiler, *_COMPILE, "-c", str(file), "-o", objects[-1])
         _run(compiler, *objects, *_LINK, "-o", str(built))
-        code = built.read_bytes()
-        built.write_bytes(code + hashlib.sha256(code).digest())
+        built.chmod(0o700)
+        target = folder / f"{stem}-{_digest(built)}.so"
         os.replace(built, target)
     return target
 
@@ -352,13 +376,17 @@ def _run(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _intact(file: Path) -> bool:
-    """True if the library ends with its own digest; loading a damaged file kills the process."""
+    """True if the library is ours and has the digest of its name; loading another runs it."""
     try:
-        code = file.read_bytes()
-    except FileNotFoundError:
+        check_private(file)
+        return file.stem.rpartition("-")[2] == _digest(file)
+    except OSError:
         return False
-    return hashlib.sha256(code[:-32]).digest() == code[-32:]
 
 
 def processor() -> str:
