@@ -19,8 +19,13 @@ def places(source: str) -> set[str]:
     Example: "TEINet, tables 1b and 1c; Kinetics-400" names "TEINet, table 1b" and its neighbor.
     """
     paper, _, place = source.partition(";")[0].partition(", ")
-    word, *numbers = re.split(r" and | ", place)
-    return {f"{paper}, {word.removesuffix('s')} {number}" for number in numbers}
+    kind, found = "", set()
+    for word in re.split(r" and | ", place):
+        if word.isalpha():
+            kind = word.removesuffix("s")
+        else:
+            found.add(f"{paper}, {kind} {word}")
+    return found
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
