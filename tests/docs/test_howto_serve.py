@@ -98,9 +98,9 @@ def test_the_programs_run(started, workplace, number):
 
 @pytest.mark.slow
 def test_a_page_behind_a_proxy_is_no_other_site(started):
-    """Requests are accepted with the forwarded host of the proxy and rejected without it."""
-    place = started(STARTS[0])
-    for host, status in (("video.example", 422), ("127.0.0.1", 403)):
+    """Requests are accepted with the allowed host of the proxy and refused without it."""
+    place = started(f"{STARTS[0]} --allowed-host video.example")
+    for host, status in (("video.example", 422), ("127.0.0.1", 403), ("other.example", 421)):
         command = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-F", "top=1"]
         headers = ["-H", f"Host: {host}", "-H", "Origin: https://video.example"]
         answer = subprocess.run(
