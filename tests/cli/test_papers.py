@@ -77,6 +77,7 @@ def test_everything_fits_a_narrow_terminal(kinema, monkeypatch):
     assert "124.597M" in answer.out
 
 
+@pytest.mark.slow
 def test_a_multiple_of_another_network(kinema):
     rows = kinema("papers", "tsi_*", "--json").document["rows"]
     (ratio,) = [row["ratio"] for row in rows if row["ratio"]]

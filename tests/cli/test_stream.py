@@ -67,6 +67,7 @@ def test_the_command_says_what_python_says(kinema, causal, color_set):
     assert "0 reconnects" in answer.err
 
 
+@pytest.mark.slow
 def test_options_reach_the_stream(kinema, causal, color_set, tmp_path):
     video, out = color_set / "red" / "0.mp4", tmp_path / "out.mp4"
     answer = kinema(

@@ -85,6 +85,7 @@ def test_a_wrong_allowed_host_is_named(host):
         Access(hosts=(host,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [b"", b"G", HALF])
 def test_a_head_must_be_complete_in_time(small, first):
     began = time.monotonic()

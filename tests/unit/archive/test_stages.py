@@ -71,6 +71,7 @@ def test_the_fastest_form_gives_the_same_rows(work, decoded):
             np.testing.assert_allclose(got["features"], wanted["features"], rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_are_opened(work, color_set, tmp_path):
     good = (color_set / "red" / "0.mp4").read_bytes()
     for name, content in ((b"caf\xe9.mp4", good), (b"bad\xe9.mp4", b""), (b"c\\xe9.mp4", good)):

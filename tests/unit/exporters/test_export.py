@@ -64,7 +64,8 @@ def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
     assert weights < report.bytes < 1.5 * weights
 
 
-@SUFFIXES
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
 def test_a_network_with_a_temporal_pool_becomes_a_file(tmp_path, suffix):
     net = trained_like("tsm_test_resnet", temporal_pool=True)
     report = kinema.export(net, tmp_path / f"net{suffix}", size=SIZE, clips=clips_of(net))
