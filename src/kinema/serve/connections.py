@@ -194,7 +194,8 @@ class _HealthOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app: ASGIApp = self._app
-        if scope["path"] not in HEALTH:
+        # The body of any other method would be read, for longer than this connection may stay.
+        if scope["path"] not in HEALTH or scope["method"] not in ("GET", "HEAD"):
             text = "The server has as many connections as its limit allows. Try again."
             close = {"Connection": "close"}
             app = answer_to(RefusedError(503, "too_many_connections", text, headers=close))
