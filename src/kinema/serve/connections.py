@@ -7,6 +7,7 @@ thousand half requests would use up the open files of the process.
 import asyncio
 import ipaddress
 import resource
+from collections import Counter
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -47,9 +48,9 @@ class Connections(ServerState):
         client = _client_of(transport)
         self._clients[transport] = client
         self.waits(transport)
-        held = list(self._clients.values())
-        is_crowd = held.count(client) > self._limits.client_connections
-        if not is_crowd and len(held) <= self._limits.connections:
+        held = Counter(self._clients.values())
+        is_crowd = held[client] > self._limits.client_connections
+        if not is_crowd and len(self._clients) <= self._limits.connections:
             return True
         rivals = [
             other
@@ -59,8 +60,7 @@ class Connections(ServerState):
         if not rivals:
             return False
         # The first of the client that holds most.
-        counts = {name: held.count(name) for name in {self._clients[other] for other in rivals}}
-        self.drop(max(rivals, key=lambda other: counts[self._clients[other]]))
+        self.drop(max(rivals, key=lambda other: held[self._clients[other]]))
         return True
 
     def waits(self, transport: asyncio.Transport) -> None:
