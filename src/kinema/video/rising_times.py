@@ -1,4 +1,4 @@
-"""Times of successive frames as one rising line, whatever the clock of the recording did."""
+"""Times of successive frames on one rising line, even if the clock of the recording stepped."""
 
 import math
 from collections import deque
@@ -12,8 +12,8 @@ _MEDIAN_STEPS = 9
 # Frames that are wrong together at most, if the frames after them are known.
 _LOOK_AHEAD = 3
 
-# Decoders may swap the times of frames (AVI with B-frames). Within so many frame periods a wrong
-# time is not worth counting: as many pictures as a decoder of H.264 reorders.
+# Decoders may swap the times of frames (AVI with B-frames). Times that are wrong by no more frame
+# periods than this are corrected but not counted. A decoder of H.264 reorders at most 16 pictures.
 _SWAPPED = 16
 
 Item = TypeVar("Item")
