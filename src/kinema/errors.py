@@ -1,8 +1,8 @@
 """The exception tree.
 
 Messages state what was expected, what was given, its source and the fix. Each error also derives
-from the builtin that it resembles, so that code without knowledge of kinema can catch it. All
-take one message string, so that they can be pickled.
+from the builtin that it resembles, so that code without knowledge of kinema can catch it. All can
+be built from the message alone, as pickle does, so that they pass between processes.
 """
 
 import difflib
@@ -81,7 +81,9 @@ class CheckpointError(KinemaError, ValueError):
 class TensorMismatchError(CheckpointError):
     """The tensors of a file and of a network do not match; the attributes hold all names."""
 
-    def __init__(self, message: str, *, unused: tuple[str, ...], missing: tuple[str, ...]) -> None:
+    def __init__(
+        self, message: str, *, unused: tuple[str, ...] = (), missing: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.unused = unused
         self.missing = missing

@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from kinema.evaluation.evaluate import load_scores
-from kinema.models.saved import load_saved
+from kinema.models.saved import load_saved, save
+from kinema.temporal import TemporalModule, base
 
 
 @pytest.fixture
@@ -86,6 +88,32 @@ def test_costs_are_for_the_size_of_the_views(kinema, words):
     assert squares["per_video"]["gmacs_per_view"] == macs / 1e9
     whole = kinema(*words, "--full-resolution", "--json").document
     assert whole["per_video"] is None  # the size differs from video to video
+
+
+class Brightness(TemporalModule):
+    """A user's module that reads a value in its forward pass."""
+
+    def __init__(self, channels: int, *, frames: int) -> None:
+        super().__init__(frames=frames, look_back=0, look_ahead=0)
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        return x_NCHW * (1 if float(x_NCHW.mean()) > 0 else 2)
+
+
+def test_a_network_whose_cost_cannot_be_counted_is_evaluated(
+    kinema, checkpoint, color_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    base.register("brightness", at="before_conv1")(Brightness)
+    saved = load_saved(checkpoint)
+    net = saved.net.insert("brightness", stages=(5,), blocks="first")
+    own = save(net, tmp_path / "own", labels=saved.labels, preprocessing=saved.preprocessing)
+    words = ("evaluate", own, "--data", color_set / "val.csv", "--workers", 0)
+    assert kinema(*words).err == ""
+    answer = kinema(*words, "--json", "--out", tmp_path / "tables")
+    assert answer.document["per_video"] is None
+    assert "The cost per video is not counted" in answer.err
+    assert json.loads((tmp_path / "tables" / "results.json").read_text()) == answer.document
 
 
 def test_twice_sample_differs_from_two_even_clips(kinema, words, tmp_path):

@@ -214,6 +214,7 @@ def test_a_damaged_clip(kinema, checkpoint, data_dir, tmp_path):
     ("words", "code", "message"),
     [
         (("me", "--channels", "3,x"), 2, "expected numbers such as 3,17"),
+        (("me", "--channels", "3,-1"), 2, "expected numbers such as 3,17"),
         (("me", "--channels", "3000"), 1, "ME of res2.0 has channels 0 to 31"),
         (("me", "--block", "res7.0"), 1, "Blocks that have one: res2.0, res3.0, res4.0, res5.0."),
         (("tsi-alignment", "--query", "0.5"), 2, "expected two shares such as 0.5,0.3"),

@@ -68,6 +68,8 @@ def test_version(kinema):
         (("evaluate", "runs/x"), "Missing option '--data'"),
         (("describe", "tsm_resnet18", "--frames", "0"), "Invalid value for '--frames'"),
         (("describe", "tsm_resnet18", "--stages", "4,x"), "expected numbers such as 4,5"),
+        (("describe", "tsm_resnet18", "--stages", "²"), "expected numbers such as 4,5, got '²'"),
+        (("describe", "tsm_resnet18", "--blocks", "-1"), "expected numbers such as 4,5, got '-1'"),
         (("train", "r.toml", "--out", "a", "--resume", "b"), "not both"),
         (("evaluate", "x", "--data", "y", "--precision", "8"), "expected 32 or bf16"),
         (

@@ -1,4 +1,4 @@
-"""Made-up videos at the places and in the annotation formats that the papers' recipes name."""
+"""Made-up videos for the recipes, also at the places and in the formats that the papers' name."""
 
 import csv
 import json
@@ -12,9 +12,32 @@ import pytest
 from PIL import Image
 
 from kinema.data.classes import read_class_names
+from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 
 TRAIN, VAL = 4, 1
 CODECS = {".mp4": "mpeg4", ".avi": "mpeg4", ".webm": "libvpx"}
+
+
+@pytest.fixture(scope="session")
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides with which a recipe trains two steps on made-up videos of motions."""
+    settings = MotionSettings(train_per_class=1, val_per_class=1, size_px=32, max_frames=24)
+    motion = render_motion_set(tmp_path_factory.mktemp("motion"), settings=settings, workers=0)
+    return [
+        "data.format=csv",
+        f"data.train={motion / 'train.csv'}",
+        f"data.val={motion / 'val.csv'}",
+        f"data.root={motion / 'videos'}",
+        f"data.classes={motion / 'classes.txt'}",
+        "data.workers=0",
+        "model.weights=none",
+        "preprocessing.short_side_px=40",
+        "preprocessing.crop_px=32",
+        "schedule.warmup_epochs=0",
+        "train.epochs=1",
+        "train.batch_size=7",
+        "train.log_every_steps=1",
+    ]
 
 
 def encode(path: Path) -> Path:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from kinema.sweep.spec import load_sweep
-from kinema.synthetic.motion_set import MotionSettings, render_motion_set
 from kinema.train.loop import train
 
 SWEEPS = sorted(
@@ -13,33 +12,10 @@ SWEEPS = sorted(
 )
 
 
-@pytest.fixture(scope="module")
-def motion(tmp_path_factory) -> Path:
-    settings = MotionSettings(train_per_class=1, val_per_class=1, size_px=32, max_frames=24)
-    return render_motion_set(tmp_path_factory.mktemp("sweeps"), settings=settings, workers=0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_variant_trains_two_steps(path, motion, tmp_path):
-    sweep = load_sweep(
-        path,
-        out=tmp_path,
-        overrides=[
-            f"data.train={motion / 'train.csv'}",
-            f"data.val={motion / 'val.csv'}",
-            f"data.root={motion / 'videos'}",
-            f"data.classes={motion / 'classes.txt'}",
-            "data.workers=0",
-            "model.weights=none",
-            "preprocessing.short_side_px=40",
-            "preprocessing.crop_px=32",
-            "schedule.warmup_epochs=0",
-            "train.epochs=1",
-            "train.batch_size=7",
-            "train.log_every_steps=1",
-        ],
-    )
+def test_every_variant_trains_two_steps(path, two_steps, tmp_path):
+    sweep = load_sweep(path, out=tmp_path, overrides=two_steps)
     for cell in sweep.cells[: len(sweep.spec.variants)]:
         result = train(cell.recipe, out=tmp_path / cell.variant, quiet=True)
         assert 0 < result.history[0].loss < 10, cell.name

@@ -142,6 +142,20 @@ def test_health_is_answered_when_all_connections_have_requests(small):
         assert http.get("/v1/models").status_code == 200
 
 
+def test_a_body_sent_to_the_health_does_not_keep_a_connection(small):
+    """A refused body is read for a while, but not over the limit of connections."""
+    head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n"
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(opened(small, head))
+        time.sleep(0.2)
+        answer = ends(stack.enter_context(opened(small, head)))
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"too_many_connections" in answer
+        assert time.monotonic() - began < 3
+
+
 def test_web_sockets_that_say_nothing_count_too(small):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(connect(small.websocket))

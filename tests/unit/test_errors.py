@@ -1,10 +1,13 @@
-"""Range checks of options: the message names the option, its bounds and the value."""
+"""Errors pass between processes; range checks name the option, its bounds and the value."""
 
+import inspect
 import math
+import pickle
 
 import pytest
 
-from kinema.errors import OptionError, check_range
+from kinema import errors
+from kinema.errors import KinemaError, OptionError, TensorMismatchError, check_range
 
 
 def test_values_inside_and_unset_ones_pass() -> None:
@@ -28,3 +31,19 @@ def test_values_outside_are_refused(bounds: dict[str, float], value: float, mess
     with pytest.raises(OptionError) as caught:
         check_range(**bounds, a=1 if "at_most" in bounds else 5, x=value)
     assert str(caught.value) == message
+
+
+def test_every_error_can_be_pickled() -> None:
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    kinds = [kind for kind in classes if issubclass(kind, KinemaError)]
+    assert len(kinds) > 10
+    for kind in kinds:
+        copy = pickle.loads(pickle.dumps(kind("what and why")))
+        assert type(copy) is kind
+        assert str(copy) == "what and why"
+
+
+def test_a_pickled_mismatch_keeps_its_names() -> None:
+    error = TensorMismatchError("does not fit", unused=("a", "b"), missing=("c",))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.unused, copy.missing) == ("does not fit", ("a", "b"), ("c",))

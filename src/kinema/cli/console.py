@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -44,6 +44,8 @@ DeviceOption = Annotated[
 ]
 
 
+Number = TypeVar("Number", int, float)
+
 # Width without a terminal: lines in a file or pipe are neither wrapped nor cut.
 FILE_COLUMNS = 1000
 # Seconds between progress lines without a terminal.
@@ -63,6 +65,26 @@ def notes() -> Console:
 def say_error(message: str) -> None:
     """Prints an error that the user can fix, on stderr."""
     notes().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+
+
+def parse_numbers(
+    text: str, kind: type[Number], option: str, *, wanted: str, count: int | None = None
+) -> tuple[Number, ...]:
+    """Numbers between commas, such as "2,1"; whole numbers are not negative.
+
+    Raises:
+        typer.BadParameter: the text is of another form, or has not `count` numbers.
+    """
+    words = [word.strip() for word in text.split(",")]
+    try:
+        if kind is int and not all(word.isdecimal() for word in words):
+            raise ValueError(text)
+        numbers = tuple(kind(word) for word in words)
+    except ValueError:
+        numbers = ()
+    if not numbers or count not in (None, len(numbers)):
+        raise typer.BadParameter(f"expected {wanted}, got {text!r}", param_hint=option)
+    return numbers
 
 
 def print_json(document: Any) -> None:

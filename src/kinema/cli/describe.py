@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinema.cli.console import ClipsOption, CropsOption, JsonOption, print_json, results
+from kinema.cli.console import (
+    ClipsOption,
+    CropsOption,
+    JsonOption,
+    parse_numbers,
+    print_json,
+    results,
+)
 
 if TYPE_CHECKING:
     from kinema.models.network import VideoNetwork
@@ -118,13 +125,16 @@ def describe(
 
 
 def _stages(text: str | None) -> tuple[int, ...] | str | None:
-    return text if text is None or text.isalpha() else _numbers(text, "--stages")
+    if text is None or text.isalpha():
+        return text
+    return parse_numbers(text, int, "--stages", wanted="numbers such as 4,5")
 
 
 def _blocks(text: str | None) -> tuple[int, ...] | str | int | None:
     if text is None or text.replace("_", "").isalpha():
         return text
-    return _numbers(text, "--blocks") if "," in text else _numbers(text, "--blocks")[0]
+    numbers = parse_numbers(text, int, "--blocks", wanted="numbers such as 4,5")
+    return numbers if "," in text else numbers[0]
 
 
 def _options(words: list[str]) -> dict[str, Any]:
@@ -145,13 +155,6 @@ def _options(words: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[key] = text
     return options
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
-        raise typer.BadParameter(f"expected numbers such as 4,5, got {text!r}", param_hint=option)
-    return tuple(int(part) for part in parts)
 
 
 def _macs_ratio(net: "VideoNetwork", cost: "Cost") -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from kinema.cli.console import JsonOption, print_json, results
+from kinema.cli.console import JsonOption, parse_numbers, print_json, results
 from kinema.cli.output import ScoresOption, SubmissionFormOption, SubmissionOption, score_files
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def ensemble(
         raise typer.BadParameter(
             f"expected probs or scores, got {average!r}", param_hint="--average"
         )
-    shares = _numbers(weights)
+    shares = None
+    if weights is not None:
+        shares = parse_numbers(weights, float, "--weights", wanted="numbers such as 2,1")
     written = score_files(scores, submission, form, annotations=None)
     from kinema.evaluation.ensemble import fuse_scores
 
@@ -94,17 +96,6 @@ def _print_splits(averaged: "MeanOverSplits") -> None:
     spread = (f"{percent(m)} ± {percent(averaged.deviation[k])}" for k, m in averaged.mean.items())
     table.add_row("mean ± deviation", "", *spread)
     results().print(table)
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"expected numbers such as 2,1, got {text!r}", param_hint="--weights"
-        ) from error
 
 
 def _document(fused: "Ensemble") -> dict[str, object]:

@@ -33,6 +33,7 @@ from kinema.system.files import write_whole
 if TYPE_CHECKING:
     from kinema.evaluation.protocols import Protocol
     from kinema.inference.optimize import WantedPrecision
+    from kinema.models.network import VideoNetwork
     from kinema.values import Annotations, Preprocessing, Report, Views
 
 
@@ -182,15 +183,15 @@ def evaluate(
             raise
         raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
-    side_px = views.side_px(how)
-    cost = None if side_px is None else recognizer.net.cost(side_px).per_video(views)
-    document = {
-        **_document(report),
-        "network": recognizer.net.spec.to_dict(),
-        "protocol": protocol,
-        "preprocessing": how.to_dict(),
-        "per_video": None if cost is None else asdict(cost),
-    }
+    document = {}
+    if as_json or out is not None:
+        document = {
+            **_document(report),
+            "network": recognizer.net.spec.to_dict(),
+            "protocol": protocol,
+            "preprocessing": how.to_dict(),
+            "per_video": _cost_per_video(recognizer.net, views, how),
+        }
     if as_json:
         print_json(document)
     else:
@@ -280,6 +281,20 @@ def _table_writers(out: Path | None) -> dict[Path, Callable[["Report", Path], ob
     for file in (*writers, out / RESULTS_FILE):
         check_new(file, "--out")
     return writers
+
+
+def _cost_per_video(
+    net: "VideoNetwork", views: "Views", how: "Preprocessing"
+) -> dict[str, object] | None:
+    """GMACs; None if the frames differ in size, or if a user's module reads values of tensors."""
+    side_px = views.side_px(how)
+    if side_px is None:
+        return None
+    try:
+        return asdict(net.cost(side_px).per_video(views))
+    except RuntimeError as error:  # costs are counted without values; the accuracy is still valid
+        notes().print(f"The cost per video is not counted: {error}")
+        return None
 
 
 def _document(report: "Report") -> dict[str, object]:

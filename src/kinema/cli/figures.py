@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinema.cli.console import CheckpointArgument, DeviceOption, JsonOption, notes, progress_bar
+from kinema.cli.console import (
+    CheckpointArgument,
+    DeviceOption,
+    JsonOption,
+    notes,
+    parse_numbers,
+    progress_bar,
+)
 from kinema.cli.figure_files import OutOption, OverwriteOption, check_new, finish, one_for_each
 
 if TYPE_CHECKING:
@@ -50,7 +57,9 @@ def me(
 
     Example: kinema figures me runs/x/best clip.mp4 --out figures
     """
-    wanted = _numbers(channels, int, "numbers such as 3,17", "--channels")
+    wanted = None
+    if channels is not None:
+        wanted = parse_numbers(channels, int, "--channels", wanted="numbers such as 3,17")
     from kinema.figures import clip_figures as figure
     from kinema.figures.channel_attention import ATTENTION, channel_attention
 
@@ -177,8 +186,7 @@ def tsi_alignment(
 
     Example: kinema figures tsi-alignment runs/tsi/best a.mp4 b.mp4 --out figures
     """
-    wanted = "two shares such as 0.5,0.3"
-    places = [_numbers(text, float, wanted, "--query", count=2) for text in query or ()] or None
+    places = [_place(text) for text in query or ()] or None
     from kinema.figures import clip_figures as figure
     from kinema.figures.alignment import ALIGNING, align_frames
     from kinema.figures.shown_clip import beside_by_folder
@@ -341,19 +349,9 @@ def _load(
     return recognizer, shown
 
 
-def _numbers(
-    text: str | None, kind: type, wanted: str, option: str, *, count: int | None = None
-) -> Any:
-    """Numbers between commas as a tuple; None without a text."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(kind(word) for word in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or count not in (None, len(numbers)):
-        raise typer.BadParameter(f"expected {wanted}, got {text!r}", param_hint=option)
-    return numbers
+def _place(text: str) -> tuple[float, float]:
+    x, y = parse_numbers(text, float, "--query", wanted="two shares such as 0.5,0.3", count=2)
+    return x, y
 
 
 def _label(text: str, labels: Sequence[str]) -> int:

@@ -19,9 +19,10 @@ from kinema.cli.output import check_new
 
 if TYPE_CHECKING:
     from kinema.live.overlay import Canvas
+    from kinema.live.result import FrameResult
     from kinema.live.smoothing import Smoothing
     from kinema.live.sources import RawFormat
-    from kinema.live.stream import FrameResult, LiveRecognition
+    from kinema.live.stream import LiveRecognition
 
 
 CausalCheckpointArgument = Annotated[

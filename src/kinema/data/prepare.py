@@ -25,6 +25,7 @@ from kinema.data.annotations import write_csv
 from kinema.data.classes import class_list_text
 from kinema.data.dataset import VideoDataset
 from kinema.errors import KinemaError, OptionError, UnreadableVideoError, check_range
+from kinema.system.encoders import installed_encoder
 from kinema.system.files import (
     cut_name,
     find_path,
@@ -145,7 +146,12 @@ def prepare_dataset(
 def _claim(root: Path, settings: PrepareSettings, originals: Path) -> None:
     """Creates the folder, or reopens one with the same settings and originals."""
     file, here = root / COPIES_FILE, str(originals.resolve())
-    wanted = {**asdict(settings), "encoder": _encoder(), "layout": LAYOUT, _ORIGINALS: here}
+    wanted = {
+        **asdict(settings),
+        "encoder": installed_encoder(ENCODERS),
+        "layout": LAYOUT,
+        _ORIGINALS: here,
+    }
     if file.exists():
         found = {_ORIGINALS: here, **_read_settings(file)}
         if found[_ORIGINALS] != here:
@@ -239,7 +245,7 @@ def _write_copy(original: Path, target: Path, settings: PrepareSettings) -> None
 
 
 def _encode(source: FrameSource, path: Path, settings: PrepareSettings) -> None:
-    encoder, width_height = _encoder(), _size(source.info, settings.short_side_px)
+    encoder, width_height = installed_encoder(ENCODERS), _size(source.info, settings.short_side_px)
     scaler = VideoReformatter()
     with av.open(str(path), "w", format="mp4") as container:
         rate = Fraction(source.info.rate_hz or _FOLDER_RATE_HZ).limit_denominator(1001)
@@ -284,8 +290,3 @@ def _write_rows(rows: Annotations, root: Path, good: set[str]) -> None:
     with whole_file(root / cut_name(stem, ".csv")) as partial:
         write_csv(Annotations(kept, rows.class_names, rows.source), partial)
     write_whole(root / cut_name(stem, ".classes.txt"), class_list_text(rows.class_names))
-
-
-def _encoder() -> str:
-    """The preferred encoder that this build of FFmpeg has."""
-    return next(name for name in ENCODERS if name in av.codecs_available)

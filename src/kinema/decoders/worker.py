@@ -160,7 +160,7 @@ def _answer(channel: socket.socket, message: wire.Message, caps: DecoderCaps) ->
         return True
     except (BrokenPipeError, ConnectionResetError):
         raise  # the caller is gone
-    except Exception as error:  # the outer skin: a file that meets a bug costs its own job
+    except Exception as error:  # a file can cause any error of a library; the job answers with it
         reason, text = _failure(error)
     wire.send(channel, {"end": True, "failure": reason, "message": text})
     # After a failed allocation or a bug nobody knows the state of the libraries.

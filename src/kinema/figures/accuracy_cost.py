@@ -8,8 +8,8 @@ from typing import Any
 
 from kinema.errors import KinemaError, OptionError, UnknownNameError, did_you_mean
 from kinema.report.plots import DPI, Figure, legend_below, save_png
-from kinema.report.point_labels import label_points
-from kinema.report.sweeps import COLORS, result_of
+from kinema.report.point_labels import Mark, label_points
+from kinema.report.sweeps import COLORS, draw_marks, mark_of, result_of
 
 # Settings that the network's name implies, or that do not affect its time.
 _IN_THE_NAME = (
@@ -144,27 +144,23 @@ def draw_accuracy_cost(
     else:
         figure.suptitle(points[0].sweep, fontsize=11, parse_math=False)
     for plot, (placed, _) in zip(plots, panels, strict=True):
-        marks = [(place, 100 * p.top1, 100 * (p.deviation or 0)) for place, p in placed]
-        label_points(plot, marks, [point.variant for _, point in placed])
+        label_points(plot, _marks(placed), [point.variant for _, point in placed])
     return save_png(figure, out)
 
 
 def _panel(plot: Any, placed: Sequence[tuple[float, CostPoint]]) -> None:
     sweeps = list(dict.fromkeys(point.sweep for _, point in placed))
     for number, sweep in enumerate(sweeps):
-        mine = [(place, point) for place, point in placed if point.sweep == sweep]
-        plot.errorbar(
-            [place for place, _ in mine],
-            [100 * point.top1 for _, point in mine],
-            yerr=[100 * (point.deviation or 0) for _, point in mine],
-            fmt=_MARKERS[number % len(_MARKERS)],
-            capsize=3,
-            color=COLORS[number % len(COLORS)],
-            label=sweep,
-        )
+        mine = _marks([(place, point) for place, point in placed if point.sweep == sweep])
+        look = {"color": COLORS[number % len(COLORS)], "label": sweep}
+        draw_marks(plot, mine, _MARKERS[number % len(_MARKERS)], **look)
     plot.margins(x=0.15, y=0.12)
     plot.grid(alpha=0.25)
     plot.spines[["top", "right"]].set_visible(False)
+
+
+def _marks(placed: Sequence[tuple[float, CostPoint]]) -> list[Mark]:
+    return [mark_of(place, point.top1, point.deviation) for place, point in placed]
 
 
 def _is_plain(words: Iterable[str]) -> bool:

@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kinema.errors import MissingExtraError, OptionError
 from kinema.system.closing import Closing
+from kinema.system.encoders import installed_encoder
 from kinema.system.files import naming_write_errors
 from kinema.system.fonts import fallback_font
 
-# Encoders in order of preference; every FFmpeg build has the second.
+# Encoders in order of preference.
 ENCODERS = ("libx264", "mpeg4")
 # Timestamps in milliseconds, as live frames arrive irregularly.
 _TICK = Fraction(1, 1000)
@@ -65,7 +66,7 @@ class CaptionedVideo(Closing):
         self._last_tick = -1
         with naming_write_errors(Path(path)):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        codec = next(name for name in ENCODERS if name in av.codecs_available)
+        codec = installed_encoder(ENCODERS)
         try:
             self._file = av.open(str(path), "w")
             self._stream = cast(VideoStream, self._file.add_stream(codec, rate=30))

@@ -100,33 +100,45 @@ def _all_names() -> dict[str, tuple[str, str]]:
 
 def _fits(family: str, backbone: str) -> bool:
     """True if every module of the family can be inserted in the backbone."""
-    return all(_accepts(backbone, row, temporal_named(row.module)) for row in families()[family])
+    return all(_accepts(backbone, part, temporal_named(part.module)) for part in families()[family])
 
 
 @functools.cache
-def _accepts(backbone: str, row: Part, _entry: TemporalEntry) -> bool:
-    """Tries `insert` on the meta device; the entry is part of the cache key."""
-    with torch.device("meta"):
-        try:
-            _skeleton(backbone).check_insert(
-                row.module,
-                at=row.at,
-                stages=_stages_named(row.stages),
-                blocks="all" if row.blocks is None else row.blocks,
-                **row.options,
-            )
-        except (OptionError, SiteError):
-            return False
-        except (NotImplementedError, RuntimeError):
-            # A user's module that reads weights in its constructor cannot run on the meta device.
+def _accepts(backbone: str, part: Part, entry: TemporalEntry) -> bool:
+    """Tries `insert` without weights; the entry is part of the cache key.
+
+    A user's backbone or module that reads weights in its constructor cannot be built without them.
+    It counts as fitting: `create_model` builds it or gives the reason, while a network that works
+    must not be missing in the list. Modules of kinema read none, so their errors are faults.
+    """
+    try:
+        net = _skeleton(backbone)
+        if net is None:
             return True
+        with torch.device("meta"):
+            net.check_insert(
+                part.module,
+                at=part.at,
+                stages=_stages_named(part.stages),
+                blocks="all" if part.blocks is None else part.blocks,
+                **part.options,
+            )
+    except (OptionError, SiteError):
+        return False
+    except RuntimeError:  # also PyTorch's NotImplementedError for tensors without data
+        if entry.module.__module__.startswith("kinema."):
+            raise
     return True
 
 
 @functools.cache
-def _skeleton(backbone: str) -> VideoNetwork:
-    with torch.device("meta"):
-        return VideoNetwork(backbone, backbone, classes=2, frames=8)
+def _skeleton(backbone: str) -> VideoNetwork | None:
+    """The backbone on the meta device; None if it reads weights in its constructor."""
+    try:
+        with torch.device("meta"):
+            return VideoNetwork(backbone, backbone, classes=2, frames=8)
+    except RuntimeError:
+        return None
 
 
 def families() -> dict[str, tuple[Part, ...]]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kinema.models.network import VideoNetwork
+from kinema.models.network import NORMS, VideoNetwork
 from kinema.models.zoo import create_model
 from kinema.report.published import CountingRule, Published
 
@@ -145,7 +145,7 @@ def _operations_that_differ(net: VideoNetwork, size_px: int, rule: CountingRule)
 
     def look(module: nn.Module, _inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         nonlocal total
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+        if isinstance(module, NORMS):
             total += rule.norms * out.numel()
         elif isinstance(module, nn.Linear):
             total += (rule.linear - 1) * out.numel() * module.in_features

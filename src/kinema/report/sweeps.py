@@ -4,6 +4,7 @@ A `document` is what `kinema.sweep.summary.summarize` made. Plots are returned a
 written if a file `out` is given.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -52,10 +53,9 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
     figure = Figure(figsize=(width, 4.2), dpi=DPI, layout="constrained")
     plot = figure.subplots()
     for number, test in enumerate(tests):
-        results = [(row["tests"][test]["top1"], row["tests"][test]["deviation"]) for row in rows]
         shift = 0.12 * (number - (len(tests) - 1) / 2) if axis == "names" else 0.0
-        places = [place + shift for place in _places(rows, axis)]
-        _errorbar(plot, places, results, "o", color=COLORS[number % len(COLORS)], label=test)
+        marks = _marks([place + shift for place in _places(rows, axis)], rows, test)
+        draw_marks(plot, marks, "o", color=COLORS[number % len(COLORS)], label=test)
     if axis == "names":
         names = [row["variant"] for row in rows]
         turned = 35 if max(map(len, names)) * len(names) > 12 * width else 0
@@ -71,26 +71,29 @@ def draw_sweep(document: dict[str, Any], out: Path | None = None) -> bytes:
         legend_below(figure, plot.get_legend_handles_labels()[0])
     if axis != "names":
         places = _places(rows, axis)
-        first, *others = (
-            [_mark(place, row["tests"][test]) for place, row in zip(places, rows, strict=True)]
-            for test in tests
-        )
+        first, *others = (_marks(places, rows, test) for test in tests)
         plot.margins(x=0.12, y=0.1)
         label_points(plot, first, [row["variant"] for row in rows], others=list(chain(*others)))
     return save_png(figure, out)
 
 
-def _mark(place: float, result: dict[str, Any]) -> Mark:
-    return place, 100 * result["top1"], 100 * (result["deviation"] or 0)
+def mark_of(place: float, top1: float, deviation: float | None) -> Mark:
+    """Mark of an accuracy in percent, with its deviation as the error bar."""
+    return place, 100 * top1, 100 * (deviation or 0)
 
 
-def _errorbar(
-    plot: Any, places: list[float], results: list[tuple[float, float | None]], fmt: str, **look: str
-) -> Any:
-    """Draws pairs of accuracy and deviation, in percent."""
-    top1 = [100 * mean for mean, _ in results]
-    deviations = [100 * (deviation or 0) for _, deviation in results]
+def draw_marks(plot: Any, marks: Sequence[Mark], fmt: str, **look: str) -> Any:
+    """Draws marks with their error bars, of which there is at least one."""
+    places, top1, deviations = zip(*marks, strict=True)
     return plot.errorbar(places, top1, yerr=deviations, fmt=fmt, ms=5, capsize=2, **look)
+
+
+def _marks(places: list[float], rows: list[dict[str, Any]], test: str) -> list[Mark]:
+    results = [row["tests"][test] for row in rows]
+    return [
+        mark_of(place, result["top1"], result["deviation"])
+        for place, result in zip(places, results, strict=True)
+    ]
 
 
 def _places(rows: list[dict[str, Any]], axis: str) -> list[float]:
@@ -172,10 +175,10 @@ def draw_option(
     figure = Figure(figsize=(6.8, 4.2), dpi=DPI, layout="constrained")
     left = figure.subplots()
     right = left.twinx()
-    results = [(point.top1, point.deviation) for point in points]
+    marks = [mark_of(at, p.top1, p.deviation) for at, p in zip(places, points, strict=True)]
     left.set(zorder=right.get_zorder() + 1, frame_on=False)  # top-1 in front of parameters
     dots = "o-" if ordered else "o"
-    top1 = _errorbar(left, places, results, dots, color=COLORS[0], label="top-1")
+    top1 = draw_marks(left, marks, dots, color=COLORS[0], label="top-1")
     looks: dict[str, Any] = {"color": COLORS[1], "markersize": 9, "markerfacecolor": "none"}
     millions = [point.params / 1e6 for point in points]
     (params,) = right.plot(places, millions, "s--" if ordered else "s", label="parameters", **looks)

@@ -105,7 +105,7 @@ class Admission:
 
         try:
             await self._app(scope, body.receive, unless_refused)
-        except Exception:  # may be a consequence of the cut body, see below
+        except Exception:  # after a refusal the application may fail on the cut body in any way
             if body.refusal is None:
                 raise
         if body.refusal is not None:

@@ -88,7 +88,7 @@ class Batcher:
             self._batch_requests.observe(len({item.request for item in batch}))
             try:
                 scores_BK = await loop.run_in_executor(self._computing, self._scores, clips)
-            except Exception as error:  # goes to the requests, which answer with it
+            except Exception as error:  # any fault of the network; its requests answer with it
                 for item in batch:
                     if not item.scores_K.done():
                         item.scores_K.set_exception(error)

@@ -7,6 +7,7 @@ thousand half requests would use up the open files of the process.
 import asyncio
 import ipaddress
 import resource
+from collections import Counter
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -47,9 +48,9 @@ class Connections(ServerState):
         client = _client_of(transport)
         self._clients[transport] = client
         self.waits(transport)
-        held = list(self._clients.values())
-        is_crowd = held.count(client) > self._limits.client_connections
-        if not is_crowd and len(held) <= self._limits.connections:
+        held = Counter(self._clients.values())
+        is_crowd = held[client] > self._limits.client_connections
+        if not is_crowd and len(self._clients) <= self._limits.connections:
             return True
         rivals = [
             other
@@ -59,8 +60,7 @@ class Connections(ServerState):
         if not rivals:
             return False
         # The first of the client that holds most.
-        counts = {name: held.count(name) for name in {self._clients[other] for other in rivals}}
-        self.drop(max(rivals, key=lambda other: counts[self._clients[other]]))
+        self.drop(max(rivals, key=lambda other: held[self._clients[other]]))
         return True
 
     def waits(self, transport: asyncio.Transport) -> None:
@@ -96,7 +96,29 @@ class Connections(ServerState):
         self._clients.pop(transport, None)
 
 
-class HttpConnection(H11Protocol):
+class _LimitedConnection(asyncio.Protocol):
+    """Reports the end and the unread answers of a connection; before a class of uvicorn."""
+
+    server_state: Connections
+    transport: asyncio.Transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self.server_state.lost(self.transport)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        self.server_state.unread(self.transport)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self.server_state.read(self.transport)
+        super().resume_writing()
+
+
+class HttpConnection(_LimitedConnection, H11Protocol):
     """HTTP connection that obeys the limits of `Connections`."""
 
     server_state: Connections
@@ -111,11 +133,6 @@ class HttpConnection(H11Protocol):
             self._is_spare = True
             self.app = _HealthOnly(self.app)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
-        self.server_state.lost(self.transport)
-        super().connection_lost(exc)
-
     def data_received(self, data: bytes) -> None:
         """Takes bytes, after which a request may have begun."""
         super().data_received(data)
@@ -125,16 +142,6 @@ class HttpConnection(H11Protocol):
         """Waits for the next request, unless the client has sent it already."""
         super().on_response_complete()
         self._note()
-
-    def pause_writing(self) -> None:
-        """The client does not read."""
-        self.server_state.unread(self.transport)
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self.server_state.read(self.transport)
-        super().resume_writing()
 
     def _note(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -146,33 +153,18 @@ class HttpConnection(H11Protocol):
         return not self._is_spare and super()._should_upgrade()
 
 
-class WebSocketConnection(WebSocketsSansIOProtocol):
+class WebSocketConnection(_LimitedConnection, WebSocketsSansIOProtocol):
     """WebSocket that obeys the limits of `Connections`; it began as an `HttpConnection`."""
 
     def __init__(self, *, server_state: Connections, **others: Any) -> None:
         super().__init__(server_state=server_state, **others)
-        self._state = server_state
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
-        self._state.lost(self.transport)
-        super().connection_lost(exc)
+        self.server_state = server_state
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes; those after the handshake are messages."""
         if self.handshake_initiated:
-            self._state.works(self.transport)
+            self.server_state.works(self.transport)
         super().data_received(data)
-
-    def pause_writing(self) -> None:
-        """The client does not read."""
-        self._state.unread(self.transport)
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._state.read(self.transport)
-        super().resume_writing()
 
     def send_receive_event_to_app(self) -> None:
         """Closes the socket for text that is not UTF-8; uvicorn would log a traceback for each."""
@@ -194,7 +186,8 @@ class _HealthOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app: ASGIApp = self._app
-        if scope["path"] not in HEALTH:
+        # The body of any other method would be read, for longer than this connection may stay.
+        if scope["path"] not in HEALTH or scope["method"] not in ("GET", "HEAD"):
             text = "The server has as many connections as its limit allows. Try again."
             close = {"Connection": "close"}
             app = answer_to(RefusedError(503, "too_many_connections", text, headers=close))

@@ -176,7 +176,7 @@ class JobBook:
             job.result = await loop.run_in_executor(self._threads, self._compute, job, loop)
         except (_CancelledError, asyncio.CancelledError):
             state = "cancelled"
-        except Exception as error:  # the outer skin
+        except Exception as error:  # any fault of decoder or network; the job answers with it
             state, job.error = "failed", _answer_of(error, job.video)
         finally:
             await loop.run_in_executor(None, forget, job.video)

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from kinema.errors import KinemaError
 from kinema.live.live_source import LiveFrame
+from kinema.live.result import FrameResult
 from kinema.live.smoothing import Hysteresis, WindowMean
-from kinema.live.stream import FrameRecognizer, FrameResult, StreamSettings
+from kinema.live.stream import FrameRecognizer, StreamSettings
 from kinema.serve.limits import RefusedError, key_of
 from kinema.serve.schema import StreamStart, describe_error
 from kinema.serve.service import ServedModel, Service

@@ -72,7 +72,7 @@ class UploadFolder:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield video, file
-        except BaseException:  # a full disk must not stay full
+        except BaseException:  # also when cancelled: no upload may stay on the disk
             forget(video)
             raise
 

@@ -167,7 +167,7 @@ def _run_alone(cell: Cell, gpu: str | None, threads: int, workers_begin: str) ->
         run_cell(cell)
     except KinemaError as error:
         _give_up(str(error))
-    except Exception as error:  # any fault of one cell is logged and must not stop the others
+    except Exception as error:  # any fault of a training goes to its log; the other cells go on
         traceback.print_exc()
         _give_up(f"{type(error).__name__}: {error}")
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from kinema.errors import KinemaError, OptionError, check_range
 from kinema.synthetic.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.synthetic.scene import draw_camera, draw_look, render
+from kinema.system.encoders import installed_encoder
 from kinema.system.files import is_unused, write_whole
 from kinema.system.pool import map_in_processes
 
@@ -228,8 +229,7 @@ def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
         return
     partial = target.with_suffix(".part")
     frames = render_video(job.class_name, job.seed, settings)
-    encoder = next(name for name in ENCODERS if name in av.codecs_available)
-    _encode(partial, frames, settings.rate_hz, encoder=encoder)
+    _encode(partial, frames, settings.rate_hz, encoder=installed_encoder(ENCODERS))
     os.replace(partial, target)
 
 

@@ -126,7 +126,7 @@ def naming_write_errors(path: Path) -> Iterator[None]:
         yield
     except KinemaError:
         raise
-    except Exception as error:  # libraries raise errors of their own for a full disk
+    except Exception as error:  # libraries wrap a full disk in any class; others pass unchanged
         cause = _refusal(error)
         if cause is None:
             raise

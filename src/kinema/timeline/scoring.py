@@ -5,7 +5,7 @@ K classes.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
 from typing import TypeVar
 
@@ -14,8 +14,8 @@ import torch
 from kinema.data.transforms import normalize
 from kinema.errors import OptionError
 from kinema.inference.predict import ClipRecognizer
+from kinema.models.network import Run
 
-Run = Callable[[torch.Tensor], torch.Tensor]
 Item = TypeVar("Item")
 
 

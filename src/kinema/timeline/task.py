@@ -187,10 +187,13 @@ def _all_scores(
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float32]:
     """(M, K) scores of the windows up to the end of the video or to its damage."""
-    total = count_windows(len(grid.numbers_G), recognizer.preprocessing.frames, grid.hop)
+    length = recognizer.preprocessing.frames
+    total = count_windows(len(grid.numbers_G), length, grid.hop)
     rows = np.empty((total, recognizer.net.classes), np.float32)
     done = 0
-    with closing(prefetch(iter(frames), settings.chunk * grid.hop)) as small:
+    # A stride of hours must not fill the memory with the frames between two windows.
+    ahead = settings.chunk * min(grid.hop, length)
+    with closing(prefetch(iter(frames), ahead)) as small:
         windows = score_windows(
             recognizer, small, grid.hop, stream=settings.stream, batch=settings.batch
         )

@@ -125,9 +125,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Origin]:
 
 
 def _build(data: Mapping[str, Any], origin: Origin, overrides: Sequence[str]) -> Recipe:
-    merged = {
-        key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()
-    }
+    merged = _copied(data)
     for word in overrides:
         origin.overrides[_apply(merged, word)] = word
     for section in ("optimizer", "schedule"):
@@ -142,6 +140,13 @@ def _build(data: Mapping[str, Any], origin: Origin, overrides: Sequence[str]) ->
         return Recipe.model_validate_json(plain)
     except ValidationError as error:
         raise RecipeError(explain(error, Recipe, merged, origin)) from error
+
+
+def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies nested tables, so that overrides do not reach those of the caller."""
+    return {
+        key: _copied(value) if isinstance(value, Mapping) else value for key, value in data.items()
+    }
 
 
 def _apply(data: dict[str, Any], word: str) -> str:

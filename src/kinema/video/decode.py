@@ -86,7 +86,7 @@ def open_source(
     """Opens a video file or a folder of frames.
 
     Args:
-        path: The file or folder; accented letters may have other bytes (NFC, NFD) on disk.
+        path: The file or folder, see `VideoFile`.
         index_cache: Cache of frame indices.
         threads: See `VideoFile`.
         options: See `VideoFile`.
@@ -106,7 +106,7 @@ class VideoFile(Closing):
     Opening it builds its frame index and decodes its first frame, unless both are in the cache.
 
     Args:
-        path: The file.
+        path: The file; accented letters may have other bytes (NFC, NFD) on disk.
         index_cache: Cache of frame indices.
         threads: Decoder threads. One costs the least CPU time and suits a loader with one process
             per core; more give a single video sooner.
@@ -125,7 +125,7 @@ class VideoFile(Closing):
         threads: int = 1,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = find_path(Path(path))
         self._container = Container(self.path, threads=threads, options=options)
         self._cache = index_cache
         self._to_rgb = VideoReformatter()  # keeps its tables from frame to frame

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from kinema.errors import UnreadableVideoError, missing_extra
+from kinema.system.files import find_path
 from kinema.video.decode import FrameSource, VideoFile
 from kinema.video.folder import FrameFolder, checked_indices
 from kinema.video.index_cache import IndexCache
@@ -26,7 +27,7 @@ def open_on_device(
     """Opens a video for decoding on a device, where that gives the same frames.
 
     Args:
-        path: A video file, or a folder of frames.
+        path: See `open_source`.
         device: Such as "cuda" or "cuda:1"; "cpu" also decodes with torchcodec.
         index_cache: Cache of frame indices.
 
@@ -34,7 +35,8 @@ def open_on_device(
         MissingExtraError: torchcodec or its FFmpeg libraries are not installed.
         UnreadableVideoError: the video does not exist or cannot be read; the message says why.
     """
-    if os.path.isdir(path):
+    path = find_path(Path(path))
+    if os.path.isdir(path):  # unlike Path.is_dir, also for names that are too long
         return FrameFolder(path)
     return DeviceFile(path, device, index_cache=index_cache)
 

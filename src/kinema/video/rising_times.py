@@ -1,4 +1,4 @@
-"""Times of successive frames as one rising line, whatever the clock of the recording did."""
+"""Times of successive frames on one rising line, even if the clock of the recording stepped."""
 
 import math
 from collections import deque
@@ -9,11 +9,11 @@ from typing import TypeVar
 # Steps whose median is the frame period: one lost frame must not change it.
 _MEDIAN_STEPS = 9
 
-# Frames that are wrong together at most, if the frames after them are known.
+# The longest run of wrong times that is corrected as outliers; a longer one counts as a step.
 _LOOK_AHEAD = 3
 
-# Decoders may swap the times of frames (AVI with B-frames). Within so many frame periods a wrong
-# time is not worth counting: as many pictures as a decoder of H.264 reorders.
+# Decoders may swap the times of frames (AVI with B-frames). Times that are wrong by no more frame
+# periods than this are corrected but not counted. A decoder of H.264 reorders at most 16 pictures.
 _SWAPPED = 16
 
 Item = TypeVar("Item")
@@ -22,9 +22,11 @@ Item = TypeVar("Item")
 class RisingTimes:
     """Puts the times of successive frames on one rising line; times may have any unit.
 
-    Clocks are set while they record, recordings are joined by copying, and single times are wrong.
-    A time that cannot follow the one before becomes a new zero, one frame period later. Times
-    after which the line goes on as before are wrong alone, and their frames are put in between.
+    Clocks are set during recordings, recordings are joined without new timestamps, and single
+    timestamps are wrong. If the clock steps, the first frame after the step is placed one frame
+    period after the frame before, and all later times are shifted with it. If the later times go on
+    as before, only the ones in between are wrong (outliers): they are replaced by times between
+    their neighbors.
 
     Args:
         period: Frame period until steps between frames are known.
@@ -32,8 +34,8 @@ class RisingTimes:
         wrap: Time after which the clock starts at 0 again; None if it never does.
 
     Attributes:
-        steps: Number of new zeros.
-        outliers: Number of frames that were put in between.
+        steps: Number of steps of the clock.
+        outliers: Number of wrong times that were replaced.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class RisingTimes:
         self._own: float = 0  # newest time on the line, as given
         self._last: float = 0  # newest time, as returned
         self._shift: float = 0  # from given to returned times
-        self._left: tuple[float, float] | None = None  # `_own` and `_shift` before the newest zero
+        self._left: tuple[float, float] | None = None  # `_own` and `_shift` before the newest step
         self._held = False
 
     @property
@@ -107,7 +109,7 @@ class RisingTimes:
         return self._own + (own - self._own + half) % self._wrap - half
 
     def _goes_back(self, own: float, most: float) -> bool:
-        """True if a time continues the line before the newest zero better than the one after."""
+        """True if a time continues the line before the newest step better than the one after."""
         assert self._left is not None
         period, before = self.period, self._left[0]
         nearer = abs(own - before - 2 * period) < abs(own - self._own - period)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError
+from kinema.models import blocks
 from kinema.models.placement import Part
-from kinema.models.zoo import create_model, families
-from kinema.temporal import MTA, list_temporal
+from kinema.models.zoo import create_model, families, list_models
+from kinema.temporal import MTA, TemporalModule, base, list_temporal
 
 
 def placed(net) -> dict[str, list[str]]:
@@ -130,6 +131,41 @@ def test_wrong_parts_are_named(arguments, error, message):
 def test_other_names_of_the_literature_build_the_same():
     assert small("tanet_resnet18").spec == small("tam_resnet18").spec
     assert small("teinet_resnet18").name == "tei_resnet18"
+
+
+class ReadsWeights(TemporalModule):
+    """A user's module that reads its weights while it is built."""
+
+    def __init__(self, channels: int, *, frames: int) -> None:
+        super().__init__(frames=frames, look_back=0, look_ahead=0)
+        self.weight = torch.nn.Parameter(torch.ones(channels))
+        self.first = float(self.weight[0])
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        return x_NCHW * self.weight[:, None, None]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_module_that_reads_weights_is_listed_unless_it_is_ours(monkeypatch, own):
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    kind = type("Reading", (ReadsWeights,), {"__module__": f"kinema{'.' if own else '_plugin_'}x"})
+    base.register("reading", at="before_conv1")(kind)
+    if own:
+        with pytest.raises(RuntimeError, match="meta"):
+            list_models("reading_resnet18")
+    else:
+        assert list_models("reading_resnet18") == ["reading_resnet18"]
+        assert placed(small("reading_resnet18", stages=(5,), blocks="first"))
+
+
+def test_a_backbone_that_reads_weights_is_listed(monkeypatch):
+    def build() -> torch.nn.Module:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+
+    monkeypatch.setattr(blocks, "_ROWS", dict(blocks._ROWS))
+    monkeypatch.setattr(blocks, "_BACKBONES", dict(blocks._BACKBONES))
+    blocks.register_blocks("my.Block", convs=("conv",), backbones={"reading": build})
+    assert list_models("tsm_reading") == ["tsm_reading"]
 
 
 def test_stage_presets():

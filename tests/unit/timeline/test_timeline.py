@@ -16,12 +16,8 @@ import kinema
 from kinema import Recognizer
 from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import OptionError, UnknownNameError, UnreadableVideoError
-from kinema.timeline import (
-    Segment,
-    SegmentRule,
-    TimelineSettings,
-    timeline,
-)
+from kinema.timeline import Segment, SegmentRule, TimelineSettings, task, timeline
+from kinema.timeline.reading import prefetch
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import VideoFile, open_source
 
@@ -262,6 +258,18 @@ def test_strides_are_rounded_to_the_grid(dense, video):
     assert found.stride_s == pytest.approx(0.75, abs=2e-3)
     wide = timeline(dense, video, TimelineSettings(stride_s=3.0))
     assert_allclose(wide.starts_s, [0, 3, 6, 7.5], rtol=0, atol=2e-3)
+
+
+def test_a_stride_of_hours_does_not_decode_hours_ahead(dense, video, monkeypatch):
+    ahead = []
+
+    def prefetched(items, most):
+        ahead.append(most)
+        return prefetch(items, min(most, 100))
+
+    monkeypatch.setattr(task, "prefetch", prefetched)
+    found = timeline(dense, video, TimelineSettings(stride_s=86400.0, chunk=2))
+    assert (len(found.scores), ahead) == (2, [2 * dense.net.frames])
 
 
 def test_damage_keeps_what_was_read(dense, alone, video, tmp_path):

@@ -1,5 +1,6 @@
 """Recipes: what is read, what is refused and with which words."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,20 @@ def test_compiling_is_on_off_or_a_mode(file: Path, word: str, wanted: bool | str
 def test_compiling_and_checkpointing_exclude_each_other(file: Path) -> None:
     message = refused(file, "train.compile=true", "train.activation_checkpointing=true")
     assert "compile and activation_checkpointing exclude each other" in message
+
+
+def test_overrides_leave_the_callers_tables_alone() -> None:
+    options = {"init": "random"}
+    data = {
+        "model": {"name": "tim_resnet18", "options": options},
+        "data": {"train": "a.csv", "val": "b.csv"},
+    }
+    before = copy.deepcopy(data)
+    words = ["model.options.init=identity", "model.frames=4", "train.epochs=3"]
+    recipe = recipe_from(data, source="here", overrides=words)
+    assert recipe.model.options == {"init": "identity"}
+    assert data == before
+    assert data["model"]["options"] is options
 
 
 def test_command_line_changes_a_section_the_file_leaves_out() -> None:

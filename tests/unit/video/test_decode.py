@@ -5,15 +5,18 @@ import os
 import runpy
 import shutil
 import struct
+import unicodedata
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kinema.errors import OptionError
 from kinema.video.decode import VideoFile, is_video_path, open_source
+from kinema.video.device_file import open_on_device
 from kinema.video.frame_index import FrameIndex, IndexedVideo
 from kinema.video.index_cache import IndexCache
 
@@ -340,6 +343,20 @@ def test_memory_does_not_grow_over_2000_videos(make_video):
             with VideoFile(path, index_cache=cache if round_ % 2 else None) as source:
                 source.read([1, 7, 13, 19])
     assert resident_bytes() - before < 8 << 20, "bytes over 1,800 videos"
+
+
+@pytest.mark.parametrize("other", ["NFC", "NFD"])
+def test_every_way_to_open_finds_accented_names_in_either_form(make_video, other):
+    form = {"NFC": "NFD", "NFD": "NFC"}[other]
+    path = make_video(unicodedata.normalize(form, "caf\u00e9.mp4"), frames=3)
+    with VideoFile(path.with_name(unicodedata.normalize(other, path.name))) as source:
+        assert (source.path, source.info.frames) == (path, 3)
+    folder = path.with_name(unicodedata.normalize(form, "\u00e9t\u00e9"))
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "1.png")
+    wanted = path.with_name(unicodedata.normalize(other, folder.name))
+    for opened in (open_source(wanted), open_on_device(wanted, "cpu")):
+        assert opened.info.path == str(folder)
 
 
 def test_reading_many_videos_leaves_no_files_open(make_video):
