@@ -282,6 +282,37 @@ def gsm() -> Canvas:
     return canvas
 
 
+def gsf() -> Canvas:
+    """GSF: the moved part and the rest are weighted."""
+    canvas, top, bottom = Canvas(2.8), 0.95, 2.4
+    canvas.cells(0.3, top - 2 * CELL + 0.4, [PLAIN_ROW] * 4, title="x, two halves")
+    gate = canvas.box(2.75, top, "BN, ReLU\n3 x 3 x 3, tanh", weights=True)
+    taken = canvas.sign(3.95, top, "x")
+    rows = [NEXT_ROW] * 2 + [PREVIOUS_ROW] * 2
+    moved = canvas.cells(4.75, top - 2 * CELL, rows, title="m: g * x, shifted")
+    rest = canvas.sign(4.35, bottom, "-")
+    right = 0.3 + T * CELL
+    canvas.line([(right, top), gate.at("left")])
+    canvas.arrow(gate, taken, label="g")
+    canvas.arrow(taken, moved)
+    canvas.line([(right, 1.6), (3.95, 1.6), taken.at("bottom")])
+    canvas.line([(1.95, 1.6), (1.95, bottom), rest.at("left")])
+    canvas.line([(4.35, top), rest.at("top")])
+    share = canvas.box(6.35, 1.84, "means, 3 x 3\nsigmoid", weights=True)
+    total = canvas.box(7.4, top, "w * m +\n(1-w) * r")
+    canvas.line([moved.at("bottom"), (moved.x, share.y), share.at("left")])
+    canvas.line([(share.x, bottom), share.at("bottom")])
+    canvas.arrow(moved, total)
+    below = total.y + total.height / 2
+    canvas.line([share.at("right"), (7.25, share.y), (7.25, below)])
+    canvas.line([rest.at("right"), (7.6, bottom), (7.6, below)])
+    canvas.note(7.13, 1.72, "w")
+    canvas.note(5.3, bottom + 0.15, "r: x - g * x")
+    after = canvas.cells(8.2, top - 2 * CELL, [[(2, 3, 4)] * 3] * 4, title="y")
+    canvas.arrow(total, after)
+    return canvas
+
+
 def conv() -> Canvas:
     """Input values that one output value depends on."""
     canvas = Canvas(1.75)
@@ -373,6 +404,7 @@ FIGURES: dict[str, Callable[[], Canvas]] = {
     "stm": motion_diagrams.stm,
     "tin": tin,
     "gsm": gsm,
+    "gsf": gsf,
     "conv": conv,
     "nonlocal": nonlocal_block,
     "causal": causal,

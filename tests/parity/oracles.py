@@ -414,15 +414,47 @@ def tin(x: Tensor, w: Weights) -> Tensor:
     return out
 
 
-def gsm(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+def moved_and_rest(x: Tensor, w: Weights, *, causal: bool) -> list[tuple[Tensor, Tensor]]:
+    """GSM's gated part, moved by a frame, and the rest, for each half of the channels."""
     active = torch.relu(norm(x, w, "norm"))
-    outputs = []
+    parts = []
     for half in range(2):
         part_x, part_active = x.chunk(2, 2)[half], active.chunk(2, 2)[half]
         gate = dense(part_active, w["gate_weight"][half : half + 1], causal=causal, padding=1)
         gated = torch.tanh(gate + w["gate_bias"][half]) * part_x
         offset = 1 if half == 0 and not causal else -1
-        shifted = moved(gated, [offset] * gated.shape[2]) + (part_x - gated)
-        near, far = shifted.chunk(2, 2)
+        parts.append((moved(gated, [offset] * gated.shape[2]), part_x - gated))
+    return parts
+
+
+def interleaved(halves: list[Tensor]) -> Tensor:
+    """The channels of the first and the second quarter of each half in turn."""
+    outputs = []
+    for half in halves:
+        near, far = half.chunk(2, 2)
         outputs += [y[:, :, c] for c in range(near.shape[2]) for y in (near, far)]
     return torch.stack(outputs, 2)
+
+
+def gsm(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    return interleaved([shifted + rest for shifted, rest in moved_and_rest(x, w, causal=causal)])
+
+
+def gsf(
+    x: Tensor, w: Weights, *, stride: int = 1, ratio: int = 100, causal: bool = False
+) -> Tensor:
+    x = conv(x, w["conv.weight"], stride=stride, padding=1)
+    count = int(x.shape[2] * ratio / 100)
+    count += count % 2
+    halves = []
+    for half, parts in enumerate(moved_and_rest(x[:, :, :count], w, causal=causal)):
+        # Two rows of channels for each frame; the kernel's columns are three frames.
+        means = torch.stack([part.mean((3, 4)) for part in parts], 2)
+        kernel = w[f"fuse.{half}.weight"]
+        near = over_time(
+            means, 3, lambda k, m, v=kernel: F.conv1d(m, v[..., k], padding=1), causal=causal
+        )
+        share = torch.sigmoid(near + w[f"fuse.{half}.bias"])[:, :, 0]
+        shifted, rest = parts
+        halves.append(scaled(shifted, share) + scaled(rest, 1 - share))
+    return torch.cat([interleaved(halves), x[:, :, count:]], 2)

@@ -175,6 +175,9 @@ CASES = {
     "nl/no bias": Case(temporal.NonLocal, oracles.nonlocal_block, module_only={"out_bias": False}),
     "tin": Case(temporal.TIN, oracles.tin),
     "gsm": Case(temporal.GSM, oracles.gsm),
+    "gsf": replaced(temporal.GSF, oracles.gsf),
+    "gsf/stride 2": replaced(temporal.GSF, oracles.gsf, stride=2, both={"ratio": 25}),
+    "gsf/rounded up": replaced(temporal.GSF, oracles.gsf, both={"ratio": 23}),
 }
 FORMS = [
     pytest.param(case, causal, id=f"{name}{'-causal' * causal}")

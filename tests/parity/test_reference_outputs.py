@@ -70,6 +70,7 @@ REFERENCES = {
     "tanet50_8f": "tanet_resnet50",
     "gst_r50_8f_a4_b2": "gst_resnet50",
     "gst_r50_8f_a4_b1": "gst_large_resnet50",
+    "gsf100_r50_8f": "gsf_resnet50",
     "mmaction2_tsn_r50_8f": "tsn_resnet50",
     "mmaction2_tsm_r50_8f": "tsm_resnet50",
     "mmaction2_tsm_nl_r50_8f": "tsm_nl_resnet50",

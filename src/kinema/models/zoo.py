@@ -38,6 +38,7 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tsm_nl": (Part("tsm", blocks="all_or_even"), _NON_LOCAL),
     "tin": (Part("tin"),),
     "gsm": (Part("gsm"),),
+    "gsf": (Part("gsf"),),
     # TEINet and its ablations.
     "tim": (Part("tim"),),
     "mem": (Part("mem"),),

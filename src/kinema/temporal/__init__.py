@@ -13,6 +13,7 @@ from kinema.temporal.base import (
 )
 from kinema.temporal.conv import TIM, TemporalConv, TemporalPool
 from kinema.temporal.grouped import GST, GTE
+from kinema.temporal.gsf import GSF
 from kinema.temporal.gsm import GSM
 from kinema.temporal.inflated import Inflated
 from kinema.temporal.nonlocal_block import NonLocal
@@ -27,6 +28,7 @@ from kinema.temporal.tsi import CTI, SME, TSI
 
 __all__ = [
     "CTI",
+    "GSF",
     "GSM",
     "GST",
     "GTE",

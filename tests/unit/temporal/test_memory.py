@@ -49,6 +49,8 @@ MODULES = {
     "gte-lts": lambda: temporal.GTE(conv(stride=2), conv2d=False, **HOW),
     "stm": lambda: temporal.STM(conv(stride=2), **HOW),
     "gsm": lambda: temporal.GSM(CHANNELS, **HOW),
+    "gsf": lambda: temporal.GSF(conv(stride=2), **HOW),
+    "gsf-half": lambda: temporal.GSF(conv(), ratio=50, **HOW),
     "se": lambda: temporal.SE(CHANNELS, **HOW),
     "mem": lambda: temporal.MEM(CHANNELS, **HOW),
     "me": lambda: temporal.ME(CHANNELS, **HOW),

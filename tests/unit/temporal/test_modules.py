@@ -8,6 +8,7 @@ from torch import nn
 from kinema.errors import OptionError, UnknownNameError
 from kinema.models.res2net import ScaleConv
 from kinema.temporal import (
+    GSF,
     GTE,
     MEM,
     MTA,
@@ -106,6 +107,18 @@ def test_clips_of_a_batch_do_not_mix(module):
         (lambda: TIM(8, frames=4, kernel=4), "kernel must be odd and at least 3, got 4"),
         (lambda: TIM(8, frames=4, init="partshift"), "Did you mean 'part_shift'"),
         (lambda: MTA(GROUPS, frames=4, init="half_shft"), "Unknown MTA init .* 'half_shift'"),
+        (
+            lambda: GSF(nn.Conv2d(8, 8, 3), frames=4, ratio=101),
+            "GSF ratio must be between 1 and 100, got 101",
+        ),
+        (
+            lambda: GSF(nn.Conv2d(8, 24, 3), frames=4, ratio=25),
+            "GSF needs a multiple of 4 gated channels, but ratio=25 gates 6 of 24",
+        ),
+        (
+            lambda: GSF(nn.Conv2d(8, 24, 3), frames=4, ratio=1),
+            "GSF needs a multiple of 4 gated channels, but ratio=1 gates 0 of 24",
+        ),
         (lambda: TIM(8, frames=0), "frames must be at least 1, got 0"),
     ],
 )

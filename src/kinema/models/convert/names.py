@@ -5,7 +5,7 @@ with a temporal module's tensors under the name of the module (`layer1.0.tam.G.0
 classifier as `head.`. Ordered rules rewrite both sides; a name without a rule is kept and then
 reported as unused or missing.
 
-Sources of the rules: the authors' repositories of TSM, TEA, TAM and GST, and mmaction2.
+Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST and GSF, and mmaction2.
 """
 
 import re
@@ -62,6 +62,11 @@ _OURS: Rules = (
     (r"\.after\.nl\.(g|phi)\.", r".nl.\1.0."),
     (r"\.after\.nl\.theta\.", ".nl.theta."),
     (r"\.after\.nl\.out\.", ".nl.W."),
+    (r"\.conv\d\.layer\.gate_(weight|bias)$", r".gsf.conv3D.\1"),
+    (r"\.conv\d\.layer\.norm\.", ".gsf.bn."),
+    (r"\.conv\d\.layer\.fuse\.0\.", ".gsf.channel_conv1."),
+    (r"\.conv\d\.layer\.fuse\.1\.", ".gsf.channel_conv2."),
+    (r"\.(conv\d)\.layer\.conv\.", r".\1."),
     (r"\.layer\.", "."),
 )
 
