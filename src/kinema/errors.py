@@ -89,6 +89,10 @@ class TensorMismatchError(CheckpointError):
         self.missing = missing
 
 
+class FetchError(KinemaError, OSError):
+    """A published file cannot be fetched; the message says why and how to get it by hand."""
+
+
 class OutputError(KinemaError, OSError):
     """A result cannot be written; the message names the file, the reason and the fix."""
 

@@ -45,8 +45,8 @@ def assert_near(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> 
     assert difference <= tolerance, f"relative difference {difference:.1e}"
 
 
-def written(reference: dict, folder: Path) -> Path:
-    """The checkpoint file that the authors' code would have saved with these weights."""
+def official_state(reference: dict) -> dict[str, torch.Tensor]:
+    """The tensors that the authors' code would have saved with these weights."""
     state = {}
     for name, shape, _ in reference["state_dict"]:
         if name.endswith("num_batches_tracked"):
@@ -55,8 +55,13 @@ def written(reference: dict, folder: Path) -> Path:
             tensor = filled(name, shape)
         # Unscaled, these would saturate the softmax of the non-local blocks.
         state[f"module.{name}"] = tensor * 0.02 if ".theta." in name or ".phi." in name else tensor
+    return state
+
+
+def written(reference: dict, folder: Path) -> Path:
+    """Their checkpoint file."""
     file = folder / "official.pth"
-    torch.save({"state_dict": state, "epoch": 50}, file)
+    torch.save({"state_dict": official_state(reference), "epoch": 50}, file)
     return file
 
 

@@ -6,33 +6,20 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from kinema.class_lists import list_class_lists, shipped_class_names
 from kinema.errors import AnnotationError, did_you_mean
 
 _log = logging.getLogger(__name__)
 
-# Class lists of the package, in the order of the data sets' own label files.
-_SHIPPED = resources.files("kinema.data") / "class_lists"
-SORTED = ":sorted"
 _JSON_LIST = '["'  # begins a list of names as JSON in a file of any suffix
 # Labels without names define classes up to the largest label; a typo must not fill the memory.
 MOST_NUMBERED = 100_000
 # Marks for a missing label of pandas, R and spreadsheets, and of lists with labels below 0.
 _NO_CLASS = re.compile(r"-\d+(\.0*)?|nan|<na>|#?n/?a|#\w+[!?]", re.IGNORECASE)
 _WHOLE = re.compile(r"(\d+)(\.0*)?")  # pandas writes 6.0 for 6 in a column with gaps
-
-
-def list_class_lists() -> list[str]:
-    """Names of the class lists of the package.
-
-    Example:
-        >>> "kinetics400" in list_class_lists()
-        True
-    """
-    return sorted(file.name.removesuffix(".txt") for file in _SHIPPED.iterdir())
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
@@ -51,10 +38,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         >>> len(read_class_names("something_v2"))
         174
     """
-    name = str(path).removesuffix(SORTED)
-    if name in list_class_lists():
-        names = (_SHIPPED / f"{name}.txt").read_text("utf-8").splitlines()
-        return tuple(sorted(names) if str(path).endswith(SORTED) else names)
+    if (shipped := shipped_class_names(str(path))) is not None:
+        return shipped
     file = Path(path)
     if not file.is_file():
         raise AnnotationError(

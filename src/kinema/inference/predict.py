@@ -16,6 +16,7 @@ from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import CheckpointError, InputShapeError, check_range
 from kinema.inference.optimize import optimized_at_first
 from kinema.models.network import Run, VideoNetwork
+from kinema.models.published.folder import checkpoint_folder
 from kinema.models.saved import load_saved
 from kinema.system.machine import find_device
 from kinema.values import ClassProb, Prediction, Preprocessing, Views
@@ -61,21 +62,24 @@ class ClipRecognizer:
         device: torch.device | str | None = None,
         fast: bool = False,
     ) -> Self:
-        """Loads a folder written by training or by `kinema.save`.
+        """Loads a folder written by training or by `kinema.save`, or a published network.
 
         Args:
-            folder: The checkpoint.
+            folder: The checkpoint, or the name of a published network, such as
+                "tsm_resnet50:kinetics400", which is fetched at the first time.
             device: Device; default: a GPU if there is one.
             fast: Uses the fastest form of the network on this machine (`kinema.optimize`),
                 measured on the first clip.
 
         Raises:
             CheckpointError: the folder is not a checkpoint, or its parts do not match.
+            UnknownNameError: there is no such published network.
+            FetchError: it cannot be fetched; the message says how to get it by hand.
 
         Example:
             `ClipRecognizer.load("runs/first/best").predict("video.mp4").top[0].name`
         """
-        saved = load_saved(folder)
+        saved = load_saved(checkpoint_folder(folder))
         return cls(saved.net, saved.labels, saved.preprocessing, device=device, fast=fast)
 
     def predict(

@@ -15,7 +15,12 @@ NAMES_SHOWN = 50
 # Entries of each section; others go to the facts at the top.
 DATA = ("Training videos", "Validation videos")
 RECIPE = ("Trained", "Settings", "Started from", "Imported from")
-RESULTS = ("Validation top-1", "Validation top-5", "Validation mean class accuracy")
+RESULTS = (
+    "Validation top-1",
+    "Validation top-5",
+    "Validation mean class accuracy",
+    "Printed by the publisher",
+)
 LICENSE = ("License",)
 
 # Header for model hubs.

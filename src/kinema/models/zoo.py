@@ -173,7 +173,9 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         frames: T of every clip.
         weights: None, "imagenet", the path of a weight file for the backbone, or a kinema
             checkpoint (folder or its model.safetensors) of the same network on other classes: all
-            but the classifier is taken over. `net.weights_report` says what was filled.
+            but the classifier is taken over. So it is from a published network, "kinetics400" for
+            the one with this name or a name such as "tsm_resnet50:kinetics400-16f".
+            `net.weights_report` says what was filled.
         temporal: A family, a temporal module or a mix for a plain backbone name.
         parts: Instead of `temporal`, modules that each have their own placement and options. The
             arguments below apply to those without. The same module may be in several places.
@@ -192,6 +194,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         OptionError: a module or the backbone has no causal form, an option a wrong value, or a mix
             contains a module twice.
         CheckpointError: the weights do not fit the backbone, or the network.
+        FetchError: a published network cannot be fetched.
 
     Example:
         >>> net = create_model("resnet18", temporal="tim", stages=(4, 5), classes=27, frames=8)
@@ -208,6 +211,11 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
     # Published weights go in before the modules, under the backbone's own names, so that modules
     # that take the place of a convolution start from its weights.
+    if weights is not None:
+        # Imported here: converting a published file builds networks with this very function.
+        from kinema.models.published.folder import weights_folder
+
+        weights = weights_folder(weights, net.name)
     trained = weights if weights is not None and holds_network(weights) else None
     if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)

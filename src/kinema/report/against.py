@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from kinema.data.classes import list_class_lists, read_class_names
+from kinema.class_lists import list_class_lists
+from kinema.data.classes import read_class_names
 from kinema.errors import KinemaError, OptionError, UnknownNameError
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import create_model, family_and_backbone

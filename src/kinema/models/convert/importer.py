@@ -19,10 +19,14 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Imported:
-    """Imported network, and the tensor of the file that filled each of its own."""
+    """Imported network, and the tensor of the file that filled each of its own.
+
+    `file_frames` is the T of the file, if a weight depends on it.
+    """
 
     net: VideoNetwork
     matched: tuple[tuple[str, str], ...]
+    file_frames: int | None = None
 
 
 def import_checkpoint(
@@ -69,7 +73,7 @@ def import_checkpoint(
     net.load_state_dict(state)
     if frames is not None and frames != net.frames:
         net.interpolate_frames(frames)
-    return Imported(net.eval(), matched)
+    return Imported(net.eval(), matched, own_frames)
 
 
 def _classes_in(

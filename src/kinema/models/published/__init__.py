@@ -1,0 +1,1 @@
+"""Networks that others have trained: the catalog of their files, fetching, and conversion."""
