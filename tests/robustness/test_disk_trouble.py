@@ -1,5 +1,7 @@
 """A disk that is full or read-only: the error names the file, and what was there stays."""
 
+import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from kinema.data.dataset import VideoDataset
 from kinema.data.prepare import PrepareSettings, prepare_dataset
 from kinema.errors import KinemaError, OutputError
 from kinema.evaluation.evaluate import report_scores, save_scores
+from kinema.models.published.catalog import find_published
+from kinema.models.published.fetch import fetch
 from kinema.models.saved import load_saved
 from kinema.models.zoo import create_model
 from kinema.serve.uploads import UploadFolder
@@ -26,6 +30,8 @@ from kinema.train.settings import AdamWSettings, CosineSettings
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import VideoFile
 from kinema.video.index_cache import IndexCache
+
+from ..file_server import FileServer
 
 LABELS = ("a", "b", "c")
 TROUBLES = ("full", "read_only")
@@ -171,6 +177,20 @@ def test_an_upload_that_does_not_fit_is_deleted(disk, monkeypatch, tmp_path):
             assert not list(uploads.folder.iterdir())
     finally:
         uploads.close()
+
+
+def test_a_fetch_that_does_not_fit_goes_on_later(disk, monkeypatch):
+    monkeypatch.setenv("KINEMA_HOME", str(disk.folder / "home"))
+    known = find_published("tsm_resnet50:something_v2")
+    with FileServer({"/tsm.pth": bytes(1 << 20)}) as server:
+        one = dataclasses.replace(
+            known,
+            urls=(f"{server.url}/tsm.pth",),
+            sha256=hashlib.sha256(bytes(1 << 20)).hexdigest(),
+        )
+        with disk.full(left=1 << 16), pytest.raises(OutputError, match=r"\.part cannot be written"):
+            fetch(one)
+        assert fetch(one).path.stat().st_size == 1 << 20
 
 
 RECIPE = """

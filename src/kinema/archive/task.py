@@ -18,6 +18,7 @@ from kinema.archive.pipeline import Pipeline
 from kinema.archive.settings import ClusterSettings, LabelSettings, Work
 from kinema.errors import ClusterError
 from kinema.inference.runtime import Form
+from kinema.models.published.folder import checkpoint_folder
 from kinema.models.saved import CONFIG_FILE, WEIGHTS_FILE, load_saved
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def label(
     checkpoint and videos under the same paths; only the caller writes.
 
     Args:
-        checkpoint: Folder of the network.
+        checkpoint: Folder of the network, or the name of a published one.
         source: A text file with a path per line, a folder of videos, or Parquet files with a
             column of paths.
         out: A new folder, or the folder of an earlier run with the same checkpoint and settings.
@@ -100,6 +101,7 @@ def label(
         `label("runs/first/best", "videos/", "labels").failed`
     """
     settings, cluster = settings or LabelSettings(), cluster or ClusterSettings()
+    checkpoint = checkpoint_folder(checkpoint)
     saved = load_saved(checkpoint)
     listing = read_listing(source, root=root, column=column)
     work = Work(

@@ -11,13 +11,26 @@ from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
 from kinema.system.text import visible
 
-CheckpointArgument = Annotated[Path, typer.Argument(help="Checkpoint folder, such as runs/x/best.")]
+CheckpointArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Checkpoint folder, such as runs/x/best, or published network, such as "
+        "tsm_resnet50:kinetics400."
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of tables.")
 ]
@@ -119,33 +132,62 @@ def resume_hint(command: str) -> Iterator[None]:
         raise
 
 
+def find_checkpoint(checkpoint: Path) -> Path:
+    """Folder of a checkpoint; a published network is fetched first, with a progress bar."""
+    from kinema.models.published.catalog import find_published, looks_published
+
+    if checkpoint.exists() or not looks_published(str(checkpoint)):
+        return checkpoint
+    network = find_published(str(checkpoint))
+    from kinema.models.published.folder import checkpoint_folder
+
+    fetched = False
+    with progress_bar(f"fetching {network.id}", in_bytes=True) as show:
+
+        def progress(done: int, total: int) -> None:
+            nonlocal fetched
+            fetched = True
+            show(done, total)
+
+        folder = checkpoint_folder(checkpoint, progress=progress)
+    if fetched:
+        notes().print(f"{network.id} is now in {folder} ({network.license}).")
+    return folder
+
+
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on stderr, a line per minute without a terminal; call it with (done, total)."""
+def progress_bar(title: str, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Progress bar on stderr, a line per minute without a terminal; call it with (done, total).
+
+    Args:
+        title: Text before the bar.
+        in_bytes: Shows sizes instead of numbers.
+    """
     if not sys.stderr.isatty():
-        yield _line_each_minute(title)
+        yield _line_each_minute(title, in_bytes=in_bytes)
         return
     bar = Progress(
         TextColumn(title),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=notes(),
         transient=True,
     )
     task = bar.add_task(title, total=None)
     with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
-def _line_each_minute(title: str) -> Callable[[int, int], None]:
+def _line_each_minute(title: str, *, in_bytes: bool) -> Callable[[int, int], None]:
     printed_s = time.monotonic()
+    unit, shown = (1e6, " MB") if in_bytes else (1, "")
 
     def update(done: int, total: int) -> None:
         nonlocal printed_s
         if time.monotonic() - printed_s >= LINE_EVERY_S:
             printed_s = time.monotonic()
-            notes().print(f"{title}: {done} of {total}")
+            notes().print(f"{title}: {done / unit:.0f} of {total / unit:.0f}{shown}")
 
     return update
 

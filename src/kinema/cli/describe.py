@@ -13,6 +13,7 @@ from kinema.cli.console import (
     ClipsOption,
     CropsOption,
     JsonOption,
+    find_checkpoint,
     parse_numbers,
     print_json,
     results,
@@ -96,6 +97,7 @@ def describe(
     from kinema.values import Views
 
     views = Views(clips=clips, crops=crops)
+    model = str(find_checkpoint(Path(model)))
     if (Path(model) / CONFIG_FILE).is_file():
         own = (classes, frames, at, stages, blocks, option, causal or None, temporal_pool or None)
         if any(given is not None for given in own):

@@ -12,6 +12,7 @@ from kinema.cli.console import (
     CheckpointArgument,
     DeviceOption,
     FastOption,
+    find_checkpoint,
     notes,
     print_json,
     progress_bar,
@@ -156,7 +157,7 @@ def evaluate(
     tables = _table_writers(out)
     if fast:
         show_log()  # logs the chosen form of the network
-    recognizer = Recognizer.load(checkpoint, device=device)
+    recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device)
     folder = videos_folder(data, root)
     rows = read_annotations(
         data, format=format_, root=folder, classes=recognizer.labels, split=split, subset="test"

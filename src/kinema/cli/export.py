@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import CheckpointArgument, JsonOption, notes, print_json, results
+from kinema.cli.console import (
+    CheckpointArgument,
+    JsonOption,
+    find_checkpoint,
+    notes,
+    print_json,
+    results,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +82,7 @@ def export(
     from kinema.exporters import export as export_clips
     from kinema.recognizer import Recognizer
 
-    recognizer = Recognizer.load(checkpoint, device="cpu")
+    recognizer = Recognizer.load(find_checkpoint(checkpoint), device="cpu")
     net, how = recognizer.net, recognizer.preprocessing
     facts, size = Facts(recognizer.labels, how), how.crop_px
     suffix = FORMATS[format_].suffix if format_ in FORMATS else ""

@@ -12,6 +12,7 @@ from kinema.cli.console import (
     CheckpointArgument,
     DeviceOption,
     JsonOption,
+    find_checkpoint,
     notes,
     parse_numbers,
     progress_bar,
@@ -127,7 +128,7 @@ def tam_kernels(
     from kinema.report.tables import write_rows_csv
 
     sets = read_sets(checkpoint, clips, beside or (), label or ())
-    convolutions = [(path, load_saved(path).net) for path in against or ()]
+    convolutions = [(path, load_saved(find_checkpoint(path)).net) for path in against or ()]
     loaded = [_load(one.checkpoint, one.clips, device, needs=ADAPTIVE) for one in sets]
     drawings: dict[str, Callable[..., bytes]] = {
         "violins": figure.draw_violins,
@@ -337,7 +338,7 @@ def _load(
     from kinema.figures.shown_clip import read_shown_clip
     from kinema.recognizer import Recognizer
 
-    recognizer = Recognizer.load(checkpoint, device=device)
+    recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device)
     if needs is not None:
         find_modules(recognizer.net, needs, source=str(checkpoint))
     paths = list(list_videos(videos))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinema.cli.console import JsonOption, notes, print_json, results
+from kinema.cli.console import JsonOption, find_checkpoint, notes, print_json, results
 from kinema.errors import CheckpointError, TensorMismatchError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def import_checkpoint(
     from kinema.models.saved import CONFIG_FILE, save
 
     names = read_class_names(labels) if labels is not None else None
+    file = find_checkpoint(file)
     if (file / CONFIG_FILE).is_file():
         _check_own_options(file, model=model, dense=dense, causal=causal, classes=classes)
         imported = _load_own(file, frames)

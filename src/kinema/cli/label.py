@@ -13,6 +13,7 @@ from kinema.cli.console import (
     CropsOption,
     FastOption,
     JsonOption,
+    find_checkpoint,
     notes,
     print_json,
     progress_bar,
@@ -99,6 +100,7 @@ def label(
     )
     where = ClusterSettings(address, workers, decoders, threads, cast("Any", device), store_mb)
     show_log()
+    checkpoint = find_checkpoint(checkpoint)
     # Ray reports killed workers on stdout, which is for the result alone.
     with (
         resume_hint("the same command"),

@@ -14,6 +14,7 @@ from kinema.cli import (
     ensemble,
     evaluate,
     export,
+    fetch,
     figures,
     import_checkpoint,
     label,
@@ -90,6 +91,7 @@ app.command("papers")(papers.papers)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(figures.app, name="figures")
+app.command("fetch")(fetch.fetch)
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)

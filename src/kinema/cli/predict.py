@@ -12,6 +12,7 @@ from kinema.cli.console import (
     DeviceOption,
     FastOption,
     JsonOption,
+    find_checkpoint,
     notes,
     print_json,
     progress_bar,
@@ -57,7 +58,7 @@ def predict(
     paths = list(list_videos(videos))
     if fast:
         show_log()  # shows the chosen form
-    recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
+    recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device, fast=fast)
     outcomes: list[tuple[str, Prediction | str]] = []  # path, and the prediction or the error
     with progress_bar("predicting") as progress:
         for done, path in enumerate(paths, start=1):

@@ -9,7 +9,15 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from kinema.cli.console import DeviceOption, FastOption, JsonOption, notes, results, show_log
+from kinema.cli.console import (
+    DeviceOption,
+    FastOption,
+    JsonOption,
+    find_checkpoint,
+    notes,
+    results,
+    show_log,
+)
 from kinema.errors import OptionError, missing_extra
 
 # Folder names that do not identify a network.
@@ -46,7 +54,10 @@ def _setting(text: str, place: str, scale: float = 1, **bounds: float) -> Any:
 
 CheckpointsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="CHECKPOINT...", help="Checkpoint folders; NAME=FOLDER sets a name."),
+    typer.Argument(
+        metavar="CHECKPOINT...",
+        help="Checkpoint folders or published networks; NAME=FOLDER sets a name.",
+    ),
 ]
 ApiKeyOption = Annotated[
     str | None, typer.Option(help="API key required from clients.", envvar="KINEMA_API_KEY")
@@ -184,7 +195,7 @@ def serve(
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise OptionError(f"--allowed-host: {reason}.") from error
-    folders = named_folders(checkpoints)
+    folders = {name: find_checkpoint(folder) for name, folder in named_folders(checkpoints).items()}
     with listen(host, port) as listening, DecoderParent() as parent:
         if access.api_key is None and not is_loopback(listening):
             notes().print("Anyone who can reach this machine can use the server; see --api-key.")

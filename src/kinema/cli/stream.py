@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kinema.cli.console import BackgroundOption, DeviceOption, FastOption, notes, show_log
+from kinema.cli.console import (
+    BackgroundOption,
+    DeviceOption,
+    FastOption,
+    find_checkpoint,
+    notes,
+    show_log,
+)
 from kinema.cli.output import check_new
 
 if TYPE_CHECKING:
@@ -26,7 +33,11 @@ if TYPE_CHECKING:
 
 
 CausalCheckpointArgument = Annotated[
-    Path, typer.Argument(help="Checkpoint folder of a causal network, such as runs/x/best.")
+    Path,
+    typer.Argument(
+        help="Checkpoint folder of a causal network, such as runs/x/best, or published network, "
+        "such as tsm_mobilenetv2_100:jester-online."
+    ),
 ]
 SourceArgument = Annotated[
     str,
@@ -140,7 +151,7 @@ def stream(
     raw_format, smoothing = _raw(raw), _smoothing(smooth)
     limit_frames, limit_s = _limit(limit)
     show_log()
-    recognizer = Recognizer.load(checkpoint, device=device)
+    recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device)
     labels = background_labels(tuple(background or ()), recognizer.labels)
     settings = StreamSettings(
         every=every,

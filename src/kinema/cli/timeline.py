@@ -11,6 +11,7 @@ from kinema.cli.console import (
     DeviceOption,
     FastOption,
     JsonOption,
+    find_checkpoint,
     notes,
     print_json,
     progress_bar,
@@ -93,7 +94,7 @@ def timeline(
     rule = SegmentRule(smooth, enter, leave, tuple(background or ()), min_length)
     if fast:
         show_log()  # shows the chosen form
-    recognizer = Recognizer.load(checkpoint, device=device, fast=fast)
+    recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device, fast=fast)
     if window is None and not stream and recognizer.preprocessing.sampling != "dense":
         notes().print(
             f"Windows of {WINDOW_S} s. The network was trained on whole videos: set --window to "

@@ -18,6 +18,7 @@ from kinema.data.transforms import TrainTransform
 from kinema.errors import AnnotationError, OptionError, missing_extra
 from kinema.models.activation_checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
+from kinema.models.published.folder import weights_folder
 from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
 from kinema.system.machine import find_device
@@ -190,7 +191,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
         frames=recipe.model.frames, mean=net.input_mean, std=net.input_std
     )
     if recipe.model.weights is not None and not resumes:
-        check_same_input(recipe.model.weights, preprocessing)
+        check_same_input(weights_folder(recipe.model.weights, net.name), preprocessing)
     loader = _build_loader(recipe, train_videos.with_preprocessing(preprocessing), fabric)
     # Freezing comes before the optimizer too, which takes trainable parameters only.
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []

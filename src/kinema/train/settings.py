@@ -42,7 +42,8 @@ class ModelSettings(Section):
             {module = "sme", at = "after_conv2"}]`. A part without one of these takes that of
             [model], then the paper's.
         frames: T, frames of one clip.
-        weights: "imagenet", the path of a backbone's weight file, or the folder (or
+        weights: "imagenet", the path of a backbone's weight file, "kinetics400" or the name of
+            another published network (`kinema models --published`), or the folder (or
             model.safetensors) of the same network trained on other classes, from which everything
             but the classifier is loaded; default: random initialization.
         stages: Stages that get the temporal module, or "efficient"; default: all stages with sites.

@@ -43,7 +43,17 @@ def checkpoint_folder(checkpoint: str | Path, *, progress: Progress | None = Non
     path = Path(checkpoint)
     if path.exists() or not looks_published(str(checkpoint)):
         return path
-    network = find_published(str(checkpoint))
+    return published_folder(find_published(str(checkpoint)), progress=progress)
+
+
+def published_folder(network: PublishedNetwork, *, progress: Progress | None = None) -> Path:
+    """Folder of a published network in the cache; fetched and converted at the first time.
+
+    Raises:
+        FetchError: its file cannot be fetched.
+        CheckpointError: the file does not fit the network of the catalog.
+        OutputError: the cache cannot be written.
+    """
     folder = _folder_of(network)
     if (folder / CONFIG_FILE).is_file():
         return folder

@@ -1,7 +1,6 @@
 """Names become checkpoint folders: fetched from a real server, converted once, and used."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -20,10 +19,8 @@ from kinema.models.published.folder import adopt_file, checkpoint_folder, weight
 from kinema.models.saved import load_saved
 
 from ....file_server import FileServer
-from ....parity.test_reference_outputs import FRAMES, REFERENCE, assert_near, clips, official_state
-
-ONLINE = "tsm_mobilenetv2_100:jester-online"
-ONLINE_FILE = "/mobilenetv2_jester_online.pth.tar"
+from ....parity.test_reference_outputs import FRAMES, REFERENCE, assert_near, clips
+from ....published_files import ONLINE, ONLINE_FILE, official_file, online_file
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +37,6 @@ def mirror(monkeypatch):
         yield running
 
 
-@functools.lru_cache(maxsize=2)
-def official_file(golden: str, classes: int) -> bytes:
-    """The publisher's file of a golden; its classes are repeated or cut to another number."""
-    reference = json.loads((REFERENCE / f"{golden}.json").read_text())
-    state = official_state(reference)
-    for name in state:
-        if re.search(r"(?:new_fc|fc|classifier|fc_cls)\.(?:weight|bias)$", name):
-            state[name] = state[name][torch.arange(classes) % len(state[name])].clone()
-    buffer = io.BytesIO()
-    torch.save({"state_dict": state, "epoch": 50}, buffer)
-    return buffer.getvalue()
-
-
 def with_hash(monkeypatch, name: str, data: bytes):
     """The entry of the catalog as if its publisher had published these bytes."""
     known = find_published(name)
@@ -63,7 +47,7 @@ def with_hash(monkeypatch, name: str, data: bytes):
 
 
 def test_a_name_is_fetched_converted_once_and_works_offline(mirror, home, monkeypatch):
-    data = official_file("tsm_mobilenetv2_online", 27)
+    data = online_file()
     mirror.files[ONLINE_FILE] = data
     folder = checkpoint_folder(ONLINE)
     assert re.fullmatch(r"tsm_mobilenetv2_100-jester-online-[0-9a-f]{8}", folder.name)
@@ -105,7 +89,7 @@ def test_a_wrong_file_is_not_opened(mirror, monkeypatch):
         def __reduce__(self):
             return (pytest.fail, ("the file was opened",))
 
-    data = official_file("tsm_mobilenetv2_online", 27)
+    data = online_file()
     one = with_hash(monkeypatch, ONLINE, data)
     buffer = io.BytesIO()
     torch.save(Trap(), buffer)
@@ -124,7 +108,7 @@ def test_without_a_hash_a_file_that_does_not_fit_is_fetched_again(mirror, home):
     mirror.files[ONLINE_FILE] = b"no weights"
     with pytest.raises(CheckpointError, match="not a weight file"):
         checkpoint_folder(ONLINE)
-    mirror.files[ONLINE_FILE] = official_file("tsm_mobilenetv2_online", 27)
+    mirror.files[ONLINE_FILE] = online_file()
     assert load_saved(checkpoint_folder(ONLINE)).net.classes == 27
     assert list((home / "published").rglob("*.part")) == []
 
@@ -147,7 +131,7 @@ def test_unknown_names(monkeypatch):
 
 
 def test_a_network_starts_from_published_weights(mirror, monkeypatch):
-    mirror.files[ONLINE_FILE] = official_file("tsm_mobilenetv2_online", 27)
+    mirror.files[ONLINE_FILE] = online_file()
     for weights in ("jester", "jester-online", ONLINE):
         net = kinema.create_model(
             "tsm_mobilenetv2_100", classes=12, frames=8, causal=True, weights=weights
@@ -161,13 +145,13 @@ def test_a_network_starts_from_published_weights(mirror, monkeypatch):
 
 
 def test_a_file_by_hand(tmp_path, monkeypatch):
-    (tmp_path / "online.tar").write_bytes(official_file("tsm_mobilenetv2_online", 27))
+    (tmp_path / "online.tar").write_bytes(online_file())
     folder = adopt_file(find_published(ONLINE), tmp_path / "online.tar")
     monkeypatch.setenv("KINEMA_OFFLINE", "1")
     assert checkpoint_folder(ONLINE) == folder
     # Without a published hash the file that was given last counts.
     shutil.copytree(folder, tmp_path / "before")
-    data = official_file("tsm_mobilenetv2_online", 27) + b" "
+    data = online_file() + b" "
     (tmp_path / "online.tar").write_bytes(data)
     assert adopt_file(find_published(ONLINE), tmp_path / "online.tar") == folder
     assert hashlib.sha256(data).hexdigest() in (folder / "README.md").read_text(encoding="utf-8")
