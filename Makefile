@@ -83,7 +83,7 @@ secrets: .venv/installed-dev  ## Looks for keys and passwords in the files of th
 
 # Tables, pages and diagrams that tests compare with the code; each script says what it writes.
 pages: .venv/installed-dev  ## Rewrites the generated parts of README.md and docs/
-	for script in command_line_page recipe_page reference_tables module_tables readme_table \
+	for script in command_line_page published_page recipe_page reference_tables module_tables readme_table \
 		benchmark_tables results_page module_diagrams motion_diagrams; do \
 		$(BIN)/python scripts/$$script.py || exit 1; done
 	cd tests/model && ../../$(BIN)/python test_every_network.py

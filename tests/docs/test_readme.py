@@ -7,6 +7,8 @@ import pytest
 
 import kinema
 
+from ..file_server import FileServer
+from ..published_files import ONLINE, ONLINE_FILE, online_file
 from .pages import REPOSITORY, Page, run_kinema, small_recipe, videos_in_class_folders
 
 PAGE = Page("README.md")
@@ -27,9 +29,14 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_their_order(workplace):
-    assert len(PAGE.commands) == 6
-    for command in PAGE.commands:
+def test_the_commands_run_in_their_order(workplace, monkeypatch):
+    assert len(PAGE.commands) == 7
+    by_name, *others = PAGE.commands
+    monkeypatch.setenv("KINEMA_HOME", str(workplace / "home"))
+    with FileServer({ONLINE_FILE: online_file()}) as server:
+        monkeypatch.setenv("KINEMA_MIRROR", server.url)
+        run_kinema(by_name, [("tsm_resnet50:kinetics400", ONLINE)])
+    for command in others:
         run_kinema(command, [("train.epochs=30", "train.epochs=1")])
     assert (workplace / "runs/first/curves.png").is_file()
 

@@ -1,0 +1,81 @@
+"""Writes the list of docs/howto/published_networks.md from the catalog of published networks.
+
+Run it after a change of the catalog: `python scripts/published_page.py`. A test checks that the
+page is up to date.
+"""
+
+from pathlib import Path
+
+from kinema.models.published.catalog import PrintedAccuracy, PublishedNetwork, list_published
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "howto" / "published_networks.md"
+BEGIN, END = "<!-- networks: python scripts/published_page.py -->\n", "<!-- end of networks -->"
+HEAD = (
+    "name", "also", "frames", "GMACs", "printed top-1 (top-5), protocol", "from", "state", "remarks"
+)  # fmt: skip
+
+
+def page() -> str:
+    """Returns the list in Markdown."""
+    networks = list_published()
+    remarks = {
+        text: number
+        for number, text in enumerate(
+            dict.fromkeys(text for one in networks for text in _remarks(one)), start=1
+        )
+    }
+    lines = []
+    for model in dict.fromkeys(one.model for one in networks):
+        rows = [[*HEAD], ["---", "---", "---:", "---:", *["---"] * 4]]
+        rows += [_row(one, remarks) for one in networks if one.model == model]
+        lines += [f"### {model}", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
+    lines += ["### Remarks", "", *(f"{number}. {text}." for text, number in remarks.items())]
+    lines += ["", "### Publishers", "", *_publishers(networks)]
+    return "\n".join(lines) + "\n"
+
+
+def written(text: str) -> str:
+    """Returns the text of the page with the current list."""
+    before, _, rest = text.partition(BEGIN)
+    return before + BEGIN + page() + END + rest.partition(END)[2]
+
+
+def _row(one: PublishedNetwork, remarks: dict[str, int]) -> list[str]:
+    aliases = [f"`:{name.partition(':')[2]}`" for name in one.names if name != one.id]
+    return [
+        f"`{one.id}`",
+        ", ".join(aliases),
+        str(one.frames),
+        f"{one.gmacs:g}",
+        "; ".join(map(_accuracy, one.printed)) or "not stated",
+        f"[{one.publisher.name}]({(*one.urls, one.page)[0]})",
+        one.state if one.sha256 or one.state == "manual" else "listed, no hash",
+        ", ".join(str(remarks[text]) for text in _remarks(one)),
+    ]
+
+
+def _remarks(one: PublishedNetwork) -> list[str]:
+    return [text[:1].upper() + text[1:] for text in (*one.differences, *one.notes)]
+
+
+def _accuracy(printed: PrintedAccuracy) -> str:
+    top5 = "" if printed.top5 is None else f" ({printed.top5:g})"
+    views = printed.views
+    if views is None:
+        return f"{printed.top1:g}{top5}, {printed.protocol}"
+    how = f"{views.clips} x {views.crops}"
+    words = [" full" * views.full_resolution, " twice" * views.twice_sample]
+    return f"{printed.top1:g}{top5}, {how}{''.join(words)}"
+
+
+def _publishers(networks: list[PublishedNetwork]) -> list[str]:
+    publishers = dict.fromkeys(one.publisher for one in networks)
+    return [
+        f"- **{of.name}**: {of.source}, commit {of.commit}. License of the code: "
+        f"{of.code_license}; of the weights: {of.weights_license}. Cite: {of.citation}."
+        for of in publishers
+    ]
+
+
+if __name__ == "__main__":
+    TARGET.write_text(written(TARGET.read_text(encoding="utf-8")), encoding="utf-8")
