@@ -136,3 +136,7 @@ def test_progress_is_a_line_per_minute_without_a_terminal(capsys, monkeypatch):
         monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
         update(3, 10)
     assert capsys.readouterr() == ("", "labeling: 3 of 10\n")
+    with console.progress_bar("fetching", in_bytes=True) as update:
+        update(30_000_000, 97_000_000)
+        update(31_000_000, 0)  # in all unknown
+    assert capsys.readouterr() == ("", "fetching: 30 of 97 MB\nfetching: 31 MB\n")

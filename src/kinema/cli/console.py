@@ -187,7 +187,8 @@ def _line_each_minute(title: str, *, in_bytes: bool) -> Callable[[int, int], Non
         nonlocal printed_s
         if time.monotonic() - printed_s >= LINE_EVERY_S:
             printed_s = time.monotonic()
-            notes().print(f"{title}: {done / unit:.0f} of {total / unit:.0f}{shown}")
+            of_all = f" of {total / unit:.0f}" if total else ""
+            notes().print(f"{title}: {done / unit:.0f}{of_all}{shown}")
 
     return update
 

@@ -136,9 +136,9 @@ def _convert(network: PublishedNetwork, fetched: FetchedFile, folder: Path) -> N
     names = network.class_names
     if names is None:
         _log.warning(
-            "The classes of %s are named by their numbers (%s); `kinema import %s --labels LIST "
-            "--out FOLDER` names them.",
-            *(network.id, "; ".join(network.notes), network.id),
+            "The classes of %s are named by their numbers: kinema has no list of them in the order "
+            "of the file. `kinema import %s --labels LIST --out FOLDER` names them.",
+            *(network.id, network.id),
         )
         names = tuple(str(label) for label in range(net.classes))
     wanted = network.classes or net.classes

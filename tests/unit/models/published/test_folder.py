@@ -1,6 +1,7 @@
 """Names become checkpoint folders: fetched from a real server, converted once, and used."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import shutil
 
 import pytest
 import torch
+from torchvision.models import get_model
 
 import kinema
 from kinema.class_lists import shipped_class_names
@@ -202,6 +204,76 @@ def test_names_score_as_the_authors_code(golden, name, mirror, monkeypatch, tmp_
             CheckpointError, match="was trained on 8 frames, but the catalog has 16"
         ):
             adopt_file(longer, tmp_path / "file.pth")
+
+
+def deeper(golden: str) -> dict[str, torch.Tensor]:
+    """Names and shapes of ResNet-101 after a golden of ResNet-50: more blocks like the last."""
+    reference = json.loads((REFERENCE / f"{golden}.json").read_text())
+    state = {f"module.{name}": torch.zeros(shape) for name, shape, _ in reference["state_dict"]}
+    for name in [name for name in state if re.search(r"layer3\.(?:net\.)?5\.", name)]:
+        for block in range(6, 23):
+            state[re.sub(r"(?<=layer3\.)(net\.)?5(?=\.)", rf"\g<1>{block}", name)] = state[name]
+    return state
+
+
+def dense_net() -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        theirs = get_model("densenet161").features.state_dict()
+    state = {f"backbone.features.{name}": torch.zeros(t.shape) for name, t in theirs.items()}
+    head = {"weight": torch.zeros(400, 2208), "bias": torch.zeros(400)}
+    return state | {f"cls_head.fc_cls.{name}": tensor for name, tensor in head.items()}
+
+
+# What the goldens leave: every other backbone of the catalog, in each publisher's names.
+OTHER_BACKBONES = {
+    "tsn_resnet101:kinetics400": functools.partial(deeper, "mmaction2_tsn_r50_8f"),
+    "tsm_resnet101:something_v2": functools.partial(deeper, "mmaction2_tsm_r50_8f"),
+    "tsm_resnet101:something_v2-8f-authors": functools.partial(deeper, "tsm_r50_8f"),
+    "tsn_densenet161:kinetics400": dense_net,
+}
+
+
+def test_every_network_has_a_file_of_its_publishers_form():
+    tried = {(find_published(n).model, find_published(n).publisher.name) for n in GOLDENS.values()}
+    tried |= {(find_published(n).model, find_published(n).publisher.name) for n in OTHER_BACKBONES}
+    all_pairs = {
+        (one.model, one.publisher.name.replace("0.x", "1.x")) for one in catalog.list_published()
+    }
+    assert all_pairs == {(model, name.replace("0.x", "1.x")) for model, name in tried}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "state"), OTHER_BACKBONES.items())
+def test_other_backbones_fit(name, state, tmp_path):
+    one = find_published(name)
+    classes = one.classes
+    tensors = {
+        key: t[:1].expand(classes, *t.shape[1:]).clone()
+        if re.search(r"(?:new_fc|fc_cls)\.(?:weight|bias)$", key)
+        else t
+        for key, t in state().items()
+    }
+    torch.save({"state_dict": tensors}, tmp_path / "file.pth")
+    known = dataclasses.replace(
+        one, sha256=hashlib.sha256((tmp_path / "file.pth").read_bytes()).hexdigest()
+    )
+    saved = load_saved(adopt_file(known, tmp_path / "file.pth"))
+    assert (saved.net.name, saved.net.frames, len(saved.labels)) == (one.model, one.frames, classes)
+
+
+def test_classes_without_a_list_are_numbers(tmp_path, caplog):
+    one = dataclasses.replace(
+        find_published("tsm_mobilenetv2_100:kinetics400-dense-8f-100e-authors"),
+        id="tsm_mobilenetv2_100:kinetics600-8f",
+        classes=None,
+        class_list=None,
+    )
+    (tmp_path / "file.pth").write_bytes(official_file("tsm_mobilenetv2_8f", 6))
+    assert load_saved(adopt_file(one, tmp_path / "file.pth")).labels == tuple("012345")
+    assert (
+        "`kinema import tsm_mobilenetv2_100:kinetics600-8f --labels LIST --out FOLDER` names them"
+        in caplog.text
+    )
 
 
 def test_another_network_is_refused(tmp_path):
