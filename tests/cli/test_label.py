@@ -91,6 +91,12 @@ def started(*words: object, **environment: str) -> Iterator[subprocess.Popen[str
         process.communicate()
 
 
+def first_imported(folder: Path) -> dict[str, str]:
+    """The environment in which modules of this folder come first."""
+    folders = [str(folder), os.environ.get("PYTHONPATH")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
 def finished(process: subprocess.Popen[str]) -> tuple[Any, str]:
     """The document and what stood on stderr."""
     out, err = process.communicate(timeout=MOST_S)
@@ -259,7 +265,7 @@ def test_videos_that_end_their_decoder_cost_themselves(archive, checkpoint, tmp_
     faults = tmp_path / "faults"
     faults.mkdir()
     words = ("--decode-seconds", 10, "--out", tmp_path / "out", "--workers", 1, "--json")
-    document = run(checkpoint, tmp_path, *words, PYTHONPATH=str(with_faults(faults)))
+    document = run(checkpoint, tmp_path, *words, **first_imported(with_faults(faults)))
     rows = rows_of(tmp_path / "out")
     errors = {name: row["error"] for name, row in rows.items() if row["error"]}
     assert errors.keys() == {"crash.mp4", "hang.mp4"}, errors
@@ -340,7 +346,7 @@ def test_a_fault_of_the_machine_is_no_fault_of_the_videos(checkpoint, color_set,
     fault = "import os, sys\nif 'kinema.decoders.worker' in sys.orig_argv: os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fault)
     out = tmp_path / "labels"
-    with started(checkpoint, color_set, "--out", out, PYTHONPATH=str(tmp_path)) as process:
+    with started(checkpoint, color_set, "--out", out, **first_imported(tmp_path)) as process:
         _, said = process.communicate(timeout=MOST_S)
     assert process.returncode == 1
     assert "The job stopped: kinema.errors.ClusterError: No decoder can be started here" in said

@@ -47,6 +47,10 @@ WRONG_FILES = [
         {"diving.json": LISTS["diving.json"].replace("\n]", ',\n{"vid_name": "v", "label": 48}]')},
         "diving.json",
     ),
+    (
+        {"list.csv": LISTS["trainingSet.csv"]},
+        "kinema data check list.csv --format moments_in_time",
+    ),
 ]
 
 
@@ -80,7 +84,7 @@ def lists(tmp_path, monkeypatch) -> None:
 
 
 def test_the_page_has_every_format():
-    assert len(LISTS) == 11
+    assert len(LISTS) == 13
     table = re.findall(r"^\| \[`(\w+)`\]", PAGE.text, flags=re.MULTILINE)
     assert sorted(table) == sorted(FORMATS)
 
@@ -97,7 +101,7 @@ def test_wrong_lines_are_named_as_the_page_says(line, message):
 def test_every_list_of_lines_has_a_wrong_one():
     assert len(WRONG_LINES) >= 10
     named = {message.split(",")[0] for _, message in WRONG_LINES}
-    assert named | {"classes.txt", "jester.csv"} >= {
+    assert named | {"classes.txt", "jester.csv", "moments_categories.txt"} >= {
         name for name in LISTS if "/" not in name and not name.endswith(".json")
     }
 
@@ -157,7 +161,7 @@ def test_every_list_of_the_page_is_read_with_its_videos(put):
             fill(command, put)
             checked += 1
         run_kinema(command, [("data prepare", "data prepare --workers 0")])
-    assert checked == 10
+    assert checked == 11
     assert Path("videos256_csv/train.csv").is_file()
     without_labels = LISTS["train.csv"].replace("a.mp4,run", "a.mp4,")
     write({"train.csv": without_labels})

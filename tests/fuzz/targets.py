@@ -54,6 +54,11 @@ ANNOTATIONS: dict[str, tuple[str, str, str | None]] = {
     "jester": ("a.csv", "9223;Thumb Up\n42920;Swiping Left\n", "jester"),
     "ucf101": ("a.txt", "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n", "ucf101"),
     "diving48": ("a.json", '[{"vid_name":"a_1","label":3,"start_frame":0,"end_frame":99}]', None),
+    "moments_in_time": (
+        "trainingSet.csv",
+        "adult+female+singing/yt-a_1.mp4,adult+female+singing,4,0\nracing/2.mp4,racing,3,1\n",
+        None,
+    ),
 }
 
 

@@ -37,11 +37,20 @@ NETWORKS = {
     "fastvit_sa12": ALL,
     "repvit_m0_9": NO_CONV3,
     "hgnetv2_b0": ALL - {"before_addition"},
+    "ese_vovnet19b_slim": ALL - {"before_addition"},
+    "ese_vovnet19b_slim_dw": ALL - {"before_addition"},
     "starnet_s050": ONE_CONV,
 }
 # A ghost module or a group of layers is no convolution that another could take the place of.
 NO_CONV2D = ("ghostnet", "hgnetv2")
-QUICK = ("resnetv2_18", "darknet17", "ghostnet_050", "mobilenetv4_conv_small_035", "starnet_s050")
+QUICK = (
+    "resnetv2_18",
+    "darknet17",
+    "ghostnet_050",
+    "mobilenetv4_conv_small_035",
+    "ese_vovnet19b_slim_dw",
+    "starnet_s050",
+)
 networks = pytest.mark.parametrize(
     "backbone",
     [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS],

@@ -68,6 +68,13 @@ COUNTS = [
     ("tam_se_resnet50", {}, 24_182_254, (32.75, None, 42.78)),
     ("i3d_resnet50", {}, 32_523_502, (47.70, 95.41, 62.31)),
     ("nl_resnet50", {}, 31_223_022, (61.10, 146.12, 84.59)),
+    ("tsm_nl_resnet50", {"mode": "gaussian", "out_bias": False}, 27_544_814, (58.86, None, None)),
+    (
+        "tsm_nl_resnet50",
+        {"mode": "dot_product", "out_bias": False},
+        31_218_926,
+        (51.71, None, None),
+    ),
     ("stm_resnet50", {}, 24_035_666, (33.02, 66.04, 43.13)),
     ("tin_resnet50", {}, 23_895_566, (None, None, None)),
     ("gsf_resnet50", {}, 24_303_214, (33.89, None, None)),

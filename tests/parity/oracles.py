@@ -376,12 +376,16 @@ def halved(x_NCHW: Tensor) -> Tensor:
     return torch.stack([x_NCHW[:, :, i:height:2, j:width:2] for i, j in corners]).amax(0)
 
 
-def nonlocal_block(x: Tensor, w: Weights) -> Tensor:
+def nonlocal_block(x: Tensor, w: Weights, *, mode: str = "embedded_gaussian") -> Tensor:
     clips, frames, _, height, width = x.shape
-    theta, phi, g = (conv(x, w[f"{n}.weight"], w[f"{n}.bias"]) for n in ("theta", "phi", "g"))
+    g = conv(x, w["g.weight"], w["g.bias"])
+    theta, phi = x, x
+    if mode != "gaussian":
+        theta, phi = (conv(x, w[f"{n}.weight"], w[f"{n}.bias"]) for n in ("theta", "phi"))
     queries = theta.transpose(1, 2).flatten(2)
     keys, values = (each_frame(y, halved).transpose(1, 2).flatten(2) for y in (phi, g))
-    similar = torch.softmax(queries.transpose(1, 2) @ keys, -1)
+    similar = queries.transpose(1, 2) @ keys
+    similar = similar / keys.shape[2] if mode == "dot_product" else torch.softmax(similar, -1)
     found = (similar @ values.transpose(1, 2)).transpose(1, 2)
     found = found.reshape(clips, -1, frames, height, width).transpose(1, 2)
     return x + norm(conv(found, w["out.0.weight"], w.get("out.0.bias")), w, "out.1")

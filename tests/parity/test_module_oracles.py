@@ -173,6 +173,8 @@ CASES = {
     "tam/alpha 4, beta 8": Case(temporal.TAM, oracles.tam, module_only={"alpha": 4, "beta": 8}),
     "nl": Case(temporal.NonLocal, oracles.nonlocal_block),
     "nl/no bias": Case(temporal.NonLocal, oracles.nonlocal_block, module_only={"out_bias": False}),
+    "nl/gaussian": Case(temporal.NonLocal, oracles.nonlocal_block, both={"mode": "gaussian"}),
+    "nl/dot product": Case(temporal.NonLocal, oracles.nonlocal_block, both={"mode": "dot_product"}),
     "tin": Case(temporal.TIN, oracles.tin),
     "gsm": Case(temporal.GSM, oracles.gsm),
     "gsf": replaced(temporal.GSF, oracles.gsf),

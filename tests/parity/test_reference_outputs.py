@@ -54,7 +54,12 @@ def official_state(reference: dict) -> dict[str, torch.Tensor]:
         else:
             tensor = filled(name, shape)
         # Unscaled, these would saturate the softmax of the non-local blocks.
-        state[f"module.{name}"] = tensor * 0.02 if ".theta." in name or ".phi." in name else tensor
+        if ".theta." in name or ".phi." in name:
+            unscaled = name.endswith("bias") and reference["name"] in BIAS_UNSCALED
+            tensor = tensor if unscaled else tensor * 0.02
+        state[f"module.{name}"] = tensor
+    total = sum(tensor.double().sum().item() for tensor in state.values())
+    assert total == pytest.approx(reference["probes"]["state_sum"], rel=1e-7)
     return state
 
 
@@ -76,12 +81,25 @@ REFERENCES = {
     "gst_r50_8f_a4_b2": "gst_resnet50",
     "gst_r50_8f_a4_b1": "gst_large_resnet50",
     "gsf100_r50_8f": "gsf_resnet50",
+    "gsf25_r50_8f": "gsf_resnet50",
     "mmaction2_tsn_r50_8f": "tsn_resnet50",
     "mmaction2_tsm_r50_8f": "tsm_resnet50",
     "mmaction2_tsm_nl_r50_8f": "tsm_nl_resnet50",
+    "mmaction2_tsm_nl_dot_r50_8f": "tsm_nl_resnet50",
+    "mmaction2_tsm_nl_gauss_r50_8f": "tsm_nl_resnet50",
+    "mmaction2_tin_r50_8f": "tin_resnet50",
     "mmaction2_tanet_r50_8f": "tanet_resnet50",
     "mmaction2_tsm_mobilenetv2_8f": "tsm_mobilenetv2_100",
 }
+
+OPTIONS = {
+    "gsf25_r50_8f": {"ratio": 25},
+    "mmaction2_tsm_nl_r50_8f": {"mode": "embedded_gaussian"},
+    "mmaction2_tsm_nl_dot_r50_8f": {"mode": "dot_product"},
+}
+
+# By the sums in the file, whose rule scales the biases too.
+BIAS_UNSCALED = ("mmaction2_tsm_nl_dot_r50_8f",)
 
 
 def test_every_stored_reference_is_used():
@@ -93,13 +111,17 @@ def test_every_stored_reference_is_used():
 def test_imported_checkpoints_score_as_the_authors_code(file, model, tmp_path):
     reference = json.loads((REFERENCE / f"{file}.json").read_text())
     online = file.endswith("online")
-    imported = import_checkpoint(written(reference, tmp_path), model=model, causal=online)
+    official = written(reference, tmp_path)
+    imported = import_checkpoint(official, model=model, causal=online, **OPTIONS.get(file, {}))
     net, inputs = imported.net, reference["inputs"]
+    # The unscaled softmax of features as large as those of the fill is nearly one-hot.
+    dtype = torch.float64 if "logits_computed_in" in reference else torch.float32
+    net = net.to(dtype)
     assert sum(p.numel() for p in net.parameters()) == reference["parameters"]
     with torch.inference_mode():
         for kind in ("A", "B"):
             expected = torch.tensor(inputs[kind]["expected_logits"])
-            frame_scores = net.frame_scores(clips(kind))
+            frame_scores = net.frame_scores(clips(kind).to(dtype)).float()
             got = frame_scores.mean(1)
             assert_near(got, expected, 1e-5)
             if online:
@@ -111,4 +133,4 @@ def test_imported_checkpoints_score_as_the_authors_code(file, model, tmp_path):
         assert_near(got[0] - got[1], expected[0] - expected[1], 1e-4)
         backwards = inputs["B"].get("expected_logits_time_reversed")
         if backwards is not None:
-            assert_near(net(clips("B").flip(1)), torch.tensor(backwards), 1e-5)
+            assert_near(net(clips("B").flip(1).to(dtype)).float(), torch.tensor(backwards), 1e-5)

@@ -1,9 +1,11 @@
 """Options, output streams and progress bars shared by all commands."""
 
+import inspect
 import json
 import logging
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +58,10 @@ DeviceOption = Annotated[
     typer.Option(help="Device to run on, such as cpu or cuda:1; by default a GPU if available."),
 ]
 
+OptionOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
+]
 
 Number = TypeVar("Number", int, float)
 
@@ -98,6 +104,26 @@ def parse_numbers(
     if not numbers or count not in (None, len(numbers)):
         raise typer.BadParameter(f"expected {wanted}, got {text!r}", param_hint=option)
     return numbers
+
+
+def parse_options(words: list[str] | None) -> dict[str, Any]:
+    """Parses `key=value` words; a value that is not TOML is a string."""
+    from kinema.models.zoo import create_model
+
+    options: dict[str, Any] = {}
+    for word in words or ():
+        key, equals, text = word.partition("=")
+        if not (key.isidentifier() and equals):
+            raise typer.BadParameter(
+                f"expected key=value such as ratio=0.5, got {word!r}", param_hint="--option"
+            )
+        if key in inspect.signature(create_model).parameters:
+            raise typer.BadParameter(f"{key} is not an option of a temporal module: see --help")
+        try:
+            options[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = text
+    return options
 
 
 def print_json(document: Any) -> None:

@@ -20,7 +20,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         help="Annotation format: csv, folders, video_list, rawframe_list, kinetics, sthv1, sthv2, "
-        "jester, ucf101, hmdb51, diving48 or one of a --plugin.",
+        "jester, ucf101, hmdb51, diving48, moments_in_time or one of a --plugin.",
     ),
 ]
 ClassesOption = Annotated[

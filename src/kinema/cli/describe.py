@@ -1,11 +1,9 @@
 """`kinema describe`: sites, parameters and multiply-accumulates of a network."""
 
 import copy
-import inspect
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +11,10 @@ from kinema.cli.console import (
     ClipsOption,
     CropsOption,
     JsonOption,
+    OptionOption,
     find_checkpoint,
     parse_numbers,
+    parse_options,
     print_json,
     results,
 )
@@ -61,10 +61,6 @@ CausalOption = Annotated[
 ]
 TemporalPoolOption = Annotated[
     bool, typer.Option("--temporal-pool", help="Halve the frames in front of res3, as TSM's code.")
-]
-OptionOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
 ]
 
 
@@ -117,7 +113,7 @@ def describe(
                 blocks=_blocks(blocks),
                 causal=causal,
                 temporal_pool=temporal_pool,
-                **_options(option or []),
+                **parse_options(option),
             )
     cost = net.cost(size or 224)
     if as_json:
@@ -137,26 +133,6 @@ def _blocks(text: str | None) -> tuple[int, ...] | str | int | None:
         return text
     numbers = parse_numbers(text, int, "--blocks", wanted="numbers such as 4,5")
     return numbers if "," in text else numbers[0]
-
-
-def _options(words: list[str]) -> dict[str, Any]:
-    """Parses `key=value` words; a value that is not TOML is a string."""
-    from kinema.models.zoo import create_model
-
-    options: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not (key.isidentifier() and equals):
-            raise typer.BadParameter(
-                f"expected key=value such as ratio=0.5, got {word!r}", param_hint="--option"
-            )
-        if key in inspect.signature(create_model).parameters:
-            raise typer.BadParameter(f"{key} is not an option of a temporal module: see --help")
-        try:
-            options[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key] = text
-    return options
 
 
 def _macs_ratio(net: "VideoNetwork", cost: "Cost") -> float:

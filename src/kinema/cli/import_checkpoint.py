@@ -2,11 +2,19 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinema.cli.console import JsonOption, find_checkpoint, notes, print_json, results
+from kinema.cli.console import (
+    JsonOption,
+    OptionOption,
+    find_checkpoint,
+    notes,
+    parse_options,
+    print_json,
+    results,
+)
 from kinema.errors import CheckpointError, TensorMismatchError
 
 if TYPE_CHECKING:
@@ -59,11 +67,12 @@ def import_checkpoint(
     dense: DenseOption = False,
     causal: CausalOption = False,
     classes: ClassesOption = None,
+    option: OptionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Convert a published checkpoint; a tensor that does not match is an error.
 
-    Supports the files of TSM, TEA, TAM, GST and mmaction2, and ImageNet weights (--classes).
+    Supports the files of TSM, TEA, TAM, GST, GSF and mmaction2, and ImageNet weights (--classes).
 
     Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
     --labels kinetics400 --dense --out tsm-k400
@@ -74,7 +83,8 @@ def import_checkpoint(
     names = read_class_names(labels) if labels is not None else None
     file = find_checkpoint(file)
     if (file / CONFIG_FILE).is_file():
-        _check_own_options(file, model=model, dense=dense, causal=causal, classes=classes)
+        own = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
+        _check_own_options(file, {**own, "--option": option})
         imported = _load_own(file, frames)
     elif model is None:
         raise typer.BadParameter(
@@ -83,7 +93,13 @@ def import_checkpoint(
     else:
         try:
             imported = _convert(
-                file, model, frames=frames, dense=dense, causal=causal, classes=classes
+                file,
+                model,
+                frames=frames,
+                dense=dense,
+                causal=causal,
+                classes=classes,
+                options=parse_options(option),
             )
         except TensorMismatchError as error:
             if as_json:
@@ -110,16 +126,13 @@ def import_checkpoint(
         _print(document, imported)
 
 
-def _check_own_options(
-    file: Path, *, model: str | None, dense: bool, causal: bool, classes: int | None
-) -> None:
+def _check_own_options(file: Path, options: dict[str, object]) -> None:
     """Raises for options that a kinema checkpoint already defines."""
-    options = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
     if given := [name for name, value in options.items() if value]:
         fix = " A trained network cannot be made causal: train it with model.causal=true."
         raise typer.BadParameter(
             f"{file} is a kinema checkpoint, which defines everything but --frames and --labels: "
-            f"leave out {' and '.join(given)}.{fix if causal else ''}"
+            f"leave out {' and '.join(given)}.{fix if options['--causal'] else ''}"
         )
 
 
@@ -134,7 +147,14 @@ def _load_own(file: Path, frames: int | None) -> _Imported:
 
 
 def _convert(
-    file: Path, model: str, *, frames: int | None, dense: bool, causal: bool, classes: int | None
+    file: Path,
+    model: str,
+    *,
+    frames: int | None,
+    dense: bool,
+    causal: bool,
+    classes: int | None,
+    options: dict[str, Any],
 ) -> _Imported:
     """Converts a published checkpoint, or image weights for a new classifier of `classes`."""
     from kinema.models.convert import import_checkpoint
@@ -143,11 +163,13 @@ def _convert(
 
     tensors: dict[str, object]
     if classes is None:
-        imported = import_checkpoint(file, model=model, frames=frames, causal=causal)
+        imported = import_checkpoint(file, model=model, frames=frames, causal=causal, **options)
         net = imported.net
         tensors = {"matched": len(imported.matched), "unused": [], "missing": []}
     else:
-        net = create_model(model, classes=classes, frames=frames or 8, weights=file, causal=causal)
+        net = create_model(
+            model, classes=classes, frames=frames or 8, weights=file, causal=causal, **options
+        )
         report = net.weights_report
         assert report is not None
         tensors = {

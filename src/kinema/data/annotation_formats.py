@@ -325,6 +325,27 @@ def read_hmdb51(request: AnnotationRequest) -> Annotations:
     return Annotations(tuple(samples), classes.names, str(source))
 
 
+def read_moments_in_time(request: AnnotationRequest) -> Annotations:
+    """The CSV of Moments in Time: `class/video.mp4,class,agreements,disagreements`, no header.
+
+    The videos are in a folder training or validation, the split that the name of the file has.
+    """
+    pattern = r"(?P<path>[^,]+),\s*(?P<label>[^,\s][^,]*),\s*\d+\s*,\s*\d+"
+    matches = (re.fullmatch(pattern, line) for _, line in request.lines())
+    labels = {match["label"].strip() for match in matches if match}
+    classes = ClassList.given_or_found(request.class_names, labels, request.path)
+    expected = "'class/video.mp4,class,agreements,disagreements'"
+    found = _from_lines(request, classes, pattern, expected)
+    folders = [name for name in ("training", "validation") if name in request.path.name.lower()]
+    if len(folders) != 1:
+        raise AnnotationError(
+            f"{request.path}: the videos are in the folder training or validation, but the name of "
+            "the list does not say which. Name it such as trainingSet.csv or validationSet.csv."
+        )
+    samples = tuple(replace(s, path=f"{folders[0]}/{s.path}") for s in found.samples)
+    return replace(found, samples=samples)
+
+
 def _json_rows(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (place for messages, object) of a JSON list of objects that have `keys`."""
     rows = read_json(path)

@@ -35,6 +35,7 @@ FORMATS: dict[str, AnnotationFormat] = {
     "ucf101": AnnotationFormat(readers.read_ucf101),
     "hmdb51": AnnotationFormat(readers.read_hmdb51, reads_folder=True),
     "diving48": AnnotationFormat(readers.read_diving48),
+    "moments_in_time": AnnotationFormat(readers.read_moments_in_time),
 }
 
 
@@ -73,9 +74,12 @@ def read_annotations(
     Args:
         path: The file, or the folder for `folders` and `hmdb51`.
         format: A key of `FORMATS`.
-        root: Folder of the videos; only `kinetics` looks into it, to find the files' names.
+        root: Folder of the videos; only `kinetics` looks into it, to find the files' names. That of
+            `moments_in_time` holds the folders training and validation; the name of the annotation
+            file says which of them its videos are in, not `split` or `subset`.
         classes: The class names in the order of their labels, or a file that lists them. Formats
-            that name classes by text (`csv`, `folders`) default to the sorted names.
+            that name classes by text (`csv`, `folders`, `moments_in_time`) default to the sorted
+            names.
         split: 1, 2 or 3 for `hmdb51`.
         subset: "train" or "test" for `hmdb51`.
 

@@ -28,8 +28,9 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     Args:
         path: Name of a class list of the package (see `list_class_lists`), followed by `:sorted`
             for the alphabetical order that TSM's authors use for Something-Something V1 and
-            Jester; or a file with a name per line, UCF101's `1 Name` lines, or JSON (a list of
-            names, or an object of numbers by name as in Something-Something V2).
+            Jester; or a file with a name per line, UCF101's `1 Name` lines, `name,0` lines of
+            Moments in Time, or JSON (a list of names, or an object of numbers by name as in
+            Something-Something V2).
 
     Raises:
         AnnotationError: the file is missing or empty, or its numbers are not consecutive.
@@ -80,8 +81,8 @@ def split_lines(text: str) -> list[str]:
 def class_list_text(names: Sequence[str]) -> str:
     """Formats a class list for `read_class_names`, a name per line.
 
-    Names that look like UCF101's numbered lines get numbers in front; a list with names that lines
-    cannot hold is JSON.
+    Names that look like numbered lines get numbers in front; a list with names that lines cannot
+    hold is JSON.
 
     Example:
         >>> class_list_text(["1 jump", "2 run"])
@@ -98,11 +99,18 @@ def class_list_text(names: Sequence[str]) -> str:
 
 
 def _without_numbers(lines: list[str]) -> list[str]:
-    """Removes line numbers, if all lines have consecutive ones from 1."""
+    """Names of `1 Name` lines counted from 1, or of `name,0` lines by their numbers from 0.
+
+    Lines whose numbers are not consecutive are names as they are.
+    """
     numbered = [re.fullmatch(r"(\d{1,9})\s+(.+)", line) for line in lines]
     rows = [match.groups() for match in numbered if match]
     if len(rows) == len(lines) and [int(n) for n, _ in rows] == list(range(1, len(rows) + 1)):
         return [name for _, name in rows]
+    marked = [re.fullmatch(r"(.+),\s*(\d{1,9})", line) for line in lines]
+    by_label = {int(match[2]): match[1].strip() for match in marked if match}
+    if len(by_label) == len(lines) and by_label.keys() == set(range(len(lines))):
+        return [by_label[label] for label in range(len(lines))]
     return lines
 
 

@@ -273,6 +273,17 @@ register_blocks(
     convs=("layers.0", "layers.1", "layers.2"),
     output="aggregation",
 )
+# VoVNet: the input and the output of each layer are joined, then aggregated. The variants
+# with depth-wise layers first change the width, except where it fits already.
+register_blocks(
+    "timm.models.vovnet.OsaBlock",
+    convs=(
+        "conv_reduction.conv",
+        *(f"conv_mid.{i}.{conv}" for i in range(3) for conv in ("conv", "conv_dw", "conv_pw")),
+    ),
+    output="conv_concat",
+    backbones=("ese_vovnet39b",),
+)
 # StarNet: two parallel convolutions follow the first, so only that one has sites.
 register_blocks("timm.models.starnet.Block", convs=("dwconv.conv",), end="dwconv2")
 # DenseNet: a layer takes all earlier outputs as a list, and its own is joined to them.

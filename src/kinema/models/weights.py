@@ -8,6 +8,7 @@ import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -49,21 +50,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: the file is missing or damaged, would execute code, or has no tensors.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"Weight file {file} does not exist.")
-    if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise CheckpointError(f"{file} is not a readable safetensors file: {error}.") from error
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise CheckpointError(
-            f"{file} is not a weight file that can be opened without running code in it "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."
-        ) from error
+    content = _content(Path(path))
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -73,8 +60,34 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         if isinstance(value, torch.Tensor)
     }
     if not tensors:
-        raise CheckpointError(f"{file} holds no named tensors.")
+        raise CheckpointError(f"{path} holds no named tensors.")
     return tensors
+
+
+def read_config_text(path: str | Path) -> str:
+    """The training configuration that mmaction2 stores with the weights; "" if there is none."""
+    content = _content(Path(path))
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    config = meta.get("cfg") if isinstance(meta, Mapping) else None
+    return config if isinstance(config, str) else ""
+
+
+def _content(file: Path) -> Any:
+    """The object in a weight file; names of tensors and tensors if all is well."""
+    if not file.is_file():
+        raise CheckpointError(f"Weight file {file} does not exist.")
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} is not a readable safetensors file: {error}.") from error
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{file} is not a weight file that can be opened without running code in it "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."
+        ) from error
 
 
 def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:

@@ -71,7 +71,7 @@ class GSF(GateShift):
         # One for each half; the rows of their kernels are channels, the columns frames.
         self.fuse = nn.ModuleList(nn.Conv2d(2, 1, 3) for _ in range(HALVES))
         for layer in self.fuse:
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            nn.init.kaiming_normal_(layer.get_parameter("weight"), mode="fan_out")
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Convolves, gates, shifts and fuses: (N, C, H, W) -> (N, O, H/stride, W/stride)."""
@@ -97,7 +97,7 @@ class GSF(GateShift):
 
     def _kernel(self) -> torch.Tensor:
         """Kernels of both halves, (2, 2, 3 frames, 3 channels, 1)."""
-        kernel_22QT = torch.cat([layer.weight for layer in self.fuse])
+        kernel_22QT = torch.cat([layer.get_parameter("weight") for layer in self.fuse])
         return kernel_22QT.transpose(2, 3).unsqueeze(4)
 
     def _fused(
@@ -107,7 +107,7 @@ class GSF(GateShift):
         rest_NFHW: torch.Tensor,
         raw_N2Q1: torch.Tensor,
     ) -> torch.Tensor:
-        bias_2 = torch.cat([layer.bias for layer in self.fuse])
+        bias_2 = torch.cat([layer.get_parameter("bias") for layer in self.fuse])
         weight_NF = torch.sigmoid(raw_N2Q1 + bias_2[:, None, None]).flatten(1)
         out_NFHW = interleaved(rest_NFHW + gate(moved_NFHW - rest_NFHW, weight_NF))
         untouched = x_NOHW.shape[1] - 2 * self.share

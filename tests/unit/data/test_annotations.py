@@ -64,6 +64,20 @@ FILES = [
         None,
         [("v.mp4", 2)],
     ),
+    (
+        "moments_in_time",
+        "trainingSet.csv",
+        "singing/b 1.mp4,singing,4,0\r\nadult+female/a.mp4,adult+female,3,1\r\n",
+        None,
+        [("training/singing/b 1.mp4", 1), ("training/adult+female/a.mp4", 0)],
+    ),
+    (
+        "moments_in_time",
+        "validationSet.csv",
+        "singing/b.mp4,singing,4,0\n\n",
+        ("singing", "adult+female"),
+        [("validation/singing/b.mp4", 0)],
+    ),
 ]
 
 
@@ -165,6 +179,17 @@ def test_kinetics_files_are_found_in_the_usual_layouts(tmp_path):
         ("sthv2", "{}", ("a",), "expected a JSON list of objects"),
         ("diving48", "[{}]", None, "entry 0: expected an object with vid_name, label"),
         ("ucf101", "Run/x.avi 3\n", ("Jump", "Run"), "line 1: label 3 does not belong to 'Run'"),
+        ("moments_in_time", "a/x.mp4,a,3\n", None, "line 1: expected 'class/video.mp4,class,agre"),
+        ("moments_in_time", "a/x.mp4,,3,0\n", None, "line 1: expected .*, got 'a/x.mp4,,3,0'"),
+        ("moments_in_time", "a/x.mp4,a,3,x\n", None, "line 1: expected .*, got 'a/x.mp4,a,3,x'"),
+        ("moments_in_time", "video,class,yes,no\n", None, "line 1: .* is a header, but this"),
+        (
+            "moments_in_time",
+            "a/x.mp4,a,3,0\njmp/x.mp4,jmp,3,0\n",
+            ("jump", "a"),
+            "line 2: 'jmp' is not in the class list. Did you mean 'jump'",
+        ),
+        ("moments_in_time", "a/x.mp4,a,3,0\n", None, "the name of the list does not say which"),
     ],
 )
 def test_bad_files_are_named_with_their_line(tmp_path, format, content, classes, message):
@@ -189,6 +214,8 @@ def test_a_missing_file_and_an_unknown_format_are_named(tmp_path):
         ("c.txt", "run\njump\n\n"),
         ("c.txt", "1 run\r\n2 jump\r\n"),
         ("c.txt", "\ufeffrun  \njump"),
+        ("c.txt", "run,0\njump,1\n"),
+        ("c.txt", "jump,1\r\nrun,0\r\n"),
         ("c.json", '["run", "jump"]'),
         ("c.json", '{"jump": "1", "run": "0"}'),
     ],
@@ -198,7 +225,18 @@ def test_class_lists(tmp_path, name, content):
     assert read_class_names(tmp_path / name) == ("run", "jump")
 
 
-@pytest.mark.parametrize("names", [("run", "jump"), ("1 run", "2 jump"), ("1", "2"), ("2 a", "b")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("run", "jump"),
+        ("1 run", "2 jump"),
+        ("1", "2"),
+        ("2 a", "b"),
+        ("run,0", "jump,1"),
+        ("run,1", "jump,0"),
+        ("run,1", "jump,2"),
+    ],
+)
 def test_a_written_class_list_reads_back(tmp_path, names):
     (tmp_path / "c.txt").write_text(class_list_text(names), encoding="utf-8")
     assert read_class_names(tmp_path / "c.txt") == names
@@ -220,7 +258,7 @@ def test_bad_class_lists_are_named(tmp_path, name, content, message):
 
 
 def test_formats_are_listed():
-    assert len(FORMATS) == 11
+    assert len(FORMATS) == 12
 
 
 @pytest.fixture

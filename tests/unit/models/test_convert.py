@@ -1,5 +1,7 @@
 """Published names to ours, and what an import refuses. (The numbers are in tests/parity.)"""
 
+import re
+
 import pytest
 import torch
 
@@ -108,6 +110,44 @@ def test_unfilled_tensors_are_listed(official):
     file = saved(official, lambda state: state.pop("module.base_model.layer4.1.conv2.weight"))
     with pytest.raises(TensorMismatchError, match="not filled: backbone.layer4.1.conv2.layer"):
         import_checkpoint(file, model="tam_resnet18")
+
+
+def nonlocal_file(folder, mode, config):
+    """A file in mmaction2's names: its configuration is a text beside the weights."""
+    net = create_model("nl_resnet18", classes=5, frames=4, mode=mode, out_bias=False)
+    rules = (
+        (r"^head\.classifier", "cls_head.fc_cls"),
+        (r"\.layer\.", "."),
+        (r"(\.conv2)?\.after\.nl\.", ".non_local_block."),
+        (r"block\.(g|phi)\.", r"block.\1.0.conv."),
+        (r"block\.theta\.", "block.theta.conv."),
+        (r"block\.out\.0\.", "block.conv_out.conv."),
+        (r"block\.out\.1\.", "block.conv_out.bn."),
+    )
+    state = net.state_dict()
+    for ours, theirs in rules:
+        state = {re.sub(ours, theirs, name): tensor for name, tensor in state.items()}
+    file = folder / "official.pth"
+    torch.save({"state_dict": state, "meta": {"cfg": config}}, file)
+    return net.eval(), file
+
+
+@pytest.mark.parametrize("mode", ["embedded_gaussian", "dot_product", "gaussian"])
+def test_the_mode_of_nonlocal_blocks_is_that_of_the_file(tmp_path, mode):
+    config = f"backbone=dict(non_local_cfg=dict(sub_sample=True, mode='{mode}'))"
+    net, file = nonlocal_file(tmp_path, mode, config)
+    imported = import_checkpoint(file, model="nl_resnet18", frames=4).net
+    x = torch.randn(1, 4, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(imported(x), net(x))
+
+
+def test_a_mode_that_the_file_does_not_say_must_be_given(tmp_path):
+    _, file = nonlocal_file(tmp_path, "dot_product", "")
+    with pytest.raises(CheckpointError, match="does not say how its non-local blocks compare"):
+        import_checkpoint(file, model="nl_resnet18")
+    net = import_checkpoint(file, model="nl_resnet18", mode="dot_product").net
+    assert {module.mode for _, module in net.temporal_modules()} == {"dot_product"}
 
 
 def test_a_wrong_shape_is_named(official):

@@ -14,6 +14,7 @@ from kinema.temporal import (
     MTA,
     TIM,
     TSM,
+    NonLocal,
     TemporalModule,
     list_temporal,
     register,
@@ -106,6 +107,10 @@ def test_clips_of_a_batch_do_not_mix(module):
         ),
         (lambda: TIM(8, frames=4, kernel=4), "kernel must be odd and at least 3, got 4"),
         (lambda: TIM(8, frames=4, init="partshift"), "Did you mean 'part_shift'"),
+        (
+            lambda: NonLocal(8, frames=4, mode="dot"),
+            "Unknown non-local mode 'dot'. Valid are: dot_product",
+        ),
         (lambda: MTA(GROUPS, frames=4, init="half_shft"), "Unknown MTA init .* 'half_shift'"),
         (
             lambda: GSF(nn.Conv2d(8, 8, 3), frames=4, ratio=101),

@@ -1,5 +1,6 @@
 """Strict import of published checkpoints: every tensor of both sides must match."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from kinema.errors import CheckpointError, TensorMismatchError
 from kinema.models.convert.names import common_name, common_names
 from kinema.models.network import VideoNetwork
-from kinema.models.weights import COUNTER, read_tensors, some
+from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
 
 OWN_CLASSIFIER = "head.classifier.weight"
@@ -35,29 +36,30 @@ def import_checkpoint(
     """Builds the network `model` and fills it from a published checkpoint.
 
     Supports the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
-    form), TEA, TAM and GST, of mmaction2's TSN, TSM and TANet, of torchvision and timm for networks
-    without temporal weights, and files that `torch.save(net.state_dict(), FILE)` writes of a
-    kinema network. The number of classes is read from the file.
+    form), TEA, TAM, GST and GSF, of mmaction2's TSN, TSM, TIN and TANet, of torchvision and timm
+    for networks without temporal weights, and files that `torch.save(net.state_dict(), FILE)`
+    writes of a kinema network. The number of classes is read from the file.
 
     Args:
         file: A torch or safetensors file; code in it is not executed.
         model: Name of the network, such as "tsm_resnet50".
-        frames: T. If weights depend on it (TANet), the default is the file's T and another T
+        frames: T. If weights depend on it (TANet, TIN), the default is the file's T and another T
             resamples them; otherwise the default is 8.
         causal: For checkpoints of causal (online) networks.
-        **options: Options of the temporal module, such as beta=1 for GST-Large.
+        **options: Options of the temporal module, such as beta=1 for GST-Large, or mode for
+            mmaction2's non-local blocks if the file does not hold its configuration.
 
     Raises:
         TensorMismatchError: tensors of the file or of the network have no counterpart.
-        CheckpointError: the file cannot be read, or a shape differs.
+        CheckpointError: the file cannot be read, a shape differs, or `mode` is needed.
     """
     tensors = read_tensors(file)
     ours_alone = OWN_CLASSIFIER in tensors  # torch.save(net.state_dict()) of a kinema network
     renamed = {n: common_name(n) for n in tensors} if ours_alone else common_names(tensors)
     by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
     own_frames = _frames_in(tensors, renamed)
-    if _lacks_bias(by_common):
-        options["out_bias"] = False
+    if any(common.endswith(".nl.g.0.weight") for common in by_common):
+        options = _nonlocal_options(file, tensors, by_common, options) | options
     net = create_model(
         model,
         classes=_classes_in(file, tensors, by_common),
@@ -92,15 +94,36 @@ def _classes_in(
 def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int | None:
     """T of the file, if a weight depends on it."""
     for name, tensor in tensors.items():
-        if renamed[name].endswith(".tam.G.0.weight"):
+        if renamed[name].endswith((".tam.G.0.weight", ".tin.offset.fc1.weight")):
             return int(tensor.shape[1])
     return None
 
 
-def _lacks_bias(by_common: dict[str, str]) -> bool:
-    """True for mmaction2's non-local blocks, whose last convolution has no bias."""
-    ends = [common for common in by_common if ".nl.W.0." in common]
-    return bool(ends) and not any(common.endswith("bias") for common in ends)
+def _nonlocal_options(
+    file: str | Path,
+    tensors: dict[str, torch.Tensor],
+    by_common: dict[str, str],
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """Options of the non-local blocks of a file.
+
+    mmaction2's blocks of mode "embedded_gaussian" and "dot_product" have the same tensors.
+    """
+    found: dict[str, Any] = {}
+    if not any(".nl.W.0.bias" in common for common in by_common):
+        found["out_bias"] = False
+    if not any(".nl.theta." in common for common in by_common):
+        found["mode"] = "gaussian"
+    elif "mode" not in given and any(".non_local_block." in name for name in tensors):
+        modes = set(re.findall(r"\bmode\s*=\s*['\"](\w+)['\"]", read_config_text(file)))
+        if len(modes) != 1:
+            raise CheckpointError(
+                f"{file} does not say how its non-local blocks compare positions. Give "
+                "mode='embedded_gaussian' or mode='dot_product', as the page that publishes the "
+                "file says (on the command line: --option mode=dot_product)."
+            )
+        found["mode"] = modes.pop()
+    return found
 
 
 def _check_complete(

@@ -29,6 +29,10 @@ _OFFICIAL: Rules = (
     (r"^(layer\d+)\.net\.", r"\1."),
     # TAM wraps the block in `net`, non-local and TANet of mmaction2 in `block`.
     (_BLOCK + r"(?:net|block)\.", r"\1."),
+    # TIN wraps its modules and its convolution; mmaction2 once more in `conv`.
+    (r"\.conv1\.(?:conv\.)?net1\.offset_net\.", ".tin.offset."),
+    (r"\.conv1\.(?:conv\.)?net1\.weight_net\.conv\.", ".tin.weight."),
+    (r"\.conv1\.(?:conv\.)?net2\.", ".conv1."),
     # The shift wraps its convolution in `net`.
     (r"\.net\.(weight|bias)$", r".\1"),
     (r"\.conv\.net\.", ".conv."),
@@ -59,6 +63,10 @@ _OURS: Rules = (
     (r"\.conv2\.before\.me\.expand\.1\.", ".me.bn3."),
     (r"\.conv2\.before\.tam\.global_branch\.", ".tam.G."),
     (r"\.conv2\.before\.tam\.local_branch\.", ".tam.L."),
+    (r"\.conv1\.before\.tin\.offset_conv\.", ".tin.offset.conv."),
+    (r"\.conv1\.before\.tin\.offset_net\.0\.", ".tin.offset.fc1."),
+    (r"\.conv1\.before\.tin\.offset_net\.2\.", ".tin.offset.fc2."),
+    (r"\.conv1\.before\.tin\.weight_conv\.", ".tin.weight."),
     (r"\.after\.nl\.(g|phi)\.", r".nl.\1.0."),
     (r"\.after\.nl\.theta\.", ".nl.theta."),
     (r"\.after\.nl\.out\.", ".nl.W."),

@@ -34,6 +34,7 @@ FAMILIES = {
     "tsn": r"tsn|c2d|TSM_kinetics_RGB_resnet50_avg",
     "tsm": "tsm|online",
     "tsm_nl": "tsm.*nl",
+    "tin": "tin_",
     "tam": "tanet",
 }
 

@@ -173,6 +173,9 @@ GOLDENS = {
     "mmaction2_tsn_r50_8f": "tsn_resnet50:something_v1",
     "mmaction2_tsm_r50_8f": "tsm_resnet50:something_v2",
     "mmaction2_tsm_nl_r50_8f": "tsm_nl_resnet50:kinetics400",
+    "mmaction2_tsm_nl_dot_r50_8f": "tsm_nl_resnet50:kinetics400-8f-50e-dot",
+    "mmaction2_tsm_nl_gauss_r50_8f": "tsm_nl_resnet50:kinetics400-8f-50e-gaussian",
+    "mmaction2_tin_r50_8f": "tin_resnet50:something_v2",
     "mmaction2_tanet_r50_8f": "tam_resnet50:kinetics400-dense-8f",
     "mmaction2_tsm_mobilenetv2_8f": "tsm_mobilenetv2_100:kinetics400",
 }
