@@ -313,6 +313,34 @@ def gsf() -> Canvas:
     return canvas
 
 
+def action() -> Canvas:
+    """ACTION: three gates on the frames behind a temporal convolution."""
+    canvas, middle = Canvas(3.1), 1.7
+    mixed: list[Content] = [(1, 2, 3), (2, 3, 4), (3, 4, 5)]
+    before = canvas.cells(0.15, middle - 1.5 * CELL, [PLAIN_ROW] * 3, title="x")
+    taps = canvas.box(2.15, middle, "taps along\ntime", weights=True)
+    shifted = canvas.cells(2.9, middle - 1.5 * CELL, [mixed] * 3)
+    canvas.text(shifted.x, middle + 2 * CELL, "s")
+    canvas.arrow(before, taps)
+    canvas.arrow(taps, shifted)
+    end = canvas.box(7.6, middle, "s * (3 + g1\n+ g2 + g3)")
+    upper = canvas.box(5.2, 0.9, "mean of channels\n3 x 3 x 3, sigmoid", weights=True)
+    inner = canvas.box(5.2, middle, "mean, 1 x 1, 3 taps\nReLU, 1 x 1, sigmoid", weights=True)
+    lower = canvas.box(5.2, 2.5, "s[t+1] - s[t], as ME\n1 x 1, sigmoid", weights=True)
+    for path in (upper, inner, lower):
+        canvas.arrow(shifted, path, bend=3.9)
+    canvas.arrow(upper, end, enter="top")
+    canvas.arrow(inner, end)
+    canvas.arrow(lower, end, enter="bottom")
+    canvas.note(6.75, upper.y - 0.13, "g1, a map")
+    canvas.note(6.55, middle - 0.13, "g2")
+    canvas.note(6.75, lower.y - 0.13, "g3")
+    canvas.line([shifted.at("top"), (shifted.x, 0.3), (7.9, 0.3), (7.9, end.at("top")[1])])
+    after = canvas.cells(8.3, middle - 1.5 * CELL, [mixed] * 3, title="y")
+    canvas.arrow(end, after)
+    return canvas
+
+
 def conv() -> Canvas:
     """Input values that one output value depends on."""
     canvas = Canvas(1.75)
@@ -405,6 +433,7 @@ FIGURES: dict[str, Callable[[], Canvas]] = {
     "tin": tin,
     "gsm": gsm,
     "gsf": gsf,
+    "action": action,
     "conv": conv,
     "nonlocal": nonlocal_block,
     "causal": causal,

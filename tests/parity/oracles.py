@@ -462,3 +462,15 @@ def gsf(
         shifted, rest = parts
         halves.append(scaled(shifted, share) + scaled(rest, 1 - share))
     return torch.cat([interleaved(halves), x[:, :, count:]], 2)
+
+
+def action(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    shifted = depthwise(x, w["shift.weight"], causal=causal)
+    near = dense(shifted.mean(2, keepdim=True), w["spatial_weight"], causal=causal, padding=1)
+    pooled = conv(shifted.mean((3, 4), keepdim=True), w["channel_reduce.weight"])
+    hidden = torch.relu(dense(pooled, w["channel_weight"].unsqueeze(-1), causal=causal))
+    reduced = norm(conv(shifted, w["motion_reduce.0.weight"]), w, "motion_reduce.1")
+    following = each_channel_3x3(reduced, w["motion_transform.weight"])
+    motion = differences(reduced, following, causal=causal).mean((3, 4), keepdim=True)
+    raw = (near, conv(hidden, w["channel_expand.weight"]), conv(motion, w["motion_expand.weight"]))
+    return sum(shifted * torch.sigmoid(gate) + shifted for gate in raw)

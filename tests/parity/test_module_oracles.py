@@ -180,6 +180,8 @@ CASES = {
     "gsf": replaced(temporal.GSF, oracles.gsf),
     "gsf/stride 2": replaced(temporal.GSF, oracles.gsf, stride=2, both={"ratio": 25}),
     "gsf/rounded up": replaced(temporal.GSF, oracles.gsf, both={"ratio": 23}),
+    "action": Case(temporal.ACTION, oracles.action),
+    "action/reduction 5": Case(temporal.ACTION, oracles.action, module_only={"reduction": 5}),
 }
 FORMS = [
     pytest.param(case, causal, id=f"{name}{'-causal' * causal}")
@@ -276,6 +278,7 @@ def test_initial_tim_moves_channels(init, divisor, causal, frames, kernel):
         ("cti", "shifts.0", "part_shift"),
         ("cti", "shifts.2", "part_shift"),
         ("stm", "shift", "quarter_shift"),
+        ("action", "shift", "part_shift"),
     ],
 )
 def test_temporal_parts_start_as_shifts(case, part, init, causal):

@@ -20,7 +20,7 @@ ADAPTIVE = ModuleKind("temporal adaptive module", classes=(TAM,), holders=("tam"
 SHARED = ModuleKind(
     "temporal convolution",
     classes=(Inflated, TIM, TemporalConv, GST, GTE),
-    holders=("i3d", "c3d", "tim", "tconv", "mta", "cti", "tsi", "stm", "gst", "gte"),
+    holders=("i3d", "c3d", "tim", "tconv", "mta", "cti", "tsi", "stm", "action", "gst", "gte"),
 )
 
 

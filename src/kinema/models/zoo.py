@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tin": (Part("tin"),),
     "gsm": (Part("gsm"),),
     "gsf": (Part("gsf"),),
+    "action": (Part("action", blocks="all_or_even"),),
     # TEINet and its ablations.
     "tim": (Part("tim"),),
     "mem": (Part("mem"),),

@@ -1,5 +1,6 @@
 """Temporal modules, which mix the frames of a clip and are independent of any backbone."""
 
+from kinema.temporal.action import ACTION
 from kinema.temporal.base import (
     POSITIONS,
     Position,
@@ -27,6 +28,7 @@ from kinema.temporal.tin import TIN
 from kinema.temporal.tsi import CTI, SME, TSI
 
 __all__ = [
+    "ACTION",
     "CTI",
     "GSF",
     "GSM",

@@ -8,6 +8,7 @@ from torch import nn
 from kinema.errors import OptionError, UnknownNameError
 from kinema.models.res2net import ScaleConv
 from kinema.temporal import (
+    ACTION,
     GSF,
     GTE,
     MEM,
@@ -124,6 +125,7 @@ def test_clips_of_a_batch_do_not_mix(module):
             lambda: GSF(nn.Conv2d(8, 24, 3), frames=4, ratio=1),
             "GSF needs a multiple of 4 gated channels, but ratio=1 gates 0 of 24",
         ),
+        (lambda: ACTION(8, frames=4), "reduction=16 leaves no channel of 8"),
         (lambda: TIM(8, frames=0), "frames must be at least 1, got 0"),
     ],
 )

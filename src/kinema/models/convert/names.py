@@ -5,7 +5,8 @@ with a temporal module's tensors under the name of the module (`layer1.0.tam.G.0
 classifier as `head.`. Ordered rules rewrite both sides; a name without a rule is kept and then
 reported as unused or missing.
 
-Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST and GSF, and mmaction2.
+Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST, GSF and ACTION-Net, and
+mmaction2.
 """
 
 import re
@@ -75,6 +76,15 @@ _OURS: Rules = (
     (r"\.conv\d\.layer\.fuse\.0\.", ".gsf.channel_conv1."),
     (r"\.conv\d\.layer\.fuse\.1\.", ".gsf.channel_conv2."),
     (r"\.(conv\d)\.layer\.conv\.", r".\1."),
+    (r"\.before\.action\.shift\.", ".action_shift."),
+    (r"\.before\.action\.spatial_weight$", ".action_p1_conv1.weight"),
+    (r"\.before\.action\.channel_reduce\.", ".action_p2_squeeze."),
+    (r"\.before\.action\.channel_weight$", ".action_p2_conv1.weight"),
+    (r"\.before\.action\.channel_expand\.", ".action_p2_expand."),
+    (r"\.before\.action\.motion_reduce\.0\.", ".action_p3_squeeze."),
+    (r"\.before\.action\.motion_reduce\.1\.", ".action_p3_bn1."),
+    (r"\.before\.action\.motion_transform\.", ".action_p3_conv1."),
+    (r"\.before\.action\.motion_expand\.", ".action_p3_expand."),
     (r"\.layer\.", "."),
 )
 
