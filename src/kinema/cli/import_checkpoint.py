@@ -75,7 +75,7 @@ def import_checkpoint(
     Supports the files of TSM, TEA, TAM, GST, GSF and mmaction2, and ImageNet weights (--classes).
 
     Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
-    --labels kinetics400 --dense --out tsm-k400
+    --labels kinetics400 --out tsm-k400
     """
     from kinema.data.classes import read_class_names
     from kinema.models.saved import CONFIG_FILE, save
