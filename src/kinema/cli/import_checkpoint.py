@@ -34,6 +34,13 @@ DenseOption = Annotated[
 CausalOption = Annotated[
     bool, typer.Option("--causal", help="Trained as a causal network, such as the online TSM.")
 ]
+TemporalPoolOption = Annotated[
+    bool,
+    typer.Option(
+        "--temporal-pool",
+        help="Trained with half of the frames from res3 on; a file of TSM's code shows it itself.",
+    ),
+]
 ClassesOption = Annotated[
     int | None,
     typer.Option(help="Classes of a new classifier, for weights of an image network."),
@@ -58,6 +65,7 @@ def import_checkpoint(
     frames: FramesOption = None,
     dense: DenseOption = False,
     causal: CausalOption = False,
+    temporal_pool: TemporalPoolOption = False,
     classes: ClassesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +81,17 @@ def import_checkpoint(
 
     names = read_class_names(labels) if labels is not None else None
     if (file / CONFIG_FILE).is_file():
-        _check_own_options(file, model=model, dense=dense, causal=causal, classes=classes)
+        _check_own_options(
+            file,
+            causal=causal,
+            given={
+                "--model": model,
+                "--dense": dense,
+                "--causal": causal,
+                "--temporal-pool": temporal_pool,
+                "--classes": classes,
+            },
+        )
         imported = _load_own(file, frames)
     elif model is None:
         raise typer.BadParameter(
@@ -82,7 +100,13 @@ def import_checkpoint(
     else:
         try:
             imported = _convert(
-                file, model, frames=frames, dense=dense, causal=causal, classes=classes
+                file,
+                model,
+                frames=frames,
+                dense=dense,
+                classes=classes,
+                causal=causal,
+                temporal_pool=temporal_pool,
             )
         except TensorMismatchError as error:
             if as_json:
@@ -109,16 +133,13 @@ def import_checkpoint(
         _print(document, imported)
 
 
-def _check_own_options(
-    file: Path, *, model: str | None, dense: bool, causal: bool, classes: int | None
-) -> None:
+def _check_own_options(file: Path, *, causal: bool, given: dict[str, object]) -> None:
     """Raises for options that a kinema checkpoint already defines."""
-    options = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
-    if given := [name for name, value in options.items() if value]:
+    if names := [name for name, value in given.items() if value]:
         fix = " A trained network cannot be made causal: train it with model.causal=true."
         raise typer.BadParameter(
             f"{file} is a kinema checkpoint, which defines everything but --frames and --labels: "
-            f"leave out {' and '.join(given)}.{fix if causal else ''}"
+            f"leave out {' and '.join(names)}.{fix if causal else ''}"
         )
 
 
@@ -133,7 +154,14 @@ def _load_own(file: Path, frames: int | None) -> _Imported:
 
 
 def _convert(
-    file: Path, model: str, *, frames: int | None, dense: bool, causal: bool, classes: int | None
+    file: Path,
+    model: str,
+    *,
+    frames: int | None,
+    dense: bool,
+    classes: int | None,
+    causal: bool,
+    temporal_pool: bool,
 ) -> _Imported:
     """Converts a published checkpoint, or image weights for a new classifier of `classes`."""
     from kinema.models.convert import import_checkpoint
@@ -142,11 +170,20 @@ def _convert(
 
     tensors: dict[str, object]
     if classes is None:
-        imported = import_checkpoint(file, model=model, frames=frames, causal=causal)
+        imported = import_checkpoint(
+            file, model=model, frames=frames, causal=causal, temporal_pool=temporal_pool
+        )
         net = imported.net
         tensors = {"matched": len(imported.matched), "unused": [], "missing": []}
     else:
-        net = create_model(model, classes=classes, frames=frames or 8, weights=file, causal=causal)
+        net = create_model(
+            model,
+            classes=classes,
+            frames=frames or 8,
+            weights=file,
+            causal=causal,
+            temporal_pool=temporal_pool,
+        )
         report = net.weights_report
         assert report is not None
         tensors = {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kinema.errors import CheckpointError, TensorMismatchError
-from kinema.models.convert.names import common_name, common_names
+from kinema.models.convert.names import common_name, common_names, is_pooled
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import COUNTER, read_tensors, some
 from kinema.models.zoo import create_model
@@ -41,7 +41,8 @@ def import_checkpoint(
         frames: T. If weights depend on it (TANet), the default is the file's T and another T
             resamples them; otherwise the default is 8.
         causal: For checkpoints of causal (online) networks.
-        **options: Options of the temporal module, such as beta=1 for GST-Large.
+        **options: Options of `create_model`, such as beta=1 for GST-Large. `temporal_pool` is set
+            for files of TSM's code whose names show it.
 
     Raises:
         TensorMismatchError: tensors of the file or of the network have no counterpart.
@@ -52,6 +53,8 @@ def import_checkpoint(
     renamed = {n: common_name(n) for n in tensors} if ours_alone else common_names(tensors)
     by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
     own_frames = _frames_in(tensors, renamed)
+    if is_pooled(tensors):
+        options["temporal_pool"] = True
     if _lacks_bias(by_common):
         options["out_bias"] = False
     net = create_model(
