@@ -83,8 +83,7 @@ def import_checkpoint(
     if (file / CONFIG_FILE).is_file():
         _check_own_options(
             file,
-            causal=causal,
-            given={
+            {
                 "--model": model,
                 "--dense": dense,
                 "--causal": causal,
@@ -133,13 +132,13 @@ def import_checkpoint(
         _print(document, imported)
 
 
-def _check_own_options(file: Path, *, causal: bool, given: dict[str, object]) -> None:
+def _check_own_options(file: Path, given: dict[str, object]) -> None:
     """Raises for options that a kinema checkpoint already defines."""
     if names := [name for name, value in given.items() if value]:
         fix = " A trained network cannot be made causal: train it with model.causal=true."
         raise typer.BadParameter(
             f"{file} is a kinema checkpoint, which defines everything but --frames and --labels: "
-            f"leave out {' and '.join(names)}.{fix if causal else ''}"
+            f"leave out {' and '.join(names)}.{fix if given['--causal'] else ''}"
         )
 
 
