@@ -20,6 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 PositiveInt = Annotated[int, Gt(0)]
 SamplingName = Literal["segments", "dense", "shuffled_segments"]
 SAMPLINGS: tuple[SamplingName, ...] = get_args(SamplingName)
+ClipPlaces = Literal["even", "twice", "uniform"]  # of several clips in the segments of a video
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ class Views:
         resize_px: Side to which square crops are finally resized; default: not resized.
         twice_sample: The two clips take the middle and the start of every segment, as
             `--twice_sample` of TSM's code, instead of interleaving evenly.
+        uniform_sample: The clips spread from the first to the last frame of every segment, as
+            `uniform-2` of TANet's code, instead of interleaving evenly.
     """
 
     clips: PositiveInt = 1
@@ -171,6 +174,7 @@ class Views:
     full_resolution: bool = False
     resize_px: PositiveInt | None = None
     twice_sample: bool = False
+    uniform_sample: bool = False
 
     def __post_init__(self) -> None:
         check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
@@ -180,6 +184,15 @@ class Views:
             raise OptionError("resize_px is for square crops, not for the whole frame.")
         if self.twice_sample and self.clips != 2:
             raise OptionError(f"twice_sample is for two clips, got clips={self.clips}.")
+        if self.uniform_sample and self.clips == 1:
+            raise OptionError("uniform_sample is for several clips, got clips=1.")
+        if self.uniform_sample and self.twice_sample:
+            raise OptionError("twice_sample and uniform_sample exclude each other.")
+
+    @property
+    def clip_places(self) -> ClipPlaces:
+        """Places of the clips in the segments of a video."""
+        return "twice" if self.twice_sample else "uniform" if self.uniform_sample else "even"
 
     @property
     def count(self) -> int:

@@ -30,6 +30,7 @@ def test_all_files_and_numbers(kinema, words, tmp_path):
         "full_resolution": False,
         "resize_px": None,
         "twice_sample": False,
+        "uniform_sample": False,
     }
     assert document["protocol"] is None
     macs = load_saved(words[1]).net.cost(32).macs
@@ -116,12 +117,17 @@ def test_a_network_whose_cost_cannot_be_counted_is_evaluated(
     assert json.loads((tmp_path / "tables" / "results.json").read_text()) == answer.document
 
 
-def test_twice_sample_differs_from_two_even_clips(kinema, words, tmp_path):
-    for name, more in (("even", ()), ("twice", ("--twice-sample",))):
+def test_two_clips_are_at_three_kinds_of_places(kinema, words, tmp_path):
+    for name in ("even", "twice", "uniform"):
+        more = () if name == "even" else (f"--{name}-sample",)
         kinema(*words, "--clips", 2, *more, "--scores", tmp_path / f"{name}.npz")
-    even, twice = (load_scores(tmp_path / f"{name}.npz") for name in ("even", "twice"))
-    assert (even.views.twice_sample, twice.views.twice_sample) == (False, True)
-    assert not np.array_equal(even.scores, twice.scores)
+    reports = {path.stem: load_scores(path) for path in tmp_path.glob("*.npz")}
+    assert {name: report.views.clip_places for name, report in reports.items()} == {
+        name: name for name in ("even", "twice", "uniform")
+    }
+    even, twice, uniform = (reports[name].scores for name in ("even", "twice", "uniform"))
+    assert not np.array_equal(even, twice)
+    assert np.array_equal(even, uniform)  # segments of three frames: the first and the last one
     answer = kinema(*words, "--twice-sample")
     assert answer.code == 1
     assert "twice_sample is for two clips, got clips=1." in answer.err
@@ -172,6 +178,7 @@ def test_a_protocol_decides_views_and_sizes(kinema, words):
         "full_resolution": False,
         "resize_px": 224,
         "twice_sample": False,
+        "uniform_sample": False,
     }
     how = document["preprocessing"]
     assert (how["frames"], how["short_side_px"], how["crop_px"]) == (4, 256, 256)
@@ -191,7 +198,11 @@ def test_options_that_agree_with_the_protocol_are_no_conflict(kinema, words):
         (("--clips", 4), "Invalid value for --clips: 10x3 has 10 clips, not 4"),
         (("--crops", 1), "Invalid value for --crops: 10x3 has 3 crops, not 1"),
         (("--full-resolution",), "Invalid value for --full-resolution: 10x3 has crops of 224"),
-        (("--twice-sample",), "Invalid value for --twice-sample: 10x3 has evenly spaced clips"),
+        (("--twice-sample",), "Invalid value for --twice-sample: 10x3 has clips at other places"),
+        (
+            ("--uniform-sample",),
+            "Invalid value for --uniform-sample: 10x3 has clips at other places",
+        ),
     ],
 )
 def test_a_conflict_with_the_protocol_is_wrong_use(kinema, words, more, part):

@@ -37,6 +37,18 @@ def test_a_published_file_becomes_a_checkpoint(kinema, image_weights, tmp_path):
     assert (answer.code, f"{out} already exists" in answer.err) == (1, True)
 
 
+@pytest.mark.parametrize("classes", [None, 10])
+def test_a_network_with_a_temporal_pool(kinema, image_weights, tmp_path, classes):
+    out = tmp_path / "pooled"
+    words = ["import", image_weights, "--model", "tsm_resnet18", "--temporal-pool", "--out", out]
+    answer = kinema(*words, *(["--classes", classes] if classes else []))
+    assert answer.code == 0, answer.err
+    assert load_saved(out).net.spec.temporal_pool
+    answer = kinema("import", out, "--temporal-pool", "--out", tmp_path / "again")
+    assert answer.code == 2
+    assert "leave out --temporal-pool." in " ".join(answer.err.replace("│", " ").split())
+
+
 def test_a_new_classifier_on_image_weights(kinema, image_weights, tmp_path):
     words = ("import", image_weights, "--model", "gst_resnet18", "--out", tmp_path / "gst")
     document = kinema(*words, "--classes", 27, "--labels", "jester", "--json").document

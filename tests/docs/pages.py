@@ -58,6 +58,17 @@ class Page:
         """Shell commands that run `kinema`."""
         return [line for line in self.lines if line.startswith("kinema ")]
 
+    @property
+    def table_commands(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Of each section with them, the rows that end in a command: the three columns."""
+        sections = re.split(r"^## (.+)$", self.text, flags=re.MULTILINE)[1:]
+        row = r"^\| (.+?) \| (.+?) \| `(kinema .+?)` \|$"
+        found = {
+            name: re.findall(row, text, flags=re.MULTILINE)
+            for name, text in zip(sections[::2], sections[1::2], strict=True)
+        }
+        return {name: rows for name, rows in found.items() if rows}
+
     def run_python(self, number: int, names: dict[str, Any] | None = None) -> dict[str, Any]:
         """Runs a Python block, by number; returns its namespace."""
         names = {} if names is None else names

@@ -129,7 +129,10 @@ def test_the_drawing_of_segments_is_right():
     assert one == sampling.test(24, 1).tolist()
     assert three == sampling.test(24, 3).tolist()
     (two,) = _drawn_clips("with twice_sample")
-    assert two == SegmentSampling(4, twice_sample=True).test(24, 2).tolist()
+    assert two == SegmentSampling(4, "twice").test(24, 2).tolist()
+    two, three = _drawn_clips("with uniform_sample")
+    assert two == SegmentSampling(4, "uniform").test(24, 2).tolist()
+    assert three == SegmentSampling(4, "uniform").test(24, 3).tolist()
 
 
 def _drawn_clips(title: str) -> list[list[list[int]]]:

@@ -94,6 +94,13 @@ TwiceSampleOption = Annotated[
         help="Take the two clips at the middle and the start of every segment, as TSM's code does.",
     ),
 ]
+UniformSampleOption = Annotated[
+    bool,
+    typer.Option(
+        "--uniform-sample",
+        help="Spread clips from first to last frame of every segment, as TANet's code does.",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -119,6 +126,7 @@ def evaluate(
     crops: ProtocolCropsOption = None,
     full_resolution: FullResolutionOption = False,
     twice_sample: TwiceSampleOption = False,
+    uniform_sample: UniformSampleOption = False,
     scores: ScoresOption = None,
     submission: SubmissionOption = None,
     form: SubmissionFormOption = None,
@@ -152,7 +160,12 @@ def evaluate(
     from kinema.report.submission import check_submission
 
     chosen, views = _chosen_views(
-        protocol, clips, crops, full_resolution=full_resolution, twice_sample=twice_sample
+        protocol,
+        clips,
+        crops,
+        full_resolution=full_resolution,
+        twice_sample=twice_sample,
+        uniform_sample=uniform_sample,
     )
     tables = _table_writers(out)
     if fast:
@@ -212,6 +225,7 @@ def _chosen_views(
     *,
     full_resolution: bool,
     twice_sample: bool,
+    uniform_sample: bool,
 ) -> tuple["Protocol | None", "Views"]:
     """Views of the named protocol, else those of the separate options."""
     from kinema.evaluation.protocols import protocol_named
@@ -223,6 +237,7 @@ def _chosen_views(
             crops=crops or 1,
             full_resolution=full_resolution,
             twice_sample=twice_sample,
+            uniform_sample=uniform_sample,
         )
     protocol = protocol_named(name)
     own = protocol.views
@@ -235,8 +250,14 @@ def _chosen_views(
         raise typer.BadParameter(
             f"{name} has crops of {protocol.crop_px}", param_hint="--full-resolution"
         )
-    if twice_sample and not own.twice_sample:
-        raise typer.BadParameter(f"{name} has evenly spaced clips", param_hint="--twice-sample")
+    for what, given, fixed in (
+        ("twice", twice_sample, own.twice_sample),
+        ("uniform", uniform_sample, own.uniform_sample),
+    ):
+        if given and not fixed:
+            raise typer.BadParameter(
+                f"{name} has clips at other places", param_hint=f"--{what}-sample"
+            )
     return protocol, own
 
 

@@ -42,6 +42,13 @@ DenseOption = Annotated[
 CausalOption = Annotated[
     bool, typer.Option("--causal", help="Trained as a causal network, such as the online TSM.")
 ]
+TemporalPoolOption = Annotated[
+    bool,
+    typer.Option(
+        "--temporal-pool",
+        help="Trained with half of the frames from res3 on; a file of TSM's code shows it itself.",
+    ),
+]
 ClassesOption = Annotated[
     int | None,
     typer.Option(help="Classes of a new classifier, for weights of an image network."),
@@ -66,6 +73,7 @@ def import_checkpoint(
     frames: FramesOption = None,
     dense: DenseOption = False,
     causal: CausalOption = False,
+    temporal_pool: TemporalPoolOption = False,
     classes: ClassesOption = None,
     option: OptionOption = None,
     as_json: JsonOption = False,
@@ -83,8 +91,17 @@ def import_checkpoint(
     names = read_class_names(labels) if labels is not None else None
     file = find_checkpoint(file)
     if (file / CONFIG_FILE).is_file():
-        own = {"--model": model, "--dense": dense, "--causal": causal, "--classes": classes}
-        _check_own_options(file, {**own, "--option": option})
+        _check_own_options(
+            file,
+            {
+                "--model": model,
+                "--dense": dense,
+                "--causal": causal,
+                "--temporal-pool": temporal_pool,
+                "--classes": classes,
+                "--option": option,
+            },
+        )
         imported = _load_own(file, frames)
     elif model is None:
         raise typer.BadParameter(
@@ -97,9 +114,10 @@ def import_checkpoint(
                 model,
                 frames=frames,
                 dense=dense,
-                causal=causal,
                 classes=classes,
-                options=parse_options(option),
+                causal=causal,
+                temporal_pool=temporal_pool,
+                **parse_options(option),
             )
         except TensorMismatchError as error:
             if as_json:
@@ -126,13 +144,13 @@ def import_checkpoint(
         _print(document, imported)
 
 
-def _check_own_options(file: Path, options: dict[str, object]) -> None:
+def _check_own_options(file: Path, given: dict[str, object]) -> None:
     """Raises for options that a kinema checkpoint already defines."""
-    if given := [name for name, value in options.items() if value]:
+    if names := [name for name, value in given.items() if value]:
         fix = " A trained network cannot be made causal: train it with model.causal=true."
         raise typer.BadParameter(
             f"{file} is a kinema checkpoint, which defines everything but --frames and --labels: "
-            f"leave out {' and '.join(given)}.{fix if options['--causal'] else ''}"
+            f"leave out {' and '.join(names)}.{fix if given['--causal'] else ''}"
         )
 
 
@@ -152,9 +170,8 @@ def _convert(
     *,
     frames: int | None,
     dense: bool,
-    causal: bool,
     classes: int | None,
-    options: dict[str, Any],
+    **options: Any,
 ) -> _Imported:
     """Converts a published checkpoint, or image weights for a new classifier of `classes`."""
     from kinema.models.convert import import_checkpoint
@@ -163,13 +180,11 @@ def _convert(
 
     tensors: dict[str, object]
     if classes is None:
-        imported = import_checkpoint(file, model=model, frames=frames, causal=causal, **options)
+        imported = import_checkpoint(file, model=model, frames=frames, **options)
         net = imported.net
         tensors = {"matched": len(imported.matched), "unused": [], "missing": []}
     else:
-        net = create_model(
-            model, classes=classes, frames=frames or 8, weights=file, causal=causal, **options
-        )
+        net = create_model(model, classes=classes, frames=frames or 8, weights=file, **options)
         report = net.weights_report
         assert report is not None
         tensors = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinema.errors import OptionError, check_range
-from kinema.values import Preprocessing, Views
+from kinema.values import ClipPlaces, Preprocessing, Views
 
 Indices = NDArray[np.int64]
 
@@ -31,35 +31,45 @@ class SegmentSampling:
 
     Training draws a random frame of each segment, a test takes the middle one. The papers do not
     define several clips under this rule: here clip c of N takes the frame at (c + 0.5) / N of
-    each segment, so that one clip is the middle and several clips interleave evenly. With
-    `twice_sample`, as in TSM's code, the first of two clips takes the middle frames and the
-    second the first frames. Segments have the real length n/T, so the last frames are reachable.
-    A video with fewer frames than segments repeats frames in order.
+    each segment, so that one clip is the middle and several clips interleave evenly. With the
+    places "twice", as in TSM's code, the first of two clips takes the middle frames and the
+    second the first frames; with "uniform", as in TANet's code, several clips spread from the
+    first frames to the last ones. Segments have the real length n/T, so the last frames are
+    reachable. A video with fewer frames than segments repeats frames in order.
     """
 
     frames: int
-    twice_sample: bool = False
+    places: ClipPlaces = "even"
 
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """See `Sampling.train`."""
-        return self._at(total, rng.random(self.frames))
+        return self._from(rng.random(self.frames) * self._tick(total), total)
 
     def test(self, total: int, clips: int) -> Indices:
         """See `Sampling.test`."""
-        if self.twice_sample:
+        tick = self._tick(total)
+        if self.places == "uniform":
+            assert clips > 1, "checked by Views"
+            starts = np.floor(np.linspace(0, max(tick - 1, 0), clips))
+        elif self.places == "twice":
             assert clips == 2, "checked by Views"
-        offsets = (0.5, 0.0) if self.twice_sample else (np.arange(clips) + 0.5) / clips
-        return np.stack([self._at(total, np.full(self.frames, offset)) for offset in offsets])
+            starts = np.array([0.5, 0.0]) * tick
+        else:
+            starts = (np.arange(clips) + 0.5) / clips * tick
+        return np.stack([self._from(start, total) for start in starts])
 
-    def _at(self, total: int, offsets: NDArray[np.float64]) -> Indices:
-        """Frames at these fractions (0 to 1) of the segments."""
-        check_range(at_least=1, total=total)
-        # Segments of real length: with the integer length total // T, as in TSN's code, up to
-        # T - 1 frames at the end of the video would never be drawn.
-        # Sums of products, as there, so that ties are rounded alike.
-        tick = total / self.frames
-        positions = offsets * tick + np.arange(self.frames) * tick
+    def _from(self, starts: np.float64 | NDArray[np.float64], total: int) -> Indices:
+        """Frames at these positions in the segments."""
+        # Sums of products, as in TSM's code, so that ties are rounded alike.
+        positions = starts + np.arange(self.frames) * self._tick(total)
         return np.minimum(positions.astype(np.int64), total - 1)
+
+    def _tick(self, total: int) -> float:
+        """Length of a segment in frames."""
+        check_range(at_least=1, total=total)
+        # A real number: with the integer length total // T, as in TSN's code, up to T - 1 frames
+        # at the end of the video would never be drawn.
+        return total / self.frames
 
 
 @dataclass(frozen=True)
@@ -123,16 +133,17 @@ def sampling_of(preprocessing: Preprocessing, views: Views | None = None) -> Sam
     """Returns the sampling rule of a preprocessing, for the views of a test.
 
     Raises:
-        OptionError: `twice_sample`, which is for segments, with dense sampling.
+        OptionError: `twice_sample` or `uniform_sample`, which are for segments, with dense
+            sampling.
     """
-    twice = views is not None and views.twice_sample
+    places = "even" if views is None else views.clip_places
     if preprocessing.sampling == "dense":
-        if twice:
+        if places != "even":
             raise OptionError(
-                "twice_sample shifts segments, but this network samples a dense window. Use two "
+                f"{places}_sample is for segments, but this network samples a dense window. Use "
                 "clips without it."
             )
         return DenseSampling(preprocessing.frames, preprocessing.window_frames)
     if preprocessing.sampling == "shuffled_segments":
-        return ShuffledSegmentSampling(preprocessing.frames, twice)
-    return SegmentSampling(preprocessing.frames, twice)
+        return ShuffledSegmentSampling(preprocessing.frames, places)
+    return SegmentSampling(preprocessing.frames, places)

@@ -187,7 +187,7 @@ def save_scores(report: Report, path: str | Path) -> Path:
 
     The arrays are `scores` (V, K), `labels` (V,; -1 for none), `paths` (V,), `class_names` (K,)
     and `views` (clips, crops, 1 at full resolution, the side that crops are resized to or 0, 1
-    with `twice_sample`).
+    with `twice_sample`, 1 with `uniform_sample`).
 
     Raises:
         OptionError: the name does not end in .npz, or the file exists.
@@ -222,13 +222,14 @@ def load_scores(path: str | Path) -> Report:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             # Older files lack the last numbers.
-            clips, crops, whole, side, twice = (*(int(n) for n in arrays["views"]), 0, 0)[:5]
+            numbers = (*(int(n) for n in arrays["views"]), 0, 0, 0)[:6]
+            clips, crops, whole, side, twice, uniform = numbers
             return report_scores(
                 scores=arrays["scores"],
                 labels=arrays["labels"],
                 paths=tuple(arrays["paths"].tolist()),
                 class_names=tuple(arrays["class_names"].tolist()),
-                views=Views(clips, crops, bool(whole), side or None, bool(twice)),
+                views=Views(clips, crops, bool(whole), side or None, bool(twice), bool(uniform)),
             )
     except _NO_SCORES as error:
         raise CheckpointError(

@@ -358,4 +358,5 @@ class EvaluationSettings(Views):
             crops=self.crops,
             full_resolution=self.full_resolution,
             twice_sample=self.twice_sample,
+            uniform_sample=self.uniform_sample,
         )

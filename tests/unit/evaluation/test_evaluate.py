@@ -183,8 +183,9 @@ def test_progress_is_told(net, dataset):
     assert seen == [(4, 6), (6, 6)]
 
 
-def test_score_file_holds_everything_and_no_pickle(net, dataset, tmp_path):
-    views = Views(clips=2, crops=3, resize_px=24, twice_sample=True)
+@pytest.mark.parametrize("places", ["twice_sample", "uniform_sample"])
+def test_score_file_holds_everything_and_no_pickle(net, dataset, tmp_path, places):
+    views = Views(clips=2, crops=3, resize_px=24, **{places: True})
     unlabeled = Sample("blue/0.mp4", None)
     report = evaluate(
         net, with_samples(dataset, *dataset.annotations.samples, unlabeled), views=views

@@ -283,7 +283,7 @@ def test_twice_sample_is_a_setting_of_the_validation(file: Path) -> None:
     words = ["evaluation.clips=2", "evaluation.twice_sample=true"]
     assert load_recipe(file, words).evaluation.views == Views(clips=2, twice_sample=True)
     message = refused(file, *words, "preprocessing.sampling=dense")
-    assert "twice_sample shifts segments, but this network samples a dense window" in message
+    assert "twice_sample is for segments, but this network samples a dense window" in message
     assert "twice_sample is for two clips, got clips=1" in refused(file, words[1])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kinema.errors import CheckpointError, TensorMismatchError
-from kinema.models.convert.names import common_name, common_names
+from kinema.models.convert.names import common_name, common_names, is_pooled
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
@@ -46,8 +46,9 @@ def import_checkpoint(
         frames: T. If weights depend on it (TANet, TIN), the default is the file's T and another T
             resamples them; otherwise the default is 8.
         causal: For checkpoints of causal (online) networks.
-        **options: Options of the temporal module, such as beta=1 for GST-Large, or mode for
-            mmaction2's non-local blocks if the file does not hold its configuration.
+        **options: Options of `create_model`, such as beta=1 for GST-Large, or mode for mmaction2's
+            non-local blocks if the file does not hold its configuration. `temporal_pool` is set
+            for files of TSM's code whose names show it.
 
     Raises:
         TensorMismatchError: tensors of the file or of the network have no counterpart.
@@ -58,6 +59,8 @@ def import_checkpoint(
     renamed = {n: common_name(n) for n in tensors} if ours_alone else common_names(tensors)
     by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
     own_frames = _frames_in(tensors, renamed)
+    if is_pooled(tensors):
+        options["temporal_pool"] = True
     if any(common.endswith(".nl.g.0.weight") for common in by_common):
         options = _nonlocal_options(file, tensors, by_common, options) | options
     net = create_model(

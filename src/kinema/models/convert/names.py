@@ -24,10 +24,12 @@ _PREFIXES = r"^(?:module\.)?(?:base_model\.)?(?:backbone\.)?"
 
 _BLOCK = r"^(layer\d+\.\d+)\."
 
+# TSM wraps the stage behind its temporal pool in `net`.
+_POOLED = r"^(layer\d+)\.net\."
+
 _OFFICIAL: Rules = (
     (r"^(?:new_fc|fc|classifier(?:\.1)?|cls_head\.fc_cls)\.(weight|bias)$", r"head.\1"),
-    # TSM wraps the stage behind its temporal pool in `net`.
-    (r"^(layer\d+)\.net\.", r"\1."),
+    (_POOLED, r"\1."),
     # TAM wraps the block in `net`, non-local and TANet of mmaction2 in `block`.
     (_BLOCK + r"(?:net|block)\.", r"\1."),
     # TIN wraps its modules and its convolution; mmaction2 once more in `conv`.
@@ -103,6 +105,11 @@ def common_names(published: Iterable[str]) -> dict[str, str]:
     if any(re.match(r"layer1\.0\.conv\.0\.", name) for name in bare.values()):
         return {name: _mobilenet_of_mmaction(bare[name]) for name in names}
     return {name: _rewritten(bare[name], _OFFICIAL) for name in names}
+
+
+def is_pooled(published: Iterable[str]) -> bool:
+    """True for the names of a network of TSM's code with its temporal pool."""
+    return any(re.match(_POOLED, re.sub(_PREFIXES, "", name)) for name in published)
 
 
 def _rewritten(name: str, rules: Rules) -> str:
