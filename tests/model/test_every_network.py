@@ -14,8 +14,9 @@ from kinema.models.backbones import list_backbones
 from kinema.models.saved import load_saved, save
 from kinema.models.zoo import FAMILIES, create_model, list_models
 
-# Quick: every family on its smallest backbone, and on each quick backbone a module without weights
-# and one that depends on the number of frames. TEA and its parts need Res2Net.
+# Quick: every family on a tiny backbone, and on each quick backbone a module without weights and
+# one that depends on the number of frames. TEA and its parts need Res2Net.
+TINY = "test_resnet"
 QUICK_BACKBONES = ("mobilenetv2_100", "shufflenet_v2_x1_0")
 QUICK_FAMILIES = ("tsm", "tam")
 QUICK_ON_RES2NET = ("mta", "tea")
@@ -34,14 +35,14 @@ ORDER_BLIND = ("tsn", "nl")
 
 
 def _split(name: str) -> tuple[str, str]:
-    backbone = max((b for b in ALL if name.endswith(f"_{b}")), key=len)
+    backbone = max((b for b in (*ALL, TINY) if name.endswith(f"_{b}")), key=len)
     return name.removesuffix(f"_{backbone}"), backbone
 
 
 def _is_quick(name: str) -> bool:
     family, backbone = _split(name)
     return (
-        backbone == "resnet18"
+        backbone == TINY
         or (backbone in QUICK_BACKBONES and family in QUICK_FAMILIES)
         or (backbone == "res2net50_26w_4s" and family in QUICK_ON_RES2NET)
     )
@@ -56,7 +57,8 @@ def _is_tried(name: str) -> bool:
     return backbone in WITH_ALL or (backbone not in SAME_BLOCKS and family in FEW_FAMILIES)
 
 
-NAMES = [name for name in list_models() if _is_tried(name)]
+ON_TINY = [f"{family}_{TINY}" for family in FAMILIES if family not in QUICK_ON_RES2NET]
+NAMES = ON_TINY + [name for name in list_models() if _is_tried(name)]
 PARAMS = [n if _is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 
 
@@ -210,7 +212,7 @@ def test_every_listed_network_can_be_built_and_loads_checkpoints_of_today(backbo
             )
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_resnet18")])
+@pytest.mark.parametrize("name", ON_TINY)
 def test_a_causal_network_never_looks_ahead(name):
     family, _ = _split(name)
     if family in ("nl", "tsm_nl", "tin"):
