@@ -45,8 +45,7 @@ class VideoDataset:
     index_cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.index_cache:  # reports a bad path here instead of in every worker
-            IndexCache.chosen(self.index_cache, self.root)
+        _ = self._cache  # reports a bad path here instead of in every worker
 
     def __len__(self) -> int:
         return len(self.annotations.samples)

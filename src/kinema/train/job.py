@@ -20,6 +20,7 @@ from kinema.models.activation_checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
 from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
+from kinema.system.compiler_cache import keep_compilers_private
 from kinema.system.machine import find_device
 from kinema.system.process import keep_freed_memory
 from kinema.train.batches import ClipLoss, Mixing, build_loss, build_mixing
@@ -251,6 +252,7 @@ def _runnable(net: VideoNetwork, settings: TrainSettings) -> nn.Module:
         checkpoint_blocks(net)
     if not settings.compile:
         return net
+    keep_compilers_private()
     mode = None if settings.compile is True else settings.compile
     return cast(nn.Module, torch.compile(net, mode=mode))
 

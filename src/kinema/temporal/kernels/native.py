@@ -25,6 +25,7 @@ from typing import Final
 
 import torch
 
+from kinema.system.cache_folder import cache_folder, check_private
 from kinema.temporal.kernels.eager import runs_eagerly
 from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
 
@@ -304,42 +305,11 @@ def warn_slower(problem: str, fix: str) -> None:
     )
 
 
-def cache_folder() -> Path:
-    """Folder of compiled kernels and of choices measured on this machine, created if needed.
-
-    Its contents are executed, so only this user may have written them.
-
-    Raises:
-        OSError: it cannot be created, or belongs to another user, or others can write to it.
-        RuntimeError: there is no home folder.
-    """
-    own = os.environ.get("KINEMA_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(own) if own else (Path(home) if home else Path.home() / ".cache") / "kinema"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_private(folder)
-    return folder
-
-
-def check_private(path: Path) -> None:
-    """Checks that no other user can have written a file or folder.
-
-    Raises:
-        PermissionError: it belongs to another user, or others can write to it.
-    """
-    facts = path.stat()
-    if facts.st_uid != os.geteuid():
-        raise PermissionError(f"{path} belongs to another user")
-    if facts.st_mode & 0o022:
-        raise PermissionError(f"other users can write to {path}: chmod go-w makes it usable")
-
-
 def _loaded(compiler: str) -> ctypes.CDLL:
     """The library from the cache folder, or one built for this process if that is unusable."""
     try:
         return _declare(ctypes.CDLL(str(_built(compiler, cache_folder()))))
-    # RuntimeError: there is no home folder; AttributeError: the library lacks a function.
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (OSError, AttributeError) as error:  # AttributeError: the library lacks a function
         _log.info("The C kernels are built for this process only (%s).", error)
     with tempfile.TemporaryDirectory() as folder:
         return _declare(ctypes.CDLL(str(_built(compiler, Path(folder)))))
