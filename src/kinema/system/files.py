@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kinema.errors import KinemaError, OutputError
+from filelock import FileLock, Timeout
 
+from kinema.errors import KinemaError, OptionError, OutputError
+
+_LOCK_FILE = ".lock"
 _LONG_BYTES = 64  # longer names have shorter temporary names
 MOST_NAME_BYTES = 255  # of a file name, on all common file systems
 
@@ -108,11 +111,41 @@ def near_path(path: Path) -> str:
 def is_unused(folder: Path, *, first: Path) -> bool:
     """Checks whether a folder is free for new content, whose file `first` is written first.
 
-    True if it does not exist, is empty, or holds only the partial `first` of a killed process.
+    True if it does not exist, is empty, or holds only the lock and the partial `first` of a killed
+    process.
     """
-    return not folder.exists() or (
-        folder.is_dir() and all(entry == partial_of(first) for entry in folder.iterdir())
-    )
+    left = {partial_of(first), folder / _LOCK_FILE}
+    return not folder.exists() or (folder.is_dir() and left.issuperset(folder.iterdir()))
+
+
+@contextmanager
+def locked_folder(folder: Path, *, task: str) -> Iterator[None]:
+    """Keeps other processes that lock a folder out of it until the end of the block.
+
+    Creates the folder if needed. The lock ends with the process, however that ends.
+
+    Args:
+        folder: The folder.
+        task: Subject of the error, such as "Another job".
+
+    Raises:
+        OptionError: another process has locked it.
+        OutputError: it cannot be written to.
+    """
+    lock = FileLock(folder / _LOCK_FILE)
+    with naming_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OptionError(
+                f"{task} is writing to {folder}. Wait for its end or stop it, or choose another "
+                "folder."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
