@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
-from kinema.system.compiler_cache import keep_compilers_private
+from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_private
 
 
 def write_exported(graph: Graph, path: Path) -> None:
@@ -23,6 +23,7 @@ def load_exported(path: Path) -> Call:
 
 def write_package(graph: Graph, path: Path) -> None:
     """Compiles an AOTInductor package with machine code for this kind of processor."""
+    check_cpp_compiler("The format aoti")
     keep_compilers_private()
     with quiet():
         torch._inductor.aoti_compile_and_package(

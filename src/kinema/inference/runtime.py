@@ -16,7 +16,7 @@ from kinema.inference.graph import clip_graph, stream_graph
 from kinema.inference.openvino_model import compile_openvino, openvino_model
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.streaming import StreamingNetwork
-from kinema.system.compiler_cache import keep_compilers_private
+from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_private
 from kinema.temporal.memory import State
 
 Precision = Literal["32", "bf16"]
@@ -197,6 +197,8 @@ def _square_side(example: torch.Tensor) -> int:
 
 def _compiled(net: Run, device: torch.device) -> Run:
     """Compiles the network; kernels are cached in a folder for later processes."""
+    if device.type == "cpu":
+        check_cpp_compiler("The runtime compiled")
     keep_compilers_private()
     # On a GPU a CUDA graph replaces the kernel launches of a whole pass.
     mode = "reduce-overhead" if device.type == "cuda" else None

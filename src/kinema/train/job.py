@@ -21,7 +21,7 @@ from kinema.models.activation_checkpointing import checkpoint_blocks
 from kinema.models.network import VideoNetwork
 from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
-from kinema.system.compiler_cache import keep_compilers_private
+from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_private
 from kinema.system.machine import find_device
 from kinema.system.process import keep_freed_memory
 from kinema.train.batches import ClipLoss, Mixing, build_loss, build_mixing
@@ -199,7 +199,7 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     # Freezing comes before the optimizer too, which takes trainable parameters only.
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
     state = _build_state(recipe, net, fabric, parts_per_epoch=len(loader))
-    model, optimizer = fabric.setup(_runnable(net, settings), state.optimizer)
+    model, optimizer = fabric.setup(_runnable(net, settings, fabric.device), state.optimizer)
     if state.ema is not None:
         state.ema.module.to(fabric.device)
     with ExitStack() as stack:
@@ -254,12 +254,14 @@ def build_network(settings: ModelSettings, *, classes: int, load_weights: bool) 
     )
 
 
-def _runnable(net: VideoNetwork, settings: TrainSettings) -> nn.Module:
+def _runnable(net: VideoNetwork, settings: TrainSettings, device: torch.device) -> nn.Module:
     """Applies activation checkpointing and compilation; the result shares the weights of `net`."""
     if settings.activation_checkpointing:
         checkpoint_blocks(net)
     if not settings.compile:
         return net
+    if device.type == "cpu":
+        check_cpp_compiler("train.compile")
     keep_compilers_private()
     mode = None if settings.compile is True else settings.compile
     return cast(nn.Module, torch.compile(net, mode=mode))

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 import torch._inductor.config
 
+from kinema import create_model, export
+from kinema.errors import OptionError
+from kinema.inference.runtime import Form, build_run
 from kinema.system.compiler_cache import keep_compilers_private
+from kinema.train.job import _runnable
+from kinema.train.settings import TrainSettings
 
 HEADERS = ("cpp_cache_precompile_headers", "aot_inductor.precompile_headers")
 
@@ -59,6 +64,26 @@ def test_headers_that_others_may_have_written_are_not_compiled_in(default):
     assert not any(getattr(torch._inductor.config, name) for name in HEADERS)
 
 
+def test_a_missing_compiler_is_named_before_anything_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    net = create_model("tsn_test_resnet", classes=2, frames=2).eval()
+    tasks = {
+        "train.compile": lambda: _runnable(net, TrainSettings(compile=True), torch.device("cpu")),
+        "The format aoti": lambda: export(net, tmp_path / "a.aoti.pt2", size=32),
+        "The runtime compiled": lambda: build_run(
+            net, Form("compiled", "32"), torch.zeros(1, 2, 3, 32, 32)
+        ),
+    }
+    for name, task in tasks.items():
+        with pytest.raises(OptionError) as raised:
+            task()
+        assert str(raised.value) == (
+            f"{name} needs a C++ compiler, and g++ was not found. Install g++, set CXX to another "
+            "one, or do without."
+        )
+
+
 COMPILE = {
     "fast": """
 import torch
@@ -71,7 +96,7 @@ build_run(net, Form("compiled", "32"), clips)(clips)
 import torch
 from kinema.train.job import _runnable
 from kinema.train.settings import TrainSettings
-_runnable(net, TrainSettings(compile=True))(torch.zeros(1, 2, 3, 32, 32))
+_runnable(net, TrainSettings(compile=True), torch.device("cpu"))(torch.zeros(1, 2, 3, 32, 32))
 """,
 }
 

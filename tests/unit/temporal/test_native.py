@@ -71,6 +71,23 @@ def test_the_library_is_built_once_and_kept_in_the_cache_folder(fresh, monkeypat
 
 
 @needs_compiler
+@pytest.mark.parametrize("words", ["{} -g", "env {}", "'{}' -g"])
+def test_the_compiler_may_have_arguments(fresh, words, monkeypatch):
+    compiler = Path(os.environ["CC"])
+    if "'" in words:
+        compiler = compiler.rename(compiler.with_name("my compiler"))
+    monkeypatch.setenv("CC", words.format(compiler))
+    assert works()
+
+
+@needs_compiler
+def test_a_compiler_in_a_folder_with_a_space_is_found(fresh, monkeypatch):
+    compiler = Path(os.environ["CC"])
+    monkeypatch.setenv("CC", str(compiler.rename(compiler.with_name("my compiler"))))
+    assert works()
+
+
+@needs_compiler
 def test_single_kernels_can_be_turned_off(fresh):
     x, queries = rows(8, 6, 3, 5), torch.randn(2, 15, 8)
     assert dispatch.backend_name("cpu") == "C"
@@ -182,6 +199,8 @@ def no_home() -> Path:
     ("compiler", "message"),
     [
         ("no-such-compiler", r"No C compiler \(no-such-compiler\) .* slower. Install gcc"),
+        ("no-such-cache gcc", r"No C compiler \(no-such-cache gcc\) .* slower. Install gcc"),
+        ("gcc '-m64", r"No C compiler \(gcc '-m64\) .* slower. Install gcc"),
         ("false", "could not be built .* slower. Set CC .* KINEMA_NATIVE=0 turns"),
     ],
 )
