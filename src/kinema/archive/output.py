@@ -10,7 +10,8 @@ from typing import Any
 
 from kinema.archive.arrow import pa, pc, pq
 from kinema.errors import OptionError
-from kinema.system.files import locked_folder, partial_of, whole_file, write_whole
+from kinema.system.files import partial_of, whole_file, write_whole
+from kinema.system.folder_lock import locked_folder
 
 FACTS_FILE = "_label.json"  # readers of whole folders skip such names
 

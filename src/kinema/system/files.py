@@ -1,19 +1,19 @@
 """Atomic file writes, and write errors that name the file, the reason and the fix."""
 
+import errno
 import hashlib
 import os
+import re
 import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from kinema.errors import KinemaError, OutputError
 
-from kinema.errors import KinemaError, OptionError, OutputError
-
-_LOCK_FILE = ".lock"
 _LONG_BYTES = 64  # longer names have shorter temporary names
+LOCK_FILE = ".lock"  # of folders that `kinema.system.folder_lock` locks
 MOST_NAME_BYTES = 255  # of a file name, on all common file systems
 
 
@@ -114,38 +114,8 @@ def is_unused(folder: Path, *, first: Path) -> bool:
     True if it does not exist, is empty, or holds only the lock and the partial `first` of a killed
     process.
     """
-    left = {partial_of(first), folder / _LOCK_FILE}
+    left = {partial_of(first), folder / LOCK_FILE}
     return not folder.exists() or (folder.is_dir() and left.issuperset(folder.iterdir()))
-
-
-@contextmanager
-def locked_folder(folder: Path, *, task: str) -> Iterator[None]:
-    """Keeps other processes that lock a folder out of it until the end of the block.
-
-    Creates the folder if needed. The lock ends with the process, however that ends.
-
-    Args:
-        folder: The folder.
-        task: Subject of the error, such as "Another job".
-
-    Raises:
-        OptionError: another process has locked it.
-        OutputError: it cannot be written to.
-    """
-    lock = FileLock(folder / _LOCK_FILE)
-    with naming_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise OptionError(
-                f"{task} is writing to {folder}. Wait for its end or stop it, or choose another "
-                "folder."
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -169,6 +139,33 @@ def naming_write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+_FREE = "Free some space, then try again."
+_RIGHTS = "Check its rights, or choose a place that you can write to."
+_FIXES = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOTDIR: "A part of the path is a file: check the path.",
+    errno.EISDIR: "Name a file instead.",
+    errno.EEXIST: "Choose another name.",
+    errno.ENOENT: "Check the path.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or use fewer processes.",
+    errno.ENOMEM: "Use fewer processes, or smaller batches.",
+}
+
+
+def system_error(error: OSError) -> str:
+    """Message for an error of the system that nothing else has named: file, reason and fix."""
+    if isinstance(error, KinemaError) or error.errno is None:
+        return str(error)
+    name = f"{os.fsdecode(error.filename)}: " if error.filename else "The system refused: "
+    reason = (error.strerror or str(error)).rstrip(".")
+    fix = _FIXES.get(error.errno, "KINEMA_DEBUG=1 shows where it happened.")
+    return f"{name}{reason[:1].lower()}{reason[1:]}. {fix}"
+
+
 def _refusal(error: BaseException) -> str | None:
     """Returns the system's reason for a failed write; None if that is not the cause.
 
@@ -178,7 +175,8 @@ def _refusal(error: BaseException) -> str | None:
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError):
-            text = found.strerror or str(found)
+            # Arrow puts words of its own before the reason.
+            text = re.sub(r".*\[errno \d+\] ", "", found.strerror or str(found))
             return text[:1].lower() + text[1:]
         found = found.__cause__ or found.__context__
     _, mark, words = str(error).partition("I/O error: ")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kinema.errors import OptionError, RecipeError
 from kinema.models.saved import put_back
-from kinema.system.files import is_unused, locked_folder, write_whole
+from kinema.system.files import is_unused, write_whole
+from kinema.system.folder_lock import locked_folder
 from kinema.system.machine import run_facts
 from kinema.train.recipe import Recipe, changed_keys, load_recipe
 from kinema.values import WeightsReport
