@@ -210,11 +210,15 @@ def _write(
         with naming_write_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.touch()
-            try:
-                writer.write(graph, temporary, **({"calibration": calibration} if int8 else {}))
-            except RuntimeError as error:  # a library in C++, which does not give the reason
-                if shutil.disk_usage(target.parent).free > _HARDLY_FREE_BYTES:
-                    raise
+        try:
+            writer.write(graph, temporary, **({"calibration": calibration} if int8 else {}))
+        except OSError:
+            with naming_write_errors(target):
+                raise
+        except RuntimeError as error:  # a library in C++, which does not give the reason
+            if shutil.disk_usage(target.parent).free > _HARDLY_FREE_BYTES:
+                raise
+            with naming_write_errors(target):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         result = None if compare is None else compare(writer.load(temporary))
         # NaN is not within any tolerance.
