@@ -133,6 +133,11 @@ def below(process: subprocess.Popen[str], word: str = "") -> list[psutil.Process
     return found
 
 
+def named(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """The processes of a job that run a program."""
+    return [child for child in below(process) if child.name() == name]
+
+
 def is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.status() != psutil.STATUS_ZOMBIE
@@ -215,25 +220,23 @@ def test_killed_workers_change_no_row(labeled, archive, checkpoint, tmp_path):
 def test_a_killed_job_goes_on_where_it_was(labeled, archive, checkpoint, tmp_path):
     out = tmp_path / "labels"
     words = (checkpoint, archive, "--out", out, *WORDS)
-    with started(*words, RAY_gcs_rpc_server_reconnect_timeout_s="5") as process:
+    with started(*words) as process:
         wait_for(lambda: len(list(out.glob("*.parquet"))) >= 3, process)
         everything = below(process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    until = time.monotonic() + 10
+    while left := [child for child in everything if is_alive(child)]:
+        assert time.monotonic() < until, f"processes of the killed job are left: {left}"
+        time.sleep(0.1)
     before = len(rows_of(out))
     assert 0 < before < VIDEOS
     document = run(*words)
     assert document["videos"] == VIDEOS
     assert document["written"] == VIDEOS - before
     assert_same_rows(out, labeled[0])
-    until = time.monotonic() + 100
     again = run(*words)
     assert (again["written"], again["videos"]) == (0, VIDEOS)
-
-    # Ray's own agents notice after a time (its default is a minute) that nobody needs them.
-    while left := [child for child in everything if is_alive(child)]:
-        assert time.monotonic() < until, f"processes of the killed job are left: {left}"
-        time.sleep(1)
 
 
 @pytest.mark.slow
@@ -359,4 +362,23 @@ def test_an_address_where_nothing_listens(checkpoint, color_set, tmp_path):
     words = (checkpoint, color_set, "--out", tmp_path, "--address", "127.0.0.1:1")
     answer = subprocess.run(command(*words), capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert "Error: Ray at 127.0.0.1:1: [Errno 111] Connection refused" in answer.stderr
+    assert "Error: Ray at 127.0.0.1:1 cannot be reached: Connection refused. " in answer.stderr
+    assert "Check that it runs there (ray status --address 127.0.0.1:1)" in answer.stderr
+
+
+@pytest.mark.slow
+def test_ray_that_does_not_start_in_time(checkpoint, color_set, tmp_path):
+    """Its main process is stopped as soon as it is there."""
+    with started(checkpoint, color_set, "--out", tmp_path / "labels") as process:
+        (raylet, *_) = wait_for(lambda: named(process, "raylet"), process)
+        raylet.suspend()
+        everything = below(process)
+        _, said = process.communicate(timeout=MOST_S)
+    assert process.returncode == 1
+    assert "Error: Ray did not start on this machine: The current node timed out" in said
+    assert "Check that there is memory left, that /dev/shm and " in said
+    assert "Traceback" not in said
+    until = time.monotonic() + 10
+    while left := [child for child in everything if is_alive(child)]:
+        assert time.monotonic() < until, f"processes are left: {left}"
+        time.sleep(0.1)

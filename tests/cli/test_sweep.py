@@ -145,4 +145,4 @@ def test_two_sweeps_do_not_share_a_folder(kinema: Any, file: Path, tmp_path: Pat
     with FileLock(out / ".lock"):
         answer = kinema("sweep", file, "--out", out)
     assert answer.code == 1
-    assert "Another sweep is running" in answer.err
+    assert "Another sweep is writing to" in answer.err

@@ -65,6 +65,18 @@ def test_a_run_is_trained_and_resumed(kinema, recipe, tmp_path):
     assert "optimizer.lr" in other.err
 
 
+def test_a_run_goes_on_without_naming_its_recipe(kinema, recipe, tmp_path):
+    out = tmp_path / "run"
+    assert kinema("train", recipe, "optimizer.lr=0.01", "--out", out).code == 0
+    assert kinema("train", "--resume", out, "--json").document["epochs"] == 1
+    document = kinema("train", "--resume", out, "train.epochs=2", "--json").document
+    assert document["epochs"] == 2
+    assert "lr = 0.01" in (out / "recipe.toml").read_text()
+    neither = kinema("train")
+    assert neither.code == 2
+    assert "give a recipe, or --resume with a run folder" in neither.err
+
+
 @pytest.mark.slow
 def test_parts_stay_what_they_are_from_the_recipe_to_the_exported_file(
     kinema, recipe, color_set, tmp_path

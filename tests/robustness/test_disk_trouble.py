@@ -13,12 +13,15 @@ import pytest
 import torch
 
 import kinema
+from kinema.archive.arrow import pa
+from kinema.archive.output import open_output
 from kinema.bench.result import write_measurement
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import VideoDataset
 from kinema.data.prepare import PrepareSettings, prepare_dataset
 from kinema.errors import KinemaError, OutputError
 from kinema.evaluation.evaluate import report_scores, save_scores
+from kinema.live.overlay import CaptionedVideo
 from kinema.models.published.catalog import find_published
 from kinema.models.published.fetch import fetch
 from kinema.models.saved import load_saved
@@ -117,6 +120,59 @@ def test_scores_appear_whole_or_not_at_all(disk, trouble):
             write_scores(disk.folder)
         assert not contents(disk.folder)
     assert write_scores(disk.folder).is_file()
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(
+    "suffix",
+    [".onnx", ".pt2", *(pytest.param(s, marks=pytest.mark.slow) for s in (".xml", ".aoti.pt2"))],
+)
+def test_an_export_appears_whole_or_not_at_all(disk, suffix, trouble):
+    net, file = network().eval(), disk.folder / f"net{suffix}"
+    with getattr(disk, trouble)():
+        with pytest.raises(OutputError, match=f"{file} cannot be written: {REASONS}.*try again"):
+            kinema.export(net, file, size=32)
+        assert not contents(disk.folder)
+    assert kinema.export(net, file, size=32).path == file
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_labels_are_not_begun(disk, trouble):
+    out = disk.folder / "labels"
+    message = f"{out}.* cannot be written: {REASONS}.*try again"
+    with (
+        disk.full(left=0) if trouble == "full" else disk.read_only(),
+        pytest.raises(OutputError, match=message),
+        open_output(out, {"format": 1}),
+    ):
+        pass
+    with open_output(out, {"format": 1}) as output:
+        assert output.done().num_rows == 0
+
+
+def test_labels_that_do_not_fit_are_named_and_the_others_stay(disk):
+    rows = pa.table({"path": [f"{n:064x}.mp4" for n in range(20_000)], "error": ["x"] * 20_000})
+    with open_output(disk.folder / "labels", {"format": 1}) as output:
+        output.write("first", rows)
+        message = f"{output.folder}/second.parquet cannot be written: {REASONS}.*try again"
+        with disk.full(), pytest.raises(OutputError, match=message):
+            output.write("second", rows)
+        assert output.done().num_rows == 20_000
+    assert [file.name for file in output.folder.glob("*.parquet")] == ["first.parquet"]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_captioned_video_names_its_file(disk, trouble):
+    picture, file = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8), "out.mp4"
+    message = f"{file} cannot be written: {REASONS}.*try again"
+
+    def write() -> None:
+        with CaptionedVideo(disk.folder / file) as video:
+            for number in range(30):
+                video.add(picture, "", time_s=number)
+
+    with getattr(disk, trouble)(), pytest.raises(OutputError, match=message):
+        write()
 
 
 def test_faults_of_a_program_are_not_called_trouble_with_the_disk(tmp_path):

@@ -32,10 +32,13 @@ PRIVATE = {
     ),
     "torch.ops.mkldnn._convolution_pointwise": lambda: torch.ops.mkldnn._convolution_pointwise,
     "torch.ops.mkldnn._convolution_pointwise_": lambda: torch.ops.mkldnn._convolution_pointwise_,
-    # The documented way to compile ahead of time has no public name.
+    # The documented way to compile ahead of time has no public name, nor has the compiler's cache.
     "torch._inductor": lambda: (
         torch._inductor.aoti_compile_and_package,
         torch._inductor.aoti_load_package,
+        torch._inductor.runtime.cache_dir_utils.default_cache_dir,
+        torch._inductor.config.cpp_cache_precompile_headers is not None,
+        torch._inductor.config.aot_inductor.precompile_headers is not None,
     ),
 }
 

@@ -8,14 +8,16 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from kinema.archive.settings import ClusterSettings
-from kinema.errors import ClusterError, OptionError, missing_extra
+from kinema.archive.watchdog import watched
+from kinema.errors import ClusterError, KinemaError, OptionError, missing_extra
 from kinema.system.process import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[tuple[Any, Pools]]:
     If Ray is already initialized in this process, it is used.
 
     Raises:
-        ClusterError: the address cannot be reached.
+        ClusterError: Ray does not start in time, or the address cannot be reached; the message says
+            what to check.
         MissingExtraError: Ray is not installed.
         OptionError: there are too few cores or GPUs for the pools.
     """
@@ -81,18 +84,36 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[tuple[Any, Pools]]:
         yield ray, _pools_of(ray, settings)
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if settings.address is None:
-            settings = _start(ray, settings, quiet)
-        else:
-            _check_answers(settings.address)
-            ray.init(address=settings.address, **quiet)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise ClusterError(f"Ray at {settings.address or 'this machine'}: {error}") from error
-    try:
-        yield ray, _pools_of(ray, settings)
-    finally:
-        ray.shutdown()
+    with nullcontext() if settings.address else watched():
+        try:
+            if settings.address is None:
+                settings = _start(ray, settings, quiet)
+            else:
+                _check_answers(settings.address)
+                ray.init(address=settings.address, **quiet)
+        except KinemaError:
+            raise
+        except Exception as error:  # when it takes too long, Ray raises this class itself
+            reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+            raise ClusterError(_not_started(settings.address, reason, ray.__version__)) from error
+        try:
+            yield ray, _pools_of(ray, settings)
+        finally:
+            ray.shutdown()
+
+
+def _not_started(address: str | None, reason: str, version: str) -> str:
+    if address is not None:
+        return (
+            f"Ray at {address} cannot be reached: {reason}. Check that it runs there (ray status "
+            f"--address {address}), that it is Ray {version}, and that no firewall is between."
+        )
+    folder = Path(tempfile.gettempdir(), "ray")
+    return (
+        f"Ray did not start on this machine: {reason}. Check that there is memory left, that "
+        f"{_SHARED} and {folder} are writable and not full, and that more processes may be "
+        f"started (ulimit -u). Its logs are in {folder}/session_latest/logs."
+    )
 
 
 def _ray(*, local: bool) -> Any:

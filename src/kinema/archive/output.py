@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from kinema.archive.arrow import pa, pc, pq
 from kinema.errors import OptionError
 from kinema.system.files import partial_of, whole_file, write_whole
+from kinema.system.folder_lock import locked_folder
 
 FACTS_FILE = "_label.json"  # readers of whole folders skip such names
-_LOCK_FILE = ".lock"
 
 _CLASS = pa.struct([("label", pa.int32()), ("name", pa.string()), ("prob", pa.float32())])
 
@@ -84,21 +82,14 @@ def open_output(folder: str | Path, facts: dict[str, Any]) -> Iterator[OutputFol
 
     Raises:
         OptionError: the folder holds other things or other labels, or another job writes to it.
+        OutputError: it cannot be written to.
     """
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise OptionError(f"{place} is not a folder.")
     _check_kind(place)
-    place.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place / _LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OptionError(f"Another job is writing to {place}.") from None
-    try:
+    with locked_folder(place, task="Another job"):
         yield OutputFolder(place, _known_facts(place, facts))
-    finally:
-        lock.release()
 
 
 class RowWriter:

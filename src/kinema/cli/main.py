@@ -30,6 +30,7 @@ from kinema.cli import (
 )
 from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
+from kinema.system.files import system_error
 
 # Environment variable of --plugin: files separated by spaces.
 PLUGINS = "KINEMA_PLUGINS"
@@ -112,7 +113,7 @@ def run() -> None:
     except (KinemaError, OSError) as error:
         if os.environ.get("KINEMA_DEBUG"):
             raise
-        say_error(str(error))
+        say_error(system_error(error) if isinstance(error, OSError) else str(error))
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:

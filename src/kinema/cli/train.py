@@ -11,7 +11,10 @@ from kinema.cli.console import JsonOption, notes, print_json, results, resume_hi
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="Recipe file (TOML).", show_default="with --resume that of the run"),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="Settings to change, such as train.epochs=10.", metavar="KEY=VALUE"),
@@ -20,7 +23,8 @@ def train(
         Path | None, typer.Option(help="Run folder; default: runs/<recipe>-<date>.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder of an interrupted run to continue.")
+        Path | None,
+        typer.Option(help="Run folder to continue, interrupted or with a higher train.epochs."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,13 +37,22 @@ def train(
     """
     if out is not None and resume is not None:
         raise typer.BadParameter("give --out for a new run or --resume for an old one, not both")
+    words = list(overrides or ())
+    if resume is not None:
+        if recipe is not None and "=" in str(recipe) and not recipe.exists():
+            words.insert(0, str(recipe))  # the recipe was left out
+            recipe = None
+        recipe, folder = recipe or resume / "recipe.toml", resume
+    elif recipe is None:
+        raise typer.BadParameter("give a recipe, or --resume with a run folder")
+    else:
+        folder = out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     from kinema.report.plots import draw_curves
     from kinema.train.loop import train as run_training
     from kinema.train.recipe import load_recipe
 
     show_log()
-    settings = load_recipe(recipe, overrides or ())
-    folder = resume or out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = load_recipe(recipe, words)
     quoted = shlex.quote(str(folder))
     with resume_hint(f"kinema train {quoted}/recipe.toml --resume {quoted}"):
         result = run_training(

@@ -10,6 +10,7 @@ from kinema.data.annotation_formats import AnnotationRequest
 from kinema.data.classes import read_class_names
 from kinema.data.csv_table import table_text
 from kinema.errors import AnnotationError, OptionError, UnknownNameError, did_you_mean
+from kinema.system.files import write_whole
 from kinema.values import Annotations
 
 Reader = Callable[[AnnotationRequest], Annotations]
@@ -128,4 +129,4 @@ def write_csv(annotations: Annotations, path: str | Path) -> None:
         name = "" if sample.label is None else annotations.class_names[sample.label]
         frames = "" if sample.frames is None else sample.frames
         rows.append([sample.path, name, sample.start_frame, frames])
-    Path(path).write_bytes(table_text(rows).encode())
+    write_whole(Path(path), table_text(rows))

@@ -35,8 +35,9 @@ class VideoDataset:
         root: Folder that paths are relative to.
         preprocessing: Sampling and size of clips.
         index_cache: File that caches the frame index of every video, so that only the first
-            opening is slow; "" for none; None for a hidden file in `root`, if it is writable. It
-            does not affect frames.
+            opening is slow; "" for none; None for a hidden file in `root`, if it is writable. If
+            others can write to it, one in the cache folder takes its place. It does not affect
+            frames.
     """
 
     annotations: Annotations
@@ -45,8 +46,7 @@ class VideoDataset:
     index_cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.index_cache:  # reports a bad path here instead of in every worker
-            IndexCache.chosen(self.index_cache, self.root)
+        _ = self._cache  # reports a bad path here instead of in every worker
 
     def __len__(self) -> int:
         return len(self.annotations.samples)

@@ -3,8 +3,11 @@
 Letters: B clips, T frames, H, W.
 """
 
+import errno
 import os
+import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,12 +23,14 @@ from kinema.exporters.torch_file import load_exported, load_package, write_expor
 from kinema.exporters.verify import Verification, verify_clips, verify_stream
 from kinema.inference.graph import Call, Graph, clip_graph, stream_graph
 from kinema.models.network import VideoNetwork
-from kinema.system.files import partial_of
+from kinema.system.files import naming_write_errors, partial_of
 from kinema.values import Preprocessing
 
 # Maximum difference between the scores of a float file and of the network, relative to the largest
 # score.
 TOLERANCE = 1e-3
+# A disk with less free space is full.
+_HARDLY_FREE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ def export(  # noqa: PLR0913 - the public door to all formats
             file exists, or its scores differ by more than `TOLERANCE`.
         InputShapeError: the clips have another shape, or the network does not accept this size.
         MissingExtraError: the runtime is not installed.
+        OutputError: the file cannot be written.
 
     Example:
         `export(net, "tsm.onnx", clips=clips).verification.max_abs_diff`
@@ -199,10 +205,21 @@ def _write(
 ) -> ExportReport:
     """Writes and verifies a file beside the target, then moves it into place."""
     writer, int8 = FORMATS[kind], calibration is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_of(target, suffix=target.suffix)
     try:
-        writer.write(graph, temporary, **({"calibration": calibration} if int8 else {}))
+        with naming_write_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+        try:
+            writer.write(graph, temporary, **({"calibration": calibration} if int8 else {}))
+        except OSError:
+            with naming_write_errors(target):
+                raise
+        except RuntimeError as error:  # a library in C++, which does not give the reason
+            if shutil.disk_usage(target.parent).free > _HARDLY_FREE_BYTES:
+                raise
+            with naming_write_errors(target):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         result = None if compare is None else compare(writer.load(temporary))
         # NaN is not within any tolerance.
         if result is not None and not int8 and not result.max_rel_diff <= TOLERANCE:
@@ -211,11 +228,13 @@ def _write(
                 f"largest score; allowed is {TOLERANCE:.0e}. Nothing was written."
             )
         written = _files(target, kind)
-        for old, new in zip(_files(temporary, kind), written, strict=True):
-            os.replace(old, new)
+        with naming_write_errors(target):
+            for old, new in zip(_files(temporary, kind), written, strict=True):
+                os.replace(old, new)
     finally:
         for leftover in _files(temporary, kind):
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):  # on a read-only disk there is none
+                leftover.unlink()
     return ExportReport(
         path=target,
         format=kind,

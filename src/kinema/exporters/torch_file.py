@@ -1,5 +1,6 @@
 """PyTorch's file formats: exported programs and compiled AOTInductor packages."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import torch
 
 from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
+from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_private
 
 
 def write_exported(graph: Graph, path: Path) -> None:
     """Writes a program for `torch.export.load`."""
+    content = io.BytesIO()  # on a full disk PyTorch's writer ends the process
     with quiet():
-        torch.export.save(graph.program, path, extra_files={FACTS_KEY: graph.facts})
+        torch.export.save(graph.program, content, extra_files={FACTS_KEY: graph.facts})
+    path.write_bytes(content.getbuffer())
 
 
 def load_exported(path: Path) -> Call:
@@ -22,12 +26,16 @@ def load_exported(path: Path) -> Call:
 
 def write_package(graph: Graph, path: Path) -> None:
     """Compiles an AOTInductor package with machine code for this kind of processor."""
+    check_cpp_compiler("The format aoti")
+    keep_compilers_private()
+    content = io.BytesIO()
     with quiet():
         torch._inductor.aoti_compile_and_package(
             graph.program,
-            package_path=str(path),
+            package_path=content,
             inductor_configs={"aot_inductor.metadata": {FACTS_KEY: graph.facts}},
         )
+    path.write_bytes(content.getbuffer())
 
 
 def load_package(path: Path) -> Call:

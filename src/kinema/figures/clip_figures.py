@@ -20,6 +20,7 @@ from kinema.figures.grad_cam import CamMaps
 from kinema.figures.panels import HEAT, MAPS, Strip, color_bar, strip_rows
 from kinema.figures.shown_clip import ShownClip, clip_titles
 from kinema.report.plots import save_png, shortened
+from kinema.system.files import whole_file
 
 LETTERS = 16  # of a name at the side of a strip
 EACH_END = 2  # channels of highest and of lowest attention that are shown by default
@@ -101,16 +102,17 @@ def write_attention(
     attention (T, C) and compared (T,) of all channels; channels (n,) with their inputs and
     outputs (n, T, H, W); frames (T, H, W, 3) of the clip and frame_indices.
     """
-    np.savez_compressed(
-        out,
-        attention=seen.attention,
-        compared=seen.compared,
-        channels=np.array(channels),
-        inputs=seen.inputs[:, list(channels)].swapaxes(0, 1),
-        outputs=seen.outputs[:, list(channels)].swapaxes(0, 1),
-        frames=shown.frames[:: seen.frame_stride],
-        frame_indices=np.array(shown.frame_indices[:: seen.frame_stride]),
-    )
+    with whole_file(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            attention=seen.attention,
+            compared=seen.compared,
+            channels=np.array(channels),
+            inputs=seen.inputs[:, list(channels)].swapaxes(0, 1),
+            outputs=seen.outputs[:, list(channels)].swapaxes(0, 1),
+            frames=shown.frames[:: seen.frame_stride],
+            frame_indices=np.array(shown.frame_indices[:: seen.frame_stride]),
+        )
 
 
 def alignment_summary(pairs: Sequence[AlignedPair]) -> list[dict[str, Any]]:
@@ -203,21 +205,22 @@ def write_alignment(pairs: Sequence[AlignedPair], out: Path) -> None:
     (P, 2, H, W, 3), and of the block similarity (P, Q, h, w), matrix (P, G*G, G*G), gain
     (P, h, w), features and enhanced (P, D, h, w).
     """
-    np.savez_compressed(
-        out,
-        paths=np.array([str(shown.path) for shown, _ in pairs]),
-        pairs=np.array([one.pair for _, one in pairs]),
-        queries=np.array([one.queries for _, one in pairs]),
-        frame_indices=np.array(
-            [[shown.frame_indices[t] for t in one.frames] for shown, one in pairs]
-        ),
-        frames=np.stack([shown.frames[list(one.frames)] for shown, one in pairs]),
-        similarity=np.stack([one.similarity for _, one in pairs]),
-        matrix=np.stack([one.matrix for _, one in pairs]),
-        gain=np.stack([one.gain for _, one in pairs]),
-        features=np.stack([one.features for _, one in pairs]),
-        enhanced=np.stack([one.enhanced for _, one in pairs]),
-    )
+    with whole_file(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            paths=np.array([str(shown.path) for shown, _ in pairs]),
+            pairs=np.array([one.pair for _, one in pairs]),
+            queries=np.array([one.queries for _, one in pairs]),
+            frame_indices=np.array(
+                [[shown.frame_indices[t] for t in one.frames] for shown, one in pairs]
+            ),
+            frames=np.stack([shown.frames[list(one.frames)] for shown, one in pairs]),
+            similarity=np.stack([one.similarity for _, one in pairs]),
+            matrix=np.stack([one.matrix for _, one in pairs]),
+            gain=np.stack([one.gain for _, one in pairs]),
+            features=np.stack([one.features for _, one in pairs]),
+            enhanced=np.stack([one.enhanced for _, one in pairs]),
+        )
 
 
 def cam_summary(cam: CamMaps, labels: Sequence[str]) -> dict[str, Any]:
@@ -263,15 +266,16 @@ def write_cam(shown: ShownClip, cam: CamMaps, out: Path) -> None:
 
     unscaled maps (R, h, w), label, scores (K,), frames (T, H, W, 3) and frame_indices (T,).
     """
-    np.savez_compressed(
-        out,
-        maps=cam.maps[0],
-        label=np.array(cam.classes[0]),
-        scores=cam.scores[0],
-        layer=np.array(cam.layer),
-        frames=shown.frames,
-        frame_indices=np.array(shown.frame_indices),
-    )
+    with whole_file(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            maps=cam.maps[0],
+            label=np.array(cam.classes[0]),
+            scores=cam.scores[0],
+            layer=np.array(cam.layer),
+            frames=shown.frames,
+            frame_indices=np.array(shown.frame_indices),
+        )
 
 
 def _shown_times(frames: int) -> tuple[range, str]:

@@ -20,6 +20,7 @@ from kinema.figures.adaptive_kernels import (
 from kinema.figures.capture import no_such_block
 from kinema.figures.shown_clip import ShownClip, beside_by_folder
 from kinema.models.network import VideoNetwork
+from kinema.system.files import whole_file
 
 ByOffset = Mapping[int, NDArray[np.float32]]
 
@@ -148,7 +149,8 @@ def write_kernels(studies: Sequence[KernelStudy], shared: Sequence[SharedStudy],
         for block, weights in other.weights.items():
             for offset, values in weights.items():
                 arrays[f"{of}{block}_shared_{offset:+d}"] = values
-    np.savez_compressed(out, **arrays)
+    with whole_file(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _chosen(having: Sequence[str], wanted: Sequence[str] | None, source: str) -> list[str]:

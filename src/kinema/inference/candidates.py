@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,8 +17,9 @@ import torch
 from kinema.errors import OptionError
 from kinema.inference.runtime import Form, Precision
 from kinema.models.network import VideoNetwork
+from kinema.system.cache_folder import cache_folder, check_private
 from kinema.system.files import write_whole
-from kinema.temporal.kernels.native import cache_folder, processor
+from kinema.temporal.kernels.native import processor
 
 _log = logging.getLogger(__name__)
 _Runnable = TypeVar("_Runnable")
@@ -158,26 +158,25 @@ class ChoiceMemory:
             "torch": torch.__version__,
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        self.file: Path | None = None
-        try:
-            self.file = cache_folder() / f"choice-{key}.json"
-        except (OSError, RuntimeError) as error:
-            _log.info("Measured choices are not kept (%s).", error)
+        self.file = cache_folder() / f"choice-{key}.json"
+        self._forms = forms
 
     def recall(self) -> Choice | None:
-        """Returns the choice of an earlier run; None if there is none or it cannot be read."""
-        if self.file is None:
-            return None
+        """Returns the choice of an earlier run.
+
+        None if there is none, or if it is damaged, may be another user's or is no form to try.
+        """
         try:
+            check_private(self.file)
             data = json.loads(self.file.read_text(encoding="utf-8"))
-            return Choice(**{**data, "form": Form(**data["form"]), "remembered": True})
-        except (OSError, ValueError, TypeError, KeyError):
+            form, numbers = Form(**data.pop("form")), map(float, data.values())
+            known = dict(zip(data, numbers, strict=True)) | {"remembered": True}
+            return Choice(form, **known) if form in self._forms else None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def write(self, choice: Choice) -> None:
         """Stores the choice; a failed write is only logged."""
-        if self.file is None:
-            return
         try:
             write_whole(self.file, json.dumps(asdict(choice)), shared=True)
         except OSError as error:

@@ -3,11 +3,8 @@
 Letters: B clips, T frames, H, W, K classes.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, cast, get_args
 
 import torch
@@ -19,7 +16,7 @@ from kinema.inference.graph import clip_graph, stream_graph
 from kinema.inference.openvino_model import compile_openvino, openvino_model
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.streaming import StreamingNetwork
-from kinema.temporal.kernels.native import cache_folder
+from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_private
 from kinema.temporal.memory import State
 
 Precision = Literal["32", "bf16"]
@@ -200,12 +197,9 @@ def _square_side(example: torch.Tensor) -> int:
 
 def _compiled(net: Run, device: torch.device) -> Run:
     """Compiles the network; kernels are cached in a folder for later processes."""
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        try:
-            folder = cache_folder() / "inductor"
-        except (OSError, RuntimeError):  # what is in the cache is executed
-            folder = Path(tempfile.mkdtemp(prefix="kinema-inductor-"))
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    if device.type == "cpu":
+        check_cpp_compiler("The runtime compiled")
+    keep_compilers_private()
     # On a GPU a CUDA graph replaces the kernel launches of a whole pass.
     mode = "reduce-overhead" if device.type == "cuda" else None
     compiled: Run = torch.compile(net, mode=mode)

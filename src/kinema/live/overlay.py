@@ -59,16 +59,17 @@ class CaptionedVideo(Closing):
 
     Raises:
         OptionError: no container has this suffix, or it does not support the encoder.
-        OutputError: the folder cannot be created.
+        OutputError: it cannot be written, also at a later frame.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._last_tick = -1
-        with naming_write_errors(Path(path)):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._path = Path(path)
         codec = installed_encoder(ENCODERS)
         try:
-            self._file = av.open(str(path), "w")
+            with naming_write_errors(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = av.open(str(path), "w")
             self._stream = cast(VideoStream, self._file.add_stream(codec, rate=30))
         except ValueError as error:
             raise OptionError(
@@ -86,14 +87,16 @@ class CaptionedVideo(Closing):
         # Encoders refuse equal timestamps: frames of the same millisecond get the next one.
         self._last_tick = max(self._last_tick + 1, round(time_s / _TICK))
         frame.pts, frame.time_base = self._last_tick, _TICK
-        self._file.mux(self._stream.encode(frame))
+        with naming_write_errors(self._path):
+            self._file.mux(self._stream.encode(frame))
         return True
 
     def close(self) -> None:
         """Flushes the encoder and closes the file."""
-        if self._last_tick >= 0:
-            self._file.mux(self._stream.encode())
-        self._file.close()
+        with naming_write_errors(self._path):
+            if self._last_tick >= 0:
+                self._file.mux(self._stream.encode())
+            self._file.close()
 
 
 class Window:

@@ -10,18 +10,19 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+import torch
 
 from kinema.errors import CheckpointError, KinemaError, check_range
 from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
-from kinema.models.weights import fill, read_tensors
+from kinema.models.weights import check_shapes, fill, read_tensors, tensor_shapes, write_tensors
 from kinema.system.files import naming_write_errors, short_name
 from kinema.values import Preprocessing
 
@@ -31,6 +32,7 @@ WEIGHTS_FILE = "model.safetensors"
 LARGEST_OPTION = 4096
 _MOST_LABELS = 1_000_000
 _LARGEST_PX = 4096
+_LONGEST_WINDOW = 1_000_000  # frames; nine hours at 30 per second
 _MOST_CONFIG_BYTES = 64 << 20
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
@@ -93,7 +95,7 @@ def save(
         building = Path(tempfile.mkdtemp(prefix=f".{short_name(target.name)}.", dir=target.parent))
         try:
             building.chmod(0o755)
-            save_file(tensors, building / WEIGHTS_FILE)
+            write_tensors(tensors, building / WEIGHTS_FILE)
             (building / WEIGHTS_FILE).chmod(0o644)
             (building / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             text = model_card(net, labels, preprocessing, card or {})
@@ -117,27 +119,60 @@ def load_saved(folder: str | Path) -> SavedModel:
     """
     root = Path(folder)
     config = read_config(root)
-    source = str(root / CONFIG_FILE)
-    try:
+    with _naming(root / CONFIG_FILE):
+        spec = config["network"]
         labels = _checked_labels(config["labels"])
-        _check_sizes(config["network"])
-        preprocessing = Preprocessing.from_dict(config["preprocessing"], source=source)
-        check_range(at_most=_LARGEST_PX, short_side_px=preprocessing.short_side_px)
-        _check_fits(config["network"], labels, preprocessing)
-        net = build_from_spec(config["network"])
-    except KinemaError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source} is incomplete or damaged: {error!r}.") from error
+        _check_sizes(spec)
+        preprocessing = Preprocessing.from_dict(
+            config["preprocessing"], source=str(root / CONFIG_FILE)
+        )
+        _check_preprocessing(preprocessing)
+        _check_fits(spec, labels, preprocessing)
+        skeleton = _skeleton(spec)
     weights = root / WEIGHTS_FILE
-    tensors = read_tensors(weights)
-    _, unused = fill(net, tensors, source=f"{weights} ({config['network']['name']})")
+    source = f"{weights} ({spec['name']})"
+    if skeleton is not None:
+        _refuse_unused(check_shapes(skeleton, tensor_shapes(weights), source=source), root)
+    with _naming(root / CONFIG_FILE):
+        net = build_from_spec(spec)
+    _, unused = fill(net, read_tensors(weights), source=source)
+    _refuse_unused(unused, root)
+    return SavedModel(net.eval(), labels, preprocessing)
+
+
+@contextmanager
+def _naming(config: Path) -> Iterator[None]:
+    """Names the config in the errors of its content."""
+    try:
+        yield
+    except KinemaError as error:
+        raise CheckpointError(f"{config}: {error}") from error
+    except (
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        raise CheckpointError(f"{config} is incomplete or damaged: {error!r}.") from error
+
+
+def _skeleton(spec: Mapping[str, Any]) -> VideoNetwork | None:
+    """The network without memory for its weights; None if a plugin reads weights as it builds."""
+    try:
+        with torch.device("meta"):
+            return build_from_spec(spec)
+    except RuntimeError:  # also PyTorch's NotImplementedError for tensors without data
+        return None
+
+
+def _refuse_unused(unused: Sequence[str], root: Path) -> None:
     if unused:
         raise CheckpointError(
-            f"{weights} belongs to another architecture than {source} describes: it has "
-            f"{len(unused)} tensors without a place, such as {unused[0]}."
+            f"{root / WEIGHTS_FILE} belongs to another architecture than {root / CONFIG_FILE} "
+            f"describes: it has {len(unused)} tensors without a place, such as {unused[0]}."
         )
-    return SavedModel(net.eval(), labels, preprocessing)
 
 
 def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
@@ -213,6 +248,16 @@ def _check_sizes(spec: Mapping[str, Any]) -> None:
     for name, value in {"frames": spec["frames"], **options}.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION:
             raise CheckpointError(f"{name} = {value} is beyond any network.")
+
+
+def _check_preprocessing(preprocessing: Preprocessing) -> None:
+    """Rejects absurd sizes of clips, and parts of pixels and frames."""
+    for name in ("frames", "window_frames", "short_side_px", "crop_px"):
+        value = getattr(preprocessing, name)
+        if not isinstance(value, int):
+            raise CheckpointError(f"{name} must be a whole number, got {value!r}.")
+    check_range(at_most=_LARGEST_PX, short_side_px=preprocessing.short_side_px)
+    check_range(at_least=1, at_most=_LONGEST_WINDOW, window_frames=preprocessing.window_frames)
 
 
 def _check_fits(

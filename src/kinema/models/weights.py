@@ -4,16 +4,21 @@ Files are opened without executing code in them: safetensors, or torch files wit
 `weights_only=True`.
 """
 
+import hashlib
 import logging
 import pickle
-from collections.abc import Mapping, Sequence
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import get_model_weights
 
@@ -26,9 +31,16 @@ _log = logging.getLogger(__name__)
 # Batches that a norm has seen; without effect, and missing in some files.
 COUNTER = "num_batches_tracked"
 
+# Key of the checksum in the metadata of a safetensors file.
+_CHECKSUM = "kinema_sha256"
+
 TensorMap = Mapping[str, torch.Tensor]
-# Errors of torch.load for files that are damaged or would execute code.
+Shapes = Mapping[str, tuple[int, ...]]
+# Errors of zipfile and torch.load for files that are damaged or would execute code.
 _UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
     pickle.UnpicklingError,
     RuntimeError,
     EOFError,
@@ -77,17 +89,89 @@ def _content(file: Path) -> Any:
     if not file.is_file():
         raise CheckpointError(f"Weight file {file} does not exist.")
     if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise CheckpointError(f"{file} is not a readable safetensors file: {error}.") from error
+        return _read_safetensors(file)
     try:
+        return load_without_code(file)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{file} is not a weight file that can be opened without running code in it ({error}). "
+            "If it is one of PyTorch, copy or download it again."
+        ) from error
+
+
+def tensor_shapes(path: str | Path) -> Shapes:
+    """Reads the shapes of a .safetensors file from its header, without its tensors.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    with _open_safetensors(Path(path)) as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - no mapping
+
+
+def write_tensors(tensors: TensorMap, file: Path) -> None:
+    """Writes a .safetensors file with a checksum, which `read_tensors` compares."""
+    save_file(dict(tensors), file, metadata={_CHECKSUM: _checksum(tensors)})
+
+
+def load_without_code(file: Path) -> Any:
+    """Content of a file of `torch.save`; its own checksums are compared first.
+
+    Raises:
+        CheckpointError: the file is damaged or would execute code; the message is the reason alone.
+    """
+    try:
+        if zipfile.is_zipfile(file):
+            _check_records(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(reason) from error
+
+
+def _check_records(file: Path) -> None:
+    """Compares the CRC-32 that PyTorch writes for every record, and does not compare itself."""
+    with zipfile.ZipFile(file) as records:
+        for record in records.infolist():
+            if record.CRC == 0:  # written with torch.serialization.set_crc32_options(False)
+                continue
+            with records.open(record) as content:
+                while content.read(1 << 20):
+                    pass
+
+
+def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    with _open_safetensors(file) as opened:
+        wanted = (opened.metadata() or {}).get(_CHECKSUM)
+    tensors = load_file(file)
+    if wanted not in (None, _checksum(tensors)):
         raise CheckpointError(
-            f"{file} is not a weight file that can be opened without running code in it "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."
+            f"{file} is damaged: its tensors do not match its checksum. Copy it again from where "
+            "it came, or save the network again."
+        )
+    return tensors
+
+
+@contextmanager
+def _open_safetensors(file: Path) -> Iterator[Any]:
+    if not file.is_file():
+        raise CheckpointError(f"Weight file {file} does not exist.")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            yield opened
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{file} is not a readable safetensors file: {error}. Copy it again from where it came."
         ) from error
+
+
+def _checksum(tensors: TensorMap) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
@@ -125,20 +209,37 @@ def fill(
     Raises:
         CheckpointError: a tensor is missing or has another shape. Counters may be missing.
     """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    unused = check_shapes(module, shapes, source=source, classifier=classifier)
     target = module.state_dict()
-    missing = [n for n in target if n not in tensors and not n.endswith(COUNTER)]
-    wrong = [
-        f"{n} is {tuple(tensors[n].shape)} in the file, {tuple(target[n].shape)} in the network"
-        for n in target
-        if n in tensors and tensors[n].shape != target[n].shape
-    ]
-    unused = sorted(set(tensors) - set(target))
-    if missing or wrong:
-        foreign = [n for n in unused if not classifier or not n.startswith(classifier + ".")]
-        raise CheckpointError(_mismatch(source, missing, wrong, foreign, len(target)))
     copied = [n for n in target if n in tensors]
     module.load_state_dict({n: tensors.get(n, target[n]) for n in target})
     return copied, unused
+
+
+def check_shapes(
+    module: nn.Module, shapes: Shapes, *, source: str, classifier: str = ""
+) -> list[str]:
+    """Compares the tensors of a file with those of a module, which may be on the meta device.
+
+    Returns:
+        Names of the file that are not in the module.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape. Counters may be missing.
+    """
+    target = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    missing = [n for n in target if n not in shapes and not n.endswith(COUNTER)]
+    wrong = [
+        f"{n} is {shapes[n]} in the file, {target[n]} in the network"
+        for n in target
+        if n in shapes and shapes[n] != target[n]
+    ]
+    unused = sorted(set(shapes) - set(target))
+    if missing or wrong:
+        foreign = [n for n in unused if not classifier or not n.startswith(classifier + ".")]
+        raise CheckpointError(_mismatch(source, missing, wrong, foreign, len(target)))
+    return unused
 
 
 def new_in_modules(net: VideoNetwork) -> set[str]:
@@ -199,8 +300,9 @@ def _published(backbone: str) -> dict[str, torch.Tensor]:
         if timm.is_model(backbone):
             return dict(timm.create_model(backbone, pretrained=True).state_dict())
         url = get_model_weights(backbone)["DEFAULT"].url
-        return dict(torch.hub.load_state_dict_from_url(url, progress=False))
-    except (OSError, RuntimeError) as error:
+        # The file may come from a cache that others filled: it must not run code either.
+        return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
+    except _UNREADABLE as error:
         raise CheckpointError(
             f"The ImageNet weights of {backbone} could not be fetched "
             f"({str(error).splitlines()[0][:200]}). Connect to the internet once, or give "

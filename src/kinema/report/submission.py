@@ -9,6 +9,7 @@ import numpy as np
 
 from kinema.data.classes import read_class_names
 from kinema.errors import OptionError, did_you_mean
+from kinema.system.files import naming_write_errors
 from kinema.values import Report
 from kinema.video.decode import is_video_path
 
@@ -45,10 +46,11 @@ def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) 
         rows = [[number[report.class_names[k]] for k in row] for row in best_V5]
     else:
         rows = [[report.class_names[label]] for label in report.scores.argmax(1)]
-    target.parent.mkdir(parents=True, exist_ok=True)
     lines = [";".join((name, *row)) for name, row in zip(ids, rows, strict=True)]
-    with target.open("x", encoding="utf-8", newline="\n") as file:
-        file.write("\n".join(lines) + "\n")
+    with naming_write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8", newline="\n") as file:
+            file.write("\n".join(lines) + "\n")
     return target
 
 

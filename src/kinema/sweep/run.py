@@ -7,7 +7,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -16,16 +15,15 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 import torch
-from filelock import FileLock, Timeout
 
-from kinema.errors import KinemaError, OptionError, check_range
+from kinema.errors import KinemaError, check_range
 from kinema.sweep.cell import read_result, run_cell
 from kinema.sweep.spec import Cell, Sweep
 from kinema.synthetic.motion_set import render_motion_set
+from kinema.system.folder_lock import locked_folder
 from kinema.system.process import usable_cores
 
 LOG_FILE = "log.txt"
-LOCK_FILE = ".lock"
 ERROR = "Error: "
 START = "--- started"  # first line of every attempt in the log
 
@@ -64,7 +62,7 @@ def run_sweep(
             finished.
     """
     check_range(at_least=1, jobs=jobs)
-    with _only_one(sweep.out):
+    with locked_folder(sweep.out, task="Another sweep"):
         for folder, settings in sweep.motion.items():
             render_motion_set(folder, settings=settings, progress=rendering)
         results = {cell.run: _finished(cell, known) for cell in sweep.cells}
@@ -198,15 +196,3 @@ def _reason(cell: Cell) -> str:
     errors = [line for line in lines if line.startswith(ERROR)]
     what = errors[-1].removeprefix(ERROR) if errors else "its process was killed"
     return f"{what} (see {log_file})"
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK_FILE, timeout=0):
-            yield
-    except Timeout as error:
-        raise OptionError(
-            f"Another sweep is running in {folder}. Wait for it or choose another folder."
-        ) from error

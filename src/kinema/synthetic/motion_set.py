@@ -24,7 +24,7 @@ from kinema.errors import KinemaError, OptionError, check_range
 from kinema.synthetic.motion import MOTION_CLASSES, MotionRange, draw_track
 from kinema.synthetic.scene import draw_camera, draw_look, render
 from kinema.system.encoders import installed_encoder
-from kinema.system.files import is_unused, write_whole
+from kinema.system.files import is_unused, naming_write_errors, write_whole
 from kinema.system.pool import map_in_processes
 
 SETTINGS_FILE = "settings.json"
@@ -159,8 +159,9 @@ def render_motion_set(
     if _is_complete(root, settings) and all((root / "videos" / job.path).exists() for job in jobs):
         return root
     _write_settings(root, settings, complete=False)
-    for class_name in MOTION_CLASSES:
-        (root / "videos" / class_name).mkdir(parents=True, exist_ok=True)
+    with naming_write_errors(root):
+        for class_name in MOTION_CLASSES:
+            (root / "videos" / class_name).mkdir(parents=True, exist_ok=True)
     for done, _ in enumerate(
         map_in_processes(_write_video, jobs, root, settings, workers=workers, chunk=8), start=1
     ):
@@ -195,7 +196,8 @@ def _is_complete(root: Path, settings: MotionSettings) -> bool:
                 f"{root} must be a new or empty folder or hold a motion set, and is neither. "
                 "Choose another folder."
             )
-        root.mkdir(parents=True, exist_ok=True)
+        with naming_write_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
         return False
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -229,8 +231,9 @@ def _write_video(job: _Job, root: Path, settings: MotionSettings) -> None:
         return
     partial = target.with_suffix(".part")
     frames = render_video(job.class_name, job.seed, settings)
-    _encode(partial, frames, settings.rate_hz, encoder=installed_encoder(ENCODERS))
-    os.replace(partial, target)
+    with naming_write_errors(target):
+        _encode(partial, frames, settings.rate_hz, encoder=installed_encoder(ENCODERS))
+        os.replace(partial, target)
 
 
 def _encode(path: Path, frames: NDArray[np.uint8], rate_hz: int, *, encoder: str) -> None:

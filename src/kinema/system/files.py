@@ -1,7 +1,9 @@
 """Atomic file writes, and write errors that name the file, the reason and the fix."""
 
+import errno
 import hashlib
 import os
+import re
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from kinema.errors import KinemaError, OutputError
 
 _LONG_BYTES = 64  # longer names have shorter temporary names
+LOCK_FILE = ".lock"  # of folders that `kinema.system.folder_lock` locks
 MOST_NAME_BYTES = 255  # of a file name, on all common file systems
 
 
@@ -108,11 +111,11 @@ def near_path(path: Path) -> str:
 def is_unused(folder: Path, *, first: Path) -> bool:
     """Checks whether a folder is free for new content, whose file `first` is written first.
 
-    True if it does not exist, is empty, or holds only the partial `first` of a killed process.
+    True if it does not exist, is empty, or holds only the lock and the partial `first` of a killed
+    process.
     """
-    return not folder.exists() or (
-        folder.is_dir() and all(entry == partial_of(first) for entry in folder.iterdir())
-    )
+    left = {partial_of(first), folder / LOCK_FILE}
+    return not folder.exists() or (folder.is_dir() and left.issuperset(folder.iterdir()))
 
 
 @contextmanager
@@ -136,6 +139,33 @@ def naming_write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+_FREE = "Free some space, then try again."
+_RIGHTS = "Check its rights, or choose a place that you can write to."
+_FIXES = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOTDIR: "A part of the path is a file: check the path.",
+    errno.EISDIR: "Name a file instead.",
+    errno.EEXIST: "Choose another name.",
+    errno.ENOENT: "Check the path.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or use fewer processes.",
+    errno.ENOMEM: "Use fewer processes, or smaller batches.",
+}
+
+
+def system_error(error: OSError) -> str:
+    """Message for an error of the system that nothing else has named: file, reason and fix."""
+    if isinstance(error, KinemaError) or error.errno is None:
+        return str(error)
+    name = f"{os.fsdecode(error.filename)}: " if error.filename else "The system refused: "
+    reason = (error.strerror or str(error)).rstrip(".")
+    fix = _FIXES.get(error.errno, "KINEMA_DEBUG=1 shows where it happened.")
+    return f"{name}{reason[:1].lower()}{reason[1:]}. {fix}"
+
+
 def _refusal(error: BaseException) -> str | None:
     """Returns the system's reason for a failed write; None if that is not the cause.
 
@@ -145,7 +175,8 @@ def _refusal(error: BaseException) -> str | None:
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError):
-            text = found.strerror or str(found)
+            # Arrow puts words of its own before the reason.
+            text = re.sub(r".*\[errno \d+\] ", "", found.strerror or str(found))
             return text[:1].lower() + text[1:]
         found = found.__cause__ or found.__context__
     _, mark, words = str(error).partition("I/O error: ")

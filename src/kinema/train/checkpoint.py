@@ -4,7 +4,6 @@ No random state is stored. Every random choice is a function of the seed and the
 (seed, epoch, video) for the data, (seed, epoch, batch) for dropout and mixing.
 """
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
+from kinema.models.weights import load_without_code
 from kinema.system.files import whole_file
 
 FORMAT = 2
@@ -125,15 +125,13 @@ def load_state(path: Path, state: TrainState, *, rank: int = 0, world: int = 1) 
     Raises:
         CheckpointError: the file is damaged or does not fit the network or optimizer.
     """
-    # weights_only: a state from elsewhere must not run code. On the CPU, because the objects below
-    # already lie on their devices and copy into place.
+    # On the CPU, because the objects below already lie on their devices and copy into place.
     try:
-        document: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        document: dict[str, Any] = load_without_code(path)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{path} is not a readable training state ({reason}). Delete it to train from the "
-            "start."
+            f"{path} is not a readable training state ({error}). Restore it from a copy, or delete "
+            "it to train from the start; networks saved beside it are files of their own."
         ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training state of this version of kinema.")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from kinema.models.network import VideoNetwork
 from kinema.models.published.folder import weights_folder
 from kinema.models.transfer import check_same_input
 from kinema.models.zoo import create_model
+from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_private
 from kinema.system.machine import find_device
 from kinema.system.process import keep_freed_memory
 from kinema.train.batches import ClipLoss, Mixing, build_loss, build_mixing
@@ -36,9 +38,9 @@ from kinema.train.recipe import Recipe
 from kinema.train.run_folder import (
     RunFolder,
     cut_metrics,
+    how_to_continue,
     initial_weights,
-    reopen_folder,
-    start_folder,
+    open_folder,
 )
 from kinema.train.settings import DataSettings, ModelSettings, TrainSettings
 from kinema.values import Preprocessing
@@ -112,6 +114,7 @@ class Job:
         loss: Mean loss of a batch.
         frozen: Norm layers kept in eval mode.
         position: Progress of the run.
+        held: Lock of the run folder; to be closed at the end of the training.
     """
 
     recipe: Recipe
@@ -126,6 +129,7 @@ class Job:
     loss: ClipLoss
     frozen: list[nn.Module]
     position: Position
+    held: ExitStack
 
     @property
     def is_first(self) -> bool:
@@ -196,35 +200,40 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     # Freezing comes before the optimizer too, which takes trainable parameters only.
     frozen = frozen_norm_layers(net) if settings.norm_layers != "train" else []
     state = _build_state(recipe, net, fabric, parts_per_epoch=len(loader))
-    model, optimizer = fabric.setup(_runnable(net, settings), state.optimizer)
+    model, optimizer = fabric.setup(_runnable(net, settings, fabric.device), state.optimizer)
     if state.ema is not None:
         state.ema.module.to(fabric.device)
-    # The folder is touched last, so that a wrong setting leaves none behind.
-    if fabric.is_global_zero:
-        (reopen_folder if resume else start_folder)(run, recipe, net.weights_report)
-        if net.weights_report is not None and not resumes:
-            log.info("Weights: %s", net.weights_report)
-    fabric.barrier()
-    # Loaded after Fabric has moved the network: the optimizer's state follows its parameters.
-    rank, world = fabric.global_rank, fabric.world_size
-    position = load_state(run.state, state, rank=rank, world=world) if resumes else Position()
-    # Steps after the last checkpoint are repeated and logged again.
-    if fabric.is_global_zero:
-        cut_metrics(run, lines=position.lines)
-    return Job(
-        recipe=recipe,
-        fabric=fabric,
-        run=run,
-        state=state,
-        model=model,
-        optimizer=optimizer,
-        loader=loader,
-        val=val_videos.with_preprocessing(preprocessing),
-        mixing=build_mixing(settings, classes=net.classes),
-        loss=build_loss(settings, train_videos.annotations, classes=net.classes),
-        frozen=frozen,
-        position=position,
-    )
+    with ExitStack() as stack:
+        # The folder is touched last, so that a wrong setting leaves none behind.
+        if fabric.is_global_zero:
+            stack.enter_context(open_folder(run, recipe, net.weights_report, resume=resume))
+            if net.weights_report is not None and not resumes:
+                log.info("Weights: %s", net.weights_report)
+        fabric.barrier()
+        # Loaded after Fabric has moved the network: the optimizer's state follows its parameters.
+        rank, world = fabric.global_rank, fabric.world_size
+        position = load_state(run.state, state, rank=rank, world=world) if resumes else Position()
+        # Steps after the last checkpoint are repeated and logged again.
+        if fabric.is_global_zero:
+            cut_metrics(run, lines=position.lines)
+            if position.epoch >= settings.epochs:
+                fix = how_to_continue(run, recipe)
+                log.info("The run is finished, after epoch %d. %s", position.epoch, fix)
+        return Job(
+            recipe=recipe,
+            fabric=fabric,
+            run=run,
+            state=state,
+            model=model,
+            optimizer=optimizer,
+            loader=loader,
+            val=val_videos.with_preprocessing(preprocessing),
+            mixing=build_mixing(settings, classes=net.classes),
+            loss=build_loss(settings, train_videos.annotations, classes=net.classes),
+            frozen=frozen,
+            position=position,
+            held=stack.pop_all(),
+        )
 
 
 def build_network(settings: ModelSettings, *, classes: int, load_weights: bool) -> VideoNetwork:
@@ -246,12 +255,15 @@ def build_network(settings: ModelSettings, *, classes: int, load_weights: bool) 
     )
 
 
-def _runnable(net: VideoNetwork, settings: TrainSettings) -> nn.Module:
+def _runnable(net: VideoNetwork, settings: TrainSettings, device: torch.device) -> nn.Module:
     """Applies activation checkpointing and compilation; the result shares the weights of `net`."""
     if settings.activation_checkpointing:
         checkpoint_blocks(net)
     if not settings.compile:
         return net
+    if device.type == "cpu":
+        check_cpp_compiler("train.compile")
+    keep_compilers_private()
     mode = None if settings.compile is True else settings.compile
     return cast(nn.Module, torch.compile(net, mode=mode))
 

@@ -68,6 +68,7 @@ def train(
     history: list[EpochResult] = []
     signals = HeldSignals()
     with ExitStack() as stack:
+        stack.enter_context(job.held)
         if job.fabric.world_size == 1:  # the other processes would wait forever for this one
             stack.enter_context(signals.listening())
         journal = stack.enter_context(

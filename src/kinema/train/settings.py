@@ -103,7 +103,8 @@ class DataSettings(Section):
         workers: Loader processes; 0 loads in the training process.
         index_cache: File that caches the frame index of every video, which saves time from the
             second epoch on; "" for none; default: a hidden file in the folder of the videos, if
-            it is writable. It does not affect results.
+            it is writable, or in the cache folder if others can write there. It does not affect
+            results.
     """
 
     format: str = "csv"

@@ -4,6 +4,8 @@ An index is built once, by reading all packets of a video or by decoding it. Lat
 it from the cache, as long as size and modification time of the video are the same.
 """
 
+import functools
+import hashlib
 import json
 import logging
 import os
@@ -19,6 +21,7 @@ from typing import TypeVar
 import av
 
 from kinema.errors import OptionError
+from kinema.system.cache_folder import cache_folder, check_private
 from kinema.values import VideoInfo
 from kinema.video.frame_index import FrameIndex, IndexedVideo
 
@@ -49,11 +52,25 @@ class IndexCache:
     Several processes may read and write it concurrently, and killing one leaves it intact. An
     entry is valid only for the same size and modification time of the video and the same version
     of PyAV. A damaged cache is renamed and replaced with a warning. A cache that cannot be written
-    is ignored. The file is created with the first entry.
+    is ignored. The file is created with the first entry. If other users can write to the file or
+    its folder, one in the cache folder (`kinema.system.cache_folder`) takes its place, with a
+    warning.
+
+    Attributes:
+        path: The file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.abspath(path))
+        wanted = Path(os.path.abspath(path))
+        try:
+            for part in (wanted.parent, wanted):
+                if part.exists():
+                    check_private(part, own_group=True)
+            self.path = wanted
+        except PermissionError as error:
+            name = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
+            self.path = cache_folder("indices") / name
+            _warn_moved(str(wanted), str(self.path), str(error))
 
     @classmethod
     def chosen(cls, choice: str | None, root: str | Path) -> "IndexCache | None":
@@ -142,6 +159,15 @@ class IndexCache:
                 "%s is not a usable index cache (%s). It was renamed to %s and will be rebuilt.",
                 *(self.path, error, aside.name),
             )
+
+
+@functools.cache  # once for each file
+def _warn_moved(wanted: str, used: str, reason: str) -> None:
+    _log.warning(
+        "The index cache %s is not used (%s): the frames of its videos are indexed in %s instead. "
+        "Name another file with data.index_cache.",
+        *(wanted, reason, used),
+    )
 
 
 def _may_be_cache(path: Path) -> bool:

@@ -81,6 +81,25 @@ def test_a_damaged_memory_is_measured_anew(net, cache, text):
     assert json.loads(file.read_text(encoding="utf-8"))["form"]["precision"] == "32"
 
 
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_choice_that_others_may_have_written_is_measured_anew(net, cache, what):
+    optimize(net, example=CLIPS, precision="32")
+    (file,) = cache.glob("choice-*.json")
+    (file if what == "file" else cache).chmod(0o777)
+    assert not optimize(net, example=CLIPS, precision="32").choice.remembered
+
+
+@pytest.mark.parametrize(
+    "change", [{"form": {"runtime": "openvino", "precision": "32"}}, {"speedup": "fast"}]
+)
+def test_a_memory_of_a_form_that_is_not_tried_is_not_believed(net, cache, change):
+    optimize(net, example=CLIPS, precision="32", runtimes=["eager"])
+    (file,) = cache.glob("choice-*.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | change), encoding="utf-8")
+    again = optimize(net, example=CLIPS, precision="32", runtimes=["eager"]).choice
+    assert (again.remembered, again.form.runtime) == (False, "eager")
+
+
 def test_a_cache_that_cannot_be_written_stops_nothing(net, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "file"))

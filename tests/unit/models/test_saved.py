@@ -2,6 +2,12 @@
 
 import json
 import pickle
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +16,7 @@ from safetensors.torch import save_file
 from kinema.errors import CheckpointError
 from kinema.models.placement import Part
 from kinema.models.saved import load_saved, save
-from kinema.models.weights import read_tensors
+from kinema.models.weights import read_tensors, write_tensors
 from kinema.models.zoo import create_model
 from kinema.values import Preprocessing
 
@@ -116,6 +122,13 @@ def test_more_weights_than_the_network_has_are_refused(tmp_path):
         ({"preprocessing": {"std": [0.2, 0.0, 0.2]}}, "std must be above 0"),
         ({"preprocessing": {"std": [0.2, 0.2]}}, "one number for each of the 3 RGB channels"),
         ({"preprocessing": {"mean": [0.2, 0.2, 1e999]}}, "mean"),
+        ({"preprocessing": {"window_frames": 10**30}}, "window_frames must be between 1 and 10000"),
+        ({"preprocessing": {"window_frames": 0}}, "window_frames must be between 1 and 1000000"),
+        (
+            {"preprocessing": {"window_frames": 64.5}},
+            "window_frames must be a whole number, got 64",
+        ),
+        ({"preprocessing": {"crop_px": 31.5}}, "crop_px must be a whole number, got 31.5"),
     ],
 )
 def test_bounds_of_a_config(net, tmp_path, change, message):
@@ -168,6 +181,43 @@ def test_no_memory_is_taken_for_impossible_sizes(net, tmp_path, change, message)
         load_saved(folder)
 
 
+@contextmanager
+def memory_bound(more: int) -> Iterator[None]:
+    """No more than some bytes of address space on top of what the process has."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (
+            {"classes": 900_000},
+            r"classifier.weight is \(3, 512\) .* \(900000, 512\) in the network",
+        ),
+        ({"backbone": "convnext_xxlarge"}, "Missing in the file: backbone.stem"),  # 3.4 GB
+    ],
+)
+def test_the_header_of_the_weights_is_compared_before_memory_is_taken(tmp_path, change, wrong):
+    plain = create_model("tsn_resnet10t", classes=3, frames=4)
+    folder = save(plain, tmp_path / "model", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    config["network"] |= change
+    config["labels"] = [str(n) for n in range(config["network"]["classes"])]
+    (folder / "config.json").write_text(json.dumps(config))
+    load_saved(save(plain, tmp_path / "warm", labels=LABELS))  # allocates what all loading needs
+    message = f"safetensors.* does not fit.*{wrong}"
+    with memory_bound(1_000_000_000), pytest.raises(CheckpointError, match=message):
+        load_saved(folder)
+
+
 def test_a_misspelled_preprocessing_key_is_named(net, tmp_path):
     folder = save(net, tmp_path / "model", labels=LABELS)
     text = (folder / "config.json").read_text().replace("crop_px", "crop_pix")
@@ -197,6 +247,67 @@ def test_a_weight_file_cannot_run_code(tmp_path):
     with pytest.raises(CheckpointError, match="without running code"):
         read_tensors(file)
     assert not trace.exists()
+
+
+def flipped(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_flipped_bit_of_the_weights_is_found(net, tmp_path):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    file = folder / "model.safetensors"
+    flipped(file, -1000)
+    message = re.escape(f"{file} is damaged: its tensors do not match its checksum. Copy it again")
+    with pytest.raises(CheckpointError, match=message):
+        load_saved(folder)
+    with pytest.raises(CheckpointError, match=message):
+        read_tensors(file)
+    flipped(file, -1000)
+    load_saved(folder)
+
+
+def test_a_flipped_bit_of_the_header_is_found(tmp_path):
+    """Wherever it is: the file cannot be read, or holds other tensors than it should."""
+    tensors = {"a": torch.ones(3), "b": torch.ones(2, dtype=torch.bfloat16), "c": torch.tensor(7)}
+    file = tmp_path / "a.safetensors"
+    write_tensors(tensors, file)
+    good = file.read_bytes()
+    for at in range(len(good)):
+        flipped(file, at)
+        with suppress(CheckpointError):
+            got = read_tensors(file)  # in the name of the checksum, or in spaces
+            assert got.keys() == tensors.keys()
+            assert all(torch.equal(got[name], tensors[name]) for name in tensors)
+        file.write_bytes(good)
+
+
+def test_weights_without_a_checksum_load(net, tmp_path):
+    folder = save(net, tmp_path / "model", labels=LABELS)
+    save_file(net.state_dict(), folder / "model.safetensors")
+    x = torch.randn(1, 4, 3, 32, 32)
+    assert torch.equal(load_saved(folder).net(x), net(x))
+
+
+def test_a_flipped_bit_of_a_torch_file_is_found(tmp_path):
+    file = tmp_path / "a.pth"
+    torch.save({"weight": torch.arange(1000.0)}, file)
+    at = file.read_bytes().index(torch.arange(1000.0).numpy().tobytes()) + 1000
+    flipped(file, at)
+    with pytest.raises(CheckpointError, match=r"a.pth .*Bad CRC-32 .*copy or download it again"):
+        read_tensors(file)
+    flipped(file, at)
+    assert torch.equal(read_tensors(file)["weight"], torch.arange(1000.0))
+
+
+def test_a_torch_file_without_checksums_loads(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"weight": torch.ones(3)}, tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_tensors(tmp_path / "a.pth")["weight"], torch.ones(3))
 
 
 @pytest.mark.parametrize(

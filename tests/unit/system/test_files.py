@@ -13,6 +13,7 @@ from kinema.system.files import (
     is_unused,
     near_path,
     partial_of,
+    system_error,
     whole_file,
     write_whole,
 )
@@ -46,6 +47,32 @@ def test_a_folder_is_unused_until_something_whole_is_in_it(tmp_path: Path) -> No
     (folder / "notes.txt").write_text("mine")
     assert not is_unused(folder, first=first)
     assert not is_unused(folder / "notes.txt", first=first)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "/a/b"), "/a/b: no space left on device. Free som"),
+        (OSError(28, "No space left on device"), "The system refused: no space left on device. Fr"),
+        (
+            OSError(30, "Read-only file system", b"/a"),
+            "/a: read-only file system. Check its rights",
+        ),
+        (OSError(20, "Not a directory", "f/x"), "f/x: not a directory. A part of the path is a f"),
+        (
+            OSError(24, "Too many open files", "x"),
+            "x: too many open files. Raise the limit of open",
+        ),
+        (
+            OSError(5, "Input/output error", "x"),
+            "x: input/output error. KINEMA_DEBUG=1 shows where",
+        ),
+        (OSError("no number"), "no number"),
+        (OutputError("as it is"), "as it is"),
+    ],
+)
+def test_errors_of_the_system_have_file_reason_and_fix(error: OSError, message: str) -> None:
+    assert system_error(error).startswith(message)
 
 
 @pytest.mark.parametrize("name", ["x" * 251 + ".csv", "\N{SNOWMAN}" * 84 + ".pt", "x" * 90])

@@ -18,6 +18,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kinema.system.cache_folder import _folder_of_process
 from kinema.temporal.kernels import dispatch, native
 from kinema.temporal.kernels.depthwise import depthwise
 from kinema.temporal.kernels.gate import gate, spatial_mean
@@ -67,6 +68,23 @@ def test_the_library_is_built_once_and_kept_in_the_cache_folder(fresh, monkeypat
     native.library.cache_clear()
     assert works()
     assert [file.stat().st_mtime_ns for file in fresh.iterdir()] == [written]
+
+
+@needs_compiler
+@pytest.mark.parametrize("words", ["{} -g", "env {}", "'{}' -g"])
+def test_the_compiler_may_have_arguments(fresh, words, monkeypatch):
+    compiler = Path(os.environ["CC"])
+    if "'" in words:
+        compiler = compiler.rename(compiler.with_name("my compiler"))
+    monkeypatch.setenv("CC", words.format(compiler))
+    assert works()
+
+
+@needs_compiler
+def test_a_compiler_in_a_folder_with_a_space_is_found(fresh, monkeypatch):
+    compiler = Path(os.environ["CC"])
+    monkeypatch.setenv("CC", str(compiler.rename(compiler.with_name("my compiler"))))
+    assert works()
 
 
 @needs_compiler
@@ -164,11 +182,12 @@ def test_without_a_cache_folder_the_library_serves_this_process(fresh, folder, m
         monkeypatch.setattr(Path, "home", no_home)
     else:
         monkeypatch.setenv("KINEMA_CACHE", folder)
+    _folder_of_process.cache_clear()
     with caplog.at_level(logging.INFO, "kinema"):
         assert works()
         assert works()
     assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
-        "The C kernels are built for this process only"
+        "The cache folder is not used"
     ]
 
 
@@ -180,6 +199,8 @@ def no_home() -> Path:
     ("compiler", "message"),
     [
         ("no-such-compiler", r"No C compiler \(no-such-compiler\) .* slower. Install gcc"),
+        ("no-such-cache gcc", r"No C compiler \(no-such-cache gcc\) .* slower. Install gcc"),
+        ("gcc '-m64", r"No C compiler \(gcc '-m64\) .* slower. Install gcc"),
         ("false", "could not be built .* slower. Set CC .* KINEMA_NATIVE=0 turns"),
     ],
 )

@@ -101,6 +101,27 @@ def test_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
         load_state(file, learner())
 
 
+def test_a_flipped_bit_is_named(tmp_path: Path) -> None:
+    file, work = tmp_path / "state.pt", learner()
+    save_state(file, work, Position(steps=7))
+    good, found = file.read_bytes(), []
+    weights = torch.load(file, weights_only=True)["net"]
+    for at in range(5, len(good), len(good) // 30):
+        content = bytearray(good)
+        content[at] ^= 1
+        file.write_bytes(content)
+        try:
+            assert load_state(file, work).steps == 7  # in the space between two records
+            assert all(torch.equal(value, weights[n]) for n, value in work.net.state_dict().items())
+        except CheckpointError as error:
+            found.append(str(error))
+    assert len(found) > 20
+    fix = "Restore it from a copy, or delete it to train from the start"
+    assert all(said.startswith(f"{file} is not a readable training") for said in found)
+    assert all(fix in said for said in found)
+    assert any("Bad CRC-32" in said for said in found)
+
+
 def test_state_of_something_else_is_named(tmp_path: Path) -> None:
     file = tmp_path / "state.pt"
     torch.save({"format": 99}, file)

@@ -13,6 +13,7 @@ import torch
 from kinema.data.loader import TrainBatch
 from kinema.errors import (
     AnnotationError,
+    CheckpointError,
     KinemaError,
     MissingExtraError,
     OptionError,
@@ -207,13 +208,95 @@ def test_resume_with_other_settings_names_them(settings: Tables, tmp_path: Path)
         train(other, out=run, resume=True, quiet=True)
 
 
-def test_a_finished_run_is_done_when_resumed(settings: Tables, tmp_path: Path) -> None:
-    chosen = recipe(settings, "train.epochs=1")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_is_still_training_is_not_opened_again(
+    settings: Tables, tmp_path: Path, resume: bool
+) -> None:
+    run, chosen = tmp_path / "run", recipe(settings, "train.epochs=1")
+    refused: list[str] = []
+
+    def open_again(_: Path) -> None:
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        with pytest.raises(OptionError) as raised:
+            train(chosen, out=run, resume=True, quiet=True)
+        refused.append(str(raised.value))
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    if resume:
+        with pytest.raises(KeyboardInterrupt):
+            train(chosen, out=run, quiet=True, on_epoch=interrupt)
+        (run / "state.pt").unlink()
+    train(chosen, out=run, resume=resume, quiet=True, on_epoch=open_again)
+    assert refused == [
+        f"Another training is writing to {run}. Wait for its end or stop it, or choose another "
+        "folder."
+    ]
+    train(chosen, out=run, resume=True, quiet=True)
+
+
+def interrupt(_: Path) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_lock_that_a_killed_run_left_is_in_nobodys_way(settings: Tables, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    train(recipe(settings, "train.epochs=1"), out=tmp_path / "run", quiet=True)
+
+
+def test_a_run_that_cannot_be_opened_is_free_again(settings: Tables, tmp_path: Path) -> None:
+    run, chosen = tmp_path / "run", recipe(settings, "train.epochs=1")
+    train(chosen, out=run, quiet=True)
+    (run / "state.pt").write_bytes(b"damaged")
+    errors = []  # with their tracebacks, which refer to the objects of the run
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="is not a readable training state") as raised:
+            train(chosen, out=run, resume=True, quiet=True)
+        errors.append(raised.value)
+
+
+def test_a_finished_run_goes_on_with_more_epochs(settings: Tables, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(settings, "train.epochs=1", "schedule.name=constant"), out=run, quiet=True)
+    more = recipe(settings, "train.epochs=2", "schedule.name=constant")
+    assert train(more, out=run, resume=True, quiet=True).epochs == 2
+    whole = tmp_path / "whole"
+    train(more, out=whole, quiet=True)
+    a, b = (load_saved(folder / "last").net.state_dict() for folder in (whole, run))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_finished_cosine_run_says_how_to_go_on(settings: Tables, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(settings, "train.epochs=1"), out=run, quiet=True)
+    with pytest.raises(RecipeError) as raised:
+        train(recipe(settings, "train.epochs=2"), out=run, resume=True, quiet=True)
+    assert str(raised.value) == (
+        f"The run in {run} was started with train.epochs=1, and its cosine schedule lowers the "
+        "learning rate until then. To train on, start a new run from its network: kinema train "
+        f"{run}/recipe.toml model.weights={run}/last train.epochs=MORE --out NEW"
+    )
+    train(
+        recipe(settings, "train.epochs=2", f"model.weights={run}/last"),
+        out=tmp_path / "new",
+        quiet=True,
+    )
+
+
+def test_a_finished_run_is_done_when_resumed(
+    settings: Tables, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = recipe(settings, "train.epochs=1", "schedule.name=constant")
     first = train(chosen, out=tmp_path / "run", quiet=True)
+    caplog.set_level(logging.INFO, logger="kinema")
     again = train(chosen, out=tmp_path / "run", resume=True, quiet=True)
     assert again.best == first.best
     assert again.history == ()
     assert len(lines(tmp_path / "run")) == 3
+    assert (
+        "The run is finished, after epoch 1. To train on: kinema train --resume "
+        f"{tmp_path / 'run'} train.epochs=MORE"
+    ) in caplog.messages
 
 
 def test_unreadable_video_stops_or_is_counted(

@@ -230,3 +230,41 @@ def test_which_pictures_no_other_needs(heads, answer):
     assert unreferenced_test("hevc", AVCC)(units(*heads)) is False
     assert unreferenced_test("h264", b"\0\0\0\1" + AVCC)(units(*heads)) is False
     assert unreferenced_test("h264", None)(units(*heads)) is False
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_an_index_that_others_may_have_written_is_not_believed(
+    color_set, tmp_path, what, monkeypatch, caplog
+):
+    """A false one that claims a single frame; the right one is kept in the cache folder."""
+    monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))
+    shared = tmp_path / "videos"
+    shared.mkdir()
+    video = shutil.copy(color_set / "red" / "0.mp4", shared / "a.mp4")
+    IndexCache(shared / CACHE_NAME).put(video, os.stat(video), known(video, frames=1))
+    with VideoFile(video, index_cache=IndexCache.chosen(None, shared)) as believed:
+        assert believed.info.frames == 1
+    (shared if what == "folder" else shared / CACHE_NAME).chmod(0o777)
+    with caplog.at_level(logging.INFO, "kinema"):
+        for _ in range(2):
+            cache = IndexCache.chosen(None, shared)
+            with VideoFile(video, index_cache=cache) as opened:
+                assert opened.info.frames > 1
+    assert cache.path.parent == tmp_path / "cache" / "indices"
+    assert cache.get(video, os.stat(video)).info.frames == opened.info.frames
+    (record,) = caplog.records
+    part = shared if what == "folder" else shared / CACHE_NAME
+    assert record.getMessage() == (
+        f"The index cache {shared / CACHE_NAME} is not used (other users can write to {part}: "
+        f"chmod go-w makes it usable): the frames of its videos are indexed in {cache.path} "
+        "instead. Name another file with data.index_cache."
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_index_of_another_user_is_not_believed(video, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("KINEMA_CACHE", str(tmp_path / "cache"))
+    IndexCache(tmp_path / CACHE_NAME).put(video, os.stat(video), known(video))
+    os.chown(tmp_path / CACHE_NAME, 12345, -1)
+    assert IndexCache(tmp_path / CACHE_NAME).get(video, os.stat(video)) is None
+    assert "belongs to another user" in caplog.text

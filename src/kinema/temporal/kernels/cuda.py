@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from triton.errors import TritonError
 
+from kinema.system.compiler_cache import keep_compilers_private
 from kinema.temporal.kernels.eager import runs_eagerly
 from kinema.temporal.kernels.native import warn_slower
 from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
@@ -195,6 +196,7 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
     """True if the kernels compile and run for this device and dtype; tries them once."""
     if os.environ.get("KINEMA_NATIVE", "1") == "0":
         return False
+    keep_compilers_private()
     x = torch.zeros((2, 16, 1, 1), device=device, dtype=dtype)
     try:
         shift(x, 2, 4, 4)

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,7 @@ from typing import Final
 
 import torch
 
+from kinema.system.cache_folder import cache_folder, check_private
 from kinema.temporal.kernels.eager import runs_eagerly
 from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
 
@@ -280,8 +282,8 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where they cannot be built. Says once why."""
     if os.environ.get("KINEMA_NATIVE", "1") == "0" or platform.system() != "Linux":
         return None
-    name = os.environ.get("CC", "gcc")
-    compiler = shutil.which(name)
+    name = os.environ.get("CC") or "gcc"
+    compiler = _command(name)
     if compiler is None:
         warn_slower(f"No C compiler ({name}) found", f"Install gcc, or set CC; {_OFF}")
         return None
@@ -295,6 +297,16 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def _command(name: str) -> tuple[str, ...] | None:
+    """Splits CC, which may have arguments ("ccache gcc"); None if there is no such program."""
+    try:
+        program, *arguments = [name] if shutil.which(name) else shlex.split(name)
+    except ValueError:  # it is blank, or a quotation mark is missing
+        return None
+    found = shutil.which(program)
+    return None if found is None else (found, *arguments)
+
+
 def warn_slower(problem: str, fix: str) -> None:
     """Logs that kernels are missing, and what to do."""
     _log.warning(
@@ -304,53 +316,22 @@ def warn_slower(problem: str, fix: str) -> None:
     )
 
 
-def cache_folder() -> Path:
-    """Folder of compiled kernels and of choices measured on this machine, created if needed.
-
-    Its contents are executed, so only this user may have written them.
-
-    Raises:
-        OSError: it cannot be created, or belongs to another user, or others can write to it.
-        RuntimeError: there is no home folder.
-    """
-    own = os.environ.get("KINEMA_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(own) if own else (Path(home) if home else Path.home() / ".cache") / "kinema"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_private(folder)
-    return folder
-
-
-def check_private(path: Path) -> None:
-    """Checks that no other user can have written a file or folder.
-
-    Raises:
-        PermissionError: it belongs to another user, or others can write to it.
-    """
-    facts = path.stat()
-    if facts.st_uid != os.geteuid():
-        raise PermissionError(f"{path} belongs to another user")
-    if facts.st_mode & 0o022:
-        raise PermissionError(f"other users can write to {path}: chmod go-w makes it usable")
-
-
-def _loaded(compiler: str) -> ctypes.CDLL:
+def _loaded(compiler: Sequence[str]) -> ctypes.CDLL:
     """The library from the cache folder, or one built for this process if that is unusable."""
     try:
         return _declare(ctypes.CDLL(str(_built(compiler, cache_folder()))))
-    # RuntimeError: there is no home folder; AttributeError: the library lacks a function.
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (OSError, AttributeError) as error:  # AttributeError: the library lacks a function
         _log.info("The C kernels are built for this process only (%s).", error)
     with tempfile.TemporaryDirectory() as folder:
         return _declare(ctypes.CDLL(str(_built(compiler, Path(folder)))))
 
 
-def _built(compiler: str, folder: Path) -> Path:
+def _built(compiler: Sequence[str], folder: Path) -> Path:
     """The library for this source, compiler and processor; builds it if the folder has none."""
     here = resources.files("kinema.temporal.kernels")
     sources = {name: (here / f"{name}.c").read_text("utf-8") for name in _SOURCES}
-    version = _run(compiler, "--version")
-    key = "\n".join((*sources.values(), version, *_COMPILE, *_LINK, processor()))
+    version = _run(*compiler, "--version")
+    key = "\n".join((*sources.values(), version, *compiler[1:], *_COMPILE, *_LINK, processor()))
     stem = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     for found in folder.glob(f"{stem}-*.so"):
         if _intact(found):
@@ -364,8 +345,8 @@ def _built(compiler: str, folder: Path) -> Path:
             file = Path(work) / f"{name}.c"
             file.write_text(text, encoding="utf-8")
             objects.append(f"{file}.o")
-            _run(compiler, *_COMPILE, "-c", str(file), "-o", objects[-1])
-        _run(compiler, *objects, *_LINK, "-o", str(built))
+            _run(*compiler, *_COMPILE, "-c", str(file), "-o", objects[-1])
+        _run(*compiler, *objects, *_LINK, "-o", str(built))
         built.chmod(0o700)
         target = folder / f"{stem}-{_digest(built)}.so"
         os.replace(built, target)
