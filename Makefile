@@ -72,7 +72,7 @@ check: .venv/installed-dev  ## Checks format, lint, types and import layers
 docs: .venv/installed-dev  ## Builds the documentation site in site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-audit: .venv/installed-dev  ## Looks for known vulnerabilities in the installed packages
+audit: .venv/installed-dev  ## Looks for known vulnerabilities in the locked packages
 	$(BIN)/python scripts/audit.py
 
 # What the baseline lists was looked at and is no secret. To accept more:
