@@ -57,6 +57,7 @@ study-%: src/kinema/recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes
 
 fuzz: .venv/installed-dev  ## Feeds 5,000 damaged videos and 20,000 other damaged files to the readers
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target videos --count 5000
+	$(THREADS) $(BIN)/python tests/fuzz/run.py --target recordings --count 4000
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target annotations --target recipes --count 8000
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target checkpoints --target imports \
 		--target index_caches --count 1500

@@ -130,11 +130,11 @@ class Container(Closing):
 
     def packets(self) -> Iterator[CodedPacket]:
         """Coded packets from the current position; empty ones are left out."""
-        return (packet for packet in _to_end(self._input.demux(self.stream)) if packet.size)
+        return (packet for packet in to_end(self._input.demux(self.stream)) if packet.size)
 
     def frames(self) -> Iterator[VideoFrame]:
         """Decoded frames from the current position."""
-        return _to_end(self._input.decode(self.stream))
+        return to_end(self._input.decode(self.stream))
 
     def decode_and_drain(self, packet: CodedPacket) -> list[VideoFrame]:
         """Decodes a packet and drains all frames that the decoder still holds back."""
@@ -255,8 +255,8 @@ def _file_stat(path: Path) -> os.stat_result:
     return result
 
 
-def _to_end(items: Iterator[_Item]) -> Iterator[_Item]:
-    """Ends normally where PyAV raises at the end of a file."""
+def to_end(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Ends normally where PyAV raises at the end of a file or stream."""
     try:
         yield from items
     except (av.EOFError, IndexError):
