@@ -1,5 +1,6 @@
 """PyTorch's file formats: exported programs and compiled AOTInductor packages."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from kinema.inference.graph import FACTS_KEY, Call, Graph, quiet
 
 
 def write_exported(graph: Graph, path: Path) -> None:
-    """Writes a program for `torch.export.load`."""
+    """Writes a program for `torch.export.load`, without the clips of zeros it was traced with."""
+    program = copy.copy(graph.program)
+    program.example_inputs = None
     with quiet():
-        torch.export.save(graph.program, path, extra_files={FACTS_KEY: graph.facts})
+        torch.export.save(program, path, extra_files={FACTS_KEY: graph.facts})
 
 
 def load_exported(path: Path) -> Call:
