@@ -242,8 +242,8 @@ def _file_stat(path: Path) -> os.stat_result:
     try:
         result = path.stat()
     except FileNotFoundError:
-        is_address = re.match(r"(https?|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
-        fix = " It is a URL: download it, or recognize it live with `kinema stream`."
+        is_address = re.match(r"(https?|s3|gs|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
+        fix = " It is a URL: download it, or use `kinema predict` or `kinema stream`."
         hint = fix if is_address else near_path(path)
         raise UnreadableVideoError(f"{path} does not exist.{hint}") from None
     except OSError as error:
