@@ -3,6 +3,7 @@
 import base64
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -83,7 +84,15 @@ class WebFiles(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        self.send_response(200)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
+        size = len(content)
+        if asked:
+            first, last = int(asked[1]), min(int(asked[2] or size), size - 1)
+            content = content[first : last + 1]
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

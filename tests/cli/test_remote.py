@@ -80,8 +80,9 @@ def test_label_takes_addresses(checkpoint, color_set, s3, web, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert (report["ok"], report["failed"]) == (4, 2)
     rows = {row["path"]: row for row in pl.scan_parquet(tmp_path / "labels").collect().to_dicts()}
+    errors = {path: row["error"] for path, row in rows.items() if row["error"]}
+    assert (report["ok"], report["failed"]) == (4, 2), errors
     assert set(rows) == set(paths)  # as listed, so that a job can go on
     assert rows["red/0.mp4"]["top"] == rows[signed]["top"] == rows[local]["top"]
     assert rows["s3://videos/green/0.mp4"]["top"] != rows[local]["top"]

@@ -4,6 +4,7 @@ There are many such processes, so this module loads neither PyTorch nor a networ
 Letters: V views, X crops, T frames, H, W.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +126,5 @@ def _located(root: str, path: str) -> str | Path:
     """The file or address of a path in the list."""
     if is_url(path):
         return path
-    return url_in(root, path) if is_url(root) else file_of(Path(root), path)
+    is_remote = is_url(root) and not os.path.isabs(path)
+    return url_in(root, path) if is_remote else file_of(Path(root), path)
