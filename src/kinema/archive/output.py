@@ -5,6 +5,7 @@ rows have in common, the facts, is in the metadata of every file.
 """
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -96,9 +97,15 @@ def open_output(folder: str | Path, facts: dict[str, Any]) -> Iterator[OutputFol
     removed.
 
     Raises:
-        OptionError: the folder holds other things or other labels, or another job writes to it.
+        OptionError: the folder is an address, holds other things or other labels, or another job
+            writes to it.
     """
     place = Path(folder)
+    if re.match(r"\w{2,}:/", str(folder)):
+        raise OptionError(
+            f"{folder} is an address: labels are written to a folder of this machine. Write them "
+            "there and copy the folder afterwards."
+        )
     if place.exists() and not place.is_dir():
         raise OptionError(f"{place} is not a folder.")
     _stored_facts(place)  # refuses a folder of other things before it writes there

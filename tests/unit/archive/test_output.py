@@ -138,6 +138,17 @@ def test_folders_with_other_things_are_left_alone(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("place", ["s3://bucket/labels", Path("s3://bucket/labels")])
+def test_labels_are_not_written_to_an_address(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(OptionError, match="is an address: .* folder of this machine"),
+        open_output(place, FACTS),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_jobs_cannot_write_at_once(tmp_path):
     with (
         open_output(tmp_path, FACTS),
