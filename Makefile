@@ -57,6 +57,7 @@ study-%: src/kinema/recipes/sweeps/%.toml .venv/installed-train  ## Runs recipes
 
 fuzz: .venv/installed-dev  ## Feeds 5,000 damaged videos and 20,000 other damaged files to the readers
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target videos --count 5000
+	$(THREADS) $(BIN)/python tests/fuzz/run.py --target recordings --count 4000
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target annotations --target recipes --count 8000
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --target checkpoints --target imports \
 		--target index_caches --count 1500
@@ -72,7 +73,7 @@ check: .venv/installed-dev  ## Checks format, lint, types and import layers
 docs: .venv/installed-dev  ## Builds the documentation site in site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-audit: .venv/installed-dev  ## Looks for known vulnerabilities in the installed packages
+audit: .venv/installed-dev  ## Looks for known vulnerabilities in the locked packages
 	$(BIN)/python scripts/audit.py
 
 # What the baseline lists was looked at and is no secret. To accept more:

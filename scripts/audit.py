@@ -1,64 +1,104 @@
-"""Checks the installed packages for known vulnerabilities with pip-audit: `make audit`.
+"""Checks a list of locked versions for known vulnerabilities with pip-audit: `make audit`.
 
-Without access to the vulnerability database, pip-audit skips every package and exits successfully;
-here the exit code is then 2. Exit code 1 means that vulnerabilities were found.
+pip-audit exits successfully if its service of advisories knows none of the packages, so every audit
+first looks up versions that are known to be bad, `known_bad.txt`. Exit codes: 0 if nothing was
+found, 1 for vulnerabilities, 2 if nothing could be looked up.
 """
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-COMMAND = ("pip_audit", "--skip-editable", "--format", "json", "--progress-spinner", "off")
-# Fraction of packages; the project itself and packages of other indexes are in no database.
-MOST_SKIPPED = 0.2
+KNOWN_BAD = Path(__file__).with_name("known_bad.txt")
+LOCKED = Path(__file__).resolve().parents[1] / "constraints.txt"
+COMMAND = ("pip_audit", "--no-deps", "--disable-pip", "--format", "json")
+SERVICE = ("--vulnerability-service", "osv", "--progress-spinner", "off")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Message and exit code."""
+class Package:
+    """Locked version, and its vulnerabilities with their fixes."""
 
-    words: str
-    code: int
+    name: str
+    version: str
+    bugs: tuple[str, ...]
 
 
-def verdict(text: str, errors: str) -> Verdict:
-    """Interprets the output of pip-audit."""
+class AuditError(Exception):
+    """Nothing was audited; the message says why."""
+
+
+def look_up(locked: Path, service: tuple[str, ...]) -> list[Package]:
+    """Looks up every package of a list of locked versions.
+
+    Raises:
+        AuditError: pip-audit failed, or left packages out.
+    """
+    words = [sys.executable, "-m", *COMMAND, *service, "--requirement", str(locked)]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False)
     try:
-        packages: list[dict[str, Any]] = json.loads(text)["dependencies"]
+        packages: list[dict[str, Any]] = json.loads(answer.stdout)["dependencies"]
+        skipped = [package["name"] for package in packages if "skip_reason" in package]
+        found = [
+            Package(entry["name"], entry["version"], tuple(map(_bug, entry["vulns"])))
+            for entry in packages
+            if "skip_reason" not in entry
+        ]
     except (ValueError, KeyError, TypeError):
-        last = (errors.strip().splitlines() or ["it said nothing"])[-1]
-        return Verdict(f"Nothing was audited: pip-audit failed ({last[:300]}).", 2)
-    skipped = [package for package in packages if "skip_reason" in package]
-    found = [
-        f"{package['name']} {package['version']}: {bug['id']}, fixed in "
-        f"{', '.join(bug['fix_versions']) or 'no version yet'}"
-        for package in packages
-        for bug in package.get("vulns", [])
-    ]
-    if found:
-        return Verdict("\n".join([*found, f"{len(found)} known vulnerabilities."]), 1)
-    if len(skipped) > MOST_SKIPPED * len(packages) or not packages:
-        return Verdict(
-            f"Nothing is known: {len(skipped)} of {len(packages)} packages could not be looked up. "
-            "The list of known vulnerabilities cannot be reached from here; run `make audit` where "
-            "it can.",
-            2,
-        )
-    words = f"No known vulnerabilities in {len(packages) - len(skipped)} packages."
-    names = ", ".join(package["name"] for package in skipped)
-    return Verdict(words + (f" Not looked up: {names}." if skipped else ""), 0)
+        last = (answer.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise AuditError(f"pip-audit failed ({last[:300]})") from None
+    if skipped or not found:
+        raise AuditError(f"{locked.name}: not looked up: {', '.join(skipped) or 'any package'}")
+    return found
+
+
+def _bug(entry: dict[str, Any]) -> str:
+    names = " = ".join([entry["id"], *entry.get("aliases", [])])
+    return f"{names}, fixed in {', '.join(entry['fix_versions']) or 'no version yet'}"
+
+
+def audit(locked: Path, service: tuple[str, ...]) -> list[Package]:
+    """Returns the vulnerable packages of a list.
+
+    Raises:
+        AuditError: see `look_up`; or the service does not know that bad versions are bad.
+    """
+    missed = [p for p in look_up(KNOWN_BAD, service) if not p.bugs]
+    if missed:
+        names = ", ".join(f"{package.name} {package.version}" for package in missed)
+        raise AuditError(f"the service has no advisory for {names}, which have published ones")
+    return [package for package in look_up(locked, service) if package.bugs]
 
 
 def main() -> int:
-    """Runs pip-audit on the environment of this Python."""
-    answer = subprocess.run(
-        [sys.executable, "-m", *COMMAND], capture_output=True, text=True, check=False
-    )
-    found = verdict(answer.stdout, answer.stderr)
-    print(found.words, file=sys.stderr if found.code else sys.stdout)
-    return found.code
+    """Parses the command line, audits and prints the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("locked", nargs="?", type=Path, default=LOCKED)
+    parser.add_argument("--osv-url", default=os.environ.get("OSV_URL"), help="mirror of OSV")
+    words = parser.parse_args()
+    service = (*SERVICE, *(("--osv-url", words.osv_url) if words.osv_url else ()))
+    try:
+        bad = audit(words.locked, service)
+    except AuditError as error:
+        print(
+            f"Nothing was audited: {error}. Run `make audit` where the service of advisories can "
+            "be reached, or name a mirror of it in OSV_URL.",
+            file=sys.stderr,
+        )
+        return 2
+    for package in bad:
+        for bug in package.bugs:
+            print(f"{package.name} {package.version}: {bug}", file=sys.stderr)
+    if bad:
+        print(f"{len(bad)} packages of {words.locked.name} are vulnerable.", file=sys.stderr)
+        return 1
+    print(f"{words.locked.name}: no known vulnerability.")
+    return 0
 
 
 if __name__ == "__main__":

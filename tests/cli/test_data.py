@@ -74,9 +74,28 @@ def test_check_says_labels_that_cannot_be_right(kinema, color_set, tmp_path):
     (tmp_path / "one.csv").write_text("path,label\nred/0.mp4,red\nblue/0.mp4,red\n")
     words = ("data", "check", tmp_path / "one.csv", "--root", color_set)
     reason = "every label is 'red' (2 videos), so there is nothing to tell apart"
-    assert f"one.csv: {reason}. Are the labels right?" in " ".join(kinema(*words).out.split())
-    document = kinema(*words, "--json").document
-    assert document["doubtful"] == [{"split": str(tmp_path / "one.csv"), "reason": reason}]
+    answer = kinema(*words)
+    assert answer.code == 1  # as of a training
+    assert f"one.csv: {reason}. Are the labels right?" in " ".join(answer.out.split())
+    said = " ".join(answer.err.split())
+    assert "one.csv would stop: mend its labels or --classes, or accept" in said
+    assert "--empty-classes allow (data.empty_classes=allow in a training)" in said
+    answer = kinema(*words, "--json")
+    assert answer.code == 1
+    doubts = [{"split": str(tmp_path / "one.csv"), "reason": reason}]
+    assert answer.document["doubtful"] == doubts
+    answer = kinema(*words, "--json", "--empty-classes", "allow")
+    assert (answer.code, answer.document["doubtful"]) == (0, doubts)
+    (tmp_path / "train.csv").write_text("path,label\nred/1.mp4,red\nblue/1.mp4,blue\n")
+    # Validation may be short: a training goes on.
+    answer = kinema(*words[:2], tmp_path / "train.csv", *words[2:], "--json")
+    assert (answer.code, answer.document["doubtful"]) == (0, doubts)
+    (tmp_path / "classes.txt").write_text("red\nblue\nx\ny\nz\n")
+    answer = kinema(
+        *words[:2], tmp_path / "train.csv", *words[3:], "--classes", tmp_path / "classes.txt"
+    )
+    assert answer.code == 1
+    assert "train.csv: 3 of 5 classes have no video." in " ".join(answer.out.split())
     (tmp_path / "class.csv").write_text("path,class\nred/0.mp4,red\n")
     answer = kinema("data", "check", tmp_path / "class.csv", "--root", color_set)
     assert answer.code == 1

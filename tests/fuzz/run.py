@@ -8,6 +8,7 @@ crashes or hangs is a finding and is replaced.
 """
 
 import argparse
+import gc
 import json
 import os
 import select
@@ -44,6 +45,7 @@ def child(target: str, data: Path, kept: Path) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     bound_memory(MEMORY_MB * 2**20)
     answers.write("{}\n")
+    gc.freeze()  # collecting the imports, too, would take most of the time
     for line in sys.stdin:
         number, outcome = int(line), {"kind": "result", "what": ""}
         work.mkdir()
@@ -54,6 +56,7 @@ def child(target: str, data: Path, kept: Path) -> None:
             outcome = {"kind": "error" if named else "nameless", "what": _described(error)}
         except BaseException as error:
             outcome = {"kind": "untyped", "what": _described(error)}
+        gc.collect()  # threads of decoders end with their objects
         outcome["files"] = len(os.listdir("/proc/self/fd"))
         outcome["threads"] = len(os.listdir("/proc/self/task"))
         shutil.rmtree(work)

@@ -7,18 +7,24 @@ when it was not. Everything else is a finding.
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from mutate import damaged
+from recordings import make_recordings
 
 import kinema
 from kinema import Recognizer
 from kinema.data.annotations import read_annotations
+from kinema.live.connection import Connection
+from kinema.live.sources import open_live
+from kinema.live.stream import StreamSettings
 from kinema.models.convert.importer import import_checkpoint
 from kinema.models.saved import load_saved
 from kinema.sweep.spec import load_sweep
@@ -85,6 +91,23 @@ def videos(originals: Originals, seed: int) -> None:
     _recognizer().predict(file)
 
 
+def recordings(originals: Originals, seed: int) -> None:
+    """A damaged recording becomes a timeline or the results of a stream, or is an error."""
+    source = _pick(_recordings(originals.kept), seed)
+    file = originals.work / f"damaged{source.suffix}"
+    file.write_bytes(damaged(source.read_bytes(), seed))
+    recognizer = _recognizer(causal=True)
+    if seed % 3 == 0:
+        recognizer.timeline(file)
+        return
+    # The server's answer has a length, so that it is a video with an end.
+    address = str(file) if seed % 3 == 1 else f"{_server(originals.work)}/{file.name}"
+    live = open_live(address, connection=Connection(retries=0))
+    with recognizer.stream(live, StreamSettings(rate_hz=8, pace="full")) as results:
+        times_s = [result.time_s for result in results]
+    assert times_s == sorted(set(times_s))
+
+
 def annotations(originals: Originals, seed: int) -> None:
     """A damaged annotation file gives rows, or is an error."""
     name = _pick(tuple(ANNOTATIONS), seed)
@@ -141,7 +164,22 @@ def _pick(choices: Sequence[Choice], seed: int) -> Choice:
 @cache
 def _video_files(originals: Originals) -> tuple[Path, ...]:
     files = sorted(path for path in (originals.data / "clips").iterdir() if is_video_path(path))
-    return tuple(path for path in files if path.stat().st_size < VIDEO_BYTES)
+    clips = tuple(path for path in files if path.stat().st_size < VIDEO_BYTES)
+    return clips + _recordings(originals.kept)
+
+
+@cache
+def _recordings(kept: Path) -> tuple[Path, ...]:
+    return make_recordings(kept / f"recordings_{os.getpid()}")
+
+
+@cache
+def _server(folder: Path) -> str:
+    """Address of an HTTP server for the files of a folder, which answers one request at a time."""
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 @cache
@@ -156,9 +194,9 @@ def _recipe_files() -> tuple[Path, ...]:
 
 
 @cache
-def _recognizer() -> Recognizer:
+def _recognizer(*, causal: bool = False) -> Recognizer:
     torch.manual_seed(0)
-    net = kinema.create_model("tsm_test_resnet", classes=len(LABELS), frames=4)
+    net = kinema.create_model("tsm_test_resnet", classes=len(LABELS), frames=4, causal=causal)
     how = Preprocessing(frames=4, short_side_px=40, crop_px=32)
     return Recognizer(net, LABELS, how, device="cpu")
 
@@ -186,5 +224,5 @@ def _published(kept: Path) -> Path:
 
 TARGETS: dict[str, Callable[[Originals, int], None]] = {
     target.__name__: target
-    for target in (videos, annotations, recipes, checkpoints, imports, index_caches)
+    for target in (videos, recordings, annotations, recipes, checkpoints, imports, index_caches)
 }

@@ -22,7 +22,13 @@ def fuzz(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("target", "count"),
-    [("annotations", 600), ("recipes", 400), ("checkpoints", 120), ("imports", 120)],
+    [
+        ("recordings", 150),
+        ("annotations", 600),
+        ("recipes", 400),
+        ("checkpoints", 120),
+        ("imports", 120),
+    ],
 )
 def test_damaged_files_end_in_a_result_or_a_typed_error(target, count):
     done = fuzz("--target", target, "--count", count, "--first", 100_000, "--jobs", 1)

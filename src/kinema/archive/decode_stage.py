@@ -4,6 +4,7 @@ There are many such processes, so this module loads neither PyTorch nor a networ
 Letters: V views, X crops, T frames, H, W.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kinema.errors import UnreadableVideoError
 from kinema.system.closing import Closing
 from kinema.system.process import keep_freed_memory
 from kinema.system.text import visible
+from kinema.video.remote import is_url, local_file, url_in
 
 # Videos on their way to a decoder. `number` is their place in the job and never reaches the output.
 PENDING_SCHEMA = pa.schema([("number", pa.int64()), ("path", pa.string())])
@@ -86,8 +88,11 @@ class DecodeStage(Closing):
             ClusterError: no decoder can be started on this machine.
             UnreadableVideoError: the video cannot be read, or ended its decoder twice.
         """
+        with local_file(_located(self._work.root, path)) as file:
+            return self._decode(str(file))
+
+    def _decode(self, file: str) -> list[NDArray[np.uint8]]:
         work = self._work
-        file = str(file_of(Path(work.root), path))
         wanted = work.settings
         job = ClipsJob(file, work.preprocessing, wanted.clips, wanted.crops, limits=None)
         last = ""
@@ -115,3 +120,11 @@ class DecodeStage(Closing):
         """Ends the processes."""
         self._pool.close()
         self._parent.close()
+
+
+def _located(root: str, path: str) -> str | Path:
+    """The file or address of a path in the list."""
+    if is_url(path):
+        return path
+    is_remote = is_url(root) and not os.path.isabs(path)
+    return url_in(root, path) if is_remote else file_of(Path(root), path)

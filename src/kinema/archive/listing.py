@@ -10,14 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from kinema.archive.arrow import as_text, pa, pc, pq
-from kinema.data.listing import list_videos
-from kinema.errors import AnnotationError
+from kinema.data.listing import list_remote, list_videos
+from kinema.errors import AnnotationError, UnreadableVideoError
 from kinema.video.decode import is_video_path
 from kinema.video.folder import FRAME_SUFFIXES
+from kinema.video.remote import (
+    SCHEMES,
+    check_client,
+    is_url,
+    local_file,
+    parent_url,
+    suffix_of,
+    without_secrets,
+)
 
 _log = logging.getLogger(__name__)
 
 _CHUNK = 100_000
+# Files at an address that are lists of videos; everything else is a video or a folder.
+_LIST_SUFFIXES = (".txt", ".lst", ".list", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -26,12 +37,12 @@ class Listing:
 
     Attributes:
         paths: Arrow array of unique large strings, in the order and spelling of the source.
-        root: Folder that relative paths start from.
+        root: Folder, or text of an address, that relative paths start from.
         repeated: Number of duplicates in the source, which are dropped.
     """
 
     paths: Any
-    root: Path
+    root: str | Path
     repeated: int
 
     def __len__(self) -> int:
@@ -41,6 +52,8 @@ class Listing:
 def read_listing(source: str | Path, *, root: str | Path | None, column: str = "path") -> Listing:
     """Reads a text file with a path per line, a folder of videos, or Parquet files.
 
+    Paths, source and root may be addresses (s3://, gs://, http://, https://), given as text.
+
     Args:
         source: The file or folder. A folder that holds .parquet files is a manifest; any other
             folder is searched for videos at any depth; a single video is a list of one.
@@ -49,7 +62,23 @@ def read_listing(source: str | Path, *, root: str | Path | None, column: str = "
 
     Raises:
         AnnotationError: the source does not exist, is damaged, or names no video.
+        MissingExtraError: packages for an address are not installed.
     """
+    base, paths = _of_url(str(source), column) if is_url(source) else _of_files(source, column)
+    name = without_secrets(source)
+    if len(paths) == 0:
+        raise AnnotationError(f"{name} names no video.")
+    unique = pc.unique(paths)
+    folder = root or base
+    if not is_url(folder):
+        folder = Path(folder).absolute()
+        _warn_of_spellings(unique, folder, name)
+    _check_clients(unique, folder)
+    return Listing(unique, folder, len(paths) - len(unique))
+
+
+def _of_files(source: str | Path, column: str) -> tuple[Path, Any]:
+    """Folder and paths of a source on this machine."""
     place = Path(source)
     if not place.exists():
         raise AnnotationError(f"{place} does not exist: expected a list, a folder or a manifest.")
@@ -62,18 +91,40 @@ def read_listing(source: str | Path, *, root: str | Path | None, column: str = "
         base, paths = place.parent, _strings([place.name])
     else:
         base, paths = place.parent, _strings(_lines(place, column))
-    if len(paths) == 0:
-        raise AnnotationError(f"{place} names no video.")
-    unique, folder = pc.unique(paths), Path(root or base).absolute()
-    _warn_of_spellings(unique, folder, place)
-    return Listing(unique, folder, len(paths) - len(unique))
+    return base, paths
 
 
-def _warn_of_spellings(paths: Any, root: Path, source: Path) -> None:
+def _of_url(url: str, column: str) -> tuple[str, Any]:
+    """Folder and paths of a source at an address: a list, a manifest, a video, or a folder."""
+    base = parent_url(url)
+    try:
+        if suffix_of(url) in _LIST_SUFFIXES:
+            with local_file(url) as copy:
+                return base, _of_files(copy, column)[1]
+        found = list_remote(url)
+    except UnreadableVideoError as error:
+        raise AnnotationError(str(error)) from None
+    if found == [url]:
+        return base, _strings(found)
+    folder = url.rstrip("/")
+    return folder, _strings(name.removeprefix(f"{folder}/") for name in found)
+
+
+def _check_clients(paths: Any, root: str | Path) -> None:
+    """Raises MissingExtraError here, as the processes of the job would end at it."""
+    for scheme in SCHEMES:
+        if pc.any(pc.starts_with(paths, f"{scheme}://", ignore_case=True)).as_py():
+            check_client(f"{scheme}://x/y")
+    if is_url(root):
+        check_client(str(root))
+
+
+def _warn_of_spellings(paths: Any, root: Path, source: str) -> None:
     """Logs a warning if a path occurs in several spellings, such as a.mp4 and ./a.mp4."""
     is_odd = pc.or_(
         pc.match_substring_regex(paths, r"(^|/)\.\.?/|//"), pc.starts_with(paths, f"{root}/")
     )
+    is_odd = pc.and_not(is_odd, pc.match_substring_regex(paths, r"^\w+://"))
     seen: dict[str, str] = {}
     twice = []
     for path in pc.filter(paths, is_odd).to_pylist():

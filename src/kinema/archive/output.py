@@ -1,6 +1,11 @@
-"""Output folder of a job: Parquet files that are written atomically, and their contents so far."""
+"""Output folder of a job: Parquet files that are written atomically, and their contents so far.
+
+The folder holds no other visible files, so that readers of whole folders can read it. What all its
+rows have in common, the facts, is in the metadata of every file.
+"""
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -10,10 +15,11 @@ from typing import Any
 
 from kinema.archive.arrow import pa, pc, pq
 from kinema.errors import OptionError
-from kinema.system.files import partial_of, whole_file, write_whole
+from kinema.system.files import partial_of, whole_file
 from kinema.system.folder_lock import locked_folder
 
-FACTS_FILE = "_label.json"  # readers of whole folders skip such names
+_FACTS_KEY = b"kinema"
+_OLD_FACTS_FILE = "_label.json"  # of kinema before December 2026
 
 _CLASS = pa.struct([("label", pa.int32()), ("name", pa.string()), ("prob", pa.float32())])
 
@@ -60,17 +66,25 @@ class OutputFolder:
                 file.unlink()
 
     def remember(self, **more: Any) -> None:
-        """Adds facts about the labels to the folder."""
+        """Adds facts about the labels, which the next files have."""
         self.facts = {**self.facts, **more}
-        _write_facts(self.folder, self.facts)
 
     def write(self, name: str, rows: Any) -> None:
         """Writes a file atomically."""
+        rows = rows.replace_schema_metadata({_FACTS_KEY: json.dumps(self.facts)})
         with whole_file(self.folder / f"{name}.parquet") as partial:
             pq.write_table(rows, partial, compression="zstd")
 
+    def move_old_facts(self) -> None:
+        """Moves facts from a file of their own, as older versions wrote it, into the others."""
+        old = self.folder / _OLD_FACTS_FILE
+        if old.exists():
+            for file in self._files():
+                self.write(file.stem, _read(file, None))
+            old.unlink()
+
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.parquet"))
+        return _files(self.folder)
 
 
 @contextmanager
@@ -81,15 +95,26 @@ def open_output(folder: str | Path, facts: dict[str, Any]) -> Iterator[OutputFol
     removed.
 
     Raises:
-        OptionError: the folder holds other things or other labels, or another job writes to it.
+        OptionError: the folder is an address, holds other things or other labels, or another job
+            writes to it.
         OutputError: it cannot be written to.
     """
     place = Path(folder)
+    if re.match(r"\w{2,}:/", str(folder)):
+        raise OptionError(
+            f"{folder} is an address: labels are written to a folder of this machine. Write them "
+            "there and copy the folder afterwards."
+        )
     if place.exists() and not place.is_dir():
         raise OptionError(f"{place} is not a folder.")
-    _check_kind(place)
+    _stored_facts(place)  # refuses a folder of other things before it writes there
     with locked_folder(place, task="Another job"):
-        yield OutputFolder(place, _known_facts(place, facts))
+        for file in place.glob(partial_of(Path("*")).name):
+            file.unlink()
+        stored = _stored_facts(place)
+        output = OutputFolder(place, _known_facts(*stored, facts) if stored else facts)
+        output.move_old_facts()
+        yield output
 
 
 class RowWriter:
@@ -132,31 +157,47 @@ def _read(file: Path, columns: list[str] | None) -> Any:
     try:
         return pq.read_table(file, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise OptionError(
-            f"{file} cannot be read ({error}). Remove it to have its videos labeled again."
-        ) from error
+        raise _unreadable(file, error) from error
 
 
-def _check_kind(place: Path) -> None:
-    """Refuses a folder with other files; a job that was killed early leaves a lock alone."""
-    if not place.is_dir() or (place / FACTS_FILE).exists():
-        return
-    others = [file.name for file in place.iterdir() if not file.name.startswith(".")]
-    if others:
-        raise OptionError(
-            f"{place} is not empty and holds no labels ({others[0]}): choose another."
-        )
+def _unreadable(file: Path, error: Exception) -> OptionError:
+    return OptionError(
+        f"{file} cannot be read ({error}). Remove it to have its videos labeled again."
+    )
 
 
-def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Returns the facts of existing labels after a comparison, or writes the new ones."""
-    for file in place.glob(partial_of(Path("*")).name):
-        file.unlink()
-    if not (place / FACTS_FILE).exists():
-        _write_facts(place, facts)
-        return facts
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def _stored_facts(place: Path) -> tuple[Path, bytes] | None:
+    """Facts in a folder of labels, with their file; None if it is new, or its job just began.
+
+    Raises:
+        OptionError: the folder holds other things, or a damaged file.
+    """
+    old = place / _OLD_FACTS_FILE
+    if old.exists():
+        return old, old.read_bytes()
+    for file in _files(place):
+        try:
+            found = (pq.read_schema(file).metadata or {}).get(_FACTS_KEY)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(file, error) from error
+        if found is not None:
+            return file, found
+    # A job that was killed early leaves a lock alone.
+    others = place.iterdir() if place.exists() else ()
+    first = next((file.name for file in others if not file.name.startswith(".")), None)
+    if first is not None:
+        raise OptionError(f"{place} is not empty and holds no labels ({first}): choose another.")
+    return None
+
+
+def _known_facts(source: Path, text: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns the facts of existing labels after a comparison with those of the job."""
     try:
-        known = json.loads((place / FACTS_FILE).read_text(encoding="utf-8"))
+        known = json.loads(text)
         other = [
             "another network"
             if key == "checkpoint"
@@ -165,14 +206,10 @@ def _known_facts(place: Path, facts: dict[str, Any]) -> dict[str, Any]:
             if known[key] != facts[key]
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"{place / FACTS_FILE} is damaged: {error}.") from error
+        raise OptionError(f"The settings in {source} are damaged: {error}.") from error
     if other:
         raise OptionError(
-            f"{place} holds labels made with {'; '.join(other)}. Choose another folder, or the "
-            "same network and settings to go on."
+            f"{source.parent} holds labels made with {'; '.join(other)}. Choose another folder, or "
+            "the same network and settings to go on."
         )
     return dict(known)
-
-
-def _write_facts(place: Path, facts: dict[str, Any]) -> None:
-    write_whole(place / FACTS_FILE, json.dumps(facts, indent=1) + "\n")

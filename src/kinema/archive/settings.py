@@ -101,7 +101,7 @@ class Work:
 
     Attributes:
         checkpoint: Folder of the network.
-        root: Folder that relative paths start from.
+        root: Folder or address that relative paths start from.
         preprocessing: Preprocessing of the network.
         settings: Settings that hold for every video.
         device: "cpu" or "cuda".

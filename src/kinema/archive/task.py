@@ -82,11 +82,12 @@ def label(
     Args:
         checkpoint: Folder of the network, or the name of a published one.
         source: A text file with a path per line, a folder of videos, or Parquet files with a
-            column of paths.
+            column of paths. Like the paths in it, it may be an address that begins with s3://,
+            gs://, http:// or https://, given as text.
         out: A new folder, or the folder of an earlier run with the same checkpoint and settings.
         settings: Settings that hold for every video.
         cluster: Machines and processes; by default this machine.
-        root: Folder that relative paths start from; by default the folder of the list.
+        root: Folder or address that relative paths start from; by default the folder of the list.
         column: Column of the paths in Parquet files.
         progress: Called with (rows in the folder, videos).
 

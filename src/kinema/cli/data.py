@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kinema.data.check import CheckReport
     from kinema.data.dataset import VideoDataset
     from kinema.data.prepare import PrepareReport
+
+EmptyClasses = Literal["error", "allow"]
 
 app = typer.Typer(no_args_is_help=True, help="Render, check, convert and prepare data sets.")
 
@@ -93,11 +95,16 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Decode every frame instead of only the last one.")
     ] = False,
+    empty_classes: Annotated[
+        EmptyClasses,
+        typer.Option(help="allow accepts a list of one class, or with most classes empty."),
+    ] = "error",
     as_json: JsonOption = False,
 ) -> None:
     """Find unreadable, short, duplicate and wrongly labeled videos, and doubtful labels.
 
-    The exit code is 1 if any video is bad.
+    The exit code is 1 if any video is bad, or if the labels of the first list cannot be right, at
+    which training would stop.
 
     Example: kinema data check train.csv val.csv --root videos
     """
@@ -120,6 +127,15 @@ def check(
     if report.bad:
         folders = sorted({str(videos.root) for videos in splits.values()})
         notes().print(f"Paths are relative to {' and '.join(folders)}; change it with --root")
+    would_stop = empty_classes == "error" and any(
+        doubt.split == str(annotations[0]) for doubt in report.doubtful
+    )
+    if would_stop:
+        notes().print(
+            f"Training with {annotations[0]} would stop: mend its labels or --classes, or accept "
+            "them with --empty-classes allow (data.empty_classes=allow in a training)"
+        )
+    if report.bad or would_stop:
         raise typer.Exit(1)
 
 

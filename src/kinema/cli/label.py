@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
 
 SourceArgument = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="INPUT",
-        help="Text file with a path per line, folder of videos, or Parquet files.",
+        help="Text file with a path per line, folder of videos, or Parquet files; it, and the "
+        "paths in it, may be s3://, gs:// or http(s):// addresses.",
     ),
 ]
 RootOption = Annotated[
-    Path | None,
-    typer.Option(help="Base of relative paths.", show_default="folder of INPUT"),
+    str | None,
+    typer.Option(help="Base of relative paths, or its address.", show_default="folder of INPUT"),
 ]
 FeaturesOption = Annotated[
     bool, typer.Option("--features", help="Also write the mean features before the classifier.")

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 def predict(
     checkpoint: CheckpointArgument,
     videos: Annotated[
-        list[Path], typer.Argument(help="Video files, folders of videos or folders of frames.")
+        list[str],
+        typer.Argument(
+            help="Video files, folders of videos or of frames, or s3://, gs:// and http(s):// "
+            "addresses."
+        ),
     ],
     top: Annotated[int, typer.Option(help="Most probable classes to show per video.", min=1)] = 5,
     clips: ClipsOption = 1,
@@ -49,13 +53,18 @@ def predict(
 
     Example: kinema predict runs/x/best clip.mp4 more_clips/
     """
-    from kinema.data.listing import list_videos
+    from kinema.data.listing import list_remote, list_videos
     from kinema.recognizer import Recognizer
     from kinema.report.tables import prediction_table
     from kinema.values import Views
+    from kinema.video.remote import is_url, without_secrets
 
     Views(clips=clips, crops=crops)  # fails on wrong numbers before the network is loaded
-    paths = list(list_videos(videos))
+    paths = [
+        path
+        for video in videos
+        for path in (list_remote(video) if is_url(video) else list_videos([Path(video)]))
+    ]
     if fast:
         show_log()  # shows the chosen form
     recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device, fast=fast)
@@ -69,7 +78,7 @@ def predict(
                 )
             except UnreadableVideoError as error:
                 outcome = str(error)
-            outcomes.append((str(path), outcome))
+            outcomes.append((without_secrets(path), outcome))
             progress(done, len(paths))
     errors = [outcome for _, outcome in outcomes if isinstance(outcome, str)]
     if as_json:

@@ -12,9 +12,11 @@ import torch
 
 from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalize
+from kinema.errors import UnreadableVideoError
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import is_video_path, open_source
 from kinema.video.folder import is_frame
+from kinema.video.remote import files_below, without_secrets
 
 
 def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
@@ -30,6 +32,24 @@ def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
         if not found:
             found = sorted({file.parent for file in filter(is_frame, _files_below(path))})
         yield from found or [path]
+
+
+def list_remote(url: str) -> list[str]:
+    """Lists the videos at an address: the file itself, or those in a folder of a store.
+
+    Raises:
+        MissingExtraError: the packages for this scheme are not installed.
+        UnreadableVideoError: the folder cannot be listed, or holds no videos.
+    """
+    if is_video_path(url):
+        return [url]
+    found = files_below(url)
+    if found == [url]:
+        return found
+    videos = [name for name in found if is_video_path(name) and "/." not in name]
+    if not videos:
+        raise UnreadableVideoError(f"{without_secrets(url)} holds no videos.")
+    return videos
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

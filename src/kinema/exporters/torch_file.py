@@ -1,5 +1,6 @@
 """PyTorch's file formats: exported programs and compiled AOTInductor packages."""
 
+import copy
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from kinema.system.compiler_cache import check_cpp_compiler, keep_compilers_priv
 
 
 def write_exported(graph: Graph, path: Path) -> None:
-    """Writes a program for `torch.export.load`."""
+    """Writes a program for `torch.export.load`, without the clips of zeros it was traced with."""
+    program = copy.copy(graph.program)
+    program.example_inputs = None
     content = io.BytesIO()  # on a full disk PyTorch's writer ends the process
     with quiet():
-        torch.export.save(graph.program, content, extra_files={FACTS_KEY: graph.facts})
+        torch.export.save(program, content, extra_files={FACTS_KEY: graph.facts})
     path.write_bytes(content.getbuffer())
 
 

@@ -79,7 +79,12 @@ def _traced(
     module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], free: Any
 ) -> torch.export.ExportedProgram:
     with quiet(), torch.no_grad():
-        return torch.export.export(module, inputs, dynamic_shapes=free)
+        program = torch.export.export(module, inputs, dynamic_shapes=free)
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            # Files would name the source files of this machine.
+            node.meta.pop("stack_trace", None)
+    return program
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from kinema.system.machine import find_device
 from kinema.values import ClassProb, Prediction, Preprocessing, Views
 from kinema.video.decode import open_source
 from kinema.video.device_file import open_on_device
+from kinema.video.remote import local_file, without_secrets
 
 ReadFrames = Callable[[NDArray[np.int64]], torch.Tensor]
 
@@ -94,7 +95,8 @@ class ClipRecognizer:
         """Predicts the classes of a video file or folder of frames.
 
         Args:
-            path: The video.
+            path: The video; a text that begins with s3://, gs://, http:// or https:// is read
+                through a temporary copy.
             clips: Number of clips over the length of the video.
             crops: Crops per clip: 1, 3 or 10.
             top: Maximum number of classes to return.
@@ -103,17 +105,18 @@ class ClipRecognizer:
         Raises:
             OptionError: an option is outside its range.
             UnreadableVideoError: the video cannot be read; the message says why.
-            MissingExtraError: `decode_on` needs packages that are not installed.
+            MissingExtraError: `decode_on` or the address needs packages that are not installed.
         """
         check_range(at_least=1, top=top)
         views = Views(clips=clips, crops=crops)
-        if decode_on is None:
-            opened = open_source(path, threads=torch.get_num_threads())
-        else:
-            opened = open_on_device(path, decode_on)
-        with opened as source:
-            scores = self._mean_scores(source.read, source.info.frames, views)
-        return self.prediction_of(scores, path=str(path), top=top)
+        with local_file(path) as file:
+            if decode_on is None:
+                opened = open_source(file, threads=torch.get_num_threads())
+            else:
+                opened = open_on_device(file, decode_on)
+            with opened as source:
+                scores = self._mean_scores(source.read, source.info.frames, views)
+        return self.prediction_of(scores, path=without_secrets(path), top=top)
 
     def predict_frames(
         self,

@@ -29,7 +29,7 @@ from kinema.live.live_source import (
     log_step,
     sleep_until,
 )
-from kinema.video.container import main_video, open_container, wrap_s
+from kinema.video.container import main_video, open_container, to_end, wrap_s
 from kinema.video.display import display_of, upright
 from kinema.video.rising_times import RisingTimes, looking_ahead
 
@@ -216,7 +216,7 @@ class ReconnectingSource:
         self, container: InputContainer, stream: VideoStream, stopped: Stopped
     ) -> Iterator[VideoFrame]:
         """Frames of one connection; counts and skips packets that cannot be decoded."""
-        for packet in container.demux(stream):
+        for packet in to_end(container.demux(stream)):
             if stopped():
                 return
             try:

@@ -130,11 +130,11 @@ class Container(Closing):
 
     def packets(self) -> Iterator[CodedPacket]:
         """Coded packets from the current position; empty ones are left out."""
-        return (packet for packet in _to_end(self._input.demux(self.stream)) if packet.size)
+        return (packet for packet in to_end(self._input.demux(self.stream)) if packet.size)
 
     def frames(self) -> Iterator[VideoFrame]:
         """Decoded frames from the current position."""
-        return _to_end(self._input.decode(self.stream))
+        return to_end(self._input.decode(self.stream))
 
     def decode_and_drain(self, packet: CodedPacket) -> list[VideoFrame]:
         """Decodes a packet and drains all frames that the decoder still holds back."""
@@ -242,8 +242,8 @@ def _file_stat(path: Path) -> os.stat_result:
     try:
         result = path.stat()
     except FileNotFoundError:
-        is_address = re.match(r"(https?|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
-        fix = " It is a URL: download it, or recognize it live with `kinema stream`."
+        is_address = re.match(r"(https?|s3|gs|rtsps?|rtmp|udp):/", str(path), re.IGNORECASE)
+        fix = " It is a URL: download it, or use `kinema predict` or `kinema stream`."
         hint = fix if is_address else near_path(path)
         raise UnreadableVideoError(f"{path} does not exist.{hint}") from None
     except OSError as error:
@@ -255,8 +255,8 @@ def _file_stat(path: Path) -> os.stat_result:
     return result
 
 
-def _to_end(items: Iterator[_Item]) -> Iterator[_Item]:
-    """Ends normally where PyAV raises at the end of a file."""
+def to_end(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Ends normally where PyAV raises at the end of a file or stream."""
     try:
         yield from items
     except (av.EOFError, IndexError):

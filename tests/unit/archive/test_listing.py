@@ -10,6 +10,8 @@ from PIL import Image
 from kinema.archive.listing import read_listing
 from kinema.errors import AnnotationError
 
+from ...stores import s3_server
+
 
 def test_a_text_file_holds_a_path_per_line(tmp_path):
     file = tmp_path / "videos.txt"
@@ -110,3 +112,39 @@ def test_a_path_in_three_spellings_is_said(tmp_path, caplog):
     assert read_listing(tmp_path / "list.txt", root=None).paths.to_pylist() == lines
     (message,) = caplog.messages
     assert "names 3 videos again in another spelling, such as 'x/../a.mp4' and './a.mp4'" in message
+
+
+@pytest.mark.slow
+def test_lists_and_folders_at_addresses(tmp_path, caplog):
+    pq.write_table(pa.table({"path": ["a/1.mp4", "s3://other/2.mp4"]}), tmp_path / "m.parquet")
+    files = {
+        "lists/a.txt": b"a/1.mp4\ns3://videos/a/1.mp4\ns3://videos//a/1.mp4\n",
+        "lists/m.parquet": (tmp_path / "m.parquet").read_bytes(),
+        "lists/bad.txt": b"a/1.mp4\n\xff\n",
+        "a/1.mp4": b"1",
+        "a/b/2.mp4": b"2",
+    }
+
+    def found(source: str, **options) -> tuple[object, list[str]]:
+        listing = read_listing(source, **{"root": None, **options})
+        return listing.root, listing.paths.to_pylist()
+
+    with s3_server(files) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        s3 = "s3://videos"
+        three = ["a/1.mp4", f"{s3}/a/1.mp4", f"{s3}//a/1.mp4"]
+        assert found(f"{s3}/lists/a.txt") == (f"{s3}/lists", three)
+        assert found(f"{s3}/lists/a.txt", root=s3) == (s3, three)
+        assert found(f"{s3}/lists/a.txt", root=tmp_path) == (tmp_path, three)
+        assert found(f"{s3}/lists/m.parquet") == (f"{s3}/lists", ["a/1.mp4", "s3://other/2.mp4"])
+        assert found(f"{s3}/a") == (f"{s3}/a", ["1.mp4", "b/2.mp4"])
+        assert found(f"{s3}/a/1.mp4") == (f"{s3}/a", [f"{s3}/a/1.mp4"])
+        for name, reason in (
+            ("lists/none.txt", "lists/none.txt cannot be read: it does not exist"),
+            ("lists/bad.txt", "lists/bad.txt, after line .: this is not UTF-8"),
+            ("lists/", "lists/ holds no videos"),
+        ):
+            with pytest.raises(AnnotationError, match=f"^{s3}/{reason}"):
+                found(f"{s3}/{name}")
+    assert not caplog.records

@@ -1,10 +1,14 @@
 """The folder of labels: whole files, nothing mixed, nothing lost."""
 
 import json
+from pathlib import Path
 
+import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 from kinema.archive.output import RowWriter, open_output, row_schema
 from kinema.errors import OptionError
@@ -65,6 +69,7 @@ def test_failed_videos_can_be_taken_out(tmp_path):
 def test_labels_of_two_kinds_are_not_mixed(tmp_path):
     with open_output(tmp_path, FACTS) as output:
         output.remember(form="fused")
+        output.write("1", rows("a.mp4"))
     with open_output(tmp_path, FACTS) as output:
         assert output.facts["form"] == "fused"
     with (
@@ -72,9 +77,50 @@ def test_labels_of_two_kinds_are_not_mixed(tmp_path):
         open_output(tmp_path, {**FACTS, "clips": 10}),
     ):
         pass
-    (tmp_path / "_label.json").write_text(json.dumps({"format": 1}))
-    with pytest.raises(OptionError, match="is damaged: 'clips'"), open_output(tmp_path, FACTS):
+    damaged = rows("a.mp4").replace_schema_metadata({"kinema": json.dumps({"format": 1})})
+    pq.write_table(damaged, tmp_path / "1.parquet")
+    with (
+        pytest.raises(OptionError, match=r"settings in .*1.parquet are damaged: 'clips'"),
+        open_output(tmp_path, FACTS),
+    ):
         pass
+
+
+def test_polars_and_others_read_the_folder(tmp_path):
+    with open_output(tmp_path, FACTS) as output:
+        output.write("1", rows("a.mp4", error="cut"))
+        output.write("2", pa.concat_tables([rows("b.mp4"), rows("c.mp4")]))
+        _check_readers(tmp_path, 3)  # also while the job runs
+    _check_readers(tmp_path, 3)
+    with open_output(tmp_path, FACTS) as output:
+        output.drop_failed(pa.array(["a.mp4"], pa.large_string()))
+    _check_readers(tmp_path, 2)
+
+
+def _check_readers(folder: Path, count: int) -> None:
+    found = pl.scan_parquet(folder).select(pl.col("path"), pl.col("top").list.first()).collect()
+    assert found.height == count
+    assert found["top"].struct.field("name").drop_nulls().to_list() == ["b", "b"]
+    assert dataset(folder).count_rows() == count
+    assert duckdb.sql(f"SELECT count(*) FROM '{folder}/*.parquet'").fetchall() == [(count,)]
+
+
+def test_a_folder_of_an_older_version_goes_on(tmp_path):
+    for number, path in enumerate(("a.mp4", "b.mp4")):
+        pq.write_table(rows(path), tmp_path / f"{number}.parquet")
+    old = tmp_path / "_label.json"
+    old.write_text(json.dumps({**FACTS, "form": "fused"}))
+    with (
+        pytest.raises(OptionError, match=r"holds labels made with clips 1 \(wanted: 10\)"),
+        open_output(tmp_path, {**FACTS, "clips": 10}),
+    ):
+        pass
+    for _ in range(2):
+        with open_output(tmp_path, FACTS) as output:
+            assert output.facts == {**FACTS, "form": "fused"}
+            assert output.done()["path"].to_pylist() == ["a.mp4", "b.mp4"]
+        assert not old.exists()
+        assert pl.scan_parquet(tmp_path).collect().height == 2
 
 
 def test_folders_with_other_things_are_left_alone(tmp_path):
@@ -90,6 +136,17 @@ def test_folders_with_other_things_are_left_alone(tmp_path):
         open_output(tmp_path / "holiday.mp4", FACTS),
     ):
         pass
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/labels", Path("s3://bucket/labels")])
+def test_labels_are_not_written_to_an_address(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(OptionError, match="is an address: .* folder of this machine"),
+        open_output(place, FACTS),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_jobs_cannot_write_at_once(tmp_path):

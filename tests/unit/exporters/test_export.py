@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import onnx
@@ -15,10 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import kinema
 from kinema.errors import InputShapeError, MissingExtraError, OptionError
 from kinema.exporters import FORMATS, Facts, export_stream, task
+from kinema.exporters.torch_file import load_exported, write_exported
+from kinema.inference.graph import clip_graph
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import families
 
-RUNNER = Path(__file__).parents[3] / "examples" / "run_exported.py"
+REPOSITORY = Path(__file__).parents[3]
+RUNNER = REPOSITORY / "examples" / "run_exported.py"
 SIZE = 32
 
 
@@ -62,6 +66,33 @@ def test_a_file_gives_the_scores_of_the_network(net, tmp_path, suffix):
     assert report.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
     weights = 4 * sum(parameter.numel() for parameter in net.parameters())
     assert weights < report.bytes < 1.5 * weights
+
+
+@pytest.mark.slow
+def test_an_exported_program_holds_no_example_clips(net, tmp_path):
+    graph = clip_graph(net, size=224, facts={})
+    write_exported(graph, tmp_path / "net.pt2")
+    with zipfile.ZipFile(tmp_path / "net.pt2") as archive:
+        largest = max(entry.file_size for entry in archive.infolist())
+    weights = [4 * tensor.numel() for tensor in graph.program.state_dict.values()]
+    assert largest <= max(*weights, 400_000)  # the graph itself has 350 kB
+    assert (tmp_path / "net.pt2").stat().st_size < 2 * sum(weights)
+    clips = clips_of(net, 3, 224)
+    (got,) = load_exported(tmp_path / "net.pt2")(clips)
+    with torch.no_grad():
+        assert torch.equal(got, graph.program.module()(clips))
+
+
+@SUFFIXES
+def test_a_file_names_no_path_of_this_machine(net, tmp_path, suffix):
+    kinema.export(net, tmp_path / f"net{suffix}", size=SIZE)
+    paths = {str(REPOSITORY), str(Path.home()), sys.prefix, str(Path(torch.__file__).parent)}
+    for file in tmp_path.iterdir():
+        content = [file.read_bytes()]
+        if suffix == ".pt2":
+            with zipfile.ZipFile(file) as archive:
+                content = [archive.read(name) for name in archive.namelist()]
+        assert not [path for path in paths for part in content if path.encode() in part]
 
 
 @pytest.mark.slow

@@ -212,6 +212,16 @@ def joined_ts(path: Path, starts: tuple[int, ...]) -> Path:
     return path
 
 
+def test_a_stream_that_appears_in_a_connection_changes_nothing(web, tmp_path):
+    first = write_video(tmp_path / "first.ts")
+    second = write_video(tmp_path / "second.ts", container_options={"mpegts_start_pid": "512"})
+    (tmp_path / "a.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    source = open_live(f"{web}/a.ts", connection=QUICK)
+    numbers = [number_of(frame.picture) for frame in source.frames(never)]
+    source.close()
+    assert numbers == list(range(30))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_live", [True, False])
 @pytest.mark.parametrize("starts", [(0, 0), (500, 0), (2500, 0), (0, 0, 0)])

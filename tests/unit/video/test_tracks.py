@@ -7,9 +7,16 @@ import av
 import pytest
 from av.stream import Disposition
 
+from kinema.decoders.jobs import ClipsJob, VideoLimits, facts_of
+from kinema.decoders.wire import Message
+from kinema.decoders.worker import _frames
+from kinema.live.connection import Connection
+from kinema.live.sources import open_live
+from kinema.values import Preprocessing
 from kinema.video.container import main_video, open_container
 from kinema.video.decode import VideoFile
 
+from ...stores import web_server
 from ..conftest import number_of, painted
 from .reading import pictures
 
@@ -64,3 +71,24 @@ def test_a_preview_is_not_the_video(data_dir):
     path = data_dir.parent / "cases" / "preview_track_first" / "two_tracks.mp4"
     with VideoFile(path) as source:
         assert (source.info.frames, source.info.width, source.info.height) == (36, 96, 72)
+
+
+@pytest.mark.data
+def test_the_larger_of_two_default_tracks_is_taken_everywhere(data_dir):
+    path = data_dir / "clips" / "nasa_13013.mp4"
+    with av.open(str(path)) as container:
+        tracks = [(s.width, s.height, s.disposition) for s in container.streams.video]
+    assert tracks == [(320, 180, DEFAULT), (480, 270, DEFAULT)]
+    size = {"frames": 390, "width": 480, "height": 270}
+    with VideoFile(path) as source:
+        assert {name: getattr(source.info, name) for name in size} == size
+    job = ClipsJob(str(path), Preprocessing(frames=4), 1, 1, VideoLimits(60, 1000, 480 * 270))
+    answer, _ = next(_frames(Message(facts_of(job), [])))  # of the service and of `label`
+    assert {name: answer["info"][name] for name in size} == size
+    content = {path.name: path.read_bytes()}
+    with web_server(content) as address:
+        for live in (str(path), f"http://{address}/{path.name}"):
+            source = open_live(live, connection=Connection(retries=0))
+            picture = next(iter(source.frames(lambda: False))).picture
+            source.close()
+            assert picture.shape == (270, 480, 3)
