@@ -69,7 +69,7 @@ MaxDelayMsOption = Annotated[
     ),
 ]
 WorkerSecondsOption = Annotated[
-    int, _setting("CPU seconds a decoder may spend per clip.", "DecoderSettings.cpu_s", min=1)
+    int, _setting("CPU seconds a decoder may spend per video.", "DecoderSettings.cpu_s", min=1)
 ]
 GraceOption = Annotated[
     float, typer.Option(help="Seconds to finish accepted work after SIGTERM.", min=0)

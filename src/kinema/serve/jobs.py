@@ -93,14 +93,14 @@ class JobBook:
         self._settings = settings or JobSettings()
         self._limits = service.limits
         self._metrics = service.metrics
-        running, decode_s = self._settings.running, self._settings.decode_s
-        patient = {"workers": running, "cpu_s": decode_s, "silence_s": decode_s}
+        own = self._settings
+        patient = {"workers": own.running, "cpu_s": own.cpu_s, "silence_s": own.decode_s}
         self._decoders = DecoderPool(
             service.decoders.settings.model_copy(update=patient),
             service.decoder_parent,
             on_end=service.count_decoder_end,
         )
-        self._threads = ThreadPoolExecutor(running, thread_name_prefix="timeline")
+        self._threads = ThreadPoolExecutor(own.running, thread_name_prefix="timeline")
         self._jobs: dict[str, Job] = {}
 
     @property

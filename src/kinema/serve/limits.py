@@ -1,5 +1,6 @@
 """Settings and access rules of the service, and the errors that refuse requests."""
 
+import errno
 import hmac
 import ipaddress
 import re
@@ -117,6 +118,9 @@ class JobSettings(BaseModel):
     decode_s: int = Field(
         default=600, ge=1, description="Seconds for decoding 16 frames, or for the frame index."
     )
+    cpu_s: int = Field(
+        default=2 * 3600, ge=1, description="CPU seconds for decoding the video of one timeline."
+    )
 
 
 @dataclass(eq=False)  # errors are compared by identity
@@ -131,6 +135,17 @@ class RefusedError(KinemaError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def refusal_of_system(error: OSError) -> RefusedError | None:
+    """Converts a lack of disk space or file descriptors to an answer; None for other errors."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        text = "The disk of the server is full: there is no room for the upload."
+        return RefusedError(507, "disk_full", text)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        text = "The server has as many open files as the system allows. Try again."
+        return RefusedError(503, "too_many_files", text)
+    return None
 
 
 class Access(BaseModel):

@@ -1,15 +1,11 @@
 """Videos of requests: uploads in a private folder, or files below the allowed folder."""
 
 import os
-import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
-
-from starlette.requests import ClientDisconnect
 
 from kinema.serve.limits import RefusedError
 from kinema.video.decode import is_video_path
@@ -47,39 +43,29 @@ class UploadFolder:
         """Deletes the folder and all uploads."""
         self._temporary.cleanup()
 
-    def keep(self, source: BinaryIO, filename: str | None) -> Video:
-        """Copies an upload into a file, which the caller deletes."""
+    def begin(self, filename: str | None) -> tuple[Video, BinaryIO]:
+        """Begins an upload with the client's file name; the caller writes it and deletes it."""
         name = shown_name(filename)
         suffix = PurePath(name).suffix.lower() if is_video_path(name) else ""
-        with self._new_file(name, suffix) as (video, file):
-            shutil.copyfileobj(source, file, 1 << 20)
-        return video
+        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
+        return Video(Path(path), name, is_upload=True), os.fdopen(descriptor, "wb")
 
     async def keep_stream(self, parts: AsyncIterator[bytes], name: str) -> Video:
         """Writes a body into a file, which the caller deletes."""
+        video, file = self.begin(name)
         try:
-            with self._new_file(name) as (video, file):
+            with file:
                 async for part in parts:
                     file.write(part)
-        except ClientDisconnect as error:
-            raise RefusedError(400, "body", "The client left before its body ended.") from error
-        return video
-
-    @contextmanager
-    def _new_file(self, name: str, suffix: str = "") -> Iterator[tuple[Video, BinaryIO]]:
-        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
-        video = Video(Path(path), name, is_upload=True)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield video, file
         except BaseException:  # also when cancelled: no upload may stay on the disk
             forget(video)
             raise
+        return video
 
 
-def forget(video: Video) -> None:
+def forget(video: Video | None) -> None:
     """Deletes the video if it is an upload."""
-    if video.is_upload:
+    if video is not None and video.is_upload:
         video.path.unlink(missing_ok=True)
 
 
