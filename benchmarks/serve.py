@@ -114,7 +114,7 @@ def measure_serve(
     if not files:
         raise OptionError(f"No videos in {', '.join(map(str, videos))}.")
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as place:
-        folder = _saved(Path(place) / "network", network, preprocessing or Preprocessing())
+        folder = saved_network(Path(place) / "network", network, preprocessing or Preprocessing())
         offline = _Offline(Recognizer.load(folder, fast=load.fast), files, Path(place), load)
         progress(f"scoring {len(files)} videos once")
         uploads = [
@@ -147,7 +147,7 @@ def missed(measurement: Measurement) -> list[str]:
     return found
 
 
-def _saved(folder: Path, network: str, how: Preprocessing) -> Path:
+def saved_network(folder: Path, network: str, how: Preprocessing) -> Path:
     """A network whose answers differ from clip to clip, unlike those of one just made."""
     torch.manual_seed(0)
     net = create_model(network, classes=CLASSES, frames=how.frames)
@@ -262,7 +262,7 @@ class _Served:
 
 def _served(folder: Path, uploads: list[Upload], load: ServeLoad, device: str) -> _Served:
     with (
-        _server(folder, load, device) as (url, process),
+        running_server(folder, load, device) as (url, process),
         ThreadPoolExecutor(1, thread_name_prefix="load") as pool,
     ):
         start = time.perf_counter() + load.seconds / 6
@@ -285,14 +285,14 @@ def _served(folder: Path, uploads: list[Upload], load: ServeLoad, device: str) -
 
 
 @contextmanager
-def _server(
+def running_server(
     folder: Path, load: ServeLoad, device: str
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """A `kinema serve` process on a free port of the loopback address."""
     words = [f"bench={folder}", "--host", "127.0.0.1", "--port", "0", "--json", "--device", device]
     words += ["--workers", str(load.workers), "--max-batch", str(load.batch)]
     words += ["--max-requests", str(2 * load.clients), "--max-waiting", str(load.clients)]
-    words += ["--fast"] if load.fast else []
+    words += ["--no-access-log", *(["--fast"] if load.fast else [])]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "kinema.cli.main", "serve", *words],

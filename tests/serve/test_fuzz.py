@@ -23,7 +23,7 @@ CHECKS = [
 def test_answers_are_as_described(server, mode):
     api = schemathesis.openapi.from_url(server.url + "/openapi.json")
     operations = [found.ok() for found in api.get_all_operations()]
-    assert len(operations) == 10
+    assert len(operations) == 11
     if mode is schemathesis.GenerationMode.NEGATIVE:  # others take nothing that could be wrong
         operations = [operation for operation in operations if operation.method == "post"]
         assert len(operations) == 3

@@ -17,7 +17,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from kinema.errors import KinemaError
-from kinema.serve.admission import Admission, HostCheck, answer_to
+from kinema.serve.access_log import AccessLog
+from kinema.serve.admission import Admission, FirstChecks, answer_to
 from kinema.serve.forms import read_form
 from kinema.serve.frame_thumbnails import seen_frames
 from kinema.serve.jobs import Job, JobBook
@@ -40,6 +41,7 @@ from kinema.serve.schema import (
     describe_error,
     form_body,
     raw_body,
+    with_keys,
 )
 from kinema.serve.service import Decoded, ServedModel, Service
 from kinema.serve.uploads import Video, allowed_video, forget
@@ -79,8 +81,16 @@ TheService = Annotated[Service, Depends(_service)]
 TheJobs = Annotated[JobBook, Depends(_jobs)]
 
 
-def create_app(service: Service, jobs: JobBook) -> FastAPI:
+def create_app(
+    service: Service, jobs: JobBook, *, root_path: str = "", access_log: bool = False
+) -> FastAPI:
     """Builds the application, which starts the service and closes it.
+
+    Args:
+        service: Models and resources.
+        jobs: Timelines.
+        root_path: Prefix of all addresses that a proxy takes away, such as "/kinema".
+        access_log: True to log every request but health checks.
 
     Example:
         `uvicorn.run(create_app(service, JobBook(service)))`
@@ -104,7 +114,11 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # these pages load scripts from other sites
         redoc_url=None,
+        servers=[{"url": root_path or "/"}],
+        root_path_in_servers=False,
     )
+    describe = app.openapi
+    app.openapi = lambda: with_keys(describe())  # type: ignore[method-assign]  # as FastAPI advises
     app.state.service, app.state.jobs = service, jobs
     app.include_router(router)
     add_page(app)
@@ -122,7 +136,9 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key"],
         )
-    app.add_middleware(HostCheck, service=service)  # the last one is the first to see a request
+    app.add_middleware(FirstChecks, service=service)
+    # The last one is the first to see a request.
+    app.add_middleware(AccessLog, metrics=service.metrics, is_on=access_log)
     return app
 
 
@@ -130,7 +146,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorAnswer} for status in (401, *statuses)}
 
 
-_POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 500, 503, 504, 507)
+_POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 429, 500, 503, 504, 507)
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -159,17 +175,26 @@ async def metrics(service: TheService) -> Response:
 @router.get("/v1/models", responses=_errors())
 async def models(service: TheService) -> ModelsAnswer:
     """Lists the models of this server."""
-    described = [
-        ModelAnswer(
-            name=name,
-            network=model.recognizer.net.name,
-            classes=list(model.recognizer.labels),
-            frames=model.recognizer.net.frames,
-            live=model.step is not None,
-        )
-        for name, model in service.models.items()
-    ]
-    return ModelsAnswer(models=described)
+    return ModelsAnswer(models=[_described(model) for model in service.models.values()])
+
+
+@router.post("/v1/models/{name}/reload", responses={**_POST_ERRORS, **_errors(409)})
+async def reload_model(name: str, service: TheService) -> ModelAnswer:
+    """Loads a model anew from its folder; requests that have begun end on the old one."""
+    if service.access.api_key is None:
+        text = "Only the holder of an API key may replace networks; start the server with a key."
+        raise RefusedError(403, "needs_api_key", text)
+    return _described(await service.reload(name))
+
+
+def _described(model: ServedModel) -> ModelAnswer:
+    return ModelAnswer(
+        name=model.name,
+        network=model.recognizer.net.name,
+        classes=list(model.recognizer.labels),
+        frames=model.recognizer.net.frames,
+        live=model.step is not None,
+    )
 
 
 @router.post("/v1/predict", responses=_POST_ERRORS, openapi_extra=form_body(PredictForm))
@@ -222,7 +247,8 @@ async def make_timeline(request: Request, service: TheService, jobs: TheJobs) ->
     except KinemaError:
         forget(form.file)
         raise
-    return _json(job, status=202, headers={"Location": f"/v1/timeline/{job.id}"})
+    prefix = request.scope.get("root_path", "")
+    return _json(job, status=202, headers={"Location": f"{prefix}/v1/timeline/{job.id}"})
 
 
 def _timeline_job(form: TimelineForm, service: Service) -> Job:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -17,9 +18,15 @@ from kinema.errors import KinemaError
 MIB = 1 << 20
 
 # Everything else is public: the page and the health checks hold no secrets.
-_GUARDED = ("/v1/", "/metrics")
+GUARDED = ("/v1/", "/metrics")
 # Answered even over the limits of connections.
 HEALTH = ("/healthz", "/readyz")
+
+
+def plain_path(scope: Mapping[str, Any]) -> str:
+    """Path of a request without the prefix that a proxy has taken away."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class Limits(BaseModel):
@@ -54,6 +61,11 @@ class Limits(BaseModel):
     connections: int = Field(default=512, ge=1, description="Open connections.")
     client_connections: int = Field(
         default=128, ge=1, description="Open connections of one client address."
+    )
+    client_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="Requests with a body, and new streams, of one client address; 0 for no limit.",
     )
     head_s: float = Field(
         default=15.0,
@@ -213,7 +225,7 @@ class Access(BaseModel):
 
     def check_headers(self, path: str, headers: Mapping[str, str]) -> None:
         """Raises a 401 for a guarded path without the key."""
-        if path.startswith(_GUARDED):
+        if path.startswith(GUARDED):
             self.check_key(key_of(headers))
 
     def check_origin(self, headers: Mapping[str, str]) -> None:

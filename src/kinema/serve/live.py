@@ -35,7 +35,8 @@ async def live(socket: WebSocket, service: Service) -> None:
     """Serves one stream until the client ends it or falls silent, or the server stops."""
     try:
         service.access.check_origin(socket.headers)
-    except RefusedError:
+    except RefusedError as refusal:
+        service.metrics.refusals.labels(refusal.code).inc()
         await socket.close(_POLICY)  # before the handshake: HTTP 403
         return
     await socket.accept()
@@ -44,8 +45,9 @@ async def live(socket: WebSocket, service: Service) -> None:
     except WebSocketDisconnect:
         return
     except RefusedError as refusal:
+        service.metrics.refusals.labels(refusal.code).inc()
         await _say(socket, refusal)
-        await socket.close(_LATER if refusal.status == 503 else _POLICY)
+        await socket.close(_LATER if refusal.status in (429, 503) else _POLICY)
 
 
 class _EndError(Exception):
@@ -62,6 +64,7 @@ class _Stream:
     async def run(self) -> None:
         service = self._service
         try:
+            service.rates.check(self._socket.client and self._socket.client.host)
             start = _started(await self._next(_FIRST_S))
             service.access.check_key(key_of(self._socket.headers) or start.api_key)
             model = service.model(start.model)

@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from kinema.errors import did_you_mean
+from kinema.serve.limits import GUARDED
 from kinema.serve.uploads import Video
 
 _TOP = [
@@ -84,6 +85,18 @@ def form_body(kind: type[BaseModel]) -> dict[str, Any]:
     """Describes a form for OpenAPI."""
     content = {"multipart/form-data": {"schema": kind.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """Adds the ways to send an API key to an OpenAPI document; a server without one ignores it."""
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if path.startswith(GUARDED) else ():
+            operation["security"] = [{"key": []}, {"bearer": []}, {}]
+    return document
 
 
 def raw_body() -> dict[str, Any]:
