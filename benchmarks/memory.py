@@ -9,14 +9,13 @@ import typer
 
 from benchmarks.load import Upload, send_load
 from benchmarks.processes import own_resident_mb, resident_mb
-from benchmarks.serve import CLASSES, ServeLoad, running_server, saved_network
+from benchmarks.serve import CLASSES, ServeLoad, running_server, saved_network, video_files
 from kinema.bench.result import Measurement
 from kinema.cli.bench import NetworkOption, OutOption, finish
 from kinema.cli.console import JsonOption, notes
-from kinema.data.listing import list_videos
 from kinema.values import Preprocessing
 
-_SAMPLES = 60
+_SAMPLES = 20
 
 NOTES = (
     "server_mb: resident memory of the server process; all_mb: that of its decoders, too (shared "
@@ -35,10 +34,13 @@ def measure_memory(
         network: Its name; the weights are drawn.
         predictions: Uploads in all.
         load: Clients, longest time, decoders and batch size.
+
+    Raises:
+        OptionError: no videos.
+        KinemaError: the server did not start, or did not stop in order.
     """
     # The answers are not compared with anything here, so that they may have any probabilities.
-    files = [path for path in list_videos(videos) if path.is_file()]
-    uploads = [Upload.of(path, [0.0] * CLASSES) for path in files]
+    uploads = [Upload.of(path, [0.0] * CLASSES) for path in video_files(videos)]
     how = Preprocessing(frames=8, short_side_px=128, crop_px=112)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as place:

@@ -110,9 +110,7 @@ def measure_serve(
         KinemaError: the server did not start, or did not stop in order.
     """
     load = load or ServeLoad()
-    files = [path for path in list_videos(videos) if path.is_file()]
-    if not files:
-        raise OptionError(f"No videos in {', '.join(map(str, videos))}.")
+    files = video_files(videos)
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as place:
         folder = saved_network(Path(place) / "network", network, preprocessing or Preprocessing())
         offline = _Offline(Recognizer.load(folder, fast=load.fast), files, Path(place), load)
@@ -130,6 +128,18 @@ def measure_serve(
     rows = [_offline_row(spans), _served_row(served, spans, load)]
     settings = {"network": network, "videos": len(files), **asdict(load)}
     return Measurement("serve", settings, rows, NOTES + served.words[:3])
+
+
+def video_files(videos: Sequence[Path]) -> list[Path]:
+    """Lists the video files among paths and in folders.
+
+    Raises:
+        OptionError: there are none.
+    """
+    files = [path for path in list_videos(videos) if path.is_file()]
+    if not files:
+        raise OptionError(f"No videos in {', '.join(map(str, videos))}.")
+    return files
 
 
 def missed(measurement: Measurement) -> list[str]:

@@ -59,7 +59,7 @@ def test_every_request_is_logged_with_its_id(program):
         f"127.0.0.1 GET /a%0Ab%1b[1m 404 not_found T s id={last}",
     ]
     assert lines[3].startswith("127.0.0.1 WEBSOCKET /v1/stream 101 - T s id=")
-    assert len(lines) == 5  # and the one for the numbers; none for health
+    assert len(lines) == 5, lines  # and the one for the numbers; none for health
 
 
 @pytest.mark.slow

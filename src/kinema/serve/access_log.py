@@ -45,7 +45,7 @@ class AccessLog:
 
         async def noted(message: Message) -> None:
             nonlocal status
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"].endswith(("http.response.start", "websocket.accept")):
                 status = message.get("status", 101)
                 MutableHeaders(scope=message)[_ID_HEADER] = request_id
             elif message["type"] == "websocket.close" and not status:

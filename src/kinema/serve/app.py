@@ -1,7 +1,6 @@
 """FastAPI application: routes, error handlers, middleware."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,8 +46,6 @@ from kinema.serve.service import Decoded, ServedModel, Service
 from kinema.serve.uploads import Video, allowed_video, forget
 from kinema.serve.web_page import add_page
 from kinema.timeline import SegmentRule, TimelineSettings
-
-_log = logging.getLogger(__name__)
 
 # Shortest time in seconds between two progress events of a timeline.
 _EVENT_S = 0.2
@@ -208,7 +205,7 @@ async def predict(request: Request, service: TheService) -> PredictAnswer:
             views = await service.decoded(model, video, form)
             return await _answer(service, model, views, options=form, name=video.name, began=began)
     finally:
-        forget(form.file)
+        await asyncio.to_thread(forget, form.file)
 
 
 @router.post(
@@ -244,7 +241,7 @@ async def make_timeline(request: Request, service: TheService, jobs: TheJobs) ->
     try:
         job = _timeline_job(form, service)
         jobs.add(job)
-    except KinemaError:
+    except BaseException:  # also when cancelled: no upload may stay on the disk
         forget(form.file)
         raise
     prefix = request.scope.get("root_path", "")
@@ -405,12 +402,11 @@ async def _on_leave(_: Request, __: Exception) -> Response:
 
 
 async def _on_system(_: Request, error: Exception) -> Response:
-    """Answers a lack of disk space or file descriptors, which the log says in one line."""
+    """Answers a lack of disk space or file descriptors; others are bugs."""
     assert isinstance(error, OSError), "registered for this class"
     refusal = refusal_of_system(error)
     if refusal is None:
         raise error
-    _log.warning("%s (%s)", refusal, error.strerror)
     return answer_to(refusal)
 
 

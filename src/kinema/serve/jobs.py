@@ -19,7 +19,7 @@ from kinema.decoders.jobs import TimelineJob
 from kinema.decoders.pool import DecoderPool, DecodingError
 from kinema.errors import KinemaError
 from kinema.report.timeline import timeline_document
-from kinema.serve.limits import JobSettings, RefusedError
+from kinema.serve.limits import JobSettings, RefusedError, refusal_of_system
 from kinema.serve.schema import ErrorAnswer, JobAnswer, TimelineAnswer
 from kinema.serve.service import ServedModel, Service, refusal_of
 from kinema.serve.uploads import Video, forget
@@ -261,6 +261,8 @@ def _answer_of(error: Exception, video: Video) -> ErrorAnswer:
     if isinstance(error, DecodingError):
         refusal = refusal_of(error, video)
         code, message = refusal.code, str(refusal)
+    elif isinstance(error, OSError) and (refused := refusal_of_system(error)):
+        code, message = refused.code, str(refused)
     elif isinstance(error, KinemaError):
         code, message = "timeline", video.with_name(str(error))
     else:  # the client learns that it failed, the log why

@@ -3,6 +3,7 @@
 import errno
 import hmac
 import ipaddress
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from kinema.decoders.jobs import VideoLimits
 from kinema.decoders.pool import DecoderSettings  # noqa: F401  # the command line reads its defaults here
 from kinema.errors import KinemaError
+
+_log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -150,14 +153,21 @@ class RefusedError(KinemaError):
 
 
 def refusal_of_system(error: OSError) -> RefusedError | None:
-    """Converts a lack of disk space or file descriptors to an answer; None for other errors."""
+    """Converts a lack of disk space or file descriptors to an answer, with a line in the log.
+
+    Returns:
+        None for other errors.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         text = "The disk of the server is full: there is no room for the upload."
-        return RefusedError(507, "disk_full", text)
-    if error.errno in (errno.EMFILE, errno.ENFILE):
+        refusal = RefusedError(507, "disk_full", text)
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
         text = "The server has as many open files as the system allows. Try again."
-        return RefusedError(503, "too_many_files", text)
-    return None
+        refusal = RefusedError(503, "too_many_files", text)
+    else:
+        return None
+    _log.warning("%s (%s)", refusal, error.strerror)
+    return refusal
 
 
 class Access(BaseModel):

@@ -18,7 +18,7 @@ from kinema.live.live_source import LiveFrame
 from kinema.live.result import FrameResult
 from kinema.live.smoothing import Hysteresis, WindowMean
 from kinema.live.stream import FrameRecognizer, StreamSettings
-from kinema.serve.limits import RefusedError, key_of
+from kinema.serve.limits import RefusedError, key_of, refusal_of_system
 from kinema.serve.schema import StreamStart, describe_error
 from kinema.serve.service import ServedModel, Service
 
@@ -44,7 +44,10 @@ async def live(socket: WebSocket, service: Service) -> None:
         await _Stream(socket, service).run()
     except WebSocketDisconnect:
         return
-    except RefusedError as refusal:
+    except (RefusedError, OSError) as error:
+        refusal = error if isinstance(error, RefusedError) else refusal_of_system(error)
+        if refusal is None:
+            raise
         service.metrics.refusals.labels(refusal.code).inc()
         await _say(socket, refusal)
         await socket.close(_LATER if refusal.status in (429, 503) else _POLICY)

@@ -9,7 +9,6 @@ from pydantic import (
     ConfigDict,
     Field,
     WithJsonSchema,
-    WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -38,7 +37,7 @@ def _number(text: Any) -> Any:
     return int(text) if isinstance(text, str) and text.isdecimal() else text
 
 
-def _checked_file(given: Any, _: Any) -> Any:
+def _checked_file(given: Any) -> Any:
     if isinstance(given, str):
         raise PydanticCustomError("no_file", "Send it as a file, with a file name")
     return given
@@ -178,7 +177,7 @@ class Options(_Asked):
 class VideoForm(_Asked):
     """Base of forms with a video: either `file` or `path`."""
 
-    file: Annotated[Video | None, WithJsonSchema(_BINARY), WrapValidator(_checked_file)] = Field(
+    file: Annotated[Video | None, WithJsonSchema(_BINARY), BeforeValidator(_checked_file)] = Field(
         default=None, description="Video file to upload."
     )
     path: str | None = Field(

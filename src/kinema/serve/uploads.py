@@ -49,7 +49,7 @@ class UploadFolder:
         remove_abandoned()
         # Others see the folder when it is locked, not before.
         new = Path(tempfile.mkdtemp(prefix=f"new-{_PREFIX}"))
-        lock = FileLock(new / _LOCK)
+        lock = FileLock(new / _LOCK, thread_local=False)
         lock.acquire()
         self.folder = new.rename(new.with_name(new.name.removeprefix("new-")))
         self._remove = weakref.finalize(self, _remove, self.folder, lock)
@@ -85,7 +85,7 @@ def remove_abandoned() -> None:
             facts = folder.lstat()
             is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
             if is_own and (folder / _LOCK).is_file():
-                lock = FileLock(folder / _LOCK)
+                lock = FileLock(folder / _LOCK, thread_local=False)
                 lock.acquire(blocking=False)
                 _log.info("Deletes the uploads of a killed server: %s", folder)
                 _remove(folder, lock)
