@@ -45,12 +45,12 @@ async def live(socket: WebSocket, service: Service) -> None:
     except WebSocketDisconnect:
         return
     except (RefusedError, OSError) as error:
-        refusal = error if isinstance(error, RefusedError) else refusal_of_system(error)
-        if refusal is None:
+        reason = error if isinstance(error, RefusedError) else refusal_of_system(error)
+        if reason is None:
             raise
-        service.metrics.refusals.labels(refusal.code).inc()
-        await _say(socket, refusal)
-        await socket.close(_LATER if refusal.status in (429, 503) else _POLICY)
+        service.metrics.refusals.labels(reason.code).inc()
+        await _say(socket, reason)
+        await socket.close(_LATER if reason.status in (429, 503) else _POLICY)
 
 
 class _EndError(Exception):
