@@ -18,6 +18,12 @@ def resident_mb(pid: int) -> float | None:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 if pages else None
 
 
+def own_resident_mb(pid: int) -> float | None:
+    """Resident memory in MB of one process; None if unknown."""
+    words = _read(pid, "statm")
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 if words else None
+
+
 def cpu_seconds(pid: int) -> float | None:
     """CPU time of a process and its descendants so far; None if unknown."""
     found = [words for one in _tree(pid) if (words := _read(one, "stat"))]

@@ -110,11 +110,9 @@ def measure_serve(
         KinemaError: the server did not start, or did not stop in order.
     """
     load = load or ServeLoad()
-    files = [path for path in list_videos(videos) if path.is_file()]
-    if not files:
-        raise OptionError(f"No videos in {', '.join(map(str, videos))}.")
+    files = video_files(videos)
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as place:
-        folder = _saved(Path(place) / "network", network, preprocessing or Preprocessing())
+        folder = saved_network(Path(place) / "network", network, preprocessing or Preprocessing())
         offline = _Offline(Recognizer.load(folder, fast=load.fast), files, Path(place), load)
         progress(f"scoring {len(files)} videos once")
         uploads = [
@@ -132,6 +130,18 @@ def measure_serve(
     return Measurement("serve", settings, rows, NOTES + served.words[:3])
 
 
+def video_files(videos: Sequence[Path]) -> list[Path]:
+    """Lists the video files among paths and in folders.
+
+    Raises:
+        OptionError: there are none.
+    """
+    files = [path for path in list_videos(videos) if path.is_file()]
+    if not files:
+        raise OptionError(f"No videos in {', '.join(map(str, videos))}.")
+    return files
+
+
 def missed(measurement: Measurement) -> list[str]:
     """Describes the missed limits."""
     row = measurement.rows[-1]
@@ -147,7 +157,7 @@ def missed(measurement: Measurement) -> list[str]:
     return found
 
 
-def _saved(folder: Path, network: str, how: Preprocessing) -> Path:
+def saved_network(folder: Path, network: str, how: Preprocessing) -> Path:
     """A network whose answers differ from clip to clip, unlike those of one just made."""
     torch.manual_seed(0)
     net = create_model(network, classes=CLASSES, frames=how.frames)
@@ -262,7 +272,7 @@ class _Served:
 
 def _served(folder: Path, uploads: list[Upload], load: ServeLoad, device: str) -> _Served:
     with (
-        _server(folder, load, device) as (url, process),
+        running_server(folder, load, device) as (url, process),
         ThreadPoolExecutor(1, thread_name_prefix="load") as pool,
     ):
         start = time.perf_counter() + load.seconds / 6
@@ -285,14 +295,14 @@ def _served(folder: Path, uploads: list[Upload], load: ServeLoad, device: str) -
 
 
 @contextmanager
-def _server(
+def running_server(
     folder: Path, load: ServeLoad, device: str
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """A `kinema serve` process on a free port of the loopback address."""
     words = [f"bench={folder}", "--host", "127.0.0.1", "--port", "0", "--json", "--device", device]
     words += ["--workers", str(load.workers), "--max-batch", str(load.batch)]
     words += ["--max-requests", str(2 * load.clients), "--max-waiting", str(load.clients)]
-    words += ["--fast"] if load.fast else []
+    words += ["--no-access-log", *(["--fast"] if load.fast else [])]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "kinema.cli.main", "serve", *words],

@@ -36,6 +36,7 @@ TITLES = {
     "train": "Training step",
     "stream": "Frame by frame",
     "serve": "Service under load",
+    "memory": "Memory of the service over many predictions",
     "label": "Labeling an archive",
 }
 

@@ -81,7 +81,7 @@ def test_the_commands_run(started, workplace):
             )
             assert answer.returncode == 0, (line, answer.stdout, answer.stderr)
             ran += 1
-    assert (len(STARTS), ran) == (2, 7)
+    assert (len(STARTS), ran) == (2, 8)
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_the_metrics_of_the_page_exist(started):
     url = f"http://{started(STARTS[0])}/metrics"
     text = subprocess.run(["curl", "-s", url], capture_output=True, text=True, check=True).stdout
     names = set(re.findall(r"`(kinema_\w+)`", PAGE.text))
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         assert f"# TYPE {name.removesuffix('_total')}" in text, name
 

@@ -17,6 +17,9 @@ from kinema.serve.service import Service
 from ..causal import save_causal
 from .running import Program, Running, running
 
+# Nobody reads the access log of most tests, and a full pipe would stop the server.
+FIXED = ("--port", "0", "--json", "--device", "cpu", "--no-access-log")
+
 
 @pytest.fixture(scope="session")
 def causal(tmp_path_factory) -> Path:
@@ -69,7 +72,7 @@ def program(causal, tmp_path) -> Iterator[Callable[..., Program]]:
     def start(*words: object) -> Program:
         command = [sys.executable, "-m", "kinema.cli.main", "serve", f"causal={causal}"]
         process = subprocess.Popen(
-            [*command, "--port", "0", "--json", "--device", "cpu", *map(str, words)],
+            [*command, *FIXED, *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

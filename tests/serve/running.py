@@ -54,12 +54,17 @@ def running(service: Service, jobs: JobSettings | None = None) -> Iterator[Runni
 
 
 def write_video(
-    path: Path, *, frames: int = 12, size: tuple[int, int] = (64, 48), rate: int = 12
+    path: Path,
+    *,
+    frames: int = 12,
+    size: tuple[int, int] = (64, 48),
+    rate: int = 12,
+    codec: str = "mpeg4",
 ) -> Path:
     """Noise that changes its color every 20 frames."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("mpeg4", rate=rate)
+        stream = file.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(frames):
             picture = rng.integers(0, 90, (size[1], size[0], 3), dtype=np.uint8)

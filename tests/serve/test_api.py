@@ -36,6 +36,7 @@ def test_the_description_has_examples_and_errors(server):
     assert set(document["paths"]) == {
         *("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/predict", "/v1/predict/frames"),
         *("/v1/timeline", "/v1/timeline/{job}", "/v1/timeline/{job}/events"),
+        "/v1/models/{name}/reload",
     }
     predict = document["paths"]["/v1/predict"]["post"]
     assert set(predict["responses"]) >= {"200", "401", "413", "422", "503"}

@@ -104,6 +104,15 @@ def test_too_much_processor_time(pooled, color_set, tmp_path):
     assert list(pool.answers(job(color_set / "red" / "0.mp4")))
 
 
+def test_the_processor_time_is_that_of_all_clips(pooled, tmp_path):
+    """Every clip decodes the file from its start."""
+    heavy = repeat_video(write_video(tmp_path / "a.ts", size=(640, 480)), tmp_path / "b.ts", 20)
+    pool, ends = pooled(workers=1, cpu_s=3)
+    assert len(list(pool.answers(job(heavy)))) == 2
+    fails(pool, job(heavy, clips=100), "decoding_takes_long", "3 s of CPU time")
+    assert ends == ["decoding_takes_long"]
+
+
 def test_a_process_that_hangs(pooled, color_set):
     pool, ends = pooled(workers=1, silence_s=1.0)
     before = set(decoders())

@@ -23,20 +23,18 @@ from kinema.serve.uploads import UploadFolder, forget, shown_name
         ("x" * 5000, "x" * 200),
     ],
 )
-def test_a_name_is_shown_and_the_file_lies_elsewhere(tmp_path, name, shown):
+def test_a_name_is_shown_and_the_file_lies_elsewhere(name, shown):
     uploads = UploadFolder()
-    source = tmp_path / "source"
-    source.write_bytes(b"video")
     try:
         assert uploads.folder.stat().st_mode & 0o777 == 0o700
-        with source.open("rb") as file:
-            video = uploads.keep(file, name)
+        video, file = uploads.begin(name)
+        file.close()
         assert shown_name(name) == video.name == shown
         assert video.path.parent == uploads.folder
-        assert list(uploads.folder.iterdir()) == [video.path]
+        assert set(uploads.folder.iterdir()) == {video.path, uploads.folder / "lock"}
         assert video.path.stat().st_mode & 0o777 == 0o600
         forget(video)
-        assert not list(uploads.folder.iterdir())
+        assert not video.path.exists()
     finally:
         uploads.close()
     assert not uploads.folder.exists()
@@ -49,7 +47,7 @@ def test_an_upload_with_a_path_for_a_name(server, color_set):
             answer = http.post("/v1/predict", files={"file": (name, data)})
             assert (answer.status_code, answer.json()["file"]) == (200, "outside.mp4")
     folder = server.service.uploads.folder
-    assert not list(folder.iterdir())
+    assert [path.name for path in folder.iterdir()] == ["lock"]
     assert not (folder.parent / "outside.mp4").exists()
     assert not (folder.parent.parent / "outside.mp4").exists()
 

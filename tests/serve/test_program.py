@@ -128,10 +128,30 @@ def test_a_bomb_and_a_slow_request(program, color_set, long, tmp_path):
     assert predicted(started, color_set / "red" / "0.mp4").status_code == 200
 
 
+def test_a_costly_upload_is_not_asked_for_again(program, tmp_path):
+    """33 megapixels after a small header, and a video that takes more than the CPU time."""
+    started = program("--worker-seconds", 2)
+    parts = [
+        write_video(tmp_path / f"{width}.ts", frames=2, size=(width, height), codec="mpeg2video")
+        for width, height in ((64, 48), (7680, 4352))
+    ]
+    grown = tmp_path / "grown.ts"
+    grown.write_bytes(b"".join(part.read_bytes() for part in parts))
+    answer = predicted(started, grown)
+    assert (answer.status_code, answer.json()["error"]) == (413, "too_many_pixels")
+    assert "7680 x 4352" in answer.json()["message"]
+    long = write_video(tmp_path / "long.ts", frames=240, size=(640, 480), rate=24)
+    answer = predicted(started, long, clips=60)
+    assert (answer.status_code, answer.json()["error"]) == (422, "decoding_takes_long")
+    assert "2 s of CPU time" in answer.json()["message"]
+    assert "again" not in answer.json()["message"].lower()
+
+
 def test_no_result_in_time(program, long):
     started = program("--timeout", 0.05)
     answer = predicted(started, long, clips=20)
     assert (answer.status_code, answer.json()["error"]) == (504, "timeout")
+    assert "again" not in answer.json()["message"].lower()
 
 
 def test_keys_and_other_sites(program, color_set):

@@ -98,6 +98,27 @@ def test_a_header_that_claims_a_giant_frame(server):
     check(post(server, bytes(data), "giant.gif"), 422, "unreadable", "giant.gif")
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_stream_that_grows_after_a_small_header(server, tmp_path, codec):
+    parts = [
+        write_video(tmp_path / f"{width}.ts", size=(width, height), rate=25, codec=codec)
+        for width, height in ((64, 48), (128, 96))
+    ]
+    grown = tmp_path / "grown.ts"
+    grown.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(grown)) as opened:
+        assert (opened.streams.video[0].width, opened.streams.video[0].height) == (64, 48)
+    for clips in (1, 3):
+        answer = post(server, grown, clips=clips)
+        check(answer, 413, "too_many_pixels", "A frame has 128 x 96 pixels", "limit of 10000")
+    job = post(server, grown, url="/v1/timeline").json()["job"]
+    with server.http as http:
+        url = f"/v1/timeline/{job}"
+        wait_until(lambda: http.get(url).json()["state"] not in ("waiting", "running"))
+        assert http.get(url).json()["error"]["error"] == "too_many_pixels"
+    assert post(server, parts[0]).status_code == 200
+
+
 def test_too_many_bytes(server, tmp_path):
     check(post(server, bytes(250_000)), 413, "too_many_bytes", "200000")
     document = check(

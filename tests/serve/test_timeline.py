@@ -159,7 +159,7 @@ def test_a_job_can_be_cancelled_and_forgotten(program, tmp_path):
             assert finished(http, job)["state"] == "cancelled"
         http.delete(f"/v1/timeline/{first}")
         assert http.get(f"/v1/timeline/{first}").status_code == 404
-        assert not list(tmp_path.glob("kinema-serve-*/*"))
+        assert [path.name for path in tmp_path.glob("kinema-serve-*/*")] == ["lock"]
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_uploads_are_deleted(server, video):
     with server.http as http:
         finished(http, posted(http, video).json()["job"])
     folder = server.service.uploads.folder
-    wait_until(lambda: not list(folder.iterdir()))
+    wait_until(lambda: [path.name for path in folder.iterdir()] == ["lock"])
 
 
 @pytest.mark.data

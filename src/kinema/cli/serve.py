@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -80,7 +81,13 @@ MaxDelayMsOption = Annotated[
     ),
 ]
 WorkerSecondsOption = Annotated[
-    int, _setting("CPU seconds a decoder may spend per clip.", "DecoderSettings.cpu_s", min=1)
+    int, _setting("CPU seconds a decoder may spend per video.", "DecoderSettings.cpu_s", min=1)
+]
+RootPathOption = Annotated[
+    str, typer.Option(help="Prefix of all addresses that a reverse proxy takes away, as /kinema.")
+]
+AccessLogOption = Annotated[
+    bool, typer.Option("--access-log/--no-access-log", help="Log requests, except health checks.")
 ]
 GraceOption = Annotated[
     float, typer.Option(help="Seconds to finish accepted work after SIGTERM.", min=0)
@@ -128,7 +135,15 @@ def serve(
     max_client_connections: Annotated[
         int, _setting("Open connections of one address.", "Limits.client_connections", min=1)
     ],
+    max_client_rate: Annotated[
+        int,
+        _setting(
+            "Requests per minute of one address; 0 for no limit.", "Limits.client_per_minute", min=0
+        ),
+    ],
     timeout: Annotated[float, _setting("Seconds for one request.", "Limits.request_s")],
+    root_path: RootPathOption = "",
+    access_log: AccessLogOption = True,
     grace: GraceOption = 60.0,
     fast: FastOption = False,
     device: DeviceOption = None,
@@ -166,6 +181,7 @@ def serve(
             streams=max_streams,
             connections=max_connections,
             client_connections=max_client_connections,
+            client_per_minute=max_client_rate,
             request_s=timeout,
         )
     except ValidationError as error:
@@ -183,6 +199,8 @@ def serve(
         )
     if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
         raise OptionError("--api-key must be printable ASCII: headers carry no other letters.")
+    if root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", root_path):
+        raise OptionError(f"--root-path {root_path!r} is no path such as /kinema.")
     if allow_folder is not None and not allow_folder.is_dir():
         raise OptionError(f"--allow-folder {allow_folder} is not a folder.")
     try:
@@ -200,14 +218,11 @@ def serve(
         if access.api_key is None and not is_loopback(listening):
             notes().print("Anyone who can reach this machine can use the server; see --api-key.")
         parent.start()  # in parallel to importing PyTorch and loading the networks here
-        from kinema.recognizer import Recognizer
-        from kinema.serve.service import Service
+        from kinema.serve.service import NetworkFolders, Service
         from kinema.system.process import keep_freed_memory
 
-        models = {
-            name: Recognizer.load(folder, device=device, fast=fast)
-            for name, folder in folders.items()
-        }
+        source = NetworkFolders(folders, device, fast)
+        models = {name: source.load(name) for name in source.folders}
         if any(model.device.type == "cpu" for model in models.values()):
             # Clearing new memory pages takes up to half of the time of a large batch.
             keep_freed_memory(in_threads=True)
@@ -218,12 +233,14 @@ def serve(
             batching=BatchSettings(clips=max_batch, delay_s=max_delay_ms / 1000),
             decoding=decoding,
             decoder_parent=parent,
-            fast=fast,
+            source=source,
         )
         Server(
             service,
             jobs=JobSettings(waiting=max_timelines),
             grace_s=grace,
+            root_path=root_path,
+            access_log=access_log,
             on_ready=lambda: _say_ready(address_of(listening), list(models), as_json=as_json),
         ).run(sockets=[listening])
 

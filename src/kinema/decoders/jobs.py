@@ -38,7 +38,7 @@ class DecoderCaps:
 
     Attributes:
         memory_bytes: Address space on top of what the process has when it starts.
-        cpu_s: CPU time from one message to the next; None for no limit.
+        cpu_s: CPU time of one job; None for no limit.
         open_files: Files open at a time.
     """
 

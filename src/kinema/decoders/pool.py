@@ -34,7 +34,7 @@ class DecoderSettings(BaseModel):
         description="Memory of one process on top of what it has when it starts.",
     )
     cpu_s: int | None = Field(
-        default=30, ge=1, description="CPU seconds a decoder may spend per clip."
+        default=30, ge=1, description="CPU seconds a decoder may spend per video."
     )
     silence_s: float = Field(default=30.0, gt=0, description="Seconds from one clip to the next.")
     jobs: int = Field(default=200, ge=1, description="Jobs after which a process is replaced.")

@@ -40,7 +40,14 @@ from kinema.system.process import bound_memory
 from kinema.timeline.grid import GridLimits, TooManyWindowsError, build_grid
 from kinema.timeline.reading import GridFrames
 from kinema.values import Views
-from kinema.video.container import header_duration_s, main_video, open_container, reason_of
+from kinema.video.container import (
+    TooManyPixelsError,
+    check_pixels,
+    header_duration_s,
+    main_video,
+    open_container,
+    reason_of,
+)
 from kinema.video.decode import FrameSource, VideoFile, open_source
 
 # Self-contained containers. Playlists and scripts (hls, dash, concat, ...), which make FFmpeg open
@@ -132,7 +139,7 @@ def _decoder(channel: socket.socket, caps: DecoderCaps) -> None:
 
 
 def _confine(caps: DecoderCaps) -> None:
-    """Limits memory, open files and writing; CPU time is limited anew for each message."""
+    """Limits memory, open files and writing; CPU time is limited anew for each job."""
     # A decoder that hangs does not notice when both its parent and its caller are killed.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     bound_memory(caps.memory_bytes)
@@ -141,7 +148,7 @@ def _confine(caps: DecoderCaps) -> None:
 
 
 def _allow_time(caps: DecoderCaps) -> None:
-    """Lets the kernel end this process after `cpu_s` more seconds of CPU time."""
+    """Lets the kernel end this process if its next job takes more than `cpu_s` of CPU time."""
     if caps.cpu_s is None:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -155,7 +162,6 @@ def _answer(channel: socket.socket, message: wire.Message, caps: DecoderCaps) ->
         _allow_time(caps)
         for facts, arrays in _frames(message):
             wire.send(channel, {"end": False, **facts}, arrays)
-            _allow_time(caps)
         wire.send(channel, {"end": True})
         return True
     except (BrokenPipeError, ConnectionResetError):
@@ -173,6 +179,8 @@ def _failure(error: Exception) -> tuple[FailureName, str]:
         return "decoding_needs_memory", ""
     if isinstance(error, _LimitError):
         return error.reason, str(error)
+    if isinstance(error, TooManyPixelsError):
+        return "too_many_pixels", str(error)
     if isinstance(error, TooManyWindowsError):
         return "too_many_windows", str(error)
     if isinstance(error, KinemaError):
@@ -235,7 +243,7 @@ def _timeline(job: TimelineJob) -> Iterator[Answer]:
 def _picture(job: PictureJob, data: bytes) -> Iterator[Answer]:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            _check_pixels(image.width, image.height, job.pixels)
+            check_pixels(image.width, image.height, job.pixels)
             upright = ImageOps.exif_transpose(image).convert("RGB")
             yield {}, [np.asarray(upright)]
     except UnidentifiedImageError as error:
@@ -249,12 +257,12 @@ def _opened(path: str, limits: VideoLimits | None) -> FrameSource:
     if limits is None:
         return open_source(path)
     # The header comes first, because opening a video decodes its first frame. It may lie, so the
-    # opened video is checked again.
+    # opened video is checked again, and every frame that is decoded.
     if os.path.isfile(path) and os.path.getsize(path):
         _check_header(path, limits)
-    source = open_source(path, options=SANDBOX_OPTIONS)
+    source = open_source(path, options=SANDBOX_OPTIONS, most_pixels=limits.pixels)
     info = source.info
-    _check_pixels(info.width, info.height, limits.pixels)
+    check_pixels(info.width, info.height, limits.pixels)
     if info.frames > limits.frames:
         raise _LimitError(
             "too_many_frames",
@@ -274,21 +282,13 @@ def _check_header(path: str, limits: VideoLimits) -> None:
         with open_container(path, options=SANDBOX_OPTIONS) as container:
             stream, duration_s = main_video(container), header_duration_s(container)
             if stream is not None and stream.codec_context:
-                _check_pixels(stream.width, stream.height, limits.pixels)
+                check_pixels(stream.width, stream.height, limits.pixels)
             if duration_s is not None:
                 _check_duration(path, duration_s, limits)
     except av.FFmpegError as error:
         raise UnreadableVideoError(
             f"{path} cannot be read: {reason_of(error, SANDBOX_OPTIONS)}."
         ) from error
-
-
-def _check_pixels(width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise _LimitError(
-            "too_many_pixels",
-            f"A frame has {width} x {height} pixels, more than the limit of {most}.",
-        )
 
 
 def _check_duration(path: str, duration_s: float, limits: VideoLimits) -> None:

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kinema.serve.limits import RefusedError
+from kinema.serve.limits import HEALTH, RefusedError, plain_path
 from kinema.serve.service import Service
 
 # Seconds that a client is asked to wait before it tries again.
@@ -19,25 +19,36 @@ _LINGER_S = 5.0
 _LINGER_BYTES = 1 << 30
 
 
-class HostCheck:
-    """ASGI middleware: refuses every request and WebSocket for a host that is not this server."""
+class FirstChecks:
+    """ASGI middleware: refuses hosts that are not this server, and connections over the limits."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers it with 421."""
+        """Passes the request on, or refuses it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         own = (scope.get("server") or ("",))[0]
         try:
+            _check_spare(scope)
             self._service.access.check_host(Headers(scope=scope), own)
         except RefusedError as refusal:
             await answer_to(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _check_spare(scope: Scope) -> None:
+    """Allows a connection above the limits nothing but the health checks."""
+    # The body of any other method would be read, for longer than such a connection may stay.
+    is_health = plain_path(scope) in HEALTH and scope.get("method") in ("GET", "HEAD")
+    if "is_spare" in scope.get("state", ()) and not is_health:
+        text = "The server has as many connections as its limit allows. Try again."
+        close = {"Connection": "close"}
+        raise RefusedError(503, "too_many_connections", text, headers=close)
 
 
 class Admission:
@@ -70,7 +81,8 @@ class Admission:
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, limits, headers = self._service, self._service.limits, Headers(scope=scope)
-        is_long = scope["path"] == "/v1/timeline"
+        path = plain_path(scope)
+        is_long = path == "/v1/timeline"
         most_bytes = limits.timeline_bytes if is_long else limits.upload_bytes
         body = _Body(receive, most_bytes, limits.upload_s)
         has_body = scope["method"] in ("POST", "PUT", "PATCH")
@@ -78,8 +90,10 @@ class Admission:
             # Cheapest checks first, all of them on the headers alone.
             if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
                 service.access.check_origin(headers)
+            if has_body:
+                service.rates.check((scope.get("client") or (None,))[0])
             if scope["method"] != "OPTIONS":  # browsers ask for permission without the key
-                service.access.check_headers(scope["path"], headers)
+                service.access.check_headers(path, headers)
             if not has_body:
                 await self._app(scope, receive, send)
                 return
@@ -116,7 +130,17 @@ def answer_to(refusal: RefusedError) -> Response:
     """Converts a refusal to an HTTP answer."""
     content = {"error": refusal.code, "message": str(refusal), "file": refusal.file}
     again = {"Retry-After": str(_RETRY_AFTER_S)} if refusal.status == 503 else {}
-    return JSONResponse(content, refusal.status, headers={**refusal.headers, **again})
+    answer = _Refusal(content, refusal.status, headers={**refusal.headers, **again})
+    answer.code = refusal.code
+    return answer
+
+
+class _Refusal(JSONResponse):
+    code = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["refusal"] = self.code
+        await super().__call__(scope, receive, send)
 
 
 class _Body:

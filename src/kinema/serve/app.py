@@ -8,18 +8,20 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from kinema.errors import KinemaError
-from kinema.serve.admission import Admission, HostCheck, answer_to
+from kinema.serve.access_log import AccessLog
+from kinema.serve.admission import Admission, FirstChecks, answer_to
+from kinema.serve.forms import read_form
 from kinema.serve.frame_thumbnails import seen_frames
 from kinema.serve.jobs import Job, JobBook
-from kinema.serve.limits import RefusedError
+from kinema.serve.limits import RefusedError, refusal_of_system
 from kinema.serve.live import live
 from kinema.serve.metrics import CONTENT_TYPE
 from kinema.serve.schema import (
@@ -34,7 +36,11 @@ from kinema.serve.schema import (
     PredictAnswer,
     PredictForm,
     TimelineForm,
+    VideoForm,
     describe_error,
+    form_body,
+    raw_body,
+    with_keys,
 )
 from kinema.serve.service import Decoded, ServedModel, Service
 from kinema.serve.uploads import Video, allowed_video, forget
@@ -72,8 +78,16 @@ TheService = Annotated[Service, Depends(_service)]
 TheJobs = Annotated[JobBook, Depends(_jobs)]
 
 
-def create_app(service: Service, jobs: JobBook) -> FastAPI:
+def create_app(
+    service: Service, jobs: JobBook, *, root_path: str = "", access_log: bool = False
+) -> FastAPI:
     """Builds the application, which starts the service and closes it.
+
+    Args:
+        service: Models and resources.
+        jobs: Timelines.
+        root_path: Prefix of all addresses that a proxy takes away, such as "/kinema".
+        access_log: True to log every request but health checks.
 
     Example:
         `uvicorn.run(create_app(service, JobBook(service)))`
@@ -97,13 +111,19 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # these pages load scripts from other sites
         redoc_url=None,
+        servers=[{"url": root_path or "/"}],
+        root_path_in_servers=False,
     )
+    describe = app.openapi
+    app.openapi = lambda: with_keys(describe())  # type: ignore[method-assign]  # as FastAPI advises
     app.state.service, app.state.jobs = service, jobs
     app.include_router(router)
     add_page(app)
     app.add_exception_handler(KinemaError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_leave)
+    app.add_exception_handler(OSError, _on_system)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(Admission, service=service)
     if service.access.origins:
@@ -113,7 +133,9 @@ def create_app(service: Service, jobs: JobBook) -> FastAPI:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key"],
         )
-    app.add_middleware(HostCheck, service=service)  # the last one is the first to see a request
+    app.add_middleware(FirstChecks, service=service)
+    # The last one is the first to see a request.
+    app.add_middleware(AccessLog, metrics=service.metrics, is_on=access_log)
     return app
 
 
@@ -121,7 +143,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorAnswer} for status in (401, *statuses)}
 
 
-_POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 500, 503, 504)
+_POST_ERRORS = _errors(400, 403, 404, 408, 413, 422, 429, 500, 503, 504, 507)
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -150,44 +172,46 @@ async def metrics(service: TheService) -> Response:
 @router.get("/v1/models", responses=_errors())
 async def models(service: TheService) -> ModelsAnswer:
     """Lists the models of this server."""
-    described = [
-        ModelAnswer(
-            name=name,
-            network=model.recognizer.net.name,
-            classes=list(model.recognizer.labels),
-            frames=model.recognizer.net.frames,
-            live=model.step is not None,
-        )
-        for name, model in service.models.items()
-    ]
-    return ModelsAnswer(models=described)
+    return ModelsAnswer(models=[_described(model) for model in service.models.values()])
 
 
-@router.post("/v1/predict", responses=_POST_ERRORS)
-async def predict(
-    form: Annotated[PredictForm, Form(media_type="multipart/form-data")], service: TheService
-) -> PredictAnswer:
+@router.post("/v1/models/{name}/reload", responses={**_POST_ERRORS, **_errors(409)})
+async def reload_model(name: str, service: TheService) -> ModelAnswer:
+    """Loads a model anew from its folder; requests that have begun end on the old one."""
+    if service.access.api_key is None:
+        text = "Only the holder of an API key may replace networks; start the server with a key."
+        raise RefusedError(403, "needs_api_key", text)
+    return _described(await service.reload(name))
+
+
+def _described(model: ServedModel) -> ModelAnswer:
+    return ModelAnswer(
+        name=model.name,
+        network=model.recognizer.net.name,
+        classes=list(model.recognizer.labels),
+        frames=model.recognizer.net.frames,
+        live=model.step is not None,
+    )
+
+
+@router.post("/v1/predict", responses=_POST_ERRORS, openapi_extra=form_body(PredictForm))
+async def predict(request: Request, service: TheService) -> PredictAnswer:
     """Recognizes the action in a video."""
+    form = await read_form(request, PredictForm, service.uploads)
     began = time.perf_counter()
-    model = service.model(form.model)
-    async with _in_time(service):
-        video = await _video(form, service)
-        try:
+    try:
+        async with _in_time(service):
+            model, video = service.model(form.model), _video(form, service)
             views = await service.decoded(model, video, form)
             return await _answer(service, model, views, options=form, name=video.name, began=began)
-        finally:
-            await asyncio.to_thread(forget, video)
-
-
-_RAW_BODY = {"schema": {"type": "string", "format": "binary"}}
+    finally:
+        await asyncio.to_thread(forget, form.file)
 
 
 @router.post(
     "/v1/predict/frames",
     responses=_POST_ERRORS,
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/octet-stream": _RAW_BODY}}
-    },
+    openapi_extra=raw_body(),
 )
 async def predict_frames(
     request: Request, query: Annotated[FramesQuery, Query()], service: TheService
@@ -204,25 +228,32 @@ async def predict_frames(
         forget(video)
 
 
-@router.post("/v1/timeline", status_code=202, responses={202: {"model": JobAnswer}, **_POST_ERRORS})
-async def make_timeline(
-    form: Annotated[TimelineForm, Form(media_type="multipart/form-data")],
-    service: TheService,
-    jobs: TheJobs,
-) -> Response:
+@router.post(
+    "/v1/timeline",
+    status_code=202,
+    responses={202: {"model": JobAnswer}, **_POST_ERRORS},
+    openapi_extra=form_body(TimelineForm),
+)
+async def make_timeline(request: Request, service: TheService, jobs: TheJobs) -> Response:
     """Starts a timeline job: a long video to segments with classes."""
     jobs.check_room()
+    form = await read_form(request, TimelineForm, service.uploads)
+    try:
+        job = _timeline_job(form, service)
+        jobs.add(job)
+    except BaseException:  # also when cancelled: no upload may stay on the disk
+        forget(form.file)
+        raise
+    prefix = request.scope.get("root_path", "")
+    return _json(job, status=202, headers={"Location": f"{prefix}/v1/timeline/{job.id}"})
+
+
+def _timeline_job(form: TimelineForm, service: Service) -> Job:
     model = service.model(form.model)
     settings = TimelineSettings(form.window, form.stride, batch=service.batching.clips)
     rule = SegmentRule(form.smooth, form.enter, form.leave, tuple(form.background), form.min_length)
     rule.hysteresis(model.recognizer.labels)  # refuses unknown class names before the job starts
-    job = Job(model, await _video(form, service), settings, rule, form.top)
-    try:
-        jobs.add(job)
-    except RefusedError:
-        await asyncio.to_thread(forget, job.video)
-        raise
-    return _json(job, status=202, headers={"Location": f"/v1/timeline/{job.id}"})
+    return Job(model, _video(form, service), settings, rule, form.top)
 
 
 _ONE_JOB: dict[int | str, dict[str, Any]] = {200: {"model": JobAnswer}, **_errors(404, 422)}
@@ -281,19 +312,20 @@ async def _in_time(service: Service) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise RefusedError(
-            504, "timeout", f"There was no result within {most_s:g} s, the limit. Try again."
+            504,
+            "timeout",
+            f"There was no result within {most_s:g} s, the limit. Send a shorter or smaller video, "
+            "or ask for fewer clips.",
         ) from None
 
 
-async def _video(form: PredictForm | TimelineForm, service: Service) -> Video:
-    """Returns the video of a form; the caller deletes it if it is an upload."""
+def _video(form: VideoForm, service: Service) -> Video:
+    """Returns the video of a form."""
     if (form.file is None) == (form.path is None):
         raise RefusedError(
             422, "source", "Send the video as `file`, or name it as `path`: one of both."
         )
-    if form.file is None:
-        return allowed_video(service.access.folder, form.path or "")
-    return await asyncio.to_thread(service.uploads.keep, form.file.file, form.file.filename)
+    return form.file or allowed_video(service.access.folder, form.path or "")
 
 
 def _raw_views(service: Service, model: ServedModel, video: Video, query: FramesQuery) -> Decoded:
@@ -362,6 +394,20 @@ async def _on_http(request: Request, error: Exception) -> Response:
     text = f"{request.method} {request.url.path}: {error.detail}."
     headers = dict(error.headers or {})
     return answer_to(RefusedError(error.status_code, code, text, headers=headers))
+
+
+async def _on_leave(_: Request, __: Exception) -> Response:
+    """Ends a request whose client is gone; nobody reads the answer, but it is counted."""
+    return answer_to(RefusedError(400, "body", "The client left before its body ended."))
+
+
+async def _on_system(_: Request, error: Exception) -> Response:
+    """Answers a lack of disk space or file descriptors; others are bugs."""
+    assert isinstance(error, OSError), "registered for this class"
+    refusal = refusal_of_system(error)
+    if refusal is None:
+        raise error
+    return answer_to(refusal)
 
 
 async def _on_bug(_: Request, error: Exception) -> Response:

@@ -26,7 +26,10 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects clips and scores them in batches; clips that arrive meanwhile form the next one."""
+    """Collects clips and scores them in batches; clips that arrive meanwhile form the next one.
+
+    Its task only lives while clips wait, so that a batcher that nobody uses any more is gone.
+    """
 
     def __init__(
         self,
@@ -46,12 +49,8 @@ class Batcher:
         self._requests = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Starts the task in the running event loop."""
-        self._task = asyncio.create_task(self._work(), name="batcher")
-
     async def stop(self) -> None:
-        """Stops the task; called when no request waits any more."""
+        """Drops the clips that wait; called when no request does any more."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -70,6 +69,8 @@ class Batcher:
         ]
         for item in waiting:
             self._queue.put_nowait(item)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name="batcher")
         try:
             return torch.stack(await asyncio.gather(*(item.scores_K for item in waiting)))
         finally:
@@ -78,7 +79,7 @@ class Batcher:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._queue.empty():
             # Requests that timed out or were cancelled while they waited cost no forward pass.
             batch = [item for item in await self._collect() if not item.scores_K.done()]
             if not batch:
@@ -98,7 +99,7 @@ class Batcher:
                     item.scores_K.set_result(scores_K)
 
     async def _collect(self) -> list[_Waiting]:
-        """Waits for a clip, then for others until the batch is full or the first one is due."""
+        """Takes a clip, then waits for others until the batch is full or the first one is due."""
         batch = [await self._queue.get()]
         # The delay counts from the arrival of the first clip: if it waited during the previous
         # forward pass, the batch starts at once with whatever is in the queue.

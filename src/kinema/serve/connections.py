@@ -5,19 +5,17 @@ thousand half requests would use up the open files of the process.
 """
 
 import asyncio
-import ipaddress
 import resource
 from collections import Counter
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from kinema.errors import OptionError
-from kinema.serve.admission import answer_to
-from kinema.serve.limits import HEALTH, Limits, RefusedError
+from kinema.serve.limits import Limits
+from kinema.serve.rates import client_of
 
 # Files that the process needs beside its connections: decoders, libraries, uploads.
 _OTHER_FILES = 256
@@ -122,7 +120,6 @@ class HttpConnection(_LimitedConnection, H11Protocol):
     """HTTP connection that obeys the limits of `Connections`."""
 
     server_state: Connections
-    _is_spare = False
 
     def connection_made(  # type: ignore[override]  # as uvicorn does
         self, transport: asyncio.Transport
@@ -130,8 +127,7 @@ class HttpConnection(_LimitedConnection, H11Protocol):
         """Counts the connection."""
         super().connection_made(transport)
         if not self.server_state.opened(transport):
-            self._is_spare = True
-            self.app = _HealthOnly(self.app)
+            self.app_state = {**self.app_state, "is_spare": True}  # `Admission` sees it
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes, after which a request may have begun."""
@@ -150,7 +146,7 @@ class HttpConnection(_LimitedConnection, H11Protocol):
             self.server_state.works(self.transport)
 
     def _should_upgrade(self) -> bool:
-        return not self._is_spare and super()._should_upgrade()
+        return "is_spare" not in self.app_state and super()._should_upgrade()
 
 
 class WebSocketConnection(_LimitedConnection, WebSocketsSansIOProtocol):
@@ -178,33 +174,9 @@ class WebSocketConnection(_LimitedConnection, WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
 
-class _HealthOnly:
-    """Application of a connection above the limits."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app: ASGIApp = self._app
-        # The body of any other method would be read, for longer than this connection may stay.
-        if scope["path"] not in HEALTH or scope["method"] not in ("GET", "HEAD"):
-            text = "The server has as many connections as its limit allows. Try again."
-            close = {"Connection": "close"}
-            app = answer_to(RefusedError(503, "too_many_connections", text, headers=close))
-        await app(scope, receive, send)
-
-
 def _client_of(transport: asyncio.Transport) -> str:
-    """Address of the client; one of IPv6 owns the 2^64 addresses of its network."""
     peer = transport.get_extra_info("peername")
-    try:
-        address = ipaddress.ip_address(peer[0].partition("%")[0])
-    except (TypeError, ValueError, IndexError):  # gone already
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    return client_of(peer[0] if peer else None)
 
 
 def _allow_files(wanted: int) -> None:

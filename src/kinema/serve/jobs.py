@@ -19,7 +19,7 @@ from kinema.decoders.jobs import TimelineJob
 from kinema.decoders.pool import DecoderPool, DecodingError
 from kinema.errors import KinemaError
 from kinema.report.timeline import timeline_document
-from kinema.serve.limits import JobSettings, RefusedError
+from kinema.serve.limits import JobSettings, RefusedError, refusal_of_system
 from kinema.serve.schema import ErrorAnswer, JobAnswer, TimelineAnswer
 from kinema.serve.service import ServedModel, Service, refusal_of
 from kinema.serve.uploads import Video, forget
@@ -93,14 +93,14 @@ class JobBook:
         self._settings = settings or JobSettings()
         self._limits = service.limits
         self._metrics = service.metrics
-        running, decode_s = self._settings.running, self._settings.decode_s
-        patient = {"workers": running, "cpu_s": decode_s, "silence_s": decode_s}
+        own = self._settings
+        patient = {"workers": own.running, "cpu_s": own.cpu_s, "silence_s": own.decode_s}
         self._decoders = DecoderPool(
             service.decoders.settings.model_copy(update=patient),
             service.decoder_parent,
             on_end=service.count_decoder_end,
         )
-        self._threads = ThreadPoolExecutor(running, thread_name_prefix="timeline")
+        self._threads = ThreadPoolExecutor(own.running, thread_name_prefix="timeline")
         self._jobs: dict[str, Job] = {}
 
     @property
@@ -261,6 +261,8 @@ def _answer_of(error: Exception, video: Video) -> ErrorAnswer:
     if isinstance(error, DecodingError):
         refusal = refusal_of(error, video)
         code, message = refusal.code, str(refusal)
+    elif isinstance(error, OSError) and (refused := refusal_of_system(error)):
+        code, message = refused.code, str(refused)
     elif isinstance(error, KinemaError):
         code, message = "timeline", video.with_name(str(error))
     else:  # the client learns that it failed, the log why

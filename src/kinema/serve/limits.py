@@ -1,11 +1,14 @@
 """Settings and access rules of the service, and the errors that refuse requests."""
 
+import errno
 import hmac
 import ipaddress
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -13,12 +16,20 @@ from kinema.decoders.jobs import VideoLimits
 from kinema.decoders.pool import DecoderSettings  # noqa: F401  # the command line reads its defaults here
 from kinema.errors import KinemaError
 
+_log = logging.getLogger(__name__)
+
 MIB = 1 << 20
 
 # Everything else is public: the page and the health checks hold no secrets.
-_GUARDED = ("/v1/", "/metrics")
+GUARDED = ("/v1/", "/metrics")
 # Answered even over the limits of connections.
 HEALTH = ("/healthz", "/readyz")
+
+
+def plain_path(scope: Mapping[str, Any]) -> str:
+    """Path of a request without the prefix that a proxy has taken away."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class Limits(BaseModel):
@@ -53,6 +64,11 @@ class Limits(BaseModel):
     connections: int = Field(default=512, ge=1, description="Open connections.")
     client_connections: int = Field(
         default=128, ge=1, description="Open connections of one client address."
+    )
+    client_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="Requests with a body, and new streams, of one client address; 0 for no limit.",
     )
     head_s: float = Field(
         default=15.0,
@@ -117,6 +133,9 @@ class JobSettings(BaseModel):
     decode_s: int = Field(
         default=600, ge=1, description="Seconds for decoding 16 frames, or for the frame index."
     )
+    cpu_s: int = Field(
+        default=2 * 3600, ge=1, description="CPU seconds for decoding the video of one timeline."
+    )
 
 
 @dataclass(eq=False)  # errors are compared by identity
@@ -131,6 +150,24 @@ class RefusedError(KinemaError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def refusal_of_system(error: OSError) -> RefusedError | None:
+    """Converts a lack of disk space or file descriptors to an answer, with a line in the log.
+
+    Returns:
+        None for other errors.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        text = "The disk of the server is full: there is no room for the upload."
+        refusal = RefusedError(507, "disk_full", text)
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        text = "The server has as many open files as the system allows. Try again."
+        refusal = RefusedError(503, "too_many_files", text)
+    else:
+        return None
+    _log.warning("%s (%s)", refusal, error.strerror)
+    return refusal
 
 
 class Access(BaseModel):
@@ -198,7 +235,7 @@ class Access(BaseModel):
 
     def check_headers(self, path: str, headers: Mapping[str, str]) -> None:
         """Raises a 401 for a guarded path without the key."""
-        if path.startswith(_GUARDED):
+        if path.startswith(GUARDED):
             self.check_key(key_of(headers))
 
     def check_origin(self, headers: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from kinema.live.live_source import LiveFrame
 from kinema.live.result import FrameResult
 from kinema.live.smoothing import Hysteresis, WindowMean
 from kinema.live.stream import FrameRecognizer, StreamSettings
-from kinema.serve.limits import RefusedError, key_of
+from kinema.serve.limits import RefusedError, key_of, refusal_of_system
 from kinema.serve.schema import StreamStart, describe_error
 from kinema.serve.service import ServedModel, Service
 
@@ -35,7 +35,8 @@ async def live(socket: WebSocket, service: Service) -> None:
     """Serves one stream until the client ends it or falls silent, or the server stops."""
     try:
         service.access.check_origin(socket.headers)
-    except RefusedError:
+    except RefusedError as refusal:
+        service.metrics.refusals.labels(refusal.code).inc()
         await socket.close(_POLICY)  # before the handshake: HTTP 403
         return
     await socket.accept()
@@ -43,9 +44,13 @@ async def live(socket: WebSocket, service: Service) -> None:
         await _Stream(socket, service).run()
     except WebSocketDisconnect:
         return
-    except RefusedError as refusal:
-        await _say(socket, refusal)
-        await socket.close(_LATER if refusal.status == 503 else _POLICY)
+    except (RefusedError, OSError) as error:
+        reason = error if isinstance(error, RefusedError) else refusal_of_system(error)
+        if reason is None:
+            raise
+        service.metrics.refusals.labels(reason.code).inc()
+        await _say(socket, reason)
+        await socket.close(_LATER if reason.status in (429, 503) else _POLICY)
 
 
 class _EndError(Exception):
@@ -62,6 +67,7 @@ class _Stream:
     async def run(self) -> None:
         service = self._service
         try:
+            service.rates.check(self._socket.client and self._socket.client.host)
             start = _started(await self._next(_FIRST_S))
             service.access.check_key(key_of(self._socket.headers) or start.api_key)
             model = service.model(start.model)

@@ -14,6 +14,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests", "Answered requests.", "route", "status")
+        self.refusals = self._counter("refusals", "Refused requests, by reason.", "reason")
         self.request_seconds = self._seconds(
             "request_seconds", "Time from the head of a request to its answer.", "route"
         )

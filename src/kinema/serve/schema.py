@@ -3,17 +3,29 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from kinema.errors import did_you_mean
+from kinema.serve.limits import GUARDED
+from kinema.serve.uploads import Video
 
 _TOP = [
     {"label": 2, "name": "shaking hands", "prob": 0.81},
     {"label": 0, "name": "hugging", "prob": 0.12},
 ]
 _SEGMENT = {"start_s": 1.25, "end_s": 7.5, "label": 2, "name": "shaking hands", "prob": 0.77}
+
+
+# Binary data in an OpenAPI document; generators of clients make an upload of it.
+_BINARY = {"type": "string", "format": "binary"}
 
 
 def _example(**values: Any) -> ConfigDict:
@@ -23,6 +35,12 @@ def _example(**values: Any) -> ConfigDict:
 def _number(text: Any) -> Any:
     """Converts text of a form to a number, which a Literal of numbers does not do."""
     return int(text) if isinstance(text, str) and text.isdecimal() else text
+
+
+def _checked_file(given: Any) -> Any:
+    if isinstance(given, str):
+        raise PydanticCustomError("no_file", "Send it as a file, with a file name")
+    return given
 
 
 class _Asked(BaseModel):
@@ -60,6 +78,30 @@ def describe_error(finding: Mapping[str, Any], fields: tuple[str | int, ...]) ->
         return str(finding["msg"])
     where = ".".join(map(str, fields)) or "the request"
     return f"{where}: {finding['msg']}."
+
+
+def form_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """Describes a form for OpenAPI."""
+    content = {"multipart/form-data": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """Adds the ways to send an API key to an OpenAPI document; a server without one ignores it."""
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if path.startswith(GUARDED) else ():
+            operation["security"] = [{"key": []}, {"bearer": []}, {}]
+    return document
+
+
+def raw_body() -> dict[str, Any]:
+    """Describes a body of bytes for OpenAPI."""
+    content = {"application/octet-stream": {"schema": _BINARY}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 class ErrorAnswer(BaseModel):
@@ -132,8 +174,12 @@ class Options(_Asked):
     )
 
 
-class _Source(_Asked):
-    file: UploadFile | None = Field(default=None, description="Video file to upload.")
+class VideoForm(_Asked):
+    """Base of forms with a video: either `file` or `path`."""
+
+    file: Annotated[Video | None, WithJsonSchema(_BINARY), BeforeValidator(_checked_file)] = Field(
+        default=None, description="Video file to upload."
+    )
     path: str | None = Field(
         None,
         description="Video or folder of frames below the folder that the server allows, "
@@ -142,7 +188,7 @@ class _Source(_Asked):
     )
 
 
-class PredictForm(Options, _Source):
+class PredictForm(Options, VideoForm):
     """A video to predict: either `file` or `path`."""
 
 
@@ -198,7 +244,7 @@ class PredictAnswer(BaseModel):
     )
 
 
-class TimelineForm(_Source):
+class TimelineForm(VideoForm):
     """A long video: either `file` or `path`."""
 
     model: ModelName = None

@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
 
     After the first SIGTERM or Ctrl-C the server refuses new work, finishes running requests and
     timelines, and lets clients fetch them, for at most `grace_s`. A second signal ends it at once.
-    `on_ready` is called as soon as the server answers.
+    `on_ready` is called as soon as the server answers. See `create_app` for the other arguments.
     """
 
     def __init__(
@@ -78,11 +78,14 @@ class Server(uvicorn.Server):
         *,
         jobs: JobSettings | None = None,
         grace_s: float = 60.0,
+        root_path: str = "",
+        access_log: bool = False,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._jobs = JobBook(service, jobs)
         config = uvicorn.Config(
-            create_app(service, self._jobs),
+            create_app(service, self._jobs, root_path=root_path, access_log=access_log),
+            root_path=root_path,
             log_level="warning",
             access_log=False,
             http=HttpConnection,

@@ -23,13 +23,14 @@ from kinema.decoders.jobs import ClipsJob, Job, PictureJob
 from kinema.decoders.parent import DecoderParent
 from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.decoders.wire import Message
-from kinema.errors import OptionError, did_you_mean
+from kinema.errors import KinemaError, OptionError, did_you_mean
 from kinema.inference.runtime import Step
 from kinema.live.stream import online_step
 from kinema.recognizer import Recognizer
 from kinema.serve.batcher import Batcher
 from kinema.serve.limits import Access, BatchSettings, Limits, RefusedError, Slots
 from kinema.serve.metrics import Metrics
+from kinema.serve.rates import Rates
 from kinema.serve.schema import Options, VideoAnswer
 from kinema.serve.uploads import UploadFolder, Video
 from kinema.values import Prediction, Views
@@ -44,6 +45,29 @@ _STATUS = {"decoder_lost": 503, **dict.fromkeys(_TOO_MUCH, 413)}
 
 # Placeholder path: pictures of a stream are in no file.
 _NOWHERE = Path("/nowhere")
+
+
+@dataclass(frozen=True)
+class NetworkFolders:
+    """Folders of the networks, from which they are loaded at the start and again on request.
+
+    Attributes:
+        folders: Checkpoint folders by the name that requests use.
+        device: See `Recognizer.load`.
+        fast: True to run the networks in their fastest form, for clips and live streams.
+    """
+
+    folders: Mapping[str, Path]
+    device: str | None = None
+    fast: bool = False
+
+    def load(self, name: str) -> Recognizer:
+        """Loads a network from its folder.
+
+        Raises:
+            KinemaError: it cannot be loaded.
+        """
+        return Recognizer.load(self.folders[name], device=self.device, fast=self.fast)
 
 
 @dataclass(frozen=True)
@@ -74,8 +98,7 @@ class Service:
         batching: Settings of the batchers.
         decoding: Settings of the decoder processes.
         decoder_parent: Forks the decoders, if it was started before; the service closes it.
-        fast: True to optimize the network for live streams, as `Recognizer.load(fast=True)` does
-            for clips.
+        source: Where the models came from; without it they cannot be replaced.
     """
 
     def __init__(
@@ -87,7 +110,7 @@ class Service:
         batching: BatchSettings | None = None,
         decoding: DecoderSettings | None = None,
         decoder_parent: DecoderParent | None = None,
-        fast: bool = False,
+        source: NetworkFolders | None = None,
     ) -> None:
         if not models:
             raise OptionError("A service needs at least one model.")
@@ -100,6 +123,7 @@ class Service:
             decoding or DecoderSettings(), self.decoder_parent, on_end=self.count_decoder_end
         )
         self.uploads = UploadFolder()
+        self.rates = Rates(self.limits.client_per_minute)
         self.is_ready = False
         self.stopping = asyncio.Event()
         most = self.limits
@@ -114,22 +138,15 @@ class Service:
         self._decoding = ThreadPoolExecutor(workers, thread_name_prefix="decoder")
         text = f"{most.waiting} requests wait for a decoder already, the limit. Try again."
         self._waiting = Slots(workers + most.waiting, "queue_full", text)
-        self.models = {
-            name: ServedModel(
-                name,
-                recognizer,
-                Batcher(name, recognizer, self.batching, self._computing, self.metrics),
-                _step(recognizer, fast=fast),
-            )
-            for name, recognizer in models.items()
-        }
+        self._source = source or NetworkFolders({})
+        self._reloading: set[str] = set()
+        self.models = {name: self._served(name, network) for name, network in models.items()}
 
     async def start(self) -> None:
         """Starts decoders and batchers, and warms up every network."""
         loop = asyncio.get_running_loop()
         decoders = loop.run_in_executor(self._decoding, self.decoders.start)
         for model in self.models.values():
-            model.batcher.start()
             await self._warm_up(model)
         await decoders
         self.is_ready = True
@@ -157,6 +174,34 @@ class Service:
             hint = did_you_mean(name, self.models)
             raise RefusedError(404, "no_such_model", f"Unknown model {name!r}. {hint}")
         return self.models[name]
+
+    async def reload(self, name: str) -> ServedModel:
+        """Loads a model anew from its folder, and replaces it when the new one is ready.
+
+        Requests, streams and timelines that have begun end on the old one.
+
+        Raises:
+            RefusedError: no model has this name, it is being loaded already, or it cannot be.
+        """
+        self.model(name)
+        if name not in self._source.folders:
+            raise RefusedError(409, "no_folder", f"The model {name!r} came from no folder.")
+        if name in self._reloading:
+            raise RefusedError(409, "reloading", f"The model {name!r} is being loaded already.")
+        self._reloading.add(name)
+        try:
+            new = await asyncio.to_thread(lambda: self._served(name, self._source.load(name)))
+            await self._warm_up(new)
+        except KinemaError as error:
+            _log.warning("%s keeps its network: %s", name, error)
+            reason = str(error).replace(str(self._source.folders[name]), name)
+            text = f"The model {name!r} keeps its network, the new one cannot be loaded: {reason}"
+            raise RefusedError(422, "not_loaded", text) from error
+        finally:
+            self._reloading.remove(name)
+        self.models[name] = new
+        _log.info("%s: replaced by the network now in its folder.", name)
+        return new
 
     async def decoded(self, model: ServedModel, video: Video, options: Options) -> Decoded:
         """Decodes the views of a video, in a process of its own.
@@ -233,6 +278,10 @@ class Service:
                 f"{self.limits.views}.",
             )
         return views
+
+    def _served(self, name: str, recognizer: Recognizer) -> ServedModel:
+        batcher = Batcher(name, recognizer, self.batching, self._computing, self.metrics)
+        return ServedModel(name, recognizer, batcher, _step(recognizer, fast=self._source.fast))
 
     async def _warm_up(self, model: ServedModel) -> None:
         """Runs a first batch, so that no request waits for lazy buffers or the choice of --fast."""

@@ -1,20 +1,26 @@
 """Videos of requests: uploads in a private folder, or files below the allowed folder."""
 
+import logging
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from starlette.requests import ClientDisconnect
+from filelock import FileLock, Timeout
 
 from kinema.serve.limits import RefusedError
 from kinema.video.decode import is_video_path
 
+_log = logging.getLogger(__name__)
+
 _NAME_LENGTH = 200
+_PREFIX, _LOCK = "kinema-serve-", "lock"
 
 
 @dataclass(frozen=True)
@@ -37,49 +43,62 @@ class Video:
 
 
 class UploadFolder:
-    """Private temporary folder for uploads."""
+    """Private temporary folder for uploads; those of killed servers of this user are deleted."""
 
     def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="kinema-serve-")
-        self.folder = Path(self._temporary.name)
+        remove_abandoned()
+        # Others see the folder when it is locked, not before.
+        new = Path(tempfile.mkdtemp(prefix=f"new-{_PREFIX}"))
+        lock = FileLock(new / _LOCK, thread_local=False)
+        lock.acquire()
+        self.folder = new.rename(new.with_name(new.name.removeprefix("new-")))
+        self._remove = weakref.finalize(self, _remove, self.folder, lock)
 
     def close(self) -> None:
         """Deletes the folder and all uploads."""
-        self._temporary.cleanup()
+        self._remove()
 
-    def keep(self, source: BinaryIO, filename: str | None) -> Video:
-        """Copies an upload into a file, which the caller deletes."""
+    def begin(self, filename: str | None) -> tuple[Video, BinaryIO]:
+        """Begins an upload with the client's file name; the caller writes it and deletes it."""
         name = shown_name(filename)
         suffix = PurePath(name).suffix.lower() if is_video_path(name) else ""
-        with self._new_file(name, suffix) as (video, file):
-            shutil.copyfileobj(source, file, 1 << 20)
-        return video
+        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
+        return Video(Path(path), name, is_upload=True), os.fdopen(descriptor, "wb")
 
     async def keep_stream(self, parts: AsyncIterator[bytes], name: str) -> Video:
         """Writes a body into a file, which the caller deletes."""
+        video, file = self.begin(name)
         try:
-            with self._new_file(name) as (video, file):
+            with file:
                 async for part in parts:
                     file.write(part)
-        except ClientDisconnect as error:
-            raise RefusedError(400, "body", "The client left before its body ended.") from error
-        return video
-
-    @contextmanager
-    def _new_file(self, name: str, suffix: str = "") -> Iterator[tuple[Video, BinaryIO]]:
-        descriptor, path = tempfile.mkstemp(suffix=suffix, dir=self.folder)
-        video = Video(Path(path), name, is_upload=True)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield video, file
         except BaseException:  # also when cancelled: no upload may stay on the disk
             forget(video)
             raise
+        return video
 
 
-def forget(video: Video) -> None:
+def remove_abandoned() -> None:
+    """Deletes upload folders of this user whose lock no process holds."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):  # gone already, or in use
+            facts = folder.lstat()
+            is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+            if is_own and (folder / _LOCK).is_file():
+                lock = FileLock(folder / _LOCK, thread_local=False)
+                lock.acquire(blocking=False)
+                _log.info("Deletes the uploads of a killed server: %s", folder)
+                _remove(folder, lock)
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+
+
+def forget(video: Video | None) -> None:
     """Deletes the video if it is an upload."""
-    if video.is_upload:
+    if video is not None and video.is_upload:
         video.path.unlink(missing_ok=True)
 
 

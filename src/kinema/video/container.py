@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from kinema.errors import UnreadableVideoError
+from kinema.errors import KinemaError, UnreadableVideoError
 from kinema.system.closing import Closing
 from kinema.system.files import near_path
 
@@ -40,6 +40,10 @@ _Item = TypeVar("_Item")
 CodedPacket: TypeAlias = "AvPacket[VideoStream]"
 
 
+class TooManyPixelsError(KinemaError):
+    """A frame is larger than allowed."""
+
+
 class Container(Closing):
     """The main video stream of a file. Call `open` or `reopen` before reading from it.
 
@@ -47,6 +51,7 @@ class Container(Closing):
         path: The file.
         threads: Decoder threads.
         options: FFmpeg options for every opening of the file, such as a `format_whitelist`.
+        most_pixels: Largest width times height of a frame; None for no limit.
 
     Attributes:
         stat: Size and modification time of the file.
@@ -57,11 +62,17 @@ class Container(Closing):
     """
 
     def __init__(
-        self, path: Path, *, threads: int = 1, options: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        options: Mapping[str, str] | None = None,
+        most_pixels: int | None = None,
     ) -> None:
         self.path = path
         self.stat = _file_stat(path)
         self._threads = threads
+        self._most_pixels = most_pixels
         self._options = dict(options or {})
         self._is_open = False
         self._input: InputContainer
@@ -134,11 +145,26 @@ class Container(Closing):
 
     def frames(self) -> Iterator[VideoFrame]:
         """Decoded frames from the current position."""
-        return to_end(self._input.decode(self.stream))
+        for packet in to_end(self._input.demux(self.stream)):
+            yield from self.decode(packet)
+
+    def decode(self, packet: "CodedPacket | None") -> list[VideoFrame]:
+        """Decodes a packet; None drains the decoder.
+
+        Raises:
+            TooManyPixelsError: a frame is larger than allowed; a stream may grow on the way.
+        """
+        frames = self.decoder.decode(packet)
+        if self._most_pixels is not None:
+            # The decoder has the size of the newest picture, which it may hold back for a while.
+            check_pixels(self.decoder.width, self.decoder.height, self._most_pixels)
+            for frame in frames:
+                check_pixels(frame.width, frame.height, self._most_pixels)
+        return frames
 
     def decode_and_drain(self, packet: CodedPacket) -> list[VideoFrame]:
         """Decodes a packet and drains all frames that the decoder still holds back."""
-        return [*self.decoder.decode(packet), *self.decoder.decode(None)]
+        return [*self.decode(packet), *self.decode(None)]
 
     def unreadable(self, reason: str) -> UnreadableVideoError:
         """Makes an error that names the file."""
@@ -189,6 +215,14 @@ def main_video(container: InputContainer) -> VideoStream | None:
         return bool(stream.disposition & Disposition.default), pixels
 
     return max(streams, key=rank, default=None)
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raises a `TooManyPixelsError` for a frame with more pixels than `most`."""
+    if width * height > most:
+        raise TooManyPixelsError(
+            f"A frame has {width} x {height} pixels, more than the limit of {most}."
+        )
 
 
 def header_duration_s(container: InputContainer) -> float | None:

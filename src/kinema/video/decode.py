@@ -82,6 +82,7 @@ def open_source(
     index_cache: IndexCache | None = None,
     threads: int = 1,
     options: Mapping[str, str] | None = None,
+    most_pixels: int | None = None,
 ) -> FrameSource:
     """Opens a video file or a folder of frames.
 
@@ -90,6 +91,7 @@ def open_source(
         index_cache: Cache of frame indices.
         threads: See `VideoFile`.
         options: See `VideoFile`.
+        most_pixels: See `VideoFile`.
 
     Raises:
         UnreadableVideoError: it does not exist or cannot be read; the message says why.
@@ -97,7 +99,9 @@ def open_source(
     path = find_path(Path(path))
     if os.path.isdir(path):  # unlike Path.is_dir, also for names that are too long
         return FrameFolder(path)
-    return VideoFile(path, index_cache=index_cache, threads=threads, options=options)
+    return VideoFile(
+        path, index_cache=index_cache, threads=threads, options=options, most_pixels=most_pixels
+    )
 
 
 class VideoFile(Closing):
@@ -112,9 +116,11 @@ class VideoFile(Closing):
             per core; more give a single video sooner.
         options: FFmpeg options for every opening of the file. For untrusted files, a
             `format_whitelist` and a `protocol_whitelist` keep it from opening others.
+        most_pixels: Largest width times height of every frame; None for no limit.
 
     Raises:
         UnreadableVideoError: empty, truncated, without video, or not decodable.
+        TooManyPixelsError: a decoded frame is larger than `most_pixels`.
     """
 
     def __init__(
@@ -124,9 +130,12 @@ class VideoFile(Closing):
         index_cache: IndexCache | None = None,
         threads: int = 1,
         options: Mapping[str, str] | None = None,
+        most_pixels: int | None = None,
     ) -> None:
         self.path = find_path(Path(path))
-        self._container = Container(self.path, threads=threads, options=options)
+        self._container = Container(
+            self.path, threads=threads, options=options, most_pixels=most_pixels
+        )
         self._cache = index_cache
         self._to_rgb = VideoReformatter()  # keeps its tables from frame to frame
         cached = None if index_cache is None else index_cache.get(self.path, self._container.stat)
@@ -292,7 +301,6 @@ def _by_seeking(
     container: Container, index: FrameIndex, numbers: Sequence[int]
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yields the wanted frames with their times; decodes from the keyframe of each group."""
-    decoder = container.decoder
     for keyframe, times in index.groups(numbers).items():
         container.seek(keyframe)
         unsent, wanted = set(times), set(times)
@@ -304,7 +312,7 @@ def _by_seeking(
                 unsent.discard(packet.pts)
             # A decoder holds frames back to reorder them. Once all wanted packets are sent,
             # draining it gives their frames without decoding the rest of the group.
-            frames = decoder.decode(packet) if unsent else container.decode_and_drain(packet)
+            frames = container.decode(packet) if unsent else container.decode_and_drain(packet)
             for frame in frames:
                 if frame.pts is not None and frame.pts in wanted:
                     wanted.remove(frame.pts)
@@ -320,21 +328,21 @@ def _by_skipping(
 
     Ends early at the first group that is not as indexed.
     """
-    packets, decoder, passed = container.packets(), container.decoder, 0
+    packets, passed = container.packets(), 0
     for keyframe, group in index.groups(numbers).items():
         # Packets between two groups are read but not decoded.
         end = group[-1] + 1
         run = islice(packets, keyframe - passed, end - passed)
         wanted, found, number = set(group), {}, keyframe
         for packet in chain(run, [None]):  # None drains the decoder
-            for frame in decoder.decode(packet):
+            for frame in container.decode(packet):
                 # AVI headers may claim keyframes that the codec does not have.
                 if number == keyframe and not frame.key_frame:
                     return
                 if number in wanted:
                     found[number] = frame
                 number += 1
-        decoder.flush_buffers()
+        container.decoder.flush_buffers()
         # A packet without a frame would shift all numbers: nothing of the group is certain.
         if number != end:
             return
