@@ -74,6 +74,26 @@ def write_video(
     return path
 
 
+def repeat_video(video: Path, out: Path, times: int) -> Path:
+    """The same pictures over and over again, without coding them anew.
+
+    The frames of an MPEG-TS are counted by decoding them.
+    """
+    with av.open(str(video)) as source, av.open(str(out), "w") as file:
+        stream = file.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        step = packets[1].pts - packets[0].pts
+        for turn in range(times):
+            for packet in packets:
+                copy = av.Packet(bytes(packet))
+                copy.pts = packet.pts + turn * step * len(packets)
+                copy.dts = copy.pts
+                copy.time_base, copy.stream = packet.time_base, stream
+                copy.is_keyframe = packet.is_keyframe
+                file.mux(copy)
+    return out
+
+
 @dataclass(frozen=True)
 class Program:
     """`kinema serve` as a process."""

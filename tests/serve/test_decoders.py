@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import av
 import pytest
 
 from kinema.decoders.jobs import ClipsJob, VideoLimits
@@ -15,7 +14,7 @@ from kinema.decoders.parent import DecoderParent
 from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.values import Preprocessing
 
-from .running import children, wait_until, write_video
+from .running import children, repeat_video, wait_until, write_video
 
 LIMITS = VideoLimits(duration_s=3600, frames=10_000, pixels=1 << 30)
 HOW = Preprocessing(frames=4, short_side_px=40, crop_px=32)
@@ -51,26 +50,6 @@ def pooled(parent):
 def decoders() -> list[int]:
     """The processes below the one that forks; it is the only child with children."""
     return [pid for child in children(os.getpid()) for pid in children(child)]
-
-
-def repeat_video(video: Path, out: Path, times: int) -> Path:
-    """The same pictures over and over again, without coding them anew.
-
-    The frames of an MPEG-TS are counted by decoding them.
-    """
-    with av.open(str(video)) as source, av.open(str(out), "w") as file:
-        stream = file.add_stream_from_template(source.streams.video[0])
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        step = packets[1].pts - packets[0].pts
-        for turn in range(times):
-            for packet in packets:
-                copy = av.Packet(bytes(packet))
-                copy.pts = packet.pts + turn * step * len(packets)
-                copy.dts = copy.pts
-                copy.time_base, copy.stream = packet.time_base, stream
-                copy.is_keyframe = packet.is_keyframe
-                file.mux(copy)
-    return out
 
 
 def fails(pool: DecoderPool, wanted: ClipsJob, reason: str, part: str) -> None:
