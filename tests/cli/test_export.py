@@ -24,6 +24,7 @@ def test_the_file_is_verified_on_the_named_videos(kinema, checkpoint, color_set,
     assert "100.0% of 6 clips" in replaced.out
 
 
+@pytest.mark.slow
 def test_without_videos_it_says_so(kinema, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = kinema("export", checkpoint, "--format", "exported")

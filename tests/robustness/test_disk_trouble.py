@@ -1,5 +1,6 @@
 """A disk that is full or read-only: the error names the file, and what was there stays."""
 
+import asyncio
 import dataclasses
 import hashlib
 import os
@@ -14,7 +15,7 @@ import torch
 
 import kinema
 from kinema.archive.arrow import pa
-from kinema.archive.output import open_output
+from kinema.archive.output import open_output, row_schema
 from kinema.bench.result import write_measurement
 from kinema.data.annotations import read_annotations
 from kinema.data.dataset import VideoDataset
@@ -125,7 +126,10 @@ def test_scores_appear_whole_or_not_at_all(disk, trouble):
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize(
     "suffix",
-    [".onnx", ".pt2", *(pytest.param(s, marks=pytest.mark.slow) for s in (".xml", ".aoti.pt2"))],
+    [
+        ".pt2",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (".onnx", ".xml", ".aoti.pt2")),
+    ],
 )
 def test_an_export_appears_whole_or_not_at_all(disk, suffix, trouble):
     net, file = network().eval(), disk.folder / f"net{suffix}"
@@ -137,15 +141,15 @@ def test_an_export_appears_whole_or_not_at_all(disk, suffix, trouble):
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_labels_are_not_begun(disk, trouble):
+def test_labels_appear_whole_or_not_at_all(disk, trouble):
     out = disk.folder / "labels"
     message = f"{out}.* cannot be written: {REASONS}.*try again"
     with (
         disk.full(left=0) if trouble == "full" else disk.read_only(),
         pytest.raises(OutputError, match=message),
-        open_output(out, {"format": 1}),
+        open_output(out, {"format": 1}) as output,
     ):
-        pass
+        output.write("labels-0", row_schema(features=False).empty_table())
     with open_output(out, {"format": 1}) as output:
         assert output.done().num_rows == 0
 
@@ -222,15 +226,17 @@ def test_prepared_copies_are_kept_and_the_run_goes_on_later(disk, color_set, tro
     assert contents(out).keys() == before.keys()
 
 
-def test_an_upload_that_does_not_fit_is_deleted(disk, monkeypatch, tmp_path):
-    (tmp_path / "long.mp4").write_bytes(bytes(1 << 20))
+def test_an_upload_that_does_not_fit_is_deleted(disk, monkeypatch):
+    async def parts():
+        yield bytes(1 << 20)
+
     monkeypatch.setattr("tempfile.tempdir", str(disk.folder))
     uploads = UploadFolder()
     try:
-        with disk.full(), (tmp_path / "long.mp4").open("rb") as source:
-            with pytest.raises(OSError, match="(?i)no space left|file too large"):
-                uploads.keep(source, "long.mp4")
-            assert not list(uploads.folder.iterdir())
+        before = list(uploads.folder.iterdir())
+        with disk.full(), pytest.raises(OSError, match="(?i)no space left|file too large"):
+            asyncio.run(uploads.keep_stream(parts(), "long.mp4"))
+        assert list(uploads.folder.iterdir()) == before
     finally:
         uploads.close()
 

@@ -80,6 +80,7 @@ def test_the_prefix_of_a_proxy(program, color_set):
     assert lines_of(started) == []
 
 
+@pytest.mark.slow
 def test_the_description_lets_a_client_upload(server):
     with server.http as http:
         document = http.get("/openapi.json").json()
@@ -168,6 +169,7 @@ def test_malformed_text_costs_no_traceback(server, sent, capfd):
         assert http.get("/healthz").status_code == 200
 
 
+@pytest.mark.slow
 def test_requests_of_one_client_per_minute(recognizers):
     with running(Service(recognizers, limits=Limits(client_per_minute=3))) as started:
         with started.http as http:

@@ -59,6 +59,7 @@ def test_a_network_is_replaced(served, tmp_path, color_set):
         assert '"one"' in stream.recv(timeout=20)
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_old_network(served, tmp_path, color_set):
     (tmp_path / "net" / "model.safetensors").write_bytes(b"damaged")
     with served.http as http:
@@ -74,6 +75,7 @@ def test_a_failure_keeps_the_old_network(served, tmp_path, color_set):
     assert predicted(served, color_set / "red" / "0.mp4") == {"one", "two"}
 
 
+@pytest.mark.slow
 def test_requests_in_flight_end_on_the_old_network(served, tmp_path, color_set):
     """All answers are whole, and are of one of both networks."""
     video = color_set / "red" / "0.mp4"
@@ -87,6 +89,7 @@ def test_requests_in_flight_end_on_the_old_network(served, tmp_path, color_set):
     assert predicted(served, video) == {"three", "four"}
 
 
+@pytest.mark.slow
 def test_a_network_that_is_being_loaded(served):
     with ThreadPoolExecutor(4) as pool, served.http as http:
         tries = [pool.submit(http.post, URL, headers=KEY) for _ in range(4)]

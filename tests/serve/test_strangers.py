@@ -96,6 +96,7 @@ def test_a_head_must_be_complete_in_time(small, first):
     assert 0.8 < time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_dripping_does_not_extend_the_time(small):
     began = time.monotonic()
     with opened(small) as sender, contextlib.suppress(OSError):

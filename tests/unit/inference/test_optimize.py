@@ -89,6 +89,7 @@ def test_a_choice_that_others_may_have_written_is_measured_anew(net, cache, what
     assert not optimize(net, example=CLIPS, precision="32").choice.remembered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"form": {"runtime": "openvino", "precision": "32"}}, {"speedup": "fast"}]
 )

@@ -255,6 +255,7 @@ def test_a_run_that_cannot_be_opened_is_free_again(settings: Tables, tmp_path: P
         errors.append(raised.value)
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_epochs(settings: Tables, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe(settings, "train.epochs=1", "schedule.name=constant"), out=run, quiet=True)
