@@ -1,4 +1,4 @@
-"""FastAPI application: routes, error handlers, middleware."""
+"""FastAPI application: routes and middleware."""
 
 import asyncio
 import time
@@ -9,19 +9,17 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import HTTPConnection
 
-from kinema.errors import KinemaError
 from kinema.serve.access_log import AccessLog
-from kinema.serve.admission import Admission, FirstChecks, answer_to
+from kinema.serve.admission import Admission, FirstChecks
+from kinema.serve.error_answers import add_error_answers
 from kinema.serve.forms import read_form
 from kinema.serve.frame_thumbnails import seen_frames
 from kinema.serve.jobs import Job, JobBook
-from kinema.serve.limits import RefusedError, refusal_of_system
+from kinema.serve.limits import RefusedError
 from kinema.serve.live import live
 from kinema.serve.metrics import CONTENT_TYPE
 from kinema.serve.schema import (
@@ -37,7 +35,6 @@ from kinema.serve.schema import (
     PredictForm,
     TimelineForm,
     VideoForm,
-    describe_error,
     form_body,
     raw_body,
     with_keys,
@@ -119,12 +116,7 @@ def create_app(
     app.state.service, app.state.jobs = service, jobs
     app.include_router(router)
     add_page(app)
-    app.add_exception_handler(KinemaError, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(ClientDisconnect, _on_leave)
-    app.add_exception_handler(OSError, _on_system)
-    app.add_exception_handler(Exception, _on_bug)
+    add_error_answers(app)
     app.add_middleware(Admission, service=service)
     if service.access.origins:
         app.add_middleware(
@@ -369,48 +361,3 @@ async def _answer(
         seen=seen,
         took_ms=round(1000 * (time.perf_counter() - began), 3),
     )
-
-
-async def _on_error(_: Request, error: Exception) -> Response:
-    """Answers refusals, and errors of option values as 422."""
-    if isinstance(error, RefusedError):
-        return answer_to(error)
-    return answer_to(RefusedError(422, "option", str(error)))
-
-
-async def _on_invalid(_: Request, error: Exception) -> Response:
-    """Answers with the first field that is wrong."""
-    assert isinstance(error, RequestValidationError), "registered for this class"
-    first = error.errors()[0]
-    fields = first["loc"][1:] or first["loc"]
-    return answer_to(RefusedError(422, "invalid", describe_error(first, fields)))
-
-
-async def _on_http(request: Request, error: Exception) -> Response:
-    """Answers unknown addresses and methods in the form of all errors."""
-    assert isinstance(error, HTTPException), "registered for this class"
-    codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
-    code = codes.get(error.status_code, "http")
-    text = f"{request.method} {request.url.path}: {error.detail}."
-    headers = dict(error.headers or {})
-    return answer_to(RefusedError(error.status_code, code, text, headers=headers))
-
-
-async def _on_leave(_: Request, __: Exception) -> Response:
-    """Ends a request whose client is gone; nobody reads the answer, but it is counted."""
-    return answer_to(RefusedError(400, "body", "The client left before its body ended."))
-
-
-async def _on_system(_: Request, error: Exception) -> Response:
-    """Answers a lack of disk space or file descriptors; others are bugs."""
-    assert isinstance(error, OSError), "registered for this class"
-    refusal = refusal_of_system(error)
-    if refusal is None:
-        raise error
-    return answer_to(refusal)
-
-
-async def _on_bug(_: Request, error: Exception) -> Response:
-    """Answers anything unexpected without its message; the server's log has the traceback."""
-    name = type(error).__name__
-    return answer_to(RefusedError(500, "internal", f"{name} in the server; its log says more."))
