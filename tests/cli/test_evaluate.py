@@ -305,3 +305,11 @@ def test_the_form_of_a_submission(kinema, words, more, part):
     answer = kinema(*words, *more)
     assert answer.code == 2
     assert part in " ".join(answer.err.replace("│", " ").split())
+
+
+def test_times_are_those_of_the_views(kinema, words):
+    assert kinema(*words, "--json").document["measured"] is None
+    one, many = kinema(*words, "--crops", 3, "--measure", "--json").document["measured"]
+    assert (one["batch"], many["batch"]) == (1, 16)
+    assert one["videos_per_s"] == pytest.approx(1e3 / 3 / one["ms"], rel=0.2)
+    assert "1 view at a time: " in kinema(*words, "--measure").out

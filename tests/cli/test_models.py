@@ -1,5 +1,6 @@
 """`kinema models` and `kinema describe`."""
 
+import pytest
 import torch
 
 import kinema as package
@@ -127,7 +128,10 @@ def test_a_trained_network_takes_only_sizes_and_views(kinema, checkpoint):
     answer = kinema("describe", checkpoint, "--classes", 100)
     assert (answer.code, answer.out) == (2, "")
     words = " ".join(answer.err.replace("│", " ").split())
-    assert "is a checkpoint, for which only --size, --clips and --crops can be given" in words
+    assert (
+        "is a checkpoint, for which only --size, --clips, --crops and --measure can be given"
+        in words
+    )
 
 
 def test_a_temporal_pool_is_described(kinema):
@@ -143,3 +147,13 @@ def test_a_temporal_pool_is_described(kinema):
     answer = kinema(*words, "--frames", 5)
     assert (answer.code, answer.out) == (1, "")
     assert "tsm_resnet18 needs a multiple of 2 frames, got 5" in answer.err
+
+
+def test_describe_times_views_when_asked(kinema):
+    words = ("describe", "tsm_test_resnet", "--size", 32, "--frames", 2, "--clips", 2)
+    assert kinema(*words, "--json").document["measured"] is None
+    one, many = kinema(*words, "--measure", "--json").document["measured"]
+    assert (one["batch"], many["batch"]) == (1, 16)
+    for row in (one, many):  # two views a video
+        assert row["videos_per_s"] == pytest.approx(1e3 * row["batch"] / 2 / row["ms"], rel=0.2)
+    assert "16 views at a time: " in kinema(*words, "--measure").out

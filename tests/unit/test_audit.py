@@ -149,6 +149,10 @@ def test_the_list_of_bad_versions_is_that_of_the_test():
 
 def test_make_audits_the_locked_versions():
     answer = subprocess.run(
-        ["make", "--dry-run", "audit"], capture_output=True, text=True, check=True, cwd=REPOSITORY
+        ["make", "--dry-run", "--no-print-directory", "audit"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
     )
     assert answer.stdout.splitlines()[-1] == ".venv/bin/python scripts/audit.py"

@@ -35,6 +35,8 @@ NETWORKS = (
     "tea_res2net50_26w_4s",
 )
 DEFAULT_FORMS = ("authors", "eager-32", "fused-32", "fused-bf16")
+# TEINet's latency, and its throughput and the time per video of TEA.
+TEST_BATCHES = (1, 16)
 NOTES = (
     "ms: time of one forward pass of the batch, with the clips in memory; videos_per_s: clips per "
     "second of it, one view per video",
@@ -123,6 +125,41 @@ def measure_models(
     if difference_from is not None:
         notes += (f"difference_ms: time per video of {difference_from} minus that of the network",)
     return Measurement("model", settings, rows, notes)
+
+
+def time_network(
+    net: VideoNetwork,
+    size: int,
+    *,
+    views: int = 1,
+    batches: Sequence[int] = TEST_BATCHES,
+    rounds: int = 5,
+) -> list[dict[str, Any]]:
+    """Times forward passes of one network in eager float32, without loading of data.
+
+    Args:
+        net: The network, on its device.
+        size: H and W in pixels.
+        views: Views per video, clips times crops.
+        batches: Views of one forward pass.
+        rounds: Timed passes; the median counts.
+
+    Returns:
+        For each batch: batch, ms of one pass, and videos_per_s, the videos of `views` views.
+    """
+    device = next(net.parameters()).device
+    clips = {b: torch.randn(b, net.frames, 3, size, size, device=device) for b in batches}
+    with torch.inference_mode():
+        runs = {str(b): partial(net.eval(), clips[b]) for b in batches}
+        timings = alternate(runs, rounds=rounds)
+    return [
+        {
+            "batch": batch,
+            "ms": round(1e3 * timings[str(batch)].seconds, 1),
+            "videos_per_s": round(batch / views / timings[str(batch)].seconds, 3),
+        }
+        for batch in batches
+    ]
 
 
 def _network(name: str, frames: int) -> VideoNetwork:

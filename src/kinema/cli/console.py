@@ -58,6 +58,13 @@ DeviceOption = Annotated[
     typer.Option(help="Device to run on, such as cpu or cuda:1; by default a GPU if available."),
 ]
 
+MeasureOption = Annotated[
+    bool,
+    typer.Option(
+        "--measure",
+        help="Also time forward passes of 1 and 16 views on this machine, in plain float32.",
+    ),
+]
 OptionOption = Annotated[
     list[str] | None,
     typer.Option(help="Option of the temporal module, such as ratio=0.5 (repeatable)."),
@@ -124,6 +131,13 @@ def parse_options(words: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[key] = text
     return options
+
+
+def print_times(rows: list[dict[str, Any]]) -> None:
+    """Prints what `time_network` measured."""
+    for row in rows:
+        size = "1 view" if row["batch"] == 1 else f"{row['batch']} views"
+        results().print(f"{size} at a time: {row['ms']} ms, {row['videos_per_s']} videos/s")
 
 
 def print_json(document: Any) -> None:

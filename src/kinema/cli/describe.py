@@ -11,11 +11,13 @@ from kinema.cli.console import (
     ClipsOption,
     CropsOption,
     JsonOption,
+    MeasureOption,
     OptionOption,
     find_checkpoint,
     parse_numbers,
     parse_options,
     print_json,
+    print_times,
     results,
 )
 
@@ -28,7 +30,7 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         help="Name of a network, such as tsm_resnet50, or a checkpoint folder, which takes no "
-        "option but --size, --clips and --crops."
+        "option but --size, --clips, --crops and --measure."
     ),
 ]
 SizeOption = Annotated[
@@ -77,6 +79,7 @@ def describe(
     causal: CausalOption = False,
     temporal_pool: TemporalPoolOption = False,
     option: OptionOption = None,
+    measure: MeasureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the sites, parameters and multiply-accumulates of a network.
@@ -98,12 +101,13 @@ def describe(
         own = (classes, frames, at, stages, blocks, option, causal or None, temporal_pool or None)
         if any(given is not None for given in own):
             raise typer.BadParameter(
-                f"{model} is a checkpoint, for which only --size, --clips and --crops can be given"
+                f"{model} is a checkpoint, for which only --size, --clips, --crops and --measure "
+                "can be given"
             )
         saved = load_saved(model)
         net, size = saved.net, size or saved.preprocessing.crop_px
     else:
-        with torch.device("meta"):  # counting needs no weights
+        with torch.device("cpu" if measure else "meta"):  # counting needs no weights
             net = create_model(
                 model,
                 classes=classes or CLASSES,
@@ -116,10 +120,16 @@ def describe(
                 **parse_options(option),
             )
     cost = net.cost(size or 224)
+    times = None
+    if measure:
+        from kinema.bench.models import time_network
+
+        times = time_network(net, cost.size_px, views=views.count)
     if as_json:
-        print_json(_document(net, cost, views))
+        print_json({**_document(net, cost, views), "measured": times})
     else:
         _print(net, cost, views)
+        print_times(times or [])
 
 
 def _stages(text: str | None) -> tuple[int, ...] | str | None:

@@ -12,9 +12,11 @@ from kinema.cli.console import (
     CheckpointArgument,
     DeviceOption,
     FastOption,
+    MeasureOption,
     find_checkpoint,
     notes,
     print_json,
+    print_times,
     progress_bar,
     results,
     show_log,
@@ -137,6 +139,7 @@ def evaluate(
     precision: PrecisionOption = None,
     fast: FastOption = False,
     device: DeviceOption = None,
+    measure: MeasureOption = False,
     list_protocols: ListProtocolsOption = False,
     as_json: EagerJsonOption = False,
 ) -> None:
@@ -197,6 +200,7 @@ def evaluate(
             raise
         raise UnreadableVideoError(f"{error} On the command line: --skip-unreadable.") from error
     check_finite(report.scores, str(data))
+    times = _times(recognizer.net, views, how) if measure else None
     document = {}
     if as_json or out is not None:
         document = {
@@ -205,11 +209,13 @@ def evaluate(
             "protocol": protocol,
             "preprocessing": how.to_dict(),
             "per_video": _cost_per_video(recognizer.net, views, how),
+            "measured": times,
         }
     if as_json:
         print_json(document)
     else:
         _print(report)
+        print_times(times or [])
     files.write(report)
     for file, write in tables.items():
         write(report, file)
@@ -317,6 +323,19 @@ def _cost_per_video(
     except RuntimeError as error:  # costs are counted without values; the accuracy is still valid
         notes().print(f"The cost per video is not counted: {error}")
         return None
+
+
+def _times(
+    net: "VideoNetwork", views: "Views", how: "Preprocessing"
+) -> list[dict[str, object]] | None:
+    """Times of forward passes; None if the frames differ in size."""
+    from kinema.bench.models import time_network
+
+    side_px = views.side_px(how)
+    if side_px is None:
+        notes().print("Nothing is timed: the frames differ in size from video to video.")
+        return None
+    return time_network(net, side_px, views=views.count)
 
 
 def _document(report: "Report") -> dict[str, object]:

@@ -52,6 +52,7 @@ def expected(video: Path) -> np.ndarray:
         return np.concatenate([transform(source.read(clip)).numpy() for clip in clips])
 
 
+@pytest.mark.slow
 def test_views_are_those_of_this_process(decoder, color_set):
     for name in ("red/0.mp4", "blue/1.mp4"):
         np.testing.assert_array_equal(read(decoder, name), expected(color_set / name), strict=True)

@@ -15,6 +15,7 @@ def _no_matrices(monkeypatch):
     monkeypatch.setattr(training, "_matrix_speedup", lambda device: 2.0)
 
 
+@pytest.mark.slow
 def test_every_eager_form_has_a_row():
     told = []
     eager = [name for name in FORMS if name != "+ compile"]

@@ -83,6 +83,7 @@ def test_an_exported_program_holds_no_example_clips(net, tmp_path):
         assert torch.equal(got, graph.program.module()(clips))
 
 
+@pytest.mark.slow
 @SUFFIXES
 def test_a_file_names_no_path_of_this_machine(net, tmp_path, suffix):
     kinema.export(net, tmp_path / f"net{suffix}", size=SIZE)

@@ -81,6 +81,7 @@ def test_a_damaged_memory_is_measured_anew(net, cache, text):
     assert json.loads(file.read_text(encoding="utf-8"))["form"]["precision"] == "32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_a_choice_that_others_may_have_written_is_measured_anew(net, cache, what):
     optimize(net, example=CLIPS, precision="32")

@@ -270,6 +270,7 @@ def test_slowfast_has_no_causal_form():
         create_model("i3d_slowfast_resnet50", classes=3, frames=16, causal=True)
 
 
+@pytest.mark.slow
 def test_slowfast_costs_what_its_paper_prints():
     cost = create_model("i3d_slowfast_resnet50", classes=400, frames=32).cost(256)
     assert cost.macs / 1e9 == pytest.approx(36.1, abs=0.05)

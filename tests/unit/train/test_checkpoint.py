@@ -187,6 +187,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_checkpointing_may_change_on_resume_and_a_fused_optimizer_not(
     settings: Tables, tmp_path: Path
 ) -> None:

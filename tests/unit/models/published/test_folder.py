@@ -132,6 +132,7 @@ def test_unknown_names(monkeypatch):
         kinema.create_model("tsm_resnet18", classes=3, weights="kinetics400")
 
 
+@pytest.mark.slow
 def test_a_network_starts_from_published_weights(mirror, monkeypatch):
     mirror.files[ONLINE_FILE] = online_file()
     for weights in ("jester", "jester-online", ONLINE):
