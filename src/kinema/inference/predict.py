@@ -67,7 +67,7 @@ class ClipRecognizer:
 
         Args:
             folder: The checkpoint, or the name of a published network, such as
-                "tsm_resnet50:kinetics400", which is fetched at the first time.
+                "tsm_resnet50:kinetics400", which is fetched the first time.
             device: Device; default: a GPU if there is one.
             fast: Uses the fastest form of the network on this machine (`kinema.optimize`),
                 measured on the first clip.

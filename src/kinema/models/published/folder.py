@@ -47,7 +47,7 @@ def checkpoint_folder(checkpoint: str | Path, *, progress: Progress | None = Non
 
 
 def published_folder(network: PublishedNetwork, *, progress: Progress | None = None) -> Path:
-    """Folder of a published network in the cache; fetched and converted at the first time.
+    """Folder of a published network in the cache; fetched and converted the first time.
 
     Raises:
         FetchError: its file cannot be fetched.
