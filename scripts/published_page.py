@@ -64,7 +64,10 @@ def _accuracy(printed: PrintedAccuracy) -> str:
     if views is None:
         return f"{printed.top1:g}{top5}, {printed.protocol}"
     how = f"{views.clips} x {views.crops}"
-    words = [" full" * views.full_resolution, " twice" * views.twice_sample]
+    words = [
+        " full" * views.full_resolution,
+        "" if views.clip_places == "even" else f" {views.clip_places}",
+    ]
     return f"{printed.top1:g}{top5}, {how}{''.join(words)}"
 
 
