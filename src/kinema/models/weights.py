@@ -10,7 +10,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,47 @@ def _content(file: Path) -> Any:
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     try:
-        return load_without_code(file)
+        with _stand_ins(file):
+            return load_without_code(file)
     except CheckpointError as error:
         raise CheckpointError(
             f"{file} is not a weight file that can be opened without running code in it ({error}). "
             "If it is one of PyTorch, copy or download it again."
         ) from error
+
+
+@contextmanager
+def _stand_ins(file: Path) -> Iterator[None]:
+    """Lets a file hold objects of any class beside its tensors, such as settings and logs.
+
+    PyTorch's reader without code refuses classes that it does not know. For those that the file
+    names it gets empty classes instead: nothing is imported, and nothing of theirs is called. Files
+    in the format of PyTorch before 1.6 are read as they are.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except _UNREADABLE:  # damaged or of the old format; reading it says which
+        names = []
+    if names:
+        _log.info("%s: objects of %s are left out", file, ", ".join(sorted(names)))
+    classes: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (type(name, (_StandIn,), {}), name) for name in names
+    ]
+    with torch.serialization.safe_globals(classes):
+        yield
+
+
+class _StandIn:
+    """Takes whatever a pickle gives to an object, and keeps nothing."""
+
+    def __new__(cls, *_: Any) -> "_StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
 
 
 def tensor_shapes(path: str | Path) -> Shapes:

@@ -1,13 +1,18 @@
 """Published names to ours, and what an import refuses. (The numbers are in tests/parity.)"""
 
+import argparse
+import os
 import re
+from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import torch
 
 from kinema.errors import CheckpointError, TensorMismatchError
 from kinema.models.convert import import_checkpoint
 from kinema.models.convert.names import common_names
+from kinema.models.weights import read_tensors
 from kinema.models.zoo import create_model
 
 
@@ -166,12 +171,63 @@ def test_a_file_without_a_classifier_is_no_recognition_network(official):
         import_checkpoint(saved(official, behead), model="tam_resnet18")
 
 
+class Trap:
+    """Creates a file when it is loaded with code."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (open, (str(self.file), "w"))
+
+
+class History:
+    """Like the logs that mmengine keeps beside the weights."""
+
+    def __init__(self):
+        self.values = np.arange(3.0)
+        self.statistics = {"mean": max}
+
+
 def test_code_in_a_file_is_not_run(tmp_path):
+    file, trapped = tmp_path / "trap.pth", tmp_path / "trapped"
+    torch.save({"state_dict": {"fc.weight": Trap(trapped)}}, file)
+    with pytest.raises(CheckpointError, match="holds no named tensors"):
+        import_checkpoint(file, model="tsn_resnet18")
+    assert not trapped.exists()
+
+
+def test_modules_of_the_system_are_refused(tmp_path):
     class Trap:
         def __reduce__(self):
-            return (print, ("run",))
+            return (os.system, ("true",))
 
     file = tmp_path / "trap.pth"
-    torch.save({"state_dict": {"fc.weight": Trap()}}, file)
-    with pytest.raises(CheckpointError, match="without running code"):
-        import_checkpoint(file, model="tsn_resnet18")
+    torch.save({"state_dict": {"fc.weight": torch.zeros(2)}, "more": Trap()}, file)
+    with pytest.raises(CheckpointError, match="without running code in it"):
+        read_tensors(file)
+
+
+def test_objects_beside_the_weights_are_left_out(tmp_path, caplog):
+    tensors = {"module.fc.weight": torch.randn(3, 4), "module.fc.bias": torch.randn(3)}
+    file, trapped = tmp_path / "official.pth", tmp_path / "trapped"
+    torch.save(
+        {
+            "state_dict": tensors,
+            "best": np.float64(71.5),
+            "args": argparse.Namespace(lr=0.1, gpus=[0, 1]),
+            "when": datetime(2020, 1, 2, tzinfo=UTC),
+            "history": {"loss": History()},
+            "trap": Trap(trapped),
+        },
+        file,
+    )
+    with caplog.at_level("INFO", "kinema"):
+        found = read_tensors(file)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "fc.weight": tensors["module.fc.weight"].tolist(),
+        "fc.bias": tensors["module.fc.bias"].tolist(),
+    }
+    assert "argparse.Namespace" in caplog.text
+    assert "History" in caplog.text
+    assert not trapped.exists()
