@@ -14,6 +14,7 @@ from kinema.models.published.catalog import list_published
 
 from ..file_server import FileServer
 from ..published_files import ONLINE, ONLINE_FILE, online_file
+from ..small_recipe import DATA_AND_OPTIMIZER
 
 
 @pytest.fixture(autouse=True)
@@ -108,30 +109,20 @@ def test_commands_take_the_name(kinema, mirror, color_set, tmp_path):
     assert len(mirror.requests) == 1
 
 
-RECIPE = """
+RECIPE = (
+    """
 [model]
 name = "tsm_mobilenetv2_100"
 frames = 8
 causal = true
 weights = "jester-online"
-[data]
-train = "{set}/val.csv"
-val = "{set}/val.csv"
-root = "{set}"
-workers = 0
-index_cache = ""
-[preprocessing]
-short_side_px = 32
-crop_px = 32
-[optimizer]
-name = "adamw"
-lr = 0.01
-[schedule]
-name = "constant"
-[train]
+"""
+    + DATA_AND_OPTIMIZER
+    + """[train]
 epochs = 1
 batch_size = 2
 """
+)
 
 
 @pytest.mark.slow

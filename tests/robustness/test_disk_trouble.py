@@ -36,6 +36,7 @@ from kinema.video.decode import VideoFile
 from kinema.video.index_cache import IndexCache
 
 from ..file_server import FileServer
+from ..small_recipe import DATA_AND_OPTIMIZER
 
 LABELS = ("a", "b", "c")
 TROUBLES = ("full", "read_only")
@@ -255,31 +256,21 @@ def test_a_fetch_that_does_not_fit_goes_on_later(disk, monkeypatch):
         assert fetch(one).path.stat().st_size == 1 << 20
 
 
-RECIPE = """
+RECIPE = (
+    """
 [model]
 backbone = "test_resnet"
 temporal = "tsm"
 frames = 2
-[data]
-train = "{set}/val.csv"
-val = "{set}/val.csv"
-root = "{set}"
-workers = 0
-index_cache = ""
-[preprocessing]
-short_side_px = 32
-crop_px = 32
-[optimizer]
-name = "adamw"
-lr = 0.01
-[schedule]
-name = "constant"
-[train]
+"""
+    + DATA_AND_OPTIMIZER
+    + """[train]
 epochs = 2
 batch_size = 2
 checkpoint_every_steps = 1
 log_every_steps = 1
 """
+)
 
 
 def kinema_program(*words: object) -> "subprocess.CompletedProcess[str]":

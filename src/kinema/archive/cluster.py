@@ -93,7 +93,7 @@ def ray_cluster(settings: ClusterSettings) -> Iterator[tuple[Any, Pools]]:
                 ray.init(address=settings.address, **quiet)
         except KinemaError:
             raise
-        except Exception as error:  # when it takes too long, Ray raises this class itself
+        except Exception as error:  # Ray has no class of its own for a start that takes too long
             reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
             raise ClusterError(_not_started(settings.address, reason, ray.__version__)) from error
         try:

@@ -163,7 +163,9 @@ def _skeleton(spec: Mapping[str, Any]) -> VideoNetwork | None:
     try:
         with torch.device("meta"):
             return build_from_spec(spec)
-    except RuntimeError:  # also PyTorch's NotImplementedError for tensors without data
+    # PyTorch raises it, or its subclass NotImplementedError, for values of tensors without data.
+    # Any other cause comes up again, and is reported, when the network is built with memory.
+    except RuntimeError:
         return None
 
 

@@ -126,7 +126,8 @@ def _accepts(backbone: str, part: Part, entry: TemporalEntry) -> bool:
             )
     except (OptionError, SiteError):
         return False
-    except RuntimeError:  # also PyTorch's NotImplementedError for tensors without data
+    # PyTorch raises it, or its subclass NotImplementedError, for values of tensors without data.
+    except RuntimeError:
         if entry.module.__module__.startswith("kinema."):
             raise
     return True
