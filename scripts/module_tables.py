@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinema.models.shapes_only import shapes_only
 from kinema.models.zoo import FAMILIES, create_model
 from kinema.temporal import TemporalModule, takes_conv, temporal_named
 from kinema.values import Cost
@@ -130,7 +131,7 @@ def operator_rows() -> list[OperatorRow]:
 
 def _operator(module: str) -> nn.Module:
     """A temporal module, or the 2D convolution that modules replace, without numbers."""
-    with torch.device("meta"):
+    with shapes_only():
         conv = nn.Conv2d(C, C, K, padding=K // 2, bias=False)
         if not module:
             return conv
@@ -190,7 +191,7 @@ def _cost(name: str) -> Cost:
 
 
 def _network(name: str, *, causal: bool = False) -> Any:
-    with torch.device("meta"):  # counting needs no weights
+    with shapes_only():  # counting needs no weights
         return create_model(name, classes=CLASSES, frames=FRAMES, causal=causal)
 
 

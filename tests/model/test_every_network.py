@@ -12,6 +12,7 @@ import torch
 from kinema.errors import OptionError, SiteError
 from kinema.models.backbones import list_backbones
 from kinema.models.saved import load_saved, save
+from kinema.models.shapes_only import shapes_only
 from kinema.models.zoo import FAMILIES, create_model, list_models
 
 # Quick: every family on a tiny backbone, and on each quick backbone a module without weights and
@@ -173,7 +174,7 @@ def test_taking_the_modules_out_leaves_the_plain_backbone(network):
             network.net.remove()
         return
     _, backbone = _split(network.name)
-    with torch.device("meta"):  # only its shapes are asked for
+    with shapes_only():  # only its shapes are asked for
         plain = create_model(f"tsn_{backbone}", classes=CLASSES, frames=network.net.frames)
     removed, expected = network.net.remove().state_dict(), plain.state_dict()
     # A module that took a convolution's place has taken over its weights, not its numbers.
@@ -190,7 +191,7 @@ def fingerprint(net: torch.nn.Module) -> str:
 
 def planned(name: str) -> torch.nn.Module:
     """The network without weights."""
-    with torch.device("meta"):
+    with shapes_only():
         return create_model(name, classes=CLASSES, frames=_frames(name))
 
 

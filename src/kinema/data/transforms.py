@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as F
 
 from kinema.data.mirrored_names import mirror_map, mirrored_class_name
 from kinema.errors import OptionError, check_range
+from kinema.system.image_libraries import InterpolationMode, v2
+from kinema.system.image_libraries import functional as F
 from kinema.values import Preprocessing, Views
 
 CropName = Literal["multiscale", "random_resized", "random", "center"]

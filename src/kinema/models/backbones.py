@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import timm
 import torch
-import torchvision.models
 from torch import nn
 
 from kinema.errors import OptionError, UnknownNameError, did_you_mean
@@ -19,6 +17,7 @@ from kinema.models import temporal_pool
 from kinema.models.blocks import BackboneSource, BlockRow, class_name, registered_backbones, row_of
 from kinema.models.res2net import split_res2net_blocks
 from kinema.models.slowfast import ALPHA, TEMPORAL_BLOCKS, SlowFast
+from kinema.system.image_libraries import timm, torchvision
 from kinema.values import IMAGENET_MEAN, IMAGENET_STD
 
 # SlowFast with ResNet-50: two pathways; the number of frames must be a multiple of 8.

@@ -6,8 +6,9 @@ tensors (`convs.i` and `bns.i` move below `conv2`).
 """
 
 import torch
-from timm.models.res2net import Bottle2neck
 from torch import nn
+
+from kinema.system.image_libraries import timm
 
 
 class ScaleConv(nn.Module):
@@ -18,7 +19,7 @@ class ScaleConv(nn.Module):
     the last one passes unchanged.
     """
 
-    def __init__(self, block: Bottle2neck) -> None:
+    def __init__(self, block: timm.models.res2net.Bottle2neck) -> None:
         super().__init__()
         self.in_channels = self.out_channels = block.width * block.scale
         self.width = block.width
@@ -42,7 +43,7 @@ class ScaleConv(nn.Module):
 class Res2NetBlock(nn.Module):
     """conv1-BN-ReLU, conv2 (`ScaleConv`, with its norms and activations), conv3-BN, addition."""
 
-    def __init__(self, block: Bottle2neck) -> None:
+    def __init__(self, block: timm.models.res2net.Bottle2neck) -> None:
         super().__init__()
         self.conv1 = block.conv1
         self.bn1 = block.bn1
@@ -66,5 +67,5 @@ def split_res2net_blocks(backbone: nn.Module) -> None:
     """Replaces every Res2Net block of a timm network by a `Res2NetBlock`."""
     for module in list(backbone.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Bottle2neck):
+            if isinstance(child, timm.models.res2net.Bottle2neck):
                 setattr(module, name, Res2NetBlock(child))

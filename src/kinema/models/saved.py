@@ -17,11 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kinema.errors import CheckpointError, KinemaError, check_range
 from kinema.models.card import model_card
 from kinema.models.network import VideoNetwork
+from kinema.models.shapes_only import shapes_only
 from kinema.models.weights import check_shapes, fill, read_tensors, tensor_shapes, write_tensors
 from kinema.system.files import naming_write_errors, short_name
 from kinema.values import Preprocessing
@@ -161,7 +160,7 @@ def _naming(config: Path) -> Iterator[None]:
 def _skeleton(spec: Mapping[str, Any]) -> VideoNetwork | None:
     """The network without memory for its weights; None if a plugin reads weights as it builds."""
     try:
-        with torch.device("meta"):
+        with shapes_only():
             return build_from_spec(spec)
     # PyTorch raises it, or its subclass NotImplementedError, for values of tensors without data.
     # Any other cause comes up again, and is reported, when the network is built with memory.

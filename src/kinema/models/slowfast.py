@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
+from kinema.system.image_libraries import timm
 from kinema.temporal import Inflated, TemporalModule
 from kinema.temporal.kernels.layout import fold_view, time_view
 
@@ -100,12 +100,13 @@ class SlowFast(nn.Module):
         return torch.cat([slow_ND, fast.mean((2, 3))], 1)
 
 
-def _trunk(channels: tuple[int, ...]) -> ResNet:
+def _trunk(channels: tuple[int, ...]) -> timm.models.resnet.ResNet:
     # timm annotates the class of the blocks as one of its instances.
-    return ResNet(cast(Any, Bottleneck), BLOCKS, num_classes=0, channels=channels)
+    block = cast(Any, timm.models.resnet.Bottleneck)
+    return timm.models.resnet.ResNet(block, BLOCKS, num_classes=0, channels=channels)
 
 
-def _stem(trunk: ResNet, x_NCHW: torch.Tensor) -> torch.Tensor:
+def _stem(trunk: timm.models.resnet.ResNet, x_NCHW: torch.Tensor) -> torch.Tensor:
     out_NCHW: torch.Tensor = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(x_NCHW))))
     return out_NCHW
 

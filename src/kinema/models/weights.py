@@ -15,15 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import get_model_weights
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
+from kinema.system.image_libraries import timm, torchvision
 from kinema.values import WeightsReport
 
 _log = logging.getLogger(__name__)
@@ -334,7 +333,7 @@ def _published(backbone: str) -> dict[str, torch.Tensor]:
     try:
         if timm.is_model(backbone):
             return dict(timm.create_model(backbone, pretrained=True).state_dict())
-        url = get_model_weights(backbone)["DEFAULT"].url
+        url = torchvision.models.get_model_weights(backbone)["DEFAULT"].url
         # The file may come from a cache that others filled: it must not run code either.
         return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
     except _UNREADABLE as error:

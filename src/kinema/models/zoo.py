@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kinema.errors import OptionError, SiteError, UnknownNameError, did_you_mean
 from kinema.models.backbones import is_backbone, list_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.placement import Blocks, Part
+from kinema.models.shapes_only import shapes_only
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
@@ -116,7 +115,7 @@ def _accepts(backbone: str, part: Part, entry: TemporalEntry) -> bool:
         net = _skeleton(backbone)
         if net is None:
             return True
-        with torch.device("meta"):
+        with shapes_only():
             net.check_insert(
                 part.module,
                 at=part.at,
@@ -137,7 +136,7 @@ def _accepts(backbone: str, part: Part, entry: TemporalEntry) -> bool:
 def _skeleton(backbone: str) -> VideoNetwork | None:
     """The backbone on the meta device; None if it reads weights in its constructor."""
     try:
-        with torch.device("meta"):
+        with shapes_only():
             return VideoNetwork(backbone, backbone, classes=2, frames=8)
     except RuntimeError:
         return None

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kinema.class_lists import list_class_lists
 from kinema.data.classes import read_class_names
 from kinema.errors import KinemaError, OptionError, UnknownNameError
 from kinema.models.network import VideoNetwork
+from kinema.models.shapes_only import shapes_only
 from kinema.models.zoo import create_model, family_and_backbone
 from kinema.report.accuracies import Accuracy
 from kinema.train.job import build_network
@@ -144,7 +143,7 @@ def _of_sweep(document: Mapping[str, Any], source: str) -> list[OwnResult]:
     results = []
     for row in document["rows"]:
         recipe = _recipe_of(document, row, source)
-        with torch.device("meta"):  # only the places of the modules are needed
+        with shapes_only():  # only the places of the modules are needed
             net = build_network(recipe.model, classes=len(class_names), load_weights=False)
         family, backbone = family_and_backbone(net.name)
         results.append(
@@ -213,7 +212,7 @@ def _is_same_network(own: OwnResult, row: Accuracy) -> bool:
 def _printed_insertions(name: str, frames: int, options: str) -> list[Any] | None:
     """Modules of a network with the options of a row (JSON); None if they do not fit it."""
     try:
-        with torch.device("meta"):
+        with shapes_only():
             return _insertions(create_model(name, classes=2, frames=frames, **json.loads(options)))
     except KinemaError:
         return None

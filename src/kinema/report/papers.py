@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.models.network import NORMS, VideoNetwork
+from kinema.models.shapes_only import shapes_only
 from kinema.models.zoo import create_model
 from kinema.report.published import CountingRule, Published
 
@@ -130,7 +131,7 @@ def count_met(comparisons: Sequence[Comparison]) -> tuple[int, int, int]:
 
 def _count(row: Published) -> tuple[int, int, float | None]:
     """Parameters, MACs, and operations by the row's other rule of counting."""
-    with torch.device("meta"):  # counting needs no weight values
+    with shapes_only():  # counting needs no weight values
         net = create_model(row.model, classes=row.classes, frames=row.frames, **row.options)
     cost = net.cost(row.size_px)
     if row.rule is None:

@@ -5,9 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch._inductor.config
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
 from kinema.errors import OptionError
 from kinema.system.cache_folder import cache_folder, check_private
 
@@ -21,6 +18,10 @@ def keep_compilers_private() -> None:
     created first; it is in the environment as soon as timm is imported. A folder that the user
     named there stays.
     """
+    # Not at the top: most commands compile nothing, and the import takes longer than theirs.
+    import torch._inductor.config
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
     shared = default_cache_dir()
     for variable, name in _FOLDERS.items():
         if os.environ.get(variable, shared) == shared:

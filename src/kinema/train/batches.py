@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from kinema.data.loader import TrainBatch
 from kinema.data.transforms import normalize
+from kinema.system.image_libraries import tv_tensors, v2
 from kinema.train.settings import TrainSettings
 from kinema.values import Annotations, Preprocessing
 
