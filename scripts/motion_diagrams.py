@@ -1,4 +1,4 @@
-"""Diagrams of the modules that compare a frame with the next one: MEM, ME, SME, STM, MotionSqueeze."""
+"""Diagrams of modules that compare two frames: MEM, ME, SME, STM and MotionSqueeze."""
 
 from diagram_parts import CELL, Canvas, Node
 

@@ -98,7 +98,7 @@ class MotionSqueeze(TemporalModule):
 
     def _directions(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Reduced features of length 1, at least in float32: the softmax magnifies rounding."""
-        reduced_NDHW = self.reduce(x_NCHW)
+        reduced_NDHW: torch.Tensor = self.reduce(x_NCHW)
         wide_NDHW = reduced_NDHW.to(torch.promote_types(reduced_NDHW.dtype, torch.float32))
         return wide_NDHW / torch.sqrt(wide_NDHW.square().sum(1, keepdim=True) + 1e-6)
 

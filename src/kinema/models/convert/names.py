@@ -52,10 +52,9 @@ _OFFICIAL: Rules = (
     (r"\.self_conv\.conv_g\.", ".tam.L."),
     (_BLOCK + r"shifts\.(\d)\.conv\.weight$", r"\1.shifts.\2.weight"),
     (_BLOCK + r"Tconv\.weight$", r"\1.Tconv"),
-    # MSNet's motion module stands beside the stages, as does a norm that it never runs.
+    # MSNet's motion module stands beside the stages.
     (r"^chnl_reduction\.", "ms.reduce."),
     (r"^flow_refinement\.", "ms.refine."),
-    (r"^bn2\.", "ms.unused."),
 )
 
 _OURS: Rules = (
@@ -91,6 +90,7 @@ _OURS: Rules = (
     (r"\.before\.action\.motion_reduce\.1\.", ".action_p3_bn1."),
     (r"\.before\.action\.motion_transform\.", ".action_p3_conv1."),
     (r"\.before\.action\.motion_expand\.", ".action_p3_expand."),
+    (r"^layer\d+\.\d+\.after\.ms\.unused\.", "bn2."),
     (r"^layer\d+\.\d+\.after\.ms\.", "ms."),
     (r"\.layer\.", "."),
 )
