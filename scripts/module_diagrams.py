@@ -430,6 +430,7 @@ FIGURES: dict[str, Callable[[], Canvas]] = {
     "cti": cti,
     "tam": tam,
     "stm": motion_diagrams.stm,
+    "ms": motion_diagrams.motion_squeeze,
     "tin": tin,
     "gsm": gsm,
     "gsf": gsf,

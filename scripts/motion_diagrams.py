@@ -1,4 +1,4 @@
-"""Diagrams of the modules that compare a frame with the next one: MEM, ME, SME and STM."""
+"""Diagrams of modules that compare two frames: MEM, ME, SME, STM and MotionSqueeze."""
 
 from diagram_parts import CELL, Canvas, Node
 
@@ -120,4 +120,26 @@ def stm() -> Canvas:
     canvas.arrow(wide, total, enter="bottom")
     after = canvas.column(8.5, 0.75, 2, title="y[t]")
     canvas.arrow(total, after)
+    return canvas
+
+
+def motion_squeeze() -> Canvas:
+    """MotionSqueeze: displacements become features."""
+    canvas = Canvas(2.75)
+    now, following = compared(canvas)
+    upper = canvas.box(1.75, UPPER, "1 x 1, BN\nReLU", weights=True)
+    lower = canvas.box(1.75, LOWER, "1 x 1, BN\nReLU", weights=True)
+    alike = canvas.box(3.35, UPPER, "products\nin a window")
+    maps = canvas.box(4.8, UPPER, "softmax\nmean, max")
+    canvas.arrow(now, upper)
+    canvas.arrow(following, lower)
+    canvas.arrow(upper, alike)
+    canvas.arrow(lower, alike, enter="bottom")
+    canvas.arrow(alike, maps)
+    refine = canvas.box(6.35, UPPER, "4 separable\nconvolutions", weights=True)
+    canvas.arrow(maps, refine)
+    finished(canvas, refine, "x + m", frame=now)
+    canvas.note(1.75, (UPPER + LOWER) / 2, "same layer, C to 64")
+    canvas.note(4.3, UPPER + 0.42, "225 products each")
+    canvas.note(6.35, UPPER + 0.42, "m, 3 maps to C")
     return canvas

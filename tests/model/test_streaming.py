@@ -53,6 +53,9 @@ def trained_like(name: str, *, frames: int = 4, **options) -> VideoNetwork:
     for _, module in net.temporal_modules():  # as trained: neither the identity nor a shift
         for parameter in module.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
+        for part in module.modules():
+            if isinstance(part, _BatchNorm):
+                part.momentum = 1.0  # or what MotionSqueeze adds stays too small to be seen
     with torch.no_grad():
         net.train()(video(2, net.frames))
     return net.eval()

@@ -474,3 +474,38 @@ def action(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
     motion = differences(reduced, following, causal=causal).mean((3, 4), keepdim=True)
     raw = (near, conv(hidden, w["channel_expand.weight"]), conv(motion, w["motion_expand.weight"]))
     return sum(shifted * torch.sigmoid(gate) + shifted for gate in raw)
+
+
+def displacement(present: Tensor, following: Tensor, radius: int) -> Tensor:
+    """Mean way of each position, to the right and down, and its best match."""
+    height, width = present.shape[2:]
+    around = F.pad(following, [radius] * 4)
+    ways = [(dx, dy) for dy in range(2 * radius + 1) for dx in range(2 * radius + 1)]
+    alike = [(present * around[:, :, dy : dy + height, dx : dx + width]).sum(1) for dx, dy in ways]
+    products = torch.stack(alike, 3)
+    best, number = products.max(3)
+    ways = torch.tensor(ways, dtype=present.dtype) - radius
+    apart = (ways - ways[number].unsqueeze(3)).square().sum(4)
+    shares = torch.softmax(100 * torch.exp(-apart / (2 * 5**2)) * products, 3)
+    right, down = (shares @ (ways / radius)).unbind(3)
+    return torch.stack([right, down, best], 1)
+
+
+def separable(x: Tensor, w: Weights, name: str) -> Tensor:
+    kernel = w[f"{name}.0.weight"]
+    x = conv(x, kernel, padding=kernel.shape[2] // 2, groups=len(kernel))
+    x = conv(torch.relu(norm(x, w, f"{name}.1")), w[f"{name}.3.weight"])
+    return torch.relu(norm(x, w, f"{name}.4"))
+
+
+def motion_squeeze(x: Tensor, w: Weights, *, radius: int = 7, causal: bool = False) -> Tensor:
+    """Written from a description of the authors' code."""
+    reduced = torch.relu(norm(conv(x, w["reduce.0.weight"]), w, "reduce.1"))
+    unit = reduced / torch.sqrt(reduced.square().sum(2, keepdim=True) + 1e-6)
+    times = range(x.shape[1] - 1)
+    found = [displacement(unit[:, t], unit[:, t + 1], radius) for t in times]
+    none = [torch.zeros_like(x[:, 0, :3])]
+    maps = torch.stack(none + found if causal else found + (found[-1:] or none), 1)
+    for stage in range(1, 5):
+        maps = separable(maps, w, f"refine.conv{stage}")
+    return x + maps

@@ -176,6 +176,8 @@ CASES = {
     "nl/gaussian": Case(temporal.NonLocal, oracles.nonlocal_block, both={"mode": "gaussian"}),
     "nl/dot product": Case(temporal.NonLocal, oracles.nonlocal_block, both={"mode": "dot_product"}),
     "tin": Case(temporal.TIN, oracles.tin),
+    "ms": Case(temporal.MotionSqueeze, oracles.motion_squeeze),
+    "ms/radius 2": Case(temporal.MotionSqueeze, oracles.motion_squeeze, both={"radius": 2}),
     "gsm": Case(temporal.GSM, oracles.gsm),
     "gsf": replaced(temporal.GSF, oracles.gsf),
     "gsf/stride 2": replaced(temporal.GSF, oracles.gsf, stride=2, both={"ratio": 25}),

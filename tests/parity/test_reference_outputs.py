@@ -87,6 +87,7 @@ REFERENCES = {
     "gsf25_r50_8f": "gsf_resnet50",
     "action_r50_8f": "action_resnet50",
     "action_r50_8f_plainfill": "action_resnet50",
+    "msnet_r50_8f": "msnet_resnet50",
     "mmaction2_tsn_r50_8f": "tsn_resnet50",
     "mmaction2_tsm_r50_8f": "tsm_resnet50",
     "mmaction2_tsm_nl_r50_8f": "tsm_nl_resnet50",

@@ -21,6 +21,7 @@ from kinema.values import WeightsReport
 _BEHIND_CONV1 = ("after_conv1",)
 _BEHIND_CONV2 = ("after_conv2", "after_conv1")
 _NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
+_BEHIND_RES3 = Part("ms", stages=(3,), blocks=1)
 
 # Modules of a family run in the order of its parts if they share a site. A family that is named
 # like a module is this module alone: in a mix, each word adds what it says and nothing else.
@@ -36,6 +37,12 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tsm": (Part("tsm", blocks="all_or_even"),),
     "tsm_nl": (Part("tsm", blocks="all_or_even"), _NON_LOCAL),
     "tin": (Part("tin"),),
+    # MotionSqueeze alone, and as published, tensor for tensor.
+    "ms": (_BEHIND_RES3,),
+    "msnet": (
+        Part("tsm", blocks="all_or_even"),
+        replace(_BEHIND_RES3, options={"unused_norm": True}),
+    ),
     "gsm": (Part("gsm"),),
     "gsf": (Part("gsf"),),
     "action": (Part("action", blocks="all_or_even"),),

@@ -17,6 +17,7 @@ from kinema.temporal.grouped import GST, GTE
 from kinema.temporal.gsf import GSF
 from kinema.temporal.gsm import GSM
 from kinema.temporal.inflated import Inflated
+from kinema.temporal.motion_squeeze import MotionSqueeze
 from kinema.temporal.nonlocal_block import NonLocal
 from kinema.temporal.se import SE
 from kinema.temporal.shift import TSM
@@ -47,6 +48,7 @@ __all__ = [
     "TSI",
     "TSM",
     "Inflated",
+    "MotionSqueeze",
     "NonLocal",
     "Position",
     "TemporalConv",

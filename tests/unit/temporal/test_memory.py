@@ -51,6 +51,7 @@ MODULES = {
     "gsm": lambda: temporal.GSM(CHANNELS, **HOW),
     "gsf": lambda: temporal.GSF(conv(stride=2), **HOW),
     "gsf-half": lambda: temporal.GSF(conv(), ratio=50, **HOW),
+    "ms": lambda: temporal.MotionSqueeze(CHANNELS, radius=2, **HOW),
     "action": lambda: temporal.ACTION(CHANNELS, **HOW),
     "se": lambda: temporal.SE(CHANNELS, **HOW),
     "mem": lambda: temporal.MEM(CHANNELS, **HOW),

@@ -15,6 +15,7 @@ from kinema.temporal import (
     MTA,
     TIM,
     TSM,
+    MotionSqueeze,
     NonLocal,
     TemporalModule,
     list_temporal,
@@ -124,6 +125,10 @@ def test_clips_of_a_batch_do_not_mix(module):
         (
             lambda: GSF(nn.Conv2d(8, 24, 3), frames=4, ratio=1),
             "GSF needs a multiple of 4 gated channels, but ratio=1 gates 0 of 24",
+        ),
+        (
+            lambda: MotionSqueeze(8, frames=4, radius=0),
+            "MotionSqueeze radius must be at least 1, got 0",
         ),
         (lambda: ACTION(8, frames=4), "reduction=16 leaves no channel of 8"),
         (lambda: TIM(8, frames=0), "frames must be at least 1, got 0"),

@@ -5,8 +5,8 @@ with a temporal module's tensors under the name of the module (`layer1.0.tam.G.0
 classifier as `head.`. Ordered rules rewrite both sides; a name without a rule is kept and then
 reported as unused or missing.
 
-Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST, GSF and ACTION-Net, and
-mmaction2.
+Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST, GSF, ACTION-Net and MSNet,
+and mmaction2.
 """
 
 import re
@@ -52,6 +52,9 @@ _OFFICIAL: Rules = (
     (r"\.self_conv\.conv_g\.", ".tam.L."),
     (_BLOCK + r"shifts\.(\d)\.conv\.weight$", r"\1.shifts.\2.weight"),
     (_BLOCK + r"Tconv\.weight$", r"\1.Tconv"),
+    # MSNet's motion module stands beside the stages.
+    (r"^chnl_reduction\.", "ms.reduce."),
+    (r"^flow_refinement\.", "ms.refine."),
 )
 
 _OURS: Rules = (
@@ -87,6 +90,8 @@ _OURS: Rules = (
     (r"\.before\.action\.motion_reduce\.1\.", ".action_p3_bn1."),
     (r"\.before\.action\.motion_transform\.", ".action_p3_conv1."),
     (r"\.before\.action\.motion_expand\.", ".action_p3_expand."),
+    (r"^layer\d+\.\d+\.after\.ms\.unused\.", "bn2."),
+    (r"^layer\d+\.\d+\.after\.ms\.", "ms."),
     (r"\.layer\.", "."),
 )
 
