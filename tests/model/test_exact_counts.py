@@ -80,6 +80,10 @@ COUNTS = [
     ("gsf_resnet50", {}, 24_303_214, (33.89, None, None)),
     ("gsf_resnet50", {"ratio": 25}, 23_974_702, (33.00, None, None)),
     ("action_resnet50", {}, 28_082_378, (34.44, None, None)),
+    ("trn_resnet50", {}, 26_641_154, (32.71, None, None)),
+    ("ctnet_resnet50", {}, 20_959_150, (28.36, None, None)),
+    ("smallbig_resnet50", {}, 23_907_566, (51.97, None, None)),
+    ("smallbig_extra_resnet50", {}, 31_829_742, (62.66, None, None)),
     ("tsm_mobilenetv2_100", {}, 2_446_766, (2.398, 4.80, None)),
 ]
 
@@ -95,6 +99,8 @@ def test_counts_are_those_of_the_specification(name, options, params, gmacs):
     net = unfilled(name, classes=174, **options)
     assert net.cost(32).params == params
     more = MORE_FOR_400[net.head.classifier.in_features]
+    if net.head.relations is not None:  # a last layer for each length, from 8 down to 2
+        more = (400 - 174) * 7 * (net.head.relations.width + 1)
     assert unfilled(name, classes=400, **options).cost(32).params == params + more
     for size_px, expected in ((224, gmacs[0]), (256, gmacs[2])):
         if expected is not None:
@@ -122,6 +128,7 @@ FORMULAS = {
     "cti": lambda c: 3 * (2 * (c // 4) ** 2 + 2 * (c // 4) + 3 * (c // 4)),
     "nl": lambda c: 2 * c * c + 9 * c // 2,
     "tconv": lambda c: 3 * c * c,
+    "maxgate": lambda c: c * c // 2 + 2 * c,
     "action": lambda c: 3 * c + 27 + 4 * c * (c // 16) + 3 * (c // 16) ** 2 + 11 * (c // 16),
 }
 

@@ -17,11 +17,17 @@ from kinema.models.placement import Blocks, Part
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
+from kinema.temporal.trn import Subsets, evenly_spaced
 from kinema.values import WeightsReport
 
 _BEHIND_CONV1 = ("after_conv1",)
 _BEHIND_CONV2 = ("after_conv2", "after_conv1")
 _NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
+_BIG_VIEWS = (
+    Part("bigview", at="replace_conv1", stages=(3, 4, 5)),
+    Part("bigview", at="replace_conv2", stages=(3, 4, 5)),
+    Part("bigview", at="replace_conv3", stages=(3, 4, 5), options={"window": "clip"}),
+)
 
 # Modules of a family run in the order of its parts if they share a site. A family that is named
 # like a module is this module alone: in a mix, each word adds what it says and nothing else.
@@ -40,6 +46,11 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "gsm": (Part("gsm"),),
     "gsf": (Part("gsf"),),
     "action": (Part("action", blocks="all_or_even"),),
+    # Its relations between frames stand behind the backbone; see RELATIONAL.
+    "trn": (),
+    "ctnet": (Part("ctnet", blocks="odd"),),
+    "smallbig": _BIG_VIEWS,
+    "smallbig_extra": (Part("maxgate", stages=(3, 4, 5)), *_BIG_VIEWS),
     # TEINet and its ablations.
     "tim": (Part("tim"),),
     "mem": (Part("mem"),),
@@ -71,6 +82,9 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tam_se": (Part("tam", options={"branches": "global_se"}),),
     "tam_reverse": (Part("tam", options={"reverse": True}),),
 }
+
+# Families whose head relates frames, instead of the mean of the frames' scores.
+RELATIONAL = ("trn",)
 
 # Other names of the literature.
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
@@ -164,6 +178,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     dropout: float = 0.5,
     causal: bool = False,
     temporal_pool: bool = False,
+    relations: Subsets | None = None,
     **options: Any,
 ) -> VideoNetwork:
     """Builds a network: `<family>_<backbone>`, or a backbone with `temporal` modules in it.
@@ -188,6 +203,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         dropout: Probability of dropping a feature before the classifier.
         causal: No frame looks ahead.
         temporal_pool: Halves the frames in front of res3; see `VideoNetwork.pool_frames`.
+        relations: Subsets of the frames that a `trn` relates, for each length from T down to 2;
+            evenly spaced ones when not given.
         **options: Options of the temporal module.
 
     Raises:
@@ -207,7 +224,12 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     shared = Part("", at=at, stages=stages, blocks=blocks, options=options)
     _check_shared(family, rows, shared)
     net = VideoNetwork(
-        f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
+        f"{family}_{backbone}",
+        backbone,
+        classes=classes,
+        frames=frames,
+        dropout=dropout,
+        relations=_relations(family, relations, frames=frames, causal=causal),
     )
     if temporal_pool and causal:
         raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
@@ -237,6 +259,19 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     elif net.weights_report is not None:
         net.weights_report = _after_insertion(net, net.weights_report, filled)
     return net
+
+
+def _relations(family: str, given: Subsets | None, *, frames: int, causal: bool) -> Subsets | None:
+    """Subsets of the frames for the head of a family; None for a mean."""
+    if not any(word in RELATIONAL for word in family.split("+")):
+        if given is not None:
+            raise OptionError(f"{family} has no relations: they are for {', '.join(RELATIONAL)}.")
+        return None
+    if causal:
+        raise OptionError(
+            f"{family} has no causal form, because its scores depend on the whole clip."
+        )
+    return evenly_spaced(frames) if given is None else given
 
 
 def family_and_backbone(name: str) -> tuple[str, str]:
@@ -339,10 +374,9 @@ def _mix(mix: str) -> tuple[str, Rows]:
     """Canonical name and rows of a family, a module, or several joined by "+"."""
     words = [ALIASES.get(word, word) for word in mix.split("+")]
     parts = [part for word in words for part in _parts_of(word)]
-    modules = [part.module for part in parts]
-    for module in modules:
-        if modules.count(module) > 1:
-            having = [w for w in words if module in (part.module for part in _parts_of(w))]
+    for module in (part.module for part in parts):
+        having = [w for w in words if module in (part.module for part in _parts_of(w))]
+        if len(having) > 1:
             raise OptionError(
                 f"{mix} has the temporal module {module!r} twice: in {' and '.join(having)}. "
                 "Leave one out or, to have both, list the modules with their positions as parts."
