@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kinema import create_model, import_checkpoint
-from kinema.archive.label_stage import with_features
+from kinema.archive.settings import LabelSettings
+from kinema.archive.task import label
 from kinema.errors import CheckpointError, InputShapeError, OptionError, SiteError, UnknownNameError
 from kinema.models.convert.names import common_names
 from kinema.models.saved import load_saved, save
@@ -116,6 +117,14 @@ def test_published_names_are_ours_and_the_file_says_frames_and_classes(tmp_path)
         import_checkpoint(tmp_path / "trn.pth", model="trn_test_resnet", frames=8)
 
 
+def test_labels_with_features_are_refused_before_any_work(tmp_path):
+    folder = save(drawn_network(), tmp_path / "model", labels=LABELS)
+    with pytest.raises(
+        OptionError, match="features cannot be written beside them. Leave out --fea"
+    ):
+        label(folder, tmp_path / "no list", tmp_path / "out", settings=LabelSettings(features=True))
+
+
 def test_relations_stand_behind_temporal_modules():
     net = tiny_network("tsm+trn")
     assert net.name == "tsm+trn_test_resnet"
@@ -184,11 +193,6 @@ def test_relations_stand_behind_temporal_modules():
             lambda: drawn_network()(clips(8)),
             InputShapeError,
             "Sample 4 frames, or build the network with frames=8",
-        ),
-        (
-            lambda: with_features(drawn_network()),
-            OptionError,
-            "its features cannot be written beside them. Leave out --features",
         ),
     ],
 )

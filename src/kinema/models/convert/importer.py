@@ -14,6 +14,8 @@ from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
 
 OWN_CLASSIFIER = "head.classifier.weight"
+# Common form of the names in the head of a TRN.
+_SCALES = "head.relations.scales."
 # Number of names that an error message shows of each list; the error object holds all.
 SHOWN = 8
 
@@ -86,7 +88,7 @@ def _classes_in(
     file: str | Path, tensors: dict[str, torch.Tensor], by_common: dict[str, str]
 ) -> int:
     # The first linear layer of mmaction2's TRN reduces features; the last ones have the classes.
-    for common in ("head.relations.scales.0.3.bias", "head.bias", "head.weight"):
+    for common in (f"{_SCALES}0.3.bias", "head.bias", "head.weight"):
         if common in by_common:
             return int(tensors[by_common[common]].shape[0])
     raise CheckpointError(
@@ -101,9 +103,9 @@ def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int
     for name, tensor in tensors.items():
         if renamed[name].endswith((".tam.G.0.weight", ".tin.offset.fc1.weight")):
             return int(tensor.shape[1])
-        if renamed[name] == "head.relations.scales.0.1.weight":
-            return int(tensor.shape[1] // tensor.shape[0])
-    return None
+    # TRN has a network for every number of frames from T down to 2.
+    scales = {name.split(".")[3] for name in renamed.values() if name.startswith(_SCALES)}
+    return len(scales) + 1 if scales else None
 
 
 def _nonlocal_options(
