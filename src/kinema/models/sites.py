@@ -138,7 +138,9 @@ class SiteMap:
             _put_in(slot, entry.name, module)
             if takes_norm(entry.module):
                 assert slot.norm is not None
-                _replace(*slot.norm, nn.Identity(), entry.name)
+                norm = _wrapped(*slot.norm)
+                gap = _like(nn.Identity(), norm, training=norm.training)
+                _replace(*slot.norm, gap, entry.name)
         return built
 
     def check(

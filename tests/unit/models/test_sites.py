@@ -177,7 +177,9 @@ def test_a_module_takes_the_norm_behind_its_convolution_and_gives_it_back(plain)
 
 def test_a_norm_that_is_left_out_comes_back_in_the_type_of_the_network(plain):
     keys, norm = list(plain.state_dict()), plain.backbone.layer1[1].bn2
-    plain.insert("ctnet", stages=(2,), blocks="odd").double().train()
+    plain.insert("ctnet", stages=(2,), blocks="odd")
+    assert not any(module.training for module in plain.modules())
+    plain.double().train()
     assert norm.weight.dtype == torch.float32
     plain.remove()
     assert plain.backbone.layer1[1].bn2 is norm
