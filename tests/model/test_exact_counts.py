@@ -17,6 +17,7 @@ ON_RES2NET = ("mta", "tea", "res2net")
 # printed in the specification).
 COUNTS = [
     ("tsn_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
+    ("trn_resnet50", {}, 26_641_154, (32.71, None, None)),
     ("tsm_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
     # Stem and res2, 0.786 GMACs per frame, and half of the rest.
     ("tsm_resnet50", {"temporal_pool": True}, 23_864_558, (19.49, 38.99, None)),
@@ -47,6 +48,9 @@ COUNTS = [
     # Two more taps from p/2 to p/4 channels in every block of width p.
     ("gte_resnet50", {"kernel": 5}, 17_970_158 + 1_257_472 // 4, (None, None, None)),
     ("gte_resnet50", {"ratio": 1 / 2}, 19_149_038, (27.23, 54.46, 35.57)),
+    ("ctnet_resnet50", {}, 20_959_150, (28.36, None, None)),
+    ("smallbig_resnet50", {}, 23_907_566, (51.97, None, None)),
+    ("smallbig_extra_resnet50", {}, 31_829_742, (62.66, None, None)),
     ("tsi_resnet50", {}, 24_526_098, (34.84, 69.97, 46.30)),
     ("tsi_resnet50", {"alignment": False}, 24_526_098, (32.86, 65.72, 42.92)),
     ("tsi_resnet50", {"channel_attention": False}, 24_526_098, (34.94, 70.17, 46.44)),
@@ -80,10 +84,6 @@ COUNTS = [
     ("gsf_resnet50", {}, 24_303_214, (33.89, None, None)),
     ("gsf_resnet50", {"ratio": 25}, 23_974_702, (33.00, None, None)),
     ("action_resnet50", {}, 28_082_378, (34.44, None, None)),
-    ("trn_resnet50", {}, 26_641_154, (32.71, None, None)),
-    ("ctnet_resnet50", {}, 20_959_150, (28.36, None, None)),
-    ("smallbig_resnet50", {}, 23_907_566, (51.97, None, None)),
-    ("smallbig_extra_resnet50", {}, 31_829_742, (62.66, None, None)),
     ("tsm_mobilenetv2_100", {}, 2_446_766, (2.398, 4.80, None)),
 ]
 

@@ -39,6 +39,8 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "i3d": (Part("i3d"),),
     "c3d": (Part("c3d"),),
     "nl": (_NON_LOCAL,),
+    # Its relations between frames stand behind the backbone; see RELATIONAL.
+    "trn": (),
     # TSM and its successors.
     "tsm": (Part("tsm", blocks="all_or_even"),),
     "tsm_nl": (Part("tsm", blocks="all_or_even"), _NON_LOCAL),
@@ -46,11 +48,6 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "gsm": (Part("gsm"),),
     "gsf": (Part("gsf"),),
     "action": (Part("action", blocks="all_or_even"),),
-    # Its relations between frames stand behind the backbone; see RELATIONAL.
-    "trn": (),
-    "ctnet": (Part("ctnet", blocks="odd"),),
-    "smallbig": _BIG_VIEWS,
-    "smallbig_extra": (Part("maxgate", stages=(3, 4, 5)), *_BIG_VIEWS),
     # TEINet and its ablations.
     "tim": (Part("tim"),),
     "mem": (Part("mem"),),
@@ -69,6 +66,10 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "gst": (Part("gst"),),
     "gst_large": (Part("gst", options={"beta": 1}),),
     "gte": (Part("gte"),),
+    # Grouped convolutions over a grid of channels, and a second view of every convolution.
+    "ctnet": (Part("ctnet", blocks="odd"),),
+    "smallbig": _BIG_VIEWS,
+    "smallbig_extra": (Part("maxgate", stages=(3, 4, 5)), *_BIG_VIEWS),
     # TSI and its ablations.
     "sme": (Part("sme"),),
     "sme_tim": (Part("sme"), Part("tim", at=_BEHIND_CONV2)),
