@@ -122,13 +122,13 @@ FORMULAS = {
     "tim": lambda c: 3 * c,
     "mem": lambda c: 3 * c * c // 8 + 2 * c // 8 + c,
     "se": lambda c: 2 * c * c // 8 + c // 8 + c,
+    "maxgate": lambda c: c * c // 2 + 2 * c,
     "me": lambda c: 2 * c * (c // 16) + 9 * (c // 16) + 2 * (c // 16) + 2 * c,
     "tam": lambda c: 2 * 64 + 4 * 8 + 2 * 8 * 3 + c * c + c // 2,
     "sme": lambda c: 2 * c * (c // 16) + 45 * (c // 16) + 2 * (c // 16) + 2 * c,
     "cti": lambda c: 3 * (2 * (c // 4) ** 2 + 2 * (c // 4) + 3 * (c // 4)),
     "nl": lambda c: 2 * c * c + 9 * c // 2,
     "tconv": lambda c: 3 * c * c,
-    "maxgate": lambda c: c * c // 2 + 2 * c,
     "action": lambda c: 3 * c + 27 + 4 * c * (c // 16) + 3 * (c // 16) ** 2 + 11 * (c // 16),
 }
 

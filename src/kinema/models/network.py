@@ -54,9 +54,9 @@ class NetworkSpec:
     classes: int
     frames: int
     dropout: float
+    relations: Subsets | None = None
     temporal_pool: bool = False
     insertions: tuple[Insertion, ...] = ()
-    relations: Subsets | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for config.json."""
@@ -154,9 +154,9 @@ class VideoNetwork(nn.Module):
             classes=self.classes,
             frames=self.frames,
             dropout=self._dropout,
+            relations=None if self.head.relations is None else self.head.relations.subsets,
             temporal_pool=bool(self.facts.pooled),
             insertions=tuple(self._insertions),
-            relations=None if self.head.relations is None else self.head.relations.subsets,
         )
 
     def sites(self) -> tuple[Site, ...]:

@@ -20,14 +20,14 @@ from kinema.temporal import TemporalEntry, list_temporal, temporal_named
 from kinema.temporal.trn import Subsets, evenly_spaced
 from kinema.values import WeightsReport
 
-_BEHIND_CONV1 = ("after_conv1",)
-_BEHIND_CONV2 = ("after_conv2", "after_conv1")
-_NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
 _BIG_VIEWS = (
     Part("bigview", at="replace_conv1", stages=(3, 4, 5)),
     Part("bigview", at="replace_conv2", stages=(3, 4, 5)),
     Part("bigview", at="replace_conv3", stages=(3, 4, 5), options={"window": "clip"}),
 )
+_BEHIND_CONV1 = ("after_conv1",)
+_BEHIND_CONV2 = ("after_conv2", "after_conv1")
+_NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
 
 # Modules of a family run in the order of its parts if they share a site. A family that is named
 # like a module is this module alone: in a mix, each word adds what it says and nothing else.
@@ -84,11 +84,11 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tam_reverse": (Part("tam", options={"reverse": True}),),
 }
 
-# Families whose head relates frames, instead of the mean of the frames' scores.
-RELATIONAL = ("trn",)
-
 # Other names of the literature.
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
+
+# Families whose head relates frames, instead of the mean of the frames' scores.
+RELATIONAL = ("trn",)
 
 # TEINet, section 4.3: all stages, or the last two for efficiency.
 STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
