@@ -87,7 +87,7 @@ pages: .venv/installed-dev  ## Rewrites the generated parts of README.md and doc
 	for script in command_line_page published_page recipe_page reference_tables module_tables readme_table \
 		benchmark_tables results_page module_diagrams motion_diagrams; do \
 		$(BIN)/python scripts/$$script.py || exit 1; done
-	cd tests/model && ../../$(BIN)/python test_every_network.py
+	$(BIN)/python -m tests.model.test_every_network
 
 format: .venv/installed-dev  ## Formats the code and mends what the linter can mend
 	$(BIN)/ruff format src tests examples scripts benchmarks

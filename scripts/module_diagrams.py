@@ -183,6 +183,76 @@ def gte() -> Canvas:
     return grouped(["LTS: 3 x 1 x 1\nC/2 to tC", "3 x 3\ntC to tC"], ("(1-t)C", "tC, t = 1/4"))
 
 
+def smallbig() -> Canvas:
+    """SmallBig: the same convolution on the frame and on the maximum around it."""
+    canvas, top, bottom = Canvas(2.6), 0.85, 1.95
+    before = canvas.cells(0.3, 1.4 - 1.5 * CELL, [PLAIN_ROW] * 3, title="x")
+    largest = canvas.box(3.05, bottom, "maximum of 3 x 3 x 3\nor of the clip x 3 x 3")
+    small = canvas.box(4.85, top, "K", weights=True)
+    big = canvas.box(4.85, bottom, "K", weights=True)
+    canvas.note(4.85, 1.42, "the same weights")
+    small_norm = canvas.box(6.2, top, "small norm", weights=True)
+    big_norm = canvas.box(6.2, bottom, "big norm,\nstarts at 0", weights=True)
+    total = canvas.sign(7.4, 1.4, "+")
+    canvas.arrow(before, small, bend=1.82)
+    canvas.arrow(before, largest, bend=1.82)
+    canvas.arrow(largest, big)
+    canvas.arrow(small, small_norm)
+    canvas.arrow(big, big_norm)
+    canvas.arrow(small_norm, total, enter="top")
+    canvas.arrow(big_norm, total, enter="bottom")
+    rows: list[list[Content]] = [[(1, 2), (1, 2, 3), (2, 3, 4)]] * 3
+    after = canvas.cells(8.1, 1.4 - 1.5 * CELL, rows, title="y")
+    canvas.arrow(total, after)
+    return canvas
+
+
+def ctnet() -> Canvas:
+    """CT: channels as a grid, whose rows and then columns are convolved."""
+    canvas, middle = Canvas(2.5), 1.15
+    row_grid: list[list[Content]] = [[f"{row}{column}" for column in "0123"] for row in "01"]
+    column_grid: list[list[Content]] = [[f"{row}{column}" for row in "01"] for column in "0123"]
+    by_row = canvas.cells(0.3, middle - CELL, row_grid, title="channels, a grid")
+    canvas.frame_around(0.3, middle - CELL, 4 * CELL, CELL)
+    parts = "3 x 3 in space +\n3 taps in time,\nattention"
+    rows = canvas.box(2.6, middle, parts, weights=True)
+    fusion = canvas.box(4.3, middle, "1 x 1, BN\nReLU", weights=True)
+    by_column = canvas.cells(5.2, middle - 2 * CELL, column_grid, title="turned")
+    canvas.frame_around(5.2, middle - 2 * CELL, 2 * CELL, CELL)
+    columns = canvas.box(7.0, middle, parts, weights=True)
+    after = canvas.cells(8.0, middle - CELL, row_grid, title="y")
+    for first, second in pairwise((by_row, rows, fusion, by_column, columns, after)):
+        canvas.arrow(first, second)
+    canvas.note(2.6, middle + 0.6, "a group for every row")
+    canvas.note(7.0, middle + 0.6, "a group for every column")
+    canvas.note(4.6, 2.3, "numbers are row and column of a channel")
+    return canvas
+
+
+def trn() -> Canvas:
+    """TRN: subsets of the frames are scored by a network for their number."""
+    canvas, middle = Canvas(2.9), 1.5
+    clip = canvas.cells(0.3, middle - 1.5 * CELL, [PLAIN_ROW] * 3)
+    canvas.text(clip.x, middle - 0.53, "features")
+    total = canvas.sign(7.6, middle, "+")
+    lengths: list[tuple[float, list[list[Content]], str]] = [
+        (0.5, [PLAIN_ROW], "all 5 frames"),
+        (1.17, [[1, 2, 4, 5]], "4, three times"),
+        (1.83, [[1, 3, 4]], "3, three times"),
+        (2.5, [[2, 4]], "2, three times"),
+    ]
+    for y, rows, text in lengths:
+        width = len(rows[0]) * CELL
+        subset = canvas.cells(3.35 - width / 2, y - CELL / 2, rows)
+        canvas.arrow(clip, subset, bend=2.1)
+        layers = canvas.box(5.8, y, "ReLU, linear, ReLU, linear", weights=True)
+        canvas.arrow(subset, layers)
+        canvas.arrow(layers, total, bend=7.25)
+        canvas.note(3.35, y + 0.25, text)
+    canvas.arrow(total, canvas.box(8.4, middle, "scores"))
+    return canvas
+
+
 def cti() -> Canvas:
     """CTI: each group is mixed with the result of the previous one."""
     canvas = Canvas(3.1)
@@ -426,6 +496,9 @@ FIGURES: dict[str, Callable[[], Canvas]] = {
     "mta": mta,
     "gst": gst,
     "gte": gte,
+    "ctnet": ctnet,
+    "smallbig": smallbig,
+    "trn": trn,
     "sme": motion_diagrams.sme,
     "cti": cti,
     "tam": tam,

@@ -208,8 +208,9 @@ def _model(family: str) -> str:
 
 
 def _places(family: str) -> str:
-    parts = (site.place.split() for site in _counted(family)[0].sites)
-    positions = dict.fromkeys(place[1] for place in parts)
+    sites = _counted(family)[0].sites
+    # Relations of frames stand at no site of the backbone but in the head.
+    positions = dict.fromkeys((s.place.split()[1] if s.place else "head") for s in sites)
     return ", ".join(positions) or "none"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from kinema.errors import KinemaError
 from kinema.models.backbones import list_backbones
 from kinema.models.shapes_only import shapes_only
-from kinema.models.zoo import FAMILIES, create_model, list_models
+from kinema.models.zoo import FAMILIES, RELATIONAL, create_model, list_models
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "reference" / "networks.md"
@@ -39,7 +39,8 @@ def _families() -> str:
         "| --- | --- |" + " :-: |" * len(backbones),
     ]
     for family, rows in FAMILIES.items():
-        made = ", ".join(row.module for row in rows) or "none"
+        made = ", ".join(dict.fromkeys(row.module for row in rows)) or "none"
+        made = "none, relations in the head" if family in RELATIONAL else made
         ticks = " | ".join("✓" if _fits(family, b) else "-" for b in backbones)
         lines.append(f"| {family} | {made} | {ticks} |")
     return "\n".join(lines)

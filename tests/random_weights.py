@@ -6,7 +6,26 @@ import torch
 from torch import nn
 
 from kinema.models.network import VideoNetwork
-from kinema.models.zoo import create_model
+from kinema.models.zoo import RELATIONAL, create_model, families
+from kinema.temporal import temporal_named
+
+# Small backbones of the families that do not fit on timm's test backbone: they need the groups of
+# a Res2Net block, three convolutions in every block, or several blocks in a stage.
+OTHER_BACKBONES = {
+    "mta": "res2net26_26w_4s",
+    "tea": "res2net26_26w_4s",
+    "smallbig": "resnet14t",
+    "smallbig_extra": "resnet14t",
+    "ctnet": "resnet18",
+}
+
+# Families without a causal form: their modules need the whole clip, or their head does.
+NOT_CAUSAL = {
+    family
+    for family, parts in families().items()
+    if family in RELATIONAL
+    or not all(temporal_named(part.module).module.has_causal_form for part in parts)
+}
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 

@@ -15,8 +15,10 @@ from kinema.models.saved import load_saved, save
 from kinema.models.shapes_only import shapes_only
 from kinema.models.zoo import FAMILIES, create_model, list_models
 
+from ..random_weights import NOT_CAUSAL, OTHER_BACKBONES
+
 # Quick: every family on a tiny backbone, and on each quick backbone a module without weights and
-# one that depends on the number of frames. TEA and its parts need Res2Net.
+# one that depends on the number of frames.
 TINY = "test_resnet"
 QUICK_BACKBONES = ("mobilenetv2_100", "shufflenet_v2_x1_0")
 QUICK_FAMILIES = ("tsm", "tam")
@@ -58,7 +60,7 @@ def _is_tried(name: str) -> bool:
     return backbone in WITH_ALL or (backbone not in SAME_BLOCKS and family in FEW_FAMILIES)
 
 
-ON_TINY = [f"{family}_{TINY}" for family in FAMILIES if family not in QUICK_ON_RES2NET]
+ON_TINY = [f"{family}_{TINY}" for family in FAMILIES if family not in OTHER_BACKBONES]
 NAMES = ON_TINY + [name for name in list_models() if _is_tried(name)]
 PARAMS = [n if _is_quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 
@@ -174,7 +176,7 @@ def test_saved_and_loaded_it_is_the_same(prepared, tmp_path):
 
 
 def test_taking_the_modules_out_leaves_the_plain_backbone(network):
-    if network.family == "tsn":
+    if not FAMILIES[network.family]:
         with pytest.raises(SiteError, match="has no temporal module"):
             network.net.remove()
         return
@@ -213,15 +215,15 @@ def test_every_listed_network_can_be_built_and_loads_checkpoints_of_today(backbo
         else:
             assert fingerprint(planned(name)) == known.get(name), (
                 f"The tensors of {name} have other names or shapes than before, so older "
-                f"checkpoints no longer load. If that is intended, run "
-                f"`python {Path(__file__).name}` in tests/model."
+                "checkpoints no longer load. If that is intended, run "
+                "`python -m tests.model.test_every_network`."
             )
 
 
 @pytest.mark.parametrize("name", ON_TINY)
 def test_a_causal_network_never_looks_ahead(name):
     family, _ = _split(name)
-    if family in ("nl", "tsm_nl", "tin"):
+    if family in NOT_CAUSAL:
         with pytest.raises(OptionError, match="has no causal form"):
             made(name, causal=True)
         return

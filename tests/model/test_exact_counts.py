@@ -17,6 +17,7 @@ ON_RES2NET = ("mta", "tea", "res2net")
 # printed in the specification).
 COUNTS = [
     ("tsn_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
+    ("trn_resnet50", {}, 26_641_154, (32.71, None, None)),
     ("tsm_resnet50", {}, 23_864_558, (32.70, 65.40, 42.71)),
     # Stem and res2, 0.786 GMACs per frame, and half of the rest.
     ("tsm_resnet50", {"temporal_pool": True}, 23_864_558, (19.49, 38.99, None)),
@@ -47,6 +48,9 @@ COUNTS = [
     # Two more taps from p/2 to p/4 channels in every block of width p.
     ("gte_resnet50", {"kernel": 5}, 17_970_158 + 1_257_472 // 4, (None, None, None)),
     ("gte_resnet50", {"ratio": 1 / 2}, 19_149_038, (27.23, 54.46, 35.57)),
+    ("ctnet_resnet50", {}, 20_959_150, (28.36, None, None)),
+    ("smallbig_resnet50", {}, 23_907_566, (51.97, None, None)),
+    ("smallbig_extra_resnet50", {}, 31_829_742, (62.66, None, None)),
     ("tsi_resnet50", {}, 24_526_098, (34.84, 69.97, 46.30)),
     ("tsi_resnet50", {"alignment": False}, 24_526_098, (32.86, 65.72, 42.92)),
     ("tsi_resnet50", {"channel_attention": False}, 24_526_098, (34.94, 70.17, 46.44)),
@@ -99,6 +103,8 @@ def test_counts_are_those_of_the_specification(name, options, params, gmacs):
     net = unfilled(name, classes=174, **options)
     assert net.cost(32).params == params
     more = MORE_FOR_400[net.head.classifier.in_features]
+    if net.head.relations is not None:  # a last layer for each length, from 8 down to 2
+        more = (400 - 174) * 7 * (net.head.relations.width + 1)
     assert unfilled(name, classes=400, **options).cost(32).params == params + more
     for size_px, expected in ((224, gmacs[0]), (256, gmacs[2])):
         if expected is not None:
@@ -120,6 +126,7 @@ FORMULAS = {
     "tim": lambda c: 3 * c,
     "mem": lambda c: 3 * c * c // 8 + 2 * c // 8 + c,
     "se": lambda c: 2 * c * c // 8 + c // 8 + c,
+    "maxgate": lambda c: c * c // 2 + 2 * c,
     "me": lambda c: 2 * c * (c // 16) + 9 * (c // 16) + 2 * (c // 16) + 2 * c,
     "tam": lambda c: 2 * 64 + 4 * 8 + 2 * 8 * 3 + c * c + c // 2,
     "sme": lambda c: 2 * c * (c // 16) + 45 * (c // 16) + 2 * (c // 16) + 2 * c,

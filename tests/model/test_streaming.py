@@ -19,12 +19,13 @@ from kinema.models.zoo import list_models
 from kinema.temporal import TemporalModule, register
 from kinema.temporal import base as registry
 
-NOT_CAUSAL = ("nl_", "tsm_nl_", "tin_")
+from ..random_weights import NOT_CAUSAL
+
 NAMES = [
     name
     for backbone in ("resnet18", "mobilenetv2_100")
     for name in list_models(f"*_{backbone}")
-    if not name.startswith(NOT_CAUSAL)
+    if name.removesuffix(f"_{backbone}") not in NOT_CAUSAL
 ] + ["mta_res2net26_26w_4s", "tea_res2net50_26w_4s", "tsm_resnet50", "tim_shufflenet_v2_x1_0"]
 QUICK = ("tsn", "tsm", "tei", "tam", "tsi", "gst")
 networks = pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from torch import nn
 
 from kinema.models.zoo import FAMILIES, create_model
 
+from ..random_weights import OTHER_BACKBONES
+
 SIZE_PX = 48
 
 
@@ -27,7 +29,7 @@ def smooth_clips(frames: int) -> torch.Tensor:
 def backbone_weights(tmp_path_factory):
     """Weight files of backbones with the statistics of such pictures in their norms."""
     folder, files = tmp_path_factory.mktemp("weights"), {}
-    for backbone in ("resnet18", "res2net26_26w_4s"):
+    for backbone in sorted({"resnet18", *OTHER_BACKBONES.values()}):
         torch.manual_seed(0)
         net = create_model(f"tsn_{backbone}", classes=2)
         for module in net.modules():
@@ -55,7 +57,7 @@ NETWORKS = [(family, {}) for family in FAMILIES] + [
 @pytest.mark.parametrize(("family", "options"), NETWORKS)
 def test_two_steps_stay_finite(family, options, precision, frames, backbone_weights):
     torch.manual_seed(1)
-    backbone = "res2net26_26w_4s" if family in ("mta", "tea") else "resnet18"
+    backbone = OTHER_BACKBONES.get(family, "resnet18")
     net = create_model(
         f"{family}_{backbone}",
         classes=4,

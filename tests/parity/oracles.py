@@ -376,6 +376,66 @@ def halved(x_NCHW: Tensor) -> Tensor:
     return torch.stack([x_NCHW[:, :, i:height:2, j:width:2] for i, j in corners]).amax(0)
 
 
+def largest(x_BTCHW: Tensor, frames: Callable[[int], Sequence[int]]) -> Tensor:
+    """For each t the maximum over 3 x 3 positions of the given frames, within clip and picture."""
+    height, width = x_BTCHW.shape[3:]
+    padded = F.pad(x_BTCHW, (1, 1, 1, 1), value=-math.inf)
+    near = torch.stack(
+        [padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    ).amax(0)
+    times = range(x_BTCHW.shape[1])
+    return torch.stack([near[:, [s for s in frames(t) if s in times]].amax(1) for t in times], 1)
+
+
+def bigview(x: Tensor, w: Weights, *, stride: int = 1, window: str = "neighbors") -> Tensor:
+    def view(y: Tensor, name: str) -> Tensor:
+        return norm(conv(y, w["conv.weight"], stride=stride, padding=1), w, name)
+
+    clip = range(x.shape[1])
+    big = largest(x, lambda t: (t - 1, t, t + 1) if window == "neighbors" else clip)
+    return view(x, "small_norm") + view(big, "big_norm")
+
+
+def maxgate(x: Tensor, w: Weights) -> Tensor:
+    top = conv(x.amax((1, 3, 4), keepdim=True), w["reduce.weight"])
+    gated = conv(x, w["reduce.weight"]) * torch.sigmoid(top)
+    return x + norm(conv(gated, w["expand.0.weight"]), w, "expand.1")
+
+
+def by_groups(x_BTCHW: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """A convolution of each group of channels, along time if the weight has three axes of taps."""
+    parts = zip(x_BTCHW.chunk(groups, 2), weight.chunk(groups), strict=True)
+    if weight.shape[-1] == 1 and weight.shape[-2] == 3:
+        return torch.cat([dense(y, part.unsqueeze(-1)) for y, part in parts], 2)
+    return torch.cat([conv(y, part, padding=weight.shape[-1] // 2) for y, part in parts], 2)
+
+
+def ct_mix(x: Tensor, w: Weights, groups: int) -> Tensor:
+    def path(name: str) -> Tensor:
+        return torch.relu(norm(by_groups(x, w[f"{name}.0.weight"], groups), w, f"{name}.1"))
+
+    def attended(y: Tensor, name: str, over: tuple[int, ...]) -> Tensor:
+        pooled = by_groups(y.mean(over, keepdim=True), w[f"{name}.0.weight"], groups)
+        hidden = torch.relu(norm(pooled, w, f"{name}.1"))
+        return y * torch.sigmoid(by_groups(hidden, w[f"{name}.3.weight"], groups))
+
+    both = attended(path("spatial"), "spatial_attention", (1,))
+    both = both + attended(path("temporal"), "temporal_attention", (3, 4))
+    return attended(both, "channel_attention", (3, 4))
+
+
+def ct(x: Tensor, w: Weights) -> Tensor:
+    channels = x.shape[2]
+    rows = 2 ** math.floor(math.log2(channels) / 2)
+    columns = channels // rows
+    fused = ct_mix(x, part(w, "rows."), rows)
+    fused = torch.relu(norm(conv(fused, w["fusion.0.weight"]), w, "fusion.1"))
+    to_columns = [row * columns + column for column in range(columns) for row in range(rows)]
+    mixed = ct_mix(fused[:, :, to_columns], part(w, "columns."), columns)
+    back = [to_columns.index(c) for c in range(channels)]
+    return mixed[:, :, back]
+
+
 def nonlocal_block(x: Tensor, w: Weights, *, mode: str = "embedded_gaussian") -> Tensor:
     clips, frames, _, height, width = x.shape
     g = conv(x, w["g.weight"], w["g.bias"])

@@ -38,18 +38,20 @@ class Case:
     module_only: dict[str, Any] = field(default_factory=dict)
     oracle_only: dict[str, Any] = field(default_factory=dict)
     conv: Callable[[], nn.Module] | None = None
+    norm: Callable[[], nn.Module] | None = None
     channels: int = CHANNELS
     tolerance: dict[str, float] = field(default_factory=lambda: EXACT)
 
     @property
     def has_causal_form(self) -> bool:
-        return self.module not in (temporal.NonLocal, temporal.TIN)
+        return self.module.has_causal_form
 
     def build(self, frames: int, causal: bool) -> TemporalModule:
         options = self.both | self.module_only | ({"causal": True} if causal else {})
         if self.conv is None:
             return self.module(self.channels, frames=frames, **options)
-        return self.module.from_conv(self.conv(), frames=frames, **options)
+        norm = {} if self.norm is None else {"norm": self.norm()}
+        return self.module.from_conv(self.conv(), frames=frames, **norm, **options)
 
     def expected(self, x: torch.Tensor, w: oracles.Weights, causal: bool) -> torch.Tensor:
         options = self.both | self.oracle_only | ({"causal": True} if causal else {})
@@ -184,6 +186,22 @@ CASES = {
     "gsf/rounded up": replaced(temporal.GSF, oracles.gsf, both={"ratio": 23}),
     "action": Case(temporal.ACTION, oracles.action),
     "action/reduction 5": Case(temporal.ACTION, oracles.action, module_only={"reduction": 5}),
+    "ctnet": Case(
+        temporal.CT,
+        oracles.ct,
+        conv=partial(nn.Conv2d, CHANNELS, CHANNELS, 3, padding=1),
+        norm=partial(nn.BatchNorm2d, CHANNELS),
+    ),
+    "bigview": replaced(temporal.BigView, oracles.bigview, norm=partial(nn.BatchNorm2d, 48)),
+    "bigview/clip, stride 2": replaced(
+        temporal.BigView,
+        oracles.bigview,
+        stride=2,
+        both={"window": "clip"},
+        norm=partial(nn.BatchNorm2d, 48),
+    ),
+    "maxgate": Case(temporal.MaxGate, oracles.maxgate),
+    "maxgate/reduction 5": Case(temporal.MaxGate, oracles.maxgate, module_only={"reduction": 5}),
 }
 FORMS = [
     pytest.param(case, causal, id=f"{name}{'-causal' * causal}")
@@ -337,7 +355,9 @@ def test_causal_tam_keeps_its_window_when_the_clip_changes(built_for, frames, br
         torch.testing.assert_close(run(module, x, torch.contiguous_format), wanted, **EXACT)
 
 
-@pytest.mark.parametrize("case", [CASES["nl"], CASES["tin"]], ids=["nl", "tin"])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=n) for n, c in CASES.items() if not c.has_causal_form]
+)
 def test_a_module_that_needs_the_whole_clip_refuses_to_be_causal(case):
     with pytest.raises(OptionError, match="has no causal form"):
         case.build(4, causal=True)

@@ -17,7 +17,7 @@ from kinema.archive.decode_stage import DecodeStage
 from kinema.archive.output import row_schema
 from kinema.archive.settings import Work
 from kinema.data.transforms import normalize
-from kinema.errors import UnreadableVideoError
+from kinema.errors import OptionError, UnreadableVideoError
 from kinema.inference.optimize import optimize
 from kinema.inference.predict import ClipRecognizer
 from kinema.inference.runtime import Form, build_run
@@ -120,7 +120,15 @@ def with_features(net: VideoNetwork) -> VideoNetwork:
 
     The copy's classifier has an identity below its own rows. The features before the classifier
     thus leave the network with the scores, in every runtime.
+
+    Raises:
+        OptionError: the scores are no linear function of the mean features.
     """
+    if net.head.relations is not None:
+        raise OptionError(
+            f"The scores of {net.name} are no mean over the frames, so its features cannot be "
+            "written beside them. Leave out --features."
+        )
     copy = deepcopy(net)
     old = copy.head.classifier
     joined = nn.Linear(old.in_features, old.out_features + old.in_features)

@@ -12,6 +12,7 @@ from typing import Any
 
 from kinema.archive.arrow import pc
 from kinema.archive.cluster import ray_cluster
+from kinema.archive.label_stage import with_features
 from kinema.archive.listing import Listing, read_listing
 from kinema.archive.output import OutputFolder, RowWriter, open_output
 from kinema.archive.pipeline import Pipeline
@@ -96,7 +97,8 @@ def label(
         CheckpointError: the folder is no checkpoint.
         ClusterError: Ray or the workers failed for another reason than a video.
         MissingExtraError: the extra `ray` is not installed.
-        OptionError: an option is outside its range, or `out` holds other things.
+        OptionError: an option is outside its range or does not fit the network, or `out` holds
+            other things.
 
     Example:
         `label("runs/first/best", "videos/", "labels").failed`
@@ -104,6 +106,8 @@ def label(
     settings, cluster = settings or LabelSettings(), cluster or ClusterSettings()
     checkpoint = checkpoint_folder(checkpoint)
     saved = load_saved(checkpoint)
+    if settings.features:
+        with_features(saved.net)  # before any work, the error of a network without such features
     listing = read_listing(source, root=root, column=column)
     work = Work(
         checkpoint=str(Path(checkpoint).absolute()),

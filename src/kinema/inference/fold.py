@@ -38,9 +38,11 @@ def fold_batch_norms(net: VideoNetwork) -> VideoNetwork:
         size=(PROBE_PX, PROBE_PX),
     )
     for norm_name, sources in flow.taken.items():
-        # A norm that is shared by several convolutions, or a convolution whose output something
-        # else takes too, must stay: folding would change the other path.
+        # A norm that is shared by several convolutions, or a convolution that runs twice or whose
+        # output something else takes too, must stay: folding would change the other path.
         if len(sources) != 1 or sources[0] is None or not flow.has_one_taker(sources[0]):
+            continue
+        if len(flow.input_shapes[sources[0]]) > 1:
             continue
         norm = folded.get_submodule(norm_name)
         assert isinstance(norm, NORMS)

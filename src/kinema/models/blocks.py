@@ -43,6 +43,7 @@ class BlockRow:
 
     block: str
     convs: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
     end: tuple[str, ...] = ()
     output: str | None = None
     widening: int | None = 1
@@ -53,6 +54,11 @@ class BlockRow:
     def convs_of(self, block: nn.Module) -> list[str]:
         """Names in `convs` that this block has."""
         return [name for name in self.convs if has_layer(block, name)]
+
+    def norm_behind(self, block: nn.Module, conv: str) -> str | None:
+        """Norm behind this convolution of the block, if the row names one that it has."""
+        norm = dict(zip(self.convs, self.norms, strict=False)).get(conv)
+        return norm if norm is not None and has_layer(block, norm) else None
 
     def end_of(self, block: nn.Module) -> str | None:
         """Last layer of this block's residual branch."""
@@ -75,6 +81,7 @@ def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
     block: str | type[nn.Module],
     *,
     convs: Iterable[str] = (),
+    norms: Iterable[str] = (),
     end: str | Iterable[str] = (),
     output: str | None = None,
     widening: int | None = 1,
@@ -95,6 +102,8 @@ def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
         convs: Convolutions of the residual branch, in order; the first takes the block's input.
             The first three are `conv1` to `conv3` of the positions. Empty for a block with
             parallel convolutions, which has sites only before and after it.
+        norms: Norm behind each of `convs`, for modules that replace both (`bigview`, `ctnet`);
+            they do not fit a block without.
         end: Layer after which the branch joins the identity path, for `before_addition`; of
             several, the first that the block has.
         output: Layer with as many output channels as `end`, if `end` does not have channels; by
@@ -132,6 +141,7 @@ def register_blocks(  # noqa: PLR0913 - one row holds everything about a family
     _ROWS[name] = BlockRow(
         block=name,
         convs=tuple(convs),
+        norms=tuple(norms),
         end=(end,) if isinstance(end, str) else tuple(end),
         output=output,
         widening=widening,
@@ -180,10 +190,12 @@ def owner_of(block: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 _CONVS_2, _CONVS_3 = ("conv1", "conv2"), ("conv1", "conv2", "conv3")
+_NORMS_2, _NORMS_3 = ("bn1", "bn2"), ("bn1", "bn2", "bn3")
 
 register_blocks(
     "timm.models.resnet.BasicBlock",
     convs=_CONVS_2,
+    norms=_NORMS_2,
     end="bn2",
     fused=ResidualLayers(
         ("conv1", "bn1", "drop_block", "act1", "aa", "conv2"), ("bn2", "se", "drop_path"), "act2"
@@ -193,6 +205,7 @@ register_blocks(
 register_blocks(
     "timm.models.resnet.Bottleneck",
     convs=_CONVS_3,
+    norms=_NORMS_3,
     end="bn3",
     fused=ResidualLayers(
         ("conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa", "conv3"),

@@ -17,7 +17,15 @@ from kinema.models.placement import Blocks, Site
 from kinema.models.sites import SiteMap
 from kinema.models.streaming import StreamingNetwork, check_floating
 from kinema.models.temporal_pool import STRIDE, TemporalMaxPool
-from kinema.temporal import Position, TemporalEntry, TemporalModule, position_named, temporal_named
+from kinema.temporal import (
+    TRN,
+    Position,
+    TemporalEntry,
+    TemporalModule,
+    position_named,
+    temporal_named,
+)
+from kinema.temporal.trn import Subsets
 from kinema.values import Cost, Reach, WeightsReport
 
 # All kinds of batch norm.
@@ -46,6 +54,7 @@ class NetworkSpec:
     classes: int
     frames: int
     dropout: float
+    relations: Subsets | None = None
     temporal_pool: bool = False
     insertions: tuple[Insertion, ...] = ()
 
@@ -61,19 +70,25 @@ class ConsensusHead(nn.Module):
     """Dropout and a linear layer per frame; the scores of a clip are the mean over its frames.
 
     Averages scores, not features, as in the authors' code of TSM, TEA, TAM and GST; the linear
-    layer is initialized from N(0, 0.001) with bias 0.
+    layer is initialized from N(0, 0.001) with bias 0. With relations it reduces the features of a
+    frame for them, and every frame has the scores that they give its clip.
     """
 
-    def __init__(self, features: int, classes: int, *, dropout: float) -> None:
+    def __init__(
+        self, features: int, classes: int, *, dropout: float, relations: TRN | None = None
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features, classes)
+        self.classifier = nn.Linear(features, classes if relations is None else relations.width)
         nn.init.normal_(self.classifier.weight, 0, 0.001)
         nn.init.zeros_(self.classifier.bias)
+        self.relations = relations
 
     def forward(self, features_ND: torch.Tensor, frames: int) -> torch.Tensor:
         """Scores of each frame (B, T, K) from features (B*T, D)."""
         scores_NK: torch.Tensor = self.classifier(self.dropout(features_ND))
+        if self.relations is not None:
+            scores_NK = self.relations(scores_NK)
         return torch.unflatten(scores_NK, 0, (-1, frames))
 
 
@@ -86,6 +101,7 @@ class VideoNetwork(nn.Module):
         classes: K.
         frames: T of every clip.
         dropout: Dropout rate before the classifier.
+        relations: Subsets of the frames for a head of relations (see `TRN`) instead of the mean.
 
     Attributes:
         channels_last: Converts frames to channels_last memory format, in which temporal modules
@@ -94,14 +110,22 @@ class VideoNetwork(nn.Module):
     """
 
     def __init__(
-        self, name: str, backbone: str, *, classes: int, frames: int, dropout: float = 0.5
+        self,
+        name: str,
+        backbone: str,
+        *,
+        classes: int,
+        frames: int,
+        dropout: float = 0.5,
+        relations: Subsets | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(classes, frames, dropout)
         adapter = build_backbone(backbone, frames=frames)
         self.facts = replace(adapter, net=nn.Identity())
         self.backbone = adapter.net
-        self.head = ConsensusHead(adapter.features, classes, dropout=dropout)
+        trn = None if relations is None else TRN(classes, frames=frames, subsets=relations)
+        self.head = ConsensusHead(adapter.features, classes, dropout=dropout, relations=trn)
         self.name = name
         self.classes = classes
         self.frames = frames
@@ -130,6 +154,7 @@ class VideoNetwork(nn.Module):
             classes=self.classes,
             frames=self.frames,
             dropout=self._dropout,
+            relations=None if self.head.relations is None else self.head.relations.subsets,
             temporal_pool=bool(self.facts.pooled),
             insertions=tuple(self._insertions),
         )
@@ -155,9 +180,9 @@ class VideoNetwork(nn.Module):
                 used; default: the position of the module's paper, or its substitute in blocks of
                 two convolutions.
             stages: Stage numbers (2 to 5 are res2 to res5); default: all.
-            blocks: "all", "first" of each stage, "even" block numbers, "all_or_even" (every second
-                block when a stage has 23 or more, as TSM does), a number of blocks counted from the
-                output, a list of block numbers, or block numbers by stage.
+            blocks: "all", "first" of each stage, "even" or "odd" block numbers, "all_or_even"
+                (every second block when a stage has 23 or more, as TSM does), a number of blocks
+                counted from the output, a list of block numbers, or block numbers by stage.
             **options: Options of the module.
 
         Raises:
@@ -223,6 +248,8 @@ class VideoNetwork(nn.Module):
             raise OptionError(
                 f"{self.facts.name} has two frame rates of its own, so it takes no temporal_pool."
             )
+        if self.head.relations is not None:
+            raise OptionError("A network with relations of all its frames takes no temporal_pool.")
         if self._insertions or self.facts.pooled:
             raise OptionError("Pool the frames once, before temporal modules are inserted.")
         self._check_frames(self.frames, step=STRIDE)
@@ -234,7 +261,7 @@ class VideoNetwork(nn.Module):
         """Sets the number of frames per clip; returns the network.
 
         Raises:
-            OptionError: a weight depends on the number of frames (TAM, TIN).
+            OptionError: a weight depends on the number of frames (TAM, TIN, TRN).
         """
         modules = self._frames_by_module(frames)
         for module, frames_here in modules:
@@ -336,7 +363,9 @@ class VideoNetwork(nn.Module):
         return self._frame_scores(clips_BTCHW).mean(dim=1)
 
     def _way_to(self, frames: int) -> str:
-        if any(module.frames_in_weights for _, module in self.temporal_modules()):
+        if self.head.relations is None and any(
+            module.frames_in_weights for _, module in self.temporal_modules()
+        ):
             return f"convert the checkpoint with `kinema import --frames {frames}`"
         return f"build the network with frames={frames}"
 

@@ -10,7 +10,7 @@ from kinema.temporal import POSITIONS, Position
 # A word of BLOCK_WORDS, a number of blocks counted from the output, block numbers for every stage,
 # or block numbers by stage.
 Blocks = str | int | Sequence[int] | Mapping[int, Sequence[int]]
-BLOCK_WORDS = ("all", "first", "even", "all_or_even")
+BLOCK_WORDS = ("all", "first", "even", "odd", "all_or_even")
 
 # TSM's code skips every second block in all stages when one stage has this many (ResNet-101).
 DEEP_STAGE_BLOCKS = 23
@@ -141,8 +141,8 @@ def _choose_blocks(sites: list[Site], blocks: Blocks) -> list[Site]:
 def _blocks_by_word(sites: list[Site], word: str) -> list[Site]:
     if word == "all":
         return sites
-    if word == "even":
-        return [site for site in sites if site.block % 2 == 0]
+    if word in ("even", "odd"):
+        return [site for site in sites if site.block % 2 == (word == "odd")]
     if word == "first":
         # If the first block of a stage lacks the position, the next one with it counts.
         first = {site.stage: site.block for site in reversed(sites)}

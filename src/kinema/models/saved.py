@@ -184,6 +184,7 @@ def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
         classes=int(spec["classes"]),
         frames=int(spec["frames"]),
         dropout=float(spec["dropout"]),
+        relations=spec.get("relations"),
     )
     if spec.get("temporal_pool", False):  # missing in folders of earlier versions
         net.pool_frames()

@@ -18,6 +18,7 @@ from kinema.models.backbones import Backbone, Block, find_blocks, why_no_blocks
 from kinema.models.blocks import owner_of
 from kinema.models.placement import Blocks, Site, match_sites
 from kinema.temporal import Position, TemporalEntry, TemporalModule
+from kinema.temporal.base import takes_norm
 from kinema.temporal.sequence import run_in_order
 
 Side = Literal["before", "after", "instead"]
@@ -54,12 +55,17 @@ class SiteLayer(nn.Module):
 
 @dataclass(frozen=True)
 class _Slot:
-    """Site with its objects; `leaf` is the name of its layer in `parent`."""
+    """Site with its objects.
+
+    `leaf` is the name of its layer in `parent`, and `norm` that of the norm behind a convolution
+    with its parent.
+    """
 
     site: Site
     parent: nn.Module
     leaf: str
     side: Side
+    norm: tuple[nn.Module, str] | None = None
 
     @property
     def layer(self) -> nn.Module:
@@ -130,6 +136,11 @@ class SiteMap:
         built = [_build(slot, entry, frames=frames, options=options) for slot in slots]
         for slot, module in zip(slots, built, strict=True):
             _put_in(slot, entry.name, module)
+            if takes_norm(entry.module):
+                assert slot.norm is not None
+                norm = _wrapped(*slot.norm)
+                gap = _like(nn.Identity(), norm, training=norm.training)
+                _replace(*slot.norm, gap, entry.name)
         return built
 
     def check(
@@ -159,15 +170,10 @@ class SiteMap:
         """
         removed = 0
         for slot in self._slots:
-            host = slot.layer
-            if not isinstance(host, SiteLayer):
-                continue
             for found in slot.modules:
                 if name in (None, found):
-                    _take_out(host, slot.side, found)
+                    _take_out(slot, found)
                     removed += 1
-            if host.empty:
-                setattr(slot.parent, slot.leaf, host.layer)
         return removed
 
     def pool_frames(self, pool: nn.Module) -> tuple[str, ...]:
@@ -210,7 +216,9 @@ def _slots_of(block: Block, backbone: Backbone) -> list[_Slot]:
         path = f"{block.path}.{name}" if name else block.path
         parent, leaf = owner_of(backbone.net, path)
         site = Site(block.stage, block.index, at, channels, path, stride)
-        slots.append(_Slot(site, parent, leaf, side))
+        norm = row.norm_behind(module, name)
+        norm_at = None if norm is None else owner_of(module, norm)
+        slots.append(_Slot(site, parent, leaf, side, norm_at))
 
     widths = [_width(module.get_submodule(name), "in") for name in convs]
     # A module in the branch adds to what the identity path carries. Without such a path it would be
@@ -263,35 +271,80 @@ def _build(
         if layer.replaced:
             raise SiteError(f"{site} is already taken by {layer.replaced_by!r}.")
         layer = layer.layer
+    if takes_norm(entry.module):
+        if slot.norm is None:
+            raise SiteError(
+                f"{entry.name!r} replaces a convolution and the norm behind it, but the block "
+                f"table names no norm behind {site.path}. Use a backbone such as resnet50."
+            )
+        options = {**options, "norm": _wrapped(*slot.norm)}
     return entry.module.from_conv(layer, frames=frames, **options)
 
 
 def _put_in(slot: _Slot, name: str, module: nn.Module) -> None:
     layer = slot.layer
-    host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
-    _like(module, layer, training=layer.training)
+    norm = () if slot.norm is None else (_wrapped(*slot.norm),)
+    _like(module, layer, *norm, training=layer.training)
     if slot.side == "instead":
-        host.replaced, host.replaced_by = (host.layer,), name
-        host.layer = module
+        _replace(slot.parent, slot.leaf, module, name)
     else:
+        host = _host(slot.parent, slot.leaf)
         (host.before if slot.side == "before" else host.after)[name] = module
-    setattr(slot.parent, slot.leaf, host)
 
 
-def _take_out(host: SiteLayer, side: Side, name: str) -> None:
-    if side == "instead":
+def _host(parent: nn.Module, leaf: str) -> SiteLayer:
+    """The layer of this name, wrapped for temporal modules."""
+    layer = parent.get_submodule(leaf)
+    host = layer if isinstance(layer, SiteLayer) else SiteLayer(layer)
+    setattr(parent, leaf, host)
+    return host
+
+
+def _wrapped(parent: nn.Module, leaf: str) -> nn.Module:
+    """The layer of this name without its temporal modules."""
+    layer = parent.get_submodule(leaf)
+    return layer.layer if isinstance(layer, SiteLayer) else layer
+
+
+def _replace(parent: nn.Module, leaf: str, module: nn.Module, name: str) -> None:
+    host = _host(parent, leaf)
+    host.replaced, host.replaced_by = (host.layer,), name
+    host.layer = module
+
+
+def _take_out(slot: _Slot, name: str) -> None:
+    if slot.side == "instead":
+        now = _wrapped(slot.parent, slot.leaf)
+        _restore(slot.parent, slot.leaf, now)
+        if slot.norm is not None:
+            _restore(*slot.norm, now)
+        return
+    host = _host(slot.parent, slot.leaf)
+    del (host.before if slot.side == "before" else host.after)[name]
+    _unwrap(slot.parent, slot.leaf)
+
+
+def _restore(parent: nn.Module, leaf: str, like: nn.Module) -> None:
+    """Puts a replaced layer back, on the device and in the type of its replacement's weights."""
+    host = parent.get_submodule(leaf)
+    if isinstance(host, SiteLayer) and host.replaced:
         (layer,) = host.replaced  # not a submodule, so it was not moved with the network
-        host.layer, host.replaced = _like(layer, host.layer, training=host.training), ()
-    else:
-        del (host.before if side == "before" else host.after)[name]
+        host.layer, host.replaced = _like(layer, like, training=host.training), ()
+        _unwrap(parent, leaf)
 
 
-def _like(module: nn.Module, other: nn.Module, *, training: bool) -> nn.Module:
+def _unwrap(parent: nn.Module, leaf: str) -> None:
+    host = parent.get_submodule(leaf)
+    if isinstance(host, SiteLayer) and host.empty:
+        setattr(parent, leaf, host.layer)
+
+
+def _like(module: nn.Module, other: nn.Module, *more: nn.Module, training: bool) -> nn.Module:
     """Gives the module a mode, and the device and type of another's weights.
 
-    Parts of the other that the module uses too, such as frozen norms, keep their mode.
+    Parts of the others that the module uses too, such as frozen norms, keep their mode.
     """
-    shared = {id(part) for part in other.modules()}
+    shared = {id(part) for one in (other, *more) for part in one.modules()}
     for part in module.modules():
         if id(part) not in shared:
             part.training = training

@@ -16,8 +16,14 @@ from kinema.models.shapes_only import shapes_only
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
+from kinema.temporal.trn import Subsets, evenly_spaced
 from kinema.values import WeightsReport
 
+_BIG_VIEWS = (
+    Part("bigview", at="replace_conv1", stages=(3, 4, 5)),
+    Part("bigview", at="replace_conv2", stages=(3, 4, 5)),
+    Part("bigview", at="replace_conv3", stages=(3, 4, 5), options={"window": "clip"}),
+)
 _BEHIND_CONV1 = ("after_conv1",)
 _BEHIND_CONV2 = ("after_conv2", "after_conv1")
 _NON_LOCAL = Part("nl", stages=(3, 4), blocks="even")
@@ -33,6 +39,8 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "i3d": (Part("i3d"),),
     "c3d": (Part("c3d"),),
     "nl": (_NON_LOCAL,),
+    # Its relations between frames stand behind the backbone; see RELATIONAL.
+    "trn": (),
     # TSM and its successors.
     "tsm": (Part("tsm", blocks="all_or_even"),),
     "tsm_nl": (Part("tsm", blocks="all_or_even"), _NON_LOCAL),
@@ -64,6 +72,10 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "gst": (Part("gst"),),
     "gst_large": (Part("gst", options={"beta": 1}),),
     "gte": (Part("gte"),),
+    # Grouped convolutions over a grid of channels, and a second view of every convolution.
+    "ctnet": (Part("ctnet", blocks="odd"),),
+    "smallbig": _BIG_VIEWS,
+    "smallbig_extra": (Part("maxgate", stages=(3, 4, 5)), *_BIG_VIEWS),
     # TSI and its ablations.
     "sme": (Part("sme"),),
     "sme_tim": (Part("sme"), Part("tim", at=_BEHIND_CONV2)),
@@ -80,6 +92,9 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
 
 # Other names of the literature.
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
+
+# Families whose head relates frames, instead of the mean of the frames' scores.
+RELATIONAL = ("trn",)
 
 # TEINet, section 4.3: all stages, or the last two for efficiency.
 STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
@@ -170,6 +185,7 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     dropout: float = 0.5,
     causal: bool = False,
     temporal_pool: bool = False,
+    relations: Subsets | None = None,
     **options: Any,
 ) -> VideoNetwork:
     """Builds a network: `<family>_<backbone>`, or a backbone with `temporal` modules in it.
@@ -194,6 +210,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         dropout: Probability of dropping a feature before the classifier.
         causal: No frame looks ahead.
         temporal_pool: Halves the frames in front of res3; see `VideoNetwork.pool_frames`.
+        relations: Subsets of the frames that a `trn` relates, for each length from T down to 2;
+            evenly spaced ones when not given.
         **options: Options of the temporal module.
 
     Raises:
@@ -213,7 +231,12 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     shared = Part("", at=at, stages=stages, blocks=blocks, options=options)
     _check_shared(family, rows, shared)
     net = VideoNetwork(
-        f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
+        f"{family}_{backbone}",
+        backbone,
+        classes=classes,
+        frames=frames,
+        dropout=dropout,
+        relations=_relations(family, relations, frames=frames, causal=causal),
     )
     if temporal_pool and causal:
         raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
@@ -243,6 +266,19 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     elif net.weights_report is not None:
         net.weights_report = _after_insertion(net, net.weights_report, filled)
     return net
+
+
+def _relations(family: str, given: Subsets | None, *, frames: int, causal: bool) -> Subsets | None:
+    """Subsets of the frames for the head of a family; None for a mean."""
+    if not any(word in RELATIONAL for word in family.split("+")):
+        if given is not None:
+            raise OptionError(f"{family} has no relations: they are for {', '.join(RELATIONAL)}.")
+        return None
+    if causal:
+        raise OptionError(
+            f"{family} has no causal form, because its scores depend on the whole clip."
+        )
+    return evenly_spaced(frames) if given is None else given
 
 
 def family_and_backbone(name: str) -> tuple[str, str]:
@@ -345,10 +381,9 @@ def _mix(mix: str) -> tuple[str, Rows]:
     """Canonical name and rows of a family, a module, or several joined by "+"."""
     words = [ALIASES.get(word, word) for word in mix.split("+")]
     parts = [part for word in words for part in _parts_of(word)]
-    modules = [part.module for part in parts]
-    for module in modules:
-        if modules.count(module) > 1:
-            having = [w for w in words if module in (part.module for part in _parts_of(w))]
+    for module in (part.module for part in parts):
+        having = [w for w in words if module in (part.module for part in _parts_of(w))]
+        if len(having) > 1:
             raise OptionError(
                 f"{mix} has the temporal module {module!r} twice: in {' and '.join(having)}. "
                 "Leave one out or, to have both, list the modules with their positions as parts."

@@ -13,6 +13,7 @@ from kinema.temporal.base import (
     temporal_named,
 )
 from kinema.temporal.conv import TIM, TemporalConv, TemporalPool
+from kinema.temporal.ctnet import CT
 from kinema.temporal.grouped import GST, GTE
 from kinema.temporal.gsf import GSF
 from kinema.temporal.gsm import GSM
@@ -21,15 +22,18 @@ from kinema.temporal.motion_squeeze import MotionSqueeze
 from kinema.temporal.nonlocal_block import NonLocal
 from kinema.temporal.se import SE
 from kinema.temporal.shift import TSM
+from kinema.temporal.smallbig import BigView, MaxGate
 from kinema.temporal.stm import STM
 from kinema.temporal.tam import TAM
 from kinema.temporal.tea import ME, MTA
 from kinema.temporal.tei import MEM
 from kinema.temporal.tin import TIN
+from kinema.temporal.trn import TRN
 from kinema.temporal.tsi import CTI, SME, TSI
 
 __all__ = [
     "ACTION",
+    "CT",
     "CTI",
     "GSF",
     "GSM",
@@ -45,9 +49,12 @@ __all__ = [
     "TAM",
     "TIM",
     "TIN",
+    "TRN",
     "TSI",
     "TSM",
+    "BigView",
     "Inflated",
+    "MaxGate",
     "MotionSqueeze",
     "NonLocal",
     "Position",

@@ -56,6 +56,7 @@ class TemporalModule(nn.Module, ABC):
     A module knows its width and the number of frames but not the backbone. Its first argument is
     its width `channels`. A module that replaces a convolution (positions `replace_*`) has that
     convolution `conv` as its first argument and changes width and size as the convolution does.
+    With an argument `norm` it replaces the norm behind the convolution, too.
 
     Attributes:
         look_back: Number of past frames that an output frame depends on; None for the whole clip.
@@ -177,7 +178,10 @@ class TemporalModule(nn.Module, ABC):
 
     @classmethod
     def from_conv(cls, conv: nn.Module, *, frames: int, **options: Any) -> "TemporalModule":
-        """Builds the module that replaces `conv`, starting from its weights."""
+        """Builds the module that replaces `conv`, starting from its weights.
+
+        The options of a module that replaces a norm, too, include this `norm`.
+        """
         if not takes_conv(cls):
             raise OptionError(f"{cls.__name__} cannot replace a convolution.")
         build: Callable[..., TemporalModule] = cls
@@ -239,6 +243,11 @@ def takes_conv(module: type[TemporalModule]) -> bool:
     return "conv" in inspect.signature(module.__init__).parameters
 
 
+def takes_norm(module: type[TemporalModule]) -> bool:
+    """True if the module replaces the norm behind its convolution, too."""
+    return "norm" in inspect.signature(module.__init__).parameters
+
+
 @dataclass(frozen=True)
 class TemporalEntry:
     """A registered temporal module.
@@ -259,7 +268,8 @@ class TemporalEntry:
     def options(self) -> tuple[str, ...]:
         """Names of the module's options."""
         parameters = inspect.signature(self.module.__init__).parameters
-        return tuple(p for p in parameters if p not in ("self", "channels", "conv", "frames"))
+        given = ("self", "channels", "conv", "norm", "frames")
+        return tuple(p for p in parameters if p not in given)
 
     def positions(self, options: Mapping[str, Any]) -> tuple[Position, ...]:
         """Positions for these options, the paper's position first."""

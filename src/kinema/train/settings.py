@@ -47,8 +47,8 @@ class ModelSettings(Section):
             model.safetensors) of the same network trained on other classes, from which everything
             but the classifier is loaded; default: random initialization.
         stages: Stages that get the temporal module, or "efficient"; default: all stages with sites.
-        blocks: "all", "first", "even", a number of blocks counted from the output, block numbers,
-            or block numbers by stage; default: the paper's choice.
+        blocks: "all", "first", "even", "odd", a number of blocks counted from the output, block
+            numbers, or block numbers by stage; default: the paper's choice.
         at: Position inside the block; default: the paper's.
         dropout: Dropout rate before the classifier.
         causal: Builds a causal network, in which no frame depends on later ones.

@@ -21,6 +21,8 @@ from kinema.inference.graph import clip_graph
 from kinema.models.network import VideoNetwork
 from kinema.models.zoo import families
 
+from ...random_weights import OTHER_BACKBONES
+
 REPOSITORY = Path(__file__).parents[3]
 RUNNER = REPOSITORY / "examples" / "run_exported.py"
 SIZE = 32
@@ -112,8 +114,7 @@ def test_a_network_with_a_temporal_pool_becomes_a_file(tmp_path, suffix):
     [name for name in families() if "slowfast" not in name and name != "mta"],
 )
 def test_every_network_becomes_an_onnx_file_with_a_free_batch(family, tmp_path):
-    backbone = "res2net26_26w_4s" if family == "tea" else "test_resnet"
-    net = trained_like(f"{family}_{backbone}")
+    net = trained_like(f"{family}_{OTHER_BACKBONES.get(family, 'test_resnet')}")
     path = tmp_path / "net.onnx"
     report = kinema.export(net, path, size=SIZE, clips=clips_of(net))
     assert report.verification.max_rel_diff < 1e-4

@@ -25,7 +25,14 @@ NETWORKS = [
     "tim_efficientnet_b0",
     "tim_regnety_004",
 ]
-SLOW = ["tsn_inception_v3", "tam_slowfast_resnet50", "tsm_convnext_tiny", "gst_resnet50"]
+SLOW = [
+    "tsn_inception_v3",
+    "ctnet_resnet18",
+    "smallbig_extra_resnet14t",
+    "tam_slowfast_resnet50",
+    "tsm_convnext_tiny",
+    "gst_resnet50",
+]
 needs_fused = pytest.mark.skipif(
     not can_fuse(torch.empty(1)), reason="this PyTorch has no fused convolutions"
 )
@@ -100,6 +107,18 @@ def test_a_norm_behind_a_changed_tensor_is_not_folded():
     clips = torch.randn(1, 2, 3, 64, 64)
     with torch.inference_mode():
         assert_same_scores(fold_batch_norms(net)(clips), net(clips))
+
+
+def test_a_convolution_that_feeds_two_norms_keeps_both():
+    net = trained_like("tsn_resnet18").insert("bigview", at="replace_conv1", stages=(2,))
+    for _, module in net.temporal_modules():
+        nn.init.ones_(module.big_norm.weight)
+    clips = clips_for(net)
+    with torch.inference_mode():
+        folded = fold_batch_norms(net.eval())
+        assert_same_scores(folded(clips), net(clips))
+    norms = [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 2 * 2
 
 
 def test_the_network_itself_is_not_changed():

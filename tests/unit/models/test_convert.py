@@ -31,6 +31,12 @@ from kinema.models.zoo import create_model
         ("backbone.layer1.0.conv2.bn.running_var", "layer1.0.bn2.running_var"),
         ("backbone.layer1.0.downsample.bn.weight", "layer1.0.downsample.1.weight"),
         ("backbone.layer2.0.non_local_block.conv_out.bn.bias", "layer2.0.nl.W.1.bias"),
+        ("module.base_model.layer2.1.conv1.0.weight", "layer2.1.conv1.weight"),
+        ("module.base_model.layer2.1.conv3.1.bias", "layer2.1.bn3.bias"),
+        (
+            "module.base_model.layer2.1.conv2.ty_attention.fc2.0.weight",
+            "layer2.1.conv2.columns.temporal_attention.3.weight",
+        ),
         ("module.new_fc.weight", "head.weight"),
         ("cls_head.fc_cls.bias", "head.bias"),
         ("fc.weight", "head.weight"),

@@ -74,6 +74,7 @@ def test_a_bottleneck_offers_every_position_with_its_width():
         ({"at": "block"}, 8),
         ({"blocks": "all_or_even"}, 8),
         ({"blocks": "even"}, 4),
+        ({"blocks": "odd"}, 4),
         ({"blocks": 3}, 3),
         ({"at": ("after_conv2", "after_conv1"), "stages": (3,)}, 2),
     ],
@@ -151,6 +152,50 @@ def test_norms_that_a_module_takes_over_stay_frozen():
     assert all(part.training for part in inside if part not in set(frozen))
     net.remove("mta")
     assert not any(norm.training for norm in frozen)
+
+
+def test_a_module_takes_the_norm_behind_its_convolution_and_gives_it_back(plain):
+    x, keys = clips(), list(plain.state_dict())
+    block, other = plain.backbone.layer1[0], plain.backbone.layer1[1]
+    norm = block.bn2.train()  # the mode that norm has stays
+    plain.insert("tim", at="before_addition", stages=(2,))
+    plain.insert("bigview", at="replace_conv2", stages=(2,), blocks="first")
+    assert block.conv2.layer.small_norm is norm
+    assert norm.training
+    assert not block.conv2.layer.big_norm.training
+    assert not list(block.bn2.layer.parameters())
+    assert isinstance(other.bn2.layer, nn.BatchNorm2d)
+    plain.double().remove("bigview")
+    assert block.bn2.layer is norm
+    assert [s.modules for s in plain.sites() if s.modules] == [("tim",)] * 2
+    plain.remove("tim")
+    assert block.bn2 is norm
+    assert norm.training
+    assert list(plain.state_dict()) == keys
+    assert plain(x.double()).dtype == torch.float64
+
+
+def test_a_norm_that_is_left_out_comes_back_in_the_type_of_the_network(plain):
+    keys, norm = list(plain.state_dict()), plain.backbone.layer1[1].bn2
+    plain.insert("ctnet", stages=(2,), blocks="odd")
+    assert not any(module.training for module in plain.modules())
+    plain.double().train()
+    assert norm.weight.dtype == torch.float32
+    plain.remove()
+    assert plain.backbone.layer1[1].bn2 is norm
+    assert norm.weight.dtype == torch.float64
+    assert norm.training
+    assert list(plain.state_dict()) == keys
+
+
+def test_a_block_whose_norm_no_row_names_takes_no_module_that_replaces_one():
+    net = VideoNetwork("plain", "mobilenetv2_100", classes=3, frames=4)
+    message = (
+        "'bigview' replaces a convolution and the norm behind it, but the block table names no "
+        "norm behind blocks.2.0.conv_pw. Use a backbone such as resnet50"
+    )
+    with pytest.raises(SiteError, match=message):
+        net.insert("bigview", stages=(3,))
 
 
 def test_removing_what_is_not_there_is_an_error(plain):

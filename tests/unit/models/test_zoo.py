@@ -7,6 +7,7 @@ import torch
 
 from kinema.errors import OptionError, SiteError, UnknownNameError
 from kinema.models import blocks
+from kinema.models.convert.names import common_name
 from kinema.models.placement import Part
 from kinema.models.zoo import create_model, families, list_models
 from kinema.temporal import MTA, TemporalModule, base, list_temporal
@@ -187,6 +188,43 @@ def test_non_local_blocks_sit_behind_every_second_block_of_res3_and_res4():
     net = create_model("tsm_nl_resnet50", classes=3)
     found = [(s.stage, s.block) for s in net.sites() if "nl" in s.modules]
     assert found == [(3, 0), (3, 2), (4, 0), (4, 2), (4, 4)]
+
+
+def test_smallbig_has_a_big_view_of_every_convolution_from_res3_on():
+    net = small("smallbig_extra_resnet50")
+    found = [(i.module, i.at, len(i.blocks), dict(i.options)) for i in net.spec.insertions]
+    assert found == [
+        ("maxgate", "block", 13, {}),
+        ("bigview", "replace_conv1", 13, {}),
+        ("bigview", "replace_conv2", 13, {}),
+        ("bigview", "replace_conv3", 13, {"window": "clip"}),
+    ]
+    assert {stage for i in net.spec.insertions for stage, _ in i.blocks} == {3, 4, 5}
+
+
+def test_smallbig_starts_as_its_backbone_and_does_not_see_the_direction_of_time():
+    torch.manual_seed(0)
+    plain = create_model("tsn_resnet14t", classes=3, frames=4).eval()
+    net = create_model("smallbig_extra_resnet14t", classes=3, frames=4).eval()
+    names = {common_name(name): name for name in net.state_dict()}
+    state = {names[common_name(name)]: value for name, value in plain.state_dict().items()}
+    net.load_state_dict(state, strict=False)
+    clips = torch.randn(1, 4, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(net(clips), plain(clips))
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.weight, 0.5, 1)
+        scores = net(clips)
+        torch.testing.assert_close(net(clips.flip(1)), scores, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(net(clips[:, [2, 0, 3, 1]]), scores, rtol=1e-3)
+
+
+def test_ctnet_replaces_seven_blocks_of_resnet50():
+    assert list(placed(small("ctnet_resnet50"))) == [
+        f"res{stage}.{block} replace_conv2"
+        for stage, block in [(2, 1), (3, 1), (3, 3), (4, 1), (4, 3), (4, 5), (5, 1)]
+    ]
 
 
 def test_tsm_of_mobilenet_shifts_its_ten_blocks():

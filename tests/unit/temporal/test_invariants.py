@@ -12,6 +12,7 @@ from torch import nn
 from kinema import temporal
 from kinema.models.res2net import Res2NetBlock, ScaleConv
 from kinema.temporal import TemporalModule, list_temporal, temporal_named
+from kinema.temporal.base import takes_norm
 from kinema.temporal.conv import init_temporal_kernel
 
 from ...random_weights import randomized
@@ -29,6 +30,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("tsi", {"fusion": "concat"}),
     ("tam", {"kernel": 5}),
     ("tam", {"reverse": True}),
+    ("bigview", {"window": "clip"}),
     *(("tam", {"branches": branches}) for branches in ("global", "local", "global_se")),
 ]
 
@@ -39,7 +41,7 @@ def case(name: str, options: dict[str, Any], causal: bool) -> Any:
 
 
 BOTH_WAYS = [case(*v, causal=False) for v in VARIANTS]
-CAUSAL = [case(*v, causal=True) for v in VARIANTS if v[0] not in ("nl", "tin")]
+CAUSAL = [case(*v, causal=True) for v in VARIANTS if temporal_named(v[0]).module.has_causal_form]
 
 
 def res2net_block(*, first: bool, stride: int = 1) -> Bottle2neck:
@@ -55,6 +57,8 @@ def build(name: str, options: dict[str, Any], frames: int = FRAMES) -> TemporalM
         module = entry.module.from_conv(groups, frames=frames, **options)
     elif (entry.positions(options) or "")[0].startswith("replace"):
         conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
+        if takes_norm(entry.module):
+            options["norm"] = nn.BatchNorm2d(CHANNELS)
         module = entry.module.from_conv(conv, frames=frames, **options)
     else:
         module = entry.build(CHANNELS, frames=frames, options=options)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from timm.models.res2net import Bottle2neck
 from torch import nn
 
@@ -9,12 +10,15 @@ from kinema.errors import OptionError, UnknownNameError
 from kinema.models.res2net import ScaleConv
 from kinema.temporal import (
     ACTION,
+    CT,
     GSF,
     GTE,
     MEM,
     MTA,
     TIM,
     TSM,
+    BigView,
+    MaxGate,
     MotionSqueeze,
     NonLocal,
     TemporalModule,
@@ -103,6 +107,27 @@ def test_clips_of_a_batch_do_not_mix(module):
     [
         (lambda: TSM(16, frames=4, divisor=1), "divisor must be at least 2"),
         (lambda: TSM(4, frames=4), "shifts nothing at a width of 4 channels"),
+        (
+            lambda: CT(nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), frames=4),
+            "CT replaces a 3 x 3 convolution with stride 1 .* Choose other blocks: by default",
+        ),
+        (
+            lambda: CT(nn.Conv2d(48, 48, 3), nn.BatchNorm2d(48), frames=4),
+            "CT needs a power of two of channels, at least 16, got 48",
+        ),
+        (
+            lambda: CT(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), frames=4),
+            "CT needs a power of two of channels, at least 16, got 8",
+        ),
+        (
+            lambda: BigView(nn.Conv2d(8, 8, 3), BatchNormAct2d(8), frames=4),
+            "BigView replaces a BatchNorm2d, but this backbone has a BatchNormAct2d there",
+        ),
+        (
+            lambda: BigView(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), frames=4, window="clips"),
+            "Unknown BigView window 'clips'. Did you mean 'clip'",
+        ),
+        (lambda: MaxGate(8, frames=4, reduction=9), "reduction=9 leaves no channel of 8"),
         (
             lambda: GTE(nn.Conv2d(8, 8, 3), frames=4, kernel=4),
             "GTE kernel must be odd and at least 3, got 4",

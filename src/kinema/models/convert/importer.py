@@ -14,6 +14,8 @@ from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
 
 OWN_CLASSIFIER = "head.classifier.weight"
+# Common form of the names in the head of a TRN.
+_SCALES = "head.relations.scales."
 # Number of names that an error message shows of each list; the error object holds all.
 SHOWN = 8
 
@@ -36,15 +38,16 @@ def import_checkpoint(
     """Builds the network `model` and fills it from a published checkpoint.
 
     Supports the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
-    form), TEA, TAM, GST, GSF and MSNet, of mmaction2's TSN, TSM, TIN and TANet, of torchvision and
-    timm for networks without temporal weights, and files that `torch.save(net.state_dict(), FILE)`
-    writes of a kinema network. The number of classes is read from the file.
+    form), TEA, TAM, GST, GSF, MSNet, CT-Net and SmallBigNet, of mmaction2's TSN, TSM, TIN, TRN and
+    TANet, of torchvision and timm for networks without temporal weights, and files that
+    `torch.save(net.state_dict(), FILE)` writes of a kinema network. The number of classes is read
+    from the file.
 
     Args:
         file: A torch or safetensors file; code in it is not executed.
         model: Name of the network, such as "tsm_resnet50".
         frames: T. If weights depend on it (TANet, TIN), the default is the file's T and another T
-            resamples them; otherwise the default is 8.
+            resamples them, which TRN refuses; otherwise the default is 8.
         causal: For checkpoints of causal (online) networks.
         **options: Options of `create_model`, such as beta=1 for GST-Large, or mode for mmaction2's
             non-local blocks if the file does not hold its configuration. `temporal_pool` is set
@@ -84,7 +87,8 @@ def import_checkpoint(
 def _classes_in(
     file: str | Path, tensors: dict[str, torch.Tensor], by_common: dict[str, str]
 ) -> int:
-    for common in ("head.bias", "head.weight"):
+    # The first linear layer of mmaction2's TRN reduces features; the last ones have the classes.
+    for common in (f"{_SCALES}0.3.bias", "head.bias", "head.weight"):
         if common in by_common:
             return int(tensors[by_common[common]].shape[0])
     raise CheckpointError(
@@ -99,7 +103,9 @@ def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int
     for name, tensor in tensors.items():
         if renamed[name].endswith((".tam.G.0.weight", ".tin.offset.fc1.weight")):
             return int(tensor.shape[1])
-    return None
+    # TRN has a network for every number of frames from T down to 2.
+    scales = {name.split(".")[3] for name in renamed.values() if name.startswith(_SCALES)}
+    return len(scales) + 1 if scales else None
 
 
 def _nonlocal_options(

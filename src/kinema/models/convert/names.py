@@ -5,8 +5,8 @@ with a temporal module's tensors under the name of the module (`layer1.0.tam.G.0
 classifier as `head.`. Ordered rules rewrite both sides; a name without a rule is kept and then
 reported as unused or missing.
 
-Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST, GSF, ACTION-Net and MSNet,
-and mmaction2.
+Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST, GSF, ACTION-Net, MSNet,
+CT-Net and SmallBigNet, and mmaction2.
 """
 
 import re
@@ -29,6 +29,7 @@ _POOLED = r"^(layer\d+)\.net\."
 
 _OFFICIAL: Rules = (
     (r"^(?:new_fc|fc|classifier(?:\.1)?|cls_head\.fc_cls)\.(weight|bias)$", r"head.\1"),
+    (r"^cls_head\.consensus\.fc_fusion_scales\.", "head.relations.scales."),
     (_POOLED, r"\1."),
     # TAM wraps the block in `net`, non-local and TANet of mmaction2 in `block`.
     (_BLOCK + r"(?:net|block)\.", r"\1."),
@@ -47,6 +48,20 @@ _OFFICIAL: Rules = (
     (r"\bconv(\d)\.bn\.", r"bn\1."),
     (r"\.downsample\.conv\.", ".downsample.0."),
     (r"\.downsample\.bn\.", ".downsample.1."),
+    # CT-Net: its blocks have a convolution and its norm in a sequence.
+    (_BLOCK + r"conv(\d)\.0\.", r"\1.conv\2."),
+    (_BLOCK + r"conv(\d)\.1\.", r"\1.bn\2."),
+    (r"\.conv2\.conv1_x\.", ".conv2.rows.spatial."),
+    (r"\.conv2\.conv1_z\.", ".conv2.rows.temporal."),
+    (r"\.conv2\.conv2_y\.", ".conv2.columns.spatial."),
+    (r"\.conv2\.conv2_z\.", ".conv2.columns.temporal."),
+    *(
+        (rf"\.{letter}{axis}_attention\.", f".{side}.{path}_attention.")
+        for axis, side in (("x", "rows"), ("y", "columns"))
+        for letter, path in (("s", "spatial"), ("t", "temporal"), ("c", "channel"))
+    ),
+    (r"_attention\.fc1\.", "_attention."),
+    (r"_attention\.fc2\.0\.", "_attention.3."),
     # Older TAM files.
     (r"\.self_conv\.conv_f\.", ".tam.G."),
     (r"\.self_conv\.conv_g\.", ".tam.L."),
@@ -62,6 +77,10 @@ _OURS: Rules = (
     (r"\.layer\.spatial\.weight$", ".weight"),
     (r"\.conv2\.layer\.temporal$", ".Tconv"),
     (r"\.conv2(?:\.layer)?\.(shifts|convs|bns)\.", r".\1."),
+    (r"\.conv(\d)\.layer\.small_norm\.", r".bn\1."),
+    (r"\.conv(\d)\.layer\.big_norm\.", r".big\1.1."),
+    (r"\.before\.maxgate\.reduce\.", ".big4_1."),
+    (r"\.before\.maxgate\.expand\.", ".big4_2."),
     (r"\.conv2\.before\.me\.reduce\.0\.", ".me.conv1."),
     (r"\.conv2\.before\.me\.reduce\.1\.", ".me.bn1."),
     (r"\.conv2\.before\.me\.transform\.", ".me.conv2."),
