@@ -15,6 +15,7 @@ from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import CheckpointError, InputShapeError, check_range
 from kinema.inference.optimize import optimized_at_first
+from kinema.inference.view_mean import mean_scores, summands
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.published.folder import checkpoint_folder
 from kinema.models.saved import load_saved
@@ -157,9 +158,8 @@ class ClipRecognizer:
             crops_VTCHW = transform(read(clip)).to(self.device)
             with torch.inference_mode():
                 scores_VK = self.score(normalize(crops_VTCHW, how.mean, how.std))
-            # Scores are averaged before softmax, as in the papers, in double precision.
-            sums += scores_VK.double().sum(0).cpu().numpy()
-        return (sums / views.count).astype(np.float32)
+            sums += summands(scores_VK.double().cpu().numpy(), how.average).sum(0)
+        return mean_scores(sums / views.count, how.average)
 
     def prediction_of(
         self, scores_K: NDArray[np.float32], *, path: str, top: int = 5

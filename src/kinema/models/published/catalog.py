@@ -56,15 +56,12 @@ class PrintedAccuracy:
         protocol: Test protocol in the publisher's words.
         top5: Percent.
         views: The protocol as views of `kinema evaluate`, where it can be expressed.
-        average: Mean over views that the publisher takes, of "probs" or of "scores"; kinema takes
-            that of scores.
     """
 
     top1: float
     protocol: str
     top5: float | None = None
     views: Views | None = None
-    average: Literal["probs", "scores"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +136,7 @@ class PublishedNetwork:
     @property
     def differences(self) -> tuple[str, ...]:
         """Points in which kinema does something else than the publisher."""
-        points = (*self.differs, *self.publisher.differs)
-        if any(one.average == "probs" for one in self.printed):
-            points += ("the publisher averages probabilities over views, kinema scores",)
-        return points
+        return (*self.differs, *self.publisher.differs)
 
     @property
     def license(self) -> str:
