@@ -101,6 +101,14 @@ def test_a_kinema_checkpoint_keeps_its_architecture(kinema, checkpoint, tmp_path
     assert not (tmp_path / "causal").exists()
 
 
+def test_forgotten_frames_are_said(kinema, image_weights, tmp_path):
+    words = ("import", image_weights, "--model", "tsm_resnet18", "--out")
+    answer = kinema(*words, tmp_path / "guessed")
+    assert answer.code == 0
+    assert "so 8 are taken. If its name or page says otherwise" in " ".join(answer.err.split())
+    assert "8 are taken" not in kinema(*words, tmp_path / "given", "--frames", 8).err
+
+
 def test_a_plain_state_dict_of_kinema_can_be_imported(kinema, checkpoint, tmp_path):
     trained = load_saved(checkpoint).net
     torch.save(trained.state_dict(), tmp_path / "plain.pth")

@@ -1,5 +1,6 @@
 """Strict import of published checkpoints: every tensor of both sides must match."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from kinema.models.convert.names import common_name, common_names, is_pooled
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
+
+_log = logging.getLogger(__name__)
 
 OWN_CLASSIFIER = "head.classifier.weight"
 # Number of names that an error message shows of each list; the error object holds all.
@@ -44,7 +47,8 @@ def import_checkpoint(
         file: A torch or safetensors file; code in it is not executed.
         model: Name of the network, such as "tsm_resnet50".
         frames: T. If weights depend on it (TANet, TIN), the default is the file's T and another T
-            resamples them; otherwise the default is 8.
+            resamples them. Otherwise the default is that of the configuration that mmaction2
+            stores in its files; without one it is 8, with a warning.
         causal: For checkpoints of causal (online) networks.
         **options: Options of `create_model`, such as beta=1 for GST-Large, or mode for mmaction2's
             non-local blocks if the file does not hold its configuration. `temporal_pool` is set
@@ -66,7 +70,7 @@ def import_checkpoint(
     net = create_model(
         model,
         classes=_classes_in(file, tensors, by_common),
-        frames=own_frames or frames or 8,
+        frames=own_frames or frames or _frames_trained_on(file),
         causal=causal,
         **options,
     )
@@ -100,6 +104,20 @@ def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int
         if renamed[name].endswith((".tam.G.0.weight", ".tin.offset.fc1.weight")):
             return int(tensor.shape[1])
     return None
+
+
+def _frames_trained_on(file: str | Path) -> int:
+    """T of the configuration in a file; 8, with a warning, if there is none."""
+    stated = set(re.findall(r"\bnum_segments\s*=\s*(\d+)", read_config_text(file)))
+    if len(stated) == 1:
+        return int(stated.pop())
+    _log.warning(
+        "%s does not say how many frames its clips had, so 8 are taken. If its name or page says "
+        "otherwise (segment16, 1x1x16), or that its clips were dense, import it again with "
+        "frames=16 (kinema import --frames 16), or --dense.",
+        file,
+    )
+    return 8
 
 
 def _nonlocal_options(
