@@ -173,10 +173,16 @@ def resume_hint(command: str) -> Iterator[None]:
 
 
 def find_checkpoint(checkpoint: Path) -> Path:
-    """Folder of a checkpoint; a published network is fetched first, with a progress bar."""
+    """Folder of a checkpoint; a published network or one on the hub is fetched first."""
     from kinema.models.published.catalog import find_published, looks_published
 
-    if checkpoint.exists() or not looks_published(str(checkpoint)):
+    if checkpoint.exists():
+        return checkpoint
+    if str(checkpoint).startswith("hf:/"):  # the hub's client shows its own progress
+        from kinema.models.published.folder import checkpoint_folder
+
+        return checkpoint_folder(checkpoint)
+    if not looks_published(str(checkpoint)):
         return checkpoint
     network = find_published(str(checkpoint))
     from kinema.models.published.folder import checkpoint_folder

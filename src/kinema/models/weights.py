@@ -339,12 +339,13 @@ def imagenet_file(backbone: str) -> str:
     """
     if not timm.is_model(backbone):
         return f"{backbone}.{get_model_weights(backbone)['DEFAULT'].name}"
-    if "." in backbone or not timm.models.is_model_pretrained(backbone):
+    if "." in backbone:
         return backbone
     papers = f"{backbone}.tv_in1k"
     if papers in timm.list_pretrained(f"{backbone}.*"):
         return papers
-    return f"{backbone}.{timm.models.get_pretrained_cfg(backbone).tag}"
+    default = timm.models.get_pretrained_cfg(backbone)
+    return backbone if default is None or not default.tag else f"{backbone}.{default.tag}"
 
 
 def _published(name: str) -> dict[str, torch.Tensor]:
