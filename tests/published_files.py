@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import timm
 import torch
 from torchvision.models import get_model
 
@@ -72,12 +73,22 @@ def dense_net() -> dict[str, torch.Tensor]:
     return state | {f"cls_head.fc_cls.{name}": tensor for name, tensor in head.items()}
 
 
+def resnext() -> dict[str, torch.Tensor]:
+    """ResNeXt of MMClassification, which has timm's names."""
+    with torch.device("meta"):
+        theirs = timm.create_model("resnext101_32x4d", num_classes=400).state_dict()
+    state = {name: torch.zeros(t.shape) for name, t in theirs.items()}
+    head = {f"cls_head.fc_cls.{part}": state.pop(f"fc.{part}") for part in ("weight", "bias")}
+    return head | {f"backbone.{name}": tensor for name, tensor in state.items()}
+
+
 # What the goldens leave: every other backbone of the catalog, in each publisher's names.
 OTHER_BACKBONES = {
     "tsn_resnet101:kinetics400": functools.partial(deeper, "mmaction2_tsn_r50_8f"),
     "tsm_resnet101:something_v2": functools.partial(deeper, "mmaction2_tsm_r50_8f"),
     "tsm_resnet101:something_v2-8f-authors": functools.partial(deeper, "tsm_r50_8f"),
     "tsn_densenet161:kinetics400": dense_net,
+    "tsn_resnext101_32x4d:kinetics400": resnext,
 }
 
 

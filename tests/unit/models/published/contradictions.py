@@ -29,6 +29,7 @@ BACKBONES = {
     "resnet101": r"r101|resnet101",
     "mobilenetv2_100": "mobilenetv2",
     "densenet161": "dense161",
+    "resnext101_32x4d": "rn101.32x4d",
 }
 FAMILIES = {
     "tsn": r"tsn|c2d|TSM_kinetics_RGB_resnet50_avg",
