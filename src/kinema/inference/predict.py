@@ -68,13 +68,16 @@ class ClipRecognizer:
 
         Args:
             folder: The checkpoint, or the name of a published network, such as
-                "tsm_resnet50:kinetics400", which is fetched the first time.
+                "tsm_resnet50:kinetics400", or an address of the Hugging Face Hub, such as
+                "hf://owner/repository@revision"; these are fetched the first time.
             device: Device; default: a GPU if there is one.
             fast: Uses the fastest form of the network on this machine (`kinema.optimize`),
                 measured on the first clip.
 
         Raises:
             CheckpointError: the folder is not a checkpoint, or its parts do not match.
+            OptionError: the address is incomplete.
+            MissingExtraError: an hf:// address without the extra `hub`.
             UnknownNameError: there is no such published network.
             FetchError: it cannot be fetched; the message says how to get it by hand.
 

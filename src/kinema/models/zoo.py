@@ -178,7 +178,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             a weight file for the backbone, or a kinema
             checkpoint (folder or its model.safetensors) of the same network on other classes: all
             but the classifier is taken over. So it is from a published network, "kinetics400" for
-            the one with this name or a name such as "tsm_resnet50:kinetics400-16f".
+            the one with this name or a name such as "tsm_resnet50:kinetics400-16f", and from an
+            address of the Hugging Face Hub, "hf://owner/repository".
             `net.weights_report` says what was filled.
         temporal: A family, a temporal module or a mix for a plain backbone name.
         parts: Instead of `temporal`, modules that each have their own placement and options. The

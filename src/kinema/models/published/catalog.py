@@ -206,6 +206,16 @@ def looks_published(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_on_hub(text: str) -> bool:
+    """True for an hf:// address of the Hugging Face Hub; as a path it has a slash less.
+
+    Example:
+        >>> is_on_hub("hf://owner/waving"), is_on_hub("hf:/owner/waving"), is_on_hub("hf/waving")
+        (True, True, False)
+    """
+    return text.startswith("hf:/")
+
+
 def published_for(model: str, data: str) -> str | None:
     """Name of the published network `model` on a data set, "kinetics400" or "kinetics400-16f".
 

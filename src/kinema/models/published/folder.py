@@ -11,12 +11,13 @@ from kinema.models.convert.importer import import_checkpoint
 from kinema.models.published.catalog import (
     PublishedNetwork,
     find_published,
+    is_on_hub,
     looks_published,
     published_for,
 )
 from kinema.models.published.download import Progress
 from kinema.models.published.fetch import FetchedFile, adopt, fetch, locked, published_home
-from kinema.models.published.hub import HubAddress, is_on_hub, pull
+from kinema.models.published.hub import HubAddress, pull
 from kinema.models.saved import CARD_FILE, CONFIG_FILE, save
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def checkpoint_folder(checkpoint: str | Path, *, progress: Progress | None = Non
     path = Path(checkpoint)
     if path.exists():
         return path
-    if is_on_hub(checkpoint):
+    if is_on_hub(str(checkpoint)):
         return pull(HubAddress.parse(str(checkpoint)))
     if not looks_published(str(checkpoint)):
         return path

@@ -51,16 +51,6 @@ class HubAddress:
         return f"hf://{self.repository}" + (f"@{self.revision}" if self.revision else "")
 
 
-def is_on_hub(text: str | Path) -> bool:
-    """True for an address of the hub, also as a path, which has a slash less.
-
-    Example:
-        >>> is_on_hub("hf://owner/waving"), is_on_hub(Path("hf://owner/waving")), is_on_hub("hf")
-        (True, True, False)
-    """
-    return str(text).startswith("hf:/")
-
-
 def pull(address: HubAddress) -> Path:
     """Folder in the cache with the checkpoint of a repository; only its three files are fetched.
 
@@ -133,16 +123,17 @@ def push(
 
 def _api() -> Any:
     try:
+        import httpx2  # noqa: F401 - its errors are those of the client since version 2
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise missing_extra("An hf:// address", "huggingface_hub", "hub") from error
+        raise missing_extra("An hf:// address", "huggingface_hub 2", "hub") from error
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="kinema")
 
 
 @contextmanager
 def _naming(address: HubAddress, done: str) -> Iterator[None]:
     """Names the address in the errors of the hub's client."""
-    import httpx2  # a part of the client
+    import httpx2
 
     try:
         yield

@@ -9,8 +9,9 @@ import torch
 import kinema
 from kinema.errors import CheckpointError, FetchError, MissingExtraError, OptionError
 from kinema.models.published import hub
+from kinema.models.published.catalog import is_on_hub
 from kinema.models.published.folder import checkpoint_folder
-from kinema.models.published.hub import HubAddress, is_on_hub, push
+from kinema.models.published.hub import HubAddress, push
 
 from ....hub_server import HubServer
 
@@ -117,6 +118,6 @@ def test_without_the_client(monkeypatch):
     with pytest.raises(MissingExtraError) as caught:
         checkpoint_folder("hf://me/waving")
     assert str(caught.value) == (
-        "An hf:// address needs huggingface_hub, which is not installed. In the folder of kinema "
+        "An hf:// address needs huggingface_hub 2, which is not installed. In the folder of kinema "
         'run python -m pip install ".[hub]".'
     )
