@@ -1,17 +1,21 @@
 """Writes the list of docs/howto/published_networks.md from the catalog of published networks.
 
-Run it after a change of the catalog: `python scripts/published_page.py`. A test checks that the
-page is up to date.
+Run it after a change of the catalog or of benchmarks/results/model_cpu.json:
+`python scripts/published_page.py`. A test checks that the page is up to date.
 """
 
+import json
 from pathlib import Path
 
 from kinema.models.published.catalog import PrintedAccuracy, PublishedNetwork, list_published
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "howto" / "published_networks.md"
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "howto" / "published_networks.md"
+FORM = "fused-32"
 BEGIN, END = "<!-- networks: python scripts/published_page.py -->\n", "<!-- end of networks -->"
 HEAD = (
-    "name", "also", "frames", "GMACs", "printed top-1 (top-5), protocol", "from", "state", "remarks"
+    "name", "also", "frames", "GMACs", "ms", "printed top-1 (top-5), protocol", "from", "state",
+    "remarks",
 )  # fmt: skip
 
 
@@ -24,10 +28,10 @@ def page() -> str:
             dict.fromkeys(text for one in networks for text in _remarks(one)), start=1
         )
     }
-    lines = []
+    lines, measured = [], _measured_ms()
     for model in dict.fromkeys(one.model for one in networks):
-        rows = [[*HEAD], ["---", "---", "---:", "---:", *["---"] * 4]]
-        rows += [_row(one, remarks) for one in networks if one.model == model]
+        rows = [[*HEAD], ["---", "---", *["---:"] * 3, *["---"] * 4]]
+        rows += [_row(one, remarks, measured) for one in networks if one.model == model]
         lines += [f"### {model}", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
     lines += ["### Remarks", "", *(f"{number}. {text}." for text, number in remarks.items())]
     lines += ["", "### Publishers", "", *_publishers(networks)]
@@ -40,13 +44,30 @@ def written(text: str) -> str:
     return before + BEGIN + page() + END + rest.partition(END)[2]
 
 
-def _row(one: PublishedNetwork, remarks: dict[str, int]) -> list[str]:
+def _measured_ms() -> dict[tuple[str, int, int], float]:
+    """Time of one view by network, frames and side, where it was measured."""
+    file = ROOT / "benchmarks" / "results" / "model_cpu.json"
+    result = json.loads(file.read_text(encoding="utf-8"))
+    how = result["settings"]
+    return {
+        (row["model"], how["frames"], how["size_px"]): row["ms"] / how["batch"]
+        for row in result["rows"]
+        if row["form"] == FORM
+    }
+
+
+def _row(
+    one: PublishedNetwork, remarks: dict[str, int], measured: dict[tuple[str, int, int], float]
+) -> list[str]:
+    # Options, such as a causal form, make another network of it.
+    ms = measured.get((one.model, one.frames, one.preprocessing.crop_px))
     aliases = [f"`:{name.partition(':')[2]}`" for name in one.names if name != one.id]
     return [
         f"`{one.id}`",
         ", ".join(aliases),
         str(one.frames),
         f"{one.gmacs:g}",
+        "" if ms is None or one.options else f"{ms:.0f}",
         "; ".join(map(_accuracy, one.printed)) or "not stated",
         f"[{one.publisher.name}]({(*one.urls, one.page)[0]})",
         one.state if one.sha256 or one.state == "manual" else "listed, no hash",

@@ -58,3 +58,12 @@ def tiny_network(family: str, **options: object) -> VideoNetwork:
     """A network of a family on timm's test backbone, of 3 classes and 4 frames, all drawn."""
     torch.manual_seed(0)
     return randomized(create_model(f"{family}_test_resnet", classes=3, frames=4, **options))
+
+
+def spread_scores(net: VideoNetwork, clips: torch.Tensor) -> None:
+    """Centers and scales the classifier so that the scores of these clips differ by several."""
+    with torch.no_grad():
+        scores_BK, classifier = net(clips), net.head.classifier
+        factor = 3 / scores_BK.std(0).max()
+        classifier.bias.sub_(scores_BK.mean(0)).mul_(factor)
+        classifier.weight.mul_(factor)

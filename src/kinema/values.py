@@ -18,8 +18,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Recipes check this range; pydantic's own type would cost every program half a second to import.
 PositiveInt = Annotated[int, Gt(0)]
-SamplingName = Literal["segments", "dense", "shuffled_segments"]
+SamplingName = Literal["segments", "dense", "interval", "shuffled_segments"]
 SAMPLINGS: tuple[SamplingName, ...] = get_args(SamplingName)
+ResizeName = Literal["pil", "opencv"]
+AverageName = Literal["scores", "probs"]
 ClipPlaces = Literal["even", "twice", "uniform"]  # of several clips in the segments of a video
 
 
@@ -74,21 +76,34 @@ class Annotations:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSettings:
-    """Sampling and size of clips, for every network.
+    """Sampling and size of clips, and the mean over them, for every network.
 
     Attributes:
         sampling: "segments" takes a frame from each of T equal parts of the video (TSN), "dense"
-            T evenly spaced frames from a window, "shuffled_segments" segments in random order (a
-            control for the use of order).
-        window_frames: Length of the dense window in frames.
+            T evenly spaced frames from a window, "interval" the same with test clips that reach
+            the last frame (SampleFrames of mmaction2), "shuffled_segments" segments in random
+            order (a control for the use of order).
+        window_frames: Length of the window in frames, for "dense" and "interval".
         short_side_px: Short side of the resized frames.
         crop_px: Side of the square crop.
+        resize: "pil" resizes with antialiasing and rounds the long side down, as PIL and
+            torchvision do; "opencv" without antialiasing, the long side rounded to the nearest
+            pixel, as mmaction2 does with OpenCV.
+        average: Mean over the views of a video: of "scores", before softmax, or of "probs"; then
+            the scores of the video are the logarithms of the mean probabilities.
     """
 
     sampling: SamplingName = "segments"
     window_frames: PositiveInt = 64
     short_side_px: PositiveInt = 256
     crop_px: PositiveInt = 224
+    resize: ResizeName = "pil"
+    average: AverageName = "scores"
+
+    @property
+    def has_window(self) -> bool:
+        """True if clips are consecutive parts of the video, with one spacing of their frames."""
+        return self.sampling in ("dense", "interval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +122,14 @@ class Preprocessing(ClipSettings):
 
     def __post_init__(self) -> None:
         check_range(at_least=1, frames=self.frames)
-        if self.sampling not in SAMPLINGS:
-            raise OptionError(
-                f"sampling must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}. "
-                + did_you_mean(str(self.sampling), SAMPLINGS)
-            )
-        if self.sampling == "dense" and self.window_frames < self.frames:
+        known = (SAMPLINGS, get_args(ResizeName), get_args(AverageName))
+        for name, names in zip(("sampling", "resize", "average"), known, strict=True):
+            if (value := getattr(self, name)) not in names:
+                raise OptionError(
+                    f"{name} must be one of {', '.join(names)}, got {value!r}. "
+                    + did_you_mean(str(value), names)
+                )
+        if self.has_window and self.window_frames < self.frames:
             raise OptionError(
                 f"window_frames ({self.window_frames}) must hold at least frames ({self.frames})."
             )

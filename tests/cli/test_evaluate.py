@@ -117,6 +117,21 @@ def test_a_network_whose_cost_cannot_be_counted_is_evaluated(
     assert json.loads((tmp_path / "tables" / "results.json").read_text()) == answer.document
 
 
+def test_the_mean_over_views_is_of_scores_or_of_probabilities(kinema, words, tmp_path):
+    for name in ("scores", "probs"):
+        more = () if name == "scores" else ("--average", name, "--json")
+        answer = kinema(*words, "--crops", 3, *more, "--scores", tmp_path / f"{name}.npz")
+    assert answer.document["preprocessing"]["average"] == "probs"
+    of_scores, of_probs = (
+        np.exp(load_scores(tmp_path / f"{name}.npz").scores) for name in ("scores", "probs")
+    )
+    assert np.allclose(of_probs.sum(1), 1, atol=1e-5)
+    assert not np.allclose(of_scores.sum(1), 1, atol=1e-5)
+    answer = kinema(*words, "--average", "prob")
+    assert answer.code == 1
+    assert "average must be one of scores, probs, got 'prob'. Did you mean 'probs'" in answer.err
+
+
 def test_two_clips_are_at_three_kinds_of_places(kinema, words, tmp_path):
     for name in ("even", "twice", "uniform"):
         more = () if name == "even" else (f"--{name}-sample",)

@@ -101,6 +101,15 @@ def test_a_kinema_checkpoint_keeps_its_architecture(kinema, checkpoint, tmp_path
     assert not (tmp_path / "causal").exists()
 
 
+def test_forgotten_frames_are_said(kinema, image_weights, tmp_path, caplog):
+    words = ("import", image_weights, "--model", "tsm_resnet18", "--out")
+    assert kinema(*words, tmp_path / "guessed").code == 0
+    assert "so 8 are taken. If its name or page says otherwise" in caplog.text
+    caplog.clear()
+    assert kinema(*words, tmp_path / "given", "--frames", 8).code == 0
+    assert caplog.text == ""
+
+
 def test_a_plain_state_dict_of_kinema_can_be_imported(kinema, checkpoint, tmp_path):
     trained = load_saved(checkpoint).net
     torch.save(trained.state_dict(), tmp_path / "plain.pth")

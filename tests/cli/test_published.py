@@ -13,6 +13,7 @@ from kinema.cli.serve import named_folders
 from kinema.models.published.catalog import list_published
 
 from ..file_server import FileServer
+from ..hub_server import HubServer
 from ..published_files import ONLINE, ONLINE_FILE, online_file
 from ..small_recipe import DATA_AND_OPTIMIZER
 
@@ -78,6 +79,27 @@ def test_fetch_says_where_the_network_is(kinema, mirror, home, tmp_path, monkeyp
     assert "must be downloaded by hand" in answer.err
     answer = kinema("fetch", "runs/first/best")
     assert "'runs/first/best' is neither a folder nor a published network" in answer.err
+
+
+def test_a_folder_goes_to_the_hub_and_commands_take_its_address(
+    kinema, checkpoint, color_set, monkeypatch
+):
+    video = color_set / "green" / "1.mp4"
+    with HubServer() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        answer = kinema("push", checkpoint, "hf://me/colors")
+        assert (answer.code, "hf://me/colors cannot be uploaded: 401" in answer.err) == (1, True)
+        assert "A private repository needs HF_TOKEN." in answer.err
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        pushed = kinema("push", checkpoint, "hf://me/colors", "--private", "--json").document
+        assert pushed["commit"] == f"{hub.url}/me/colors/commit/{hub.branches['me/colors']['main']}"
+        assert hub.private == {"me/colors"}
+        predicted = kinema("predict", "hf://me/colors", video, "--json").document
+    assert predicted == kinema("predict", checkpoint, video, "--json").document
+    assert predicted == kinema("predict", "hf://me/colors@main", video, "--json").document
+    assert "3 classes" in kinema("describe", "hf://me/colors").out
+    answer = kinema("push", checkpoint, "me/colors")
+    assert (answer.code, "expected hf://OWNER/REPOSITORY" in answer.err) == (1, True)
 
 
 def test_offline_and_without_a_cache(kinema, color_set, monkeypatch):

@@ -1,10 +1,12 @@
 """The how-to "use published networks by name", against a local server, and its list."""
 
 import runpy
+import shutil
 
 import pytest
 
 from ..file_server import FileServer
+from ..hub_server import HubServer
 from ..published_files import ONLINE_FILE, online_file
 from .pages import REPOSITORY, Page, run_kinema
 
@@ -14,14 +16,17 @@ SMALL = ("tsm_resnet50:kinetics400", "tsm_mobilenetv2_100:jester-online")
 
 
 @pytest.mark.slow
-def test_the_page_runs(tmp_path, monkeypatch, color_set, capsys):
+def test_the_page_runs(tmp_path, monkeypatch, checkpoint, color_set, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KINEMA_HOME", str(tmp_path / "home"))
     (tmp_path / "video.mp4").write_bytes((color_set / "green" / "1.mp4").read_bytes())
     (tmp_path / ONLINE_FILE[1:]).write_bytes(online_file())
-    with FileServer({ONLINE_FILE: online_file()}) as server:
+    shutil.copytree(checkpoint, "runs/first/best")
+    with FileServer({ONLINE_FILE: online_file()}) as server, HubServer() as hub:
         monkeypatch.setenv("KINEMA_MIRROR", server.url)
-        assert len(PAGE.commands) == 5
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        assert len(PAGE.commands) == 7
         for command in PAGE.commands:
             run_kinema(command, [SMALL] if SMALL[0] in command else ())
         capsys.readouterr()

@@ -3,15 +3,23 @@
 import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from kinema import Recognizer
 from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform, normalize
+from kinema.decoders.pool import DecoderSettings
+from kinema.serve.service import Service
+from kinema.values import Views
 from kinema.video.decode import VideoFile
 
-from .running import Running
+from ..random_weights import spread_scores
+from .running import Running, running
 
 
 def post(server: Running, path, **fields):
@@ -35,6 +43,22 @@ def test_an_upload_is_predicted_as_by_the_recognizer(
     for video in sorted(color_set.rglob("*.mp4")):
         expected = recognizers[model].predict(video, clips=clips, crops=crops)
         assert_same(post(server, video, model=model, clips=clips, crops=crops), expected)
+
+
+def test_probabilities_are_averaged_where_the_network_says_so(checkpoint):
+    own = Recognizer.load(checkpoint, device="cpu")
+    own.preprocessing = how = replace(own.preprocessing, average="probs")
+    frames = np.random.default_rng(1).integers(0, 256, (9, 48, 60, 3), np.uint8)
+    clips = ViewTransform(how, Views(crops=10))(torch.from_numpy(frames[:4]).permute(0, 3, 1, 2))
+    spread_scores(own.net, normalize(clips, how.mean, how.std))
+    query = {"width": 60, "height": 48, "clips": 2, "crops": 10}
+    service = Service({"own": own}, decoding=DecoderSettings(workers=1))
+    with running(service) as server, server.http as http:
+        answer = http.post("/v1/predict/frames", params=query, content=frames.tobytes())
+    assert_same(answer, own.predict_frames(frames, clips=2, crops=10))
+    own.preprocessing = replace(how, average="scores")
+    of_scores = own.predict_frames(frames, clips=2, crops=10)
+    assert abs(answer.json()["top"][0]["prob"] - of_scores.top[0].prob) > 0.01
 
 
 def test_the_answer_tells_about_the_video_and_the_frames_seen(server, recognizers, color_set):
@@ -91,8 +115,6 @@ def test_clips_of_different_requests_share_a_batch(server, color_set):
 @pytest.mark.slow
 @pytest.mark.data
 def test_real_clips_are_predicted_as_by_the_recognizer(program, causal, data_dir):
-    from kinema import Recognizer
-
     recognizer, started = Recognizer.load(causal, device="cpu"), program()
     clips = sorted(
         path

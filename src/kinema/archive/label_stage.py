@@ -21,6 +21,7 @@ from kinema.errors import OptionError, UnreadableVideoError
 from kinema.inference.optimize import optimize
 from kinema.inference.predict import ClipRecognizer
 from kinema.inference.runtime import Form, build_run
+from kinema.inference.view_mean import mean_scores, summands
 from kinema.models.network import Run, VideoNetwork
 from kinema.plugin import load_plugin
 from kinema.system.process import keep_freed_memory
@@ -76,10 +77,11 @@ class LabelStage:
             on_device = clips_VTCHW.to(self._recognizer.device)
             with torch.inference_mode():
                 parts.append(self._run(normalize(on_device, how.mean, how.std)).double().cpu())
-        mean_BO: NDArray[np.float32] = (
-            torch.unflatten(torch.cat(parts), 0, (-1, shape[0])).mean(1).float().numpy()
-        )
-        return mean_BO
+        outputs_BVO = torch.unflatten(torch.cat(parts), 0, (-1, shape[0])).numpy()
+        classes, average = self._classes, how.average
+        means_BK = summands(outputs_BVO[..., :classes], average).mean(1)
+        features_BD = outputs_BVO[..., classes:].mean(1).astype(np.float32)
+        return np.concatenate([mean_scores(means_BK, average), features_BD], 1)
 
     def _row(self, output: NDArray[np.float32]) -> dict[str, Any]:
         named = self._recognizer.prediction_of(

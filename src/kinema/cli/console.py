@@ -29,8 +29,8 @@ from kinema.system.text import visible
 CheckpointArgument = Annotated[
     Path,
     typer.Argument(
-        help="Checkpoint folder, such as runs/x/best, or published network, such as "
-        "tsm_resnet50:kinetics400."
+        help="Checkpoint folder, such as runs/x/best, published network, such as "
+        "tsm_resnet50:kinetics400, or hf://OWNER/REPOSITORY."
     ),
 ]
 JsonOption = Annotated[
@@ -173,10 +173,16 @@ def resume_hint(command: str) -> Iterator[None]:
 
 
 def find_checkpoint(checkpoint: Path) -> Path:
-    """Folder of a checkpoint; a published network is fetched first, with a progress bar."""
-    from kinema.models.published.catalog import find_published, looks_published
+    """Folder of a checkpoint; a published network or one on the hub is fetched first."""
+    from kinema.models.published.catalog import find_published, is_on_hub, looks_published
 
-    if checkpoint.exists() or not looks_published(str(checkpoint)):
+    if checkpoint.exists():
+        return checkpoint
+    if is_on_hub(str(checkpoint)):  # the hub's client shows its own progress
+        from kinema.models.published.folder import checkpoint_folder
+
+        return checkpoint_folder(checkpoint)
+    if not looks_published(str(checkpoint)):
         return checkpoint
     network = find_published(str(checkpoint))
     from kinema.models.published.folder import checkpoint_folder

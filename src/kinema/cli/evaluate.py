@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kinema.evaluation.protocols import Protocol
     from kinema.inference.optimize import WantedPrecision
     from kinema.models.network import VideoNetwork
-    from kinema.values import Annotations, Preprocessing, Report, Views
+    from kinema.values import Annotations, AverageName, Preprocessing, Report, Views
 
 
 def _list_protocols(context: typer.Context, requested: bool) -> None:
@@ -103,6 +103,13 @@ UniformSampleOption = Annotated[
         help="Spread clips from first to last frame of every segment, as TANet's code does.",
     ),
 ]
+AverageOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean over views: of scores (before softmax) or of probs.",
+        show_default="the network's own",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -129,6 +136,7 @@ def evaluate(
     full_resolution: FullResolutionOption = False,
     twice_sample: TwiceSampleOption = False,
     uniform_sample: UniformSampleOption = False,
+    average: AverageOption = None,
     scores: ScoresOption = None,
     submission: SubmissionOption = None,
     form: SubmissionFormOption = None,
@@ -181,7 +189,7 @@ def evaluate(
     _check_labels(rows, accuracy_only=scores is None and submission is None, tables=out)
     if files.form is not None:
         check_submission([s.path for s in rows.samples], rows.class_names, form=files.form)
-    how = _preprocessing(recognizer.preprocessing, chosen)
+    how = _preprocessing(recognizer.preprocessing, chosen, average)
     try:
         with progress_bar("evaluating") as progress:
             report = run_protocol(
@@ -279,8 +287,12 @@ def _check_labels(rows: "Annotations", *, accuracy_only: bool, tables: Path | No
         )
 
 
-def _preprocessing(own: "Preprocessing", protocol: "Protocol | None") -> "Preprocessing":
+def _preprocessing(
+    own: "Preprocessing", protocol: "Protocol | None", average: str | None
+) -> "Preprocessing":
     """Preprocessing with the sizes of the protocol; prints them if training used others."""
+    if average is not None:
+        own = replace(own, average=cast("AverageName", average))
     if protocol is None:
         return own
     how = protocol.applied_to(own)

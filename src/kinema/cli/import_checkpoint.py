@@ -14,6 +14,7 @@ from kinema.cli.console import (
     parse_options,
     print_json,
     results,
+    show_log,
 )
 from kinema.errors import CheckpointError, TensorMismatchError
 
@@ -89,6 +90,7 @@ def import_checkpoint(
     from kinema.data.classes import read_class_names
     from kinema.models.saved import CONFIG_FILE, save
 
+    show_log()  # warns of what the file does not say
     names = read_class_names(labels) if labels is not None else None
     file = find_checkpoint(file)
     if (file / CONFIG_FILE).is_file():

@@ -21,6 +21,7 @@ from kinema.cli import (
     models,
     papers,
     predict,
+    push,
     quickstart,
     serve,
     stream,
@@ -93,6 +94,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(figures.app, name="figures")
 app.command("fetch")(fetch.fetch)
+app.command("push")(push.push)
 app.command("import")(import_checkpoint.import_checkpoint)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)

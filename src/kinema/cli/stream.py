@@ -168,7 +168,7 @@ def stream(
     connection = Connection(retries, back_off, timeout, transport)
     opened = open_live(source, connection=connection, raw=raw_format)
     live = LiveRecognition(recognizer, opened, settings=settings, fast=fast)
-    if every is None and fps is None and recognizer.preprocessing.sampling != "dense":
+    if every is None and fps is None and not recognizer.preprocessing.has_window:
         notes().print(
             "Every frame of the stream is used, but the network was trained on frames spread over "
             "whole videos: set a similar spacing with --fps or --every."

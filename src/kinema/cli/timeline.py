@@ -95,7 +95,7 @@ def timeline(
     if fast:
         show_log()  # shows the chosen form
     recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device, fast=fast)
-    if window is None and not stream and recognizer.preprocessing.sampling != "dense":
+    if window is None and not stream and not recognizer.preprocessing.has_window:
         notes().print(
             f"Windows of {WINDOW_S} s. The network was trained on whole videos: set --window to "
             "their length. Actions shorter than two windows need --smooth 1."

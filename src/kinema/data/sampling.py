@@ -100,14 +100,32 @@ class DenseSampling:
         starts = np.linspace(0, last, clips) if clips > 1 else np.array([last / 2])
         return np.stack([self._from(int(start), total) for start in starts])
 
+    @property
+    def _stride(self) -> int:
+        return self.window_frames // self.frames
+
     def _last_start(self, total: int) -> int:
         check_range(at_least=1, total=total)
         return max(0, total - self.window_frames)
 
     def _from(self, start: int, total: int) -> Indices:
-        stride = self.window_frames // self.frames
         # The modulo restarts a video that is shorter than the window.
-        return (start + stride * np.arange(self.frames, dtype=np.int64)) % total
+        return (start + self._stride * np.arange(self.frames, dtype=np.int64)) % total
+
+
+class IntervalSampling(DenseSampling):
+    """`DenseSampling` with test clips that reach the last frame, as SampleFrames of mmaction2.
+
+    A test spreads the N clips so that the first one begins with the first frame and the last one
+    ends with the last frame, to the nearest frame; half frames go to the even one.
+    """
+
+    def test(self, total: int, clips: int) -> Indices:
+        """See `Sampling.test`."""
+        check_range(at_least=1, total=total)
+        last = max(0, total - (self.frames - 1) * self._stride - 1)
+        starts = np.round(np.arange(clips) * (last / (clips - 1))) if clips > 1 else [last // 2]
+        return np.stack([self._from(int(start), total) for start in starts])
 
 
 class ShuffledSegmentSampling(SegmentSampling):
@@ -133,17 +151,17 @@ def sampling_of(preprocessing: Preprocessing, views: Views | None = None) -> Sam
     """Returns the sampling rule of a preprocessing, for the views of a test.
 
     Raises:
-        OptionError: `twice_sample` or `uniform_sample`, which are for segments, with dense
-            sampling.
+        OptionError: `twice_sample` or `uniform_sample`, which are for segments, with windows.
     """
     places = "even" if views is None else views.clip_places
-    if preprocessing.sampling == "dense":
+    if preprocessing.has_window:
         if places != "even":
             raise OptionError(
                 f"{places}_sample is for segments, but this network samples a dense window. Use "
                 "clips without it."
             )
-        return DenseSampling(preprocessing.frames, preprocessing.window_frames)
+        windows = IntervalSampling if preprocessing.sampling == "interval" else DenseSampling
+        return windows(preprocessing.frames, preprocessing.window_frames)
     if preprocessing.sampling == "shuffled_segments":
         return ShuffledSegmentSampling(preprocessing.frames, places)
     return SegmentSampling(preprocessing.frames, places)

@@ -13,7 +13,7 @@ from kinema.data.mirrored_names import mirror_map, mirrored_class_name
 from kinema.errors import OptionError, check_range
 from kinema.system.image_libraries import InterpolationMode, v2
 from kinema.system.image_libraries import functional as F
-from kinema.values import Preprocessing, Views
+from kinema.values import Preprocessing, ResizeName, Views
 
 CropName = Literal["multiscale", "random_resized", "random", "center"]
 FlipName = Literal["off", "on", "swap", "skip"]
@@ -80,6 +80,7 @@ class TrainTransform:
     ) -> None:
         self.short_side_px = preprocessing.short_side_px
         self.crop_px = preprocessing.crop_px
+        self.resize = preprocessing.resize
         self.augmentation = augmentation
         self.mirrored = _mirrored_labels(augmentation.flip, class_names)
         self.color = _color(augmentation)
@@ -101,7 +102,7 @@ class TrainTransform:
     def _crop(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
         """Draws a box on the resized frame, crops it from the original one and resizes once."""
         height, width = frames_TCHW.shape[-2:]
-        new_height, new_width = _resized(height, width, self.short_side_px)
+        new_height, new_width = _resized(height, width, self.short_side_px, self.resize)
         # The box is drawn in the coordinates of the resized frame, as the papers define it, and
         # scaled back to the original: one resize of the crop is cheaper than one of the whole
         # frame followed by another of the crop.
@@ -112,7 +113,7 @@ class TrainTransform:
         clip = frames_TCHW[..., rows, columns]
         if clip.shape[-2:] == (self.crop_px, self.crop_px):
             return clip
-        return _resize(clip, self.crop_px, self.crop_px)
+        return _resize(clip, self.crop_px, self.crop_px, self.resize)
 
     def _box(self, height: int, width: int) -> Box:
         chosen, side = self.augmentation, self.crop_px
@@ -139,11 +140,12 @@ class ViewTransform:
     def __init__(self, preprocessing: Preprocessing, views: Views) -> None:
         self.short_side_px = preprocessing.short_side_px
         self.crop_px = preprocessing.crop_px
+        self.resize = preprocessing.resize
         self.views = views
 
     def __call__(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
         """Returns the crops (X, T, 3, h, w) of a clip (T, 3, H, W), uint8."""
-        frames_TCHW = resize_short_side(frames_TCHW, self.short_side_px)
+        frames_TCHW = resize_short_side(frames_TCHW, self.short_side_px, how=self.resize)
         height, width = frames_TCHW.shape[-2:]
         if self.views.full_resolution and self.views.crops == 1:
             return frames_TCHW.unsqueeze(0)
@@ -159,19 +161,21 @@ class ViewTransform:
         }[self.views.crops]
         crops = torch.stack([frames_TCHW[..., t : t + side, x : x + side] for t, x in corners])
         if self.views.resize_px is not None and self.views.resize_px != side:
-            crops = _resize(crops, self.views.resize_px, self.views.resize_px)
+            crops = _resize(crops, self.views.resize_px, self.views.resize_px, self.resize)
         return torch.cat([crops, crops.flip(-1)]) if self.views.crops == 10 else crops
 
 
-def resize_short_side(frames_TCHW: torch.Tensor, short_side_px: int) -> torch.Tensor:
-    """Resizes frames to this short side; the long side is rounded down.
+def resize_short_side(
+    frames_TCHW: torch.Tensor, short_side_px: int, *, how: ResizeName = "pil"
+) -> torch.Tensor:
+    """Resizes frames to this short side, as `ClipSettings.resize` says.
 
     Returns frames unchanged if they have it already.
     """
     height, width = frames_TCHW.shape[-2:]
     if min(height, width) == short_side_px:
         return frames_TCHW
-    return _resize(frames_TCHW, *_resized(height, width, short_side_px))
+    return _resize(frames_TCHW, *_resized(height, width, short_side_px, how), how)
 
 
 def multiscale_box(
@@ -217,16 +221,20 @@ def normalize(
     return torch.addcmul(shift.view(3, 1, 1), clips.to(dtype), scale.view(3, 1, 1))
 
 
-def _resized(height: int, width: int, short_side_px: int) -> tuple[int, int]:
+def _resized(height: int, width: int, short_side_px: int, how: ResizeName) -> tuple[int, int]:
     """Height and width after resizing the short side to `short_side_px`."""
-    if height <= width:
-        return short_side_px, width * short_side_px // height
-    return height * short_side_px // width, short_side_px
+    short, long = sorted((height, width))
+    if how == "opencv":
+        # In floats and in this order, as mmcv does, so that halves are rounded alike.
+        new_long = int(long * (short_side_px / short) + 0.5)
+    else:
+        new_long = long * short_side_px // short
+    return (short_side_px, new_long) if height <= width else (new_long, short_side_px)
 
 
-def _resize(frames_TCHW: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _resize(frames_TCHW: torch.Tensor, height: int, width: int, how: ResizeName) -> torch.Tensor:
     resized: torch.Tensor = F.resize(
-        frames_TCHW, [height, width], InterpolationMode.BILINEAR, antialias=True
+        frames_TCHW, [height, width], InterpolationMode.BILINEAR, antialias=how == "pil"
     )
     return resized
 

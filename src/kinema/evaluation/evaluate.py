@@ -22,6 +22,7 @@ from kinema.data.transforms import normalize
 from kinema.errors import CheckpointError, OptionError, UnreadableVideoError
 from kinema.evaluation.metrics import confusion_matrix, mean_class_accuracy, top_k_accuracy
 from kinema.inference.optimize import WantedPrecision, optimized_at_first
+from kinema.inference.view_mean import mean_scores, summands
 from kinema.models.network import Run, VideoNetwork
 from kinema.system.files import whole_file
 from kinema.system.machine import find_device
@@ -54,7 +55,8 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
 ) -> Report:
     """Tests a network on a data set.
 
-    The scores of a video are the mean over its views, before softmax. Memory does not grow with
+    The scores of a video are the mean over its views, before softmax, or with `average="probs"` in
+    the preprocessing the logarithms of its mean probabilities. Memory does not grow with
     the number of views or videos: at most `batch_views` views are held at a time.
 
     Args:
@@ -97,15 +99,16 @@ def evaluate(  # noqa: PLR0913 - the public door to a test protocol
     with evaluating(net), torch.autocast(place.type, torch.bfloat16, enabled=autocast):
         for batch in loader:
             indices_V = batch.indices_V.numpy()
+            terms_VK = summands(score_views(score, batch.views_VTCHW, how, place), how.average)
             # add.at adds every view; sums[indices] += ... would add a repeated index only once.
-            np.add.at(sums, indices_V, score_views(score, batch.views_VTCHW, how, place))
+            np.add.at(sums, indices_V, terms_VK)
             np.add.at(counts, indices_V, 1)
             if progress is not None:
                 progress(int(indices_V[-1]) + 1, videos)
     rows = _complete_rows(counts, views, loader, dataset)
     samples = [dataset.annotations.samples[i] for i in rows]
     return report_scores(
-        scores=(sums[rows] / views.count).astype(np.float32),
+        scores=mean_scores(sums[rows] / views.count, how.average),
         labels=np.array([-1 if s.label is None else s.label for s in samples], np.int64),
         paths=tuple(s.path for s in samples),
         class_names=dataset.annotations.class_names,

@@ -15,6 +15,7 @@ from kinema.data.sampling import sampling_of
 from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import CheckpointError, InputShapeError, check_range
 from kinema.inference.optimize import optimized_at_first
+from kinema.inference.view_mean import mean_scores, summands
 from kinema.models.network import Run, VideoNetwork
 from kinema.models.published.folder import checkpoint_folder
 from kinema.models.saved import load_saved
@@ -67,13 +68,16 @@ class ClipRecognizer:
 
         Args:
             folder: The checkpoint, or the name of a published network, such as
-                "tsm_resnet50:kinetics400", which is fetched the first time.
+                "tsm_resnet50:kinetics400", or an address of the Hugging Face Hub, such as
+                "hf://owner/repository@revision"; these are fetched the first time.
             device: Device; default: a GPU if there is one.
             fast: Uses the fastest form of the network on this machine (`kinema.optimize`),
                 measured on the first clip.
 
         Raises:
             CheckpointError: the folder is not a checkpoint, or its parts do not match.
+            OptionError: the address is incomplete.
+            MissingExtraError: an hf:// address without the extra `hub`.
             UnknownNameError: there is no such published network.
             FetchError: it cannot be fetched; the message says how to get it by hand.
 
@@ -157,9 +161,8 @@ class ClipRecognizer:
             crops_VTCHW = transform(read(clip)).to(self.device)
             with torch.inference_mode():
                 scores_VK = self.score(normalize(crops_VTCHW, how.mean, how.std))
-            # Scores are averaged before softmax, as in the papers, in double precision.
-            sums += scores_VK.double().sum(0).cpu().numpy()
-        return (sums / views.count).astype(np.float32)
+            sums += summands(scores_VK.double().cpu().numpy(), how.average).sum(0)
+        return mean_scores(sums / views.count, how.average)
 
     def prediction_of(
         self, scores_K: NDArray[np.float32], *, path: str, top: int = 5

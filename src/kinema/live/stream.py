@@ -280,7 +280,7 @@ def online_step(recognizer: ClipRecognizer, *, fast: bool = False) -> Step:
 
 def training_spacing(preprocessing: Preprocessing) -> int:
     """Spacing of frames in training; 1 if it depended on the length of the video."""
-    if preprocessing.sampling == "dense":
+    if preprocessing.has_window:
         return preprocessing.window_frames // preprocessing.frames
     return 1
 

@@ -84,7 +84,7 @@ def model_card(
 
 
 def _facts(net: VideoNetwork, labels: Sequence[str], how: Preprocessing) -> dict[str, str]:
-    window = f" from {how.window_frames} consecutive ones" if how.sampling == "dense" else ""
+    window = f" from {how.window_frames} consecutive ones" if how.has_window else ""
     modules = list(dict.fromkeys(insertion.module for insertion in net.spec.insertions))
     if net.spec.temporal_pool:
         modules.append("temporal pool")

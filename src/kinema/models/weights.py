@@ -79,7 +79,8 @@ def read_config_text(path: str | Path) -> str:
     """The training configuration that mmaction2 stores with the weights; "" if there is none."""
     content = _content(Path(path))
     meta = content.get("meta") if isinstance(content, Mapping) else None
-    config = meta.get("cfg") if isinstance(meta, Mapping) else None
+    # The key is "cfg" in mmaction2 1.x, "config" in 0.x.
+    config = meta.get("cfg", meta.get("config")) if isinstance(meta, Mapping) else None
     return config if isinstance(config, str) else ""
 
 
@@ -213,7 +214,7 @@ def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
 
     Args:
         net: The network; its classifier keeps its random initialization.
-        weights: "imagenet" (published weights of timm or torchvision, which need internet access
+        weights: "imagenet" (the published weights `imagenet_file` names, which need internet access
             or a filled cache) or a file with the tensor names of timm or torchvision.
 
     Raises:
@@ -221,7 +222,8 @@ def load_imagenet(net: VideoNetwork, weights: str | Path) -> WeightsReport:
             failed.
     """
     if str(weights) == "imagenet":
-        tensors, source = _published(net.facts.name), f"ImageNet weights of {net.facts.name}"
+        name = imagenet_file(net.facts.name)
+        tensors, source = _published(name), f"ImageNet weights of {name}"
     else:
         tensors, source = read_tensors(weights), str(weights)
     tensors = _renamed(net.backbone, tensors)
@@ -323,22 +325,44 @@ def _renamed(backbone: nn.Module, tensors: TensorMap) -> dict[str, torch.Tensor]
     return renamed
 
 
-def _published(backbone: str) -> dict[str, torch.Tensor]:
-    """Fetches ImageNet weights under their published names.
+def imagenet_file(backbone: str) -> str:
+    """Name of the published weights that "imagenet" means for a backbone, with their recipe.
+
+    It is that of the backbone, if it has one, such as "resnet50.a1_in1k". Otherwise it is
+    torchvision's first file, from which the code of TSM, TANet, GST and GSF starts, and the
+    default of timm where there is none.
+
+    Example:
+        >>> imagenet_file("resnet50"), imagenet_file("mobilenetv2_100")
+        ('resnet50.tv_in1k', 'mobilenetv2_100.ra_in1k')
+    """
+    if not timm.is_model(backbone):
+        return f"{backbone}.{get_model_weights(backbone)['DEFAULT'].name}"
+    if "." in backbone:
+        return backbone
+    papers = f"{backbone}.tv_in1k"
+    if papers in timm.list_pretrained(f"{backbone}.*"):
+        return papers
+    default = timm.models.get_pretrained_cfg(backbone)
+    return backbone if default is None or not default.tag else f"{backbone}.{default.tag}"
+
+
+def _published(name: str) -> dict[str, torch.Tensor]:
+    """Fetches the ImageNet weights `imagenet_file` names, under their published tensor names.
 
     Raises:
         CheckpointError: they are not in the local cache and cannot be downloaded.
     """
-    _log.info("Fetching the ImageNet weights of %s, unless they were fetched before", backbone)
+    _log.info("Fetching the ImageNet weights of %s, unless they were fetched before", name)
     try:
-        if timm.is_model(backbone):
-            return dict(timm.create_model(backbone, pretrained=True).state_dict())
-        url = torchvision.models.get_model_weights(backbone)["DEFAULT"].url
+        if timm.is_model(name):
+            return dict(timm.create_model(name, pretrained=True).state_dict())
+        url = torchvision.models.get_model_weights(name.partition(".")[0])["DEFAULT"].url
         # The file may come from a cache that others filled: it must not run code either.
         return dict(torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True))
     except _UNREADABLE as error:
         raise CheckpointError(
-            f"The ImageNet weights of {backbone} could not be fetched "
+            f"The ImageNet weights of {name} could not be fetched "
             f"({str(error).splitlines()[0][:200]}). Connect to the internet once, or give "
             "the path of a weight file instead (model.weights in a recipe)."
         ) from error

@@ -195,10 +195,13 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
             as "mem+tsm_resnet50": at one place the modules run in this order.
         classes: K.
         frames: T of every clip.
-        weights: None, "imagenet", the path of a weight file for the backbone, or a kinema
+        weights: None, "imagenet" (torchvision's first file, such as resnet50.tv_in1k, else timm's
+            default; of another with a name such as "tsm_resnet50.a1_in1k" that one), the path of
+            a weight file for the backbone, or a kinema
             checkpoint (folder or its model.safetensors) of the same network on other classes: all
             but the classifier is taken over. So it is from a published network, "kinetics400" for
-            the one with this name or a name such as "tsm_resnet50:kinetics400-16f".
+            the one with this name or a name such as "tsm_resnet50:kinetics400-16f", and from an
+            address of the Hugging Face Hub, "hf://owner/repository".
             `net.weights_report` says what was filled.
         temporal: A family, a temporal module or a mix for a plain backbone name.
         parts: Instead of `temporal`, modules that each have their own placement and options. The

@@ -25,6 +25,7 @@ from kinema.decoders.pool import DecoderPool, DecoderSettings, DecodingError
 from kinema.decoders.wire import Message
 from kinema.errors import KinemaError, OptionError, did_you_mean
 from kinema.inference.runtime import Step
+from kinema.inference.view_mean import mean_scores, summands
 from kinema.live.stream import online_step
 from kinema.recognizer import Recognizer
 from kinema.serve.batcher import Batcher
@@ -244,7 +245,9 @@ class Service:
         """Predicts from views, with the same result as `Recognizer.predict`."""
         views_VTCHW = torch.cat([crops for crops, _, _ in clips])
         scores_VK = await model.batcher.score(views_VTCHW)
-        scores_K = scores_VK.double().mean(0).numpy().astype(np.float32)
+        average = model.recognizer.preprocessing.average
+        means_K = summands(scores_VK.double().numpy(), average).mean(0)
+        scores_K = mean_scores(means_K, average)
         return model.recognizer.prediction_of(scores_K, path=name, top=top)
 
     def count_decoder_end(self, reason: str) -> None:

@@ -115,7 +115,7 @@ def build_grid(
     duration_s = float(shown_s[-1])
     # Spacing of the grid: in frames for dense windows, in seconds for all others.
     step = preprocessing.window_frames // frames
-    is_dense = preprocessing.sampling == "dense" and window_s is None
+    is_dense = preprocessing.has_window and window_s is None
     spacing_s = min(window_s or WINDOW_S, duration_s) / frames
     count = max(frames, round(duration_s / spacing_s))
     if is_dense:

@@ -43,9 +43,9 @@ class ModelSettings(Section):
             [model], then the paper's.
         frames: T, frames of one clip.
         weights: "imagenet", the path of a backbone's weight file, "kinetics400" or the name of
-            another published network (`kinema models --published`), or the folder (or
-            model.safetensors) of the same network trained on other classes, from which everything
-            but the classifier is loaded; default: random initialization.
+            another published network (`kinema models --published`), or the folder (or hf://
+            address, or model.safetensors) of the same network trained on other classes, from
+            which everything but the classifier is loaded; default: random initialization.
         stages: Stages that get the temporal module, or "efficient"; default: all stages with sites.
         blocks: "all", "first", "even", "odd", a number of blocks counted from the output, block
             numbers, or block numbers by stage; default: the paper's choice.

@@ -42,11 +42,14 @@ def decoded(decode) -> pa.Table:
     return decode(pa.table({"number": [7, 8, 9], "path": PATHS}))
 
 
-def test_rows_are_what_predict_says(work, decoded, checkpoint, color_set):
+@pytest.mark.parametrize("average", ["scores", "probs"])
+def test_rows_are_what_predict_says(work, decoded, checkpoint, color_set, average):
+    work = replace(work, preprocessing=replace(work.preprocessing, average=average))
     rows = LabelStage(work)(decoded).to_pylist()
     assert [row["number"] for row in rows] == [7, 8, 9]
     assert len({row["began"] for row in rows}) == 1
     recognizer = ClipRecognizer.load(checkpoint, device="cpu")
+    recognizer.preprocessing = work.preprocessing
     for row in (rows[0], rows[2]):
         wanted = recognizer.predict(color_set / row["path"], clips=2, crops=3, top=2)
         assert [entry["name"] for entry in row["top"]] == [entry.name for entry in wanted.top]

@@ -172,3 +172,20 @@ def test_a_window_must_hold_the_frames():
         OptionError, match="window_frames \\(8\\) must hold at least frames \\(16\\)"
     ):
         DenseSampling(16, window_frames=8)
+
+
+def test_an_interval_reaches_the_last_frame():
+    # SampleFrames(clip_len=8, frame_interval=8, num_clips=10, test_mode=True) of mmaction2 1.x.
+    sampling = sampling_of(Preprocessing(sampling="interval"))
+    chosen = sampling.test(300, 10)
+    assert chosen[:, 0].tolist() == [0, 27, 54, 81, 108, 135, 162, 189, 216, 243]
+    assert chosen[9].tolist() == [243, 251, 259, 267, 275, 283, 291, 299]
+    assert sampling.test(60, 1)[0].tolist() == [1, 9, 17, 25, 33, 41, 49, 57]
+    assert sampling.test(58, 3)[:, 0].tolist() == [0, 0, 1]  # half a frame goes to the even one
+    assert sampling.test(20, 2).tolist() == [[0, 8, 16, 4, 12, 0, 8, 16]] * 2
+    rng = np.random.default_rng(0)
+    assert {int(sampling.train(66, rng)[0]) for _ in range(50)} == {0, 1, 2}
+    with pytest.raises(OptionError, match="window_frames \\(64\\) must hold at least frames"):
+        Preprocessing(sampling="interval", frames=65)
+    with pytest.raises(OptionError, match="twice_sample is for segments"):
+        sampling_of(Preprocessing(sampling="interval"), Views(2, twice_sample=True))

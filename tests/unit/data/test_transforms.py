@@ -1,5 +1,7 @@
 """Sizes, crops, mirrors and colors of clips."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.transforms import InterpolationMode
@@ -223,3 +225,29 @@ def test_views_that_cannot_be_resized():
         Views(full_resolution=True, resize_px=32)
     squares = ViewTransform(HOW, Views(crops=3, full_resolution=True, resize_px=24))(noise(60, 90))
     assert squares.shape == (3, 4, 3, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("size", "rounded"), [((240, 427), (40, 71)), ((60, 91), (40, 61)), ((91, 60), (61, 40))]
+)
+def test_opencv_rounds_the_long_side_to_the_nearest_pixel(size, rounded):
+    assert resize_short_side(noise(*size), 40, how="opencv").shape[-2:] == rounded
+    down = tuple(40 if side == min(size) else side * 40 // min(size) for side in size)
+    assert resize_short_side(noise(*size), 40).shape[-2:] == down
+
+
+def test_opencv_resizes_without_antialias():
+    """Values of cv2.resize(INTER_LINEAR) of OpenCV 5.0, which rounds differently by at most 1."""
+    row = torch.tensor([0, 255, 0, 255, 255, 255, 0, 0], dtype=torch.uint8)
+    frames = row.repeat(1, 3, 8, 1)
+    plain = resize_short_side(frames, 3, how="opencv")[0, 0, 0].int()
+    assert (plain - torch.tensor([212, 255, 0])).abs().max() <= 1
+    assert (resize_short_side(frames, 3)[0, 0, 0].int() - plain).abs().max() > 50
+    clip, how = noise(80, 123), replace(HOW, crop_px=40, resize="opencv")
+    (whole,) = ViewTransform(how, Views(full_resolution=True))(clip)
+    assert torch.equal(whole, resize_short_side(clip, 40, how="opencv"))
+    trained, _ = TrainTransform(how, Augmentation(crop="center"), ["a"])(clip, 0)
+    plain, _ = TrainTransform(replace(how, resize="pil"), Augmentation(crop="center"), ["a"])(
+        clip, 0
+    )
+    assert (trained.int() - plain.int()).abs().max() > 50

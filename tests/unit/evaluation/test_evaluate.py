@@ -87,13 +87,17 @@ def test_scores_are_the_mean_over_views_whatever_the_batch(net, dataset, views, 
     assert sum(shape[0] for shape in net.shapes[: -2 * views.count]) == 2 * views.count
 
 
-def test_evaluation_and_prediction_agree(dataset, checkpoint, color_set):
+@pytest.mark.parametrize("average", ["scores", "probs"])
+def test_evaluation_and_prediction_agree(dataset, checkpoint, color_set, average):
     recognizer = Recognizer.load(checkpoint)
+    recognizer.preprocessing = replace(recognizer.preprocessing, average=average)
     own = dataset.with_preprocessing(recognizer.preprocessing)
     report = evaluate(recognizer.net, own, views=Views(clips=2, crops=3))
     for path, scores in zip(report.paths, report.scores, strict=True):
         predicted = recognizer.predict(color_set / path, clips=2, crops=3)
         assert_allclose(predicted.scores, scores, rtol=0, atol=1e-4)
+    of_probs = np.exp(report.scores).sum(1)
+    assert np.allclose(of_probs, 1, atol=1e-5) == (average == "probs")
 
 
 def test_full_resolution_takes_videos_of_several_sizes(net, dataset, tmp_path):

@@ -1,5 +1,7 @@
 """Predictions: the same answer for a video wherever it comes from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,14 @@ from PIL import Image
 
 import kinema
 from kinema import Recognizer
+from kinema.data.sampling import sampling_of
+from kinema.data.transforms import ViewTransform, normalize
 from kinema.errors import CheckpointError, InputShapeError, OptionError, UnreadableVideoError
+from kinema.inference.view_mean import mean_scores, summands
+from kinema.values import Views
 from kinema.video.decode import open_source
+
+from ...random_weights import spread_scores
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +149,30 @@ def test_a_saved_network_comes_back(recognizer, checkpoint, tmp_path):
     again = Recognizer.load(folder).net
     for name, tensor in recognizer.net.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_probabilities_are_averaged_where_the_network_says_so(checkpoint, color_set):
+    saved = Recognizer.load(checkpoint, device="cpu")
+    how = replace(saved.preprocessing, average="probs")
+    recognizer = Recognizer(saved.net, saved.labels, how, device="cpu")
+    video = color_set / "green" / "0.mp4"
+    with open_source(video) as source:
+        frames = source.read(sampling_of(how).test(source.info.frames, 1)[0])
+    clips = normalize(ViewTransform(how, Views(crops=10))(frames), how.mean, how.std)
+    spread_scores(saved.net, clips)
+    with torch.inference_mode():
+        probs_K = saved.net(clips).double().softmax(1).mean(0)
+    prediction = recognizer.predict(video, crops=10)
+    by_label = {entry.label: entry.prob for entry in prediction.top}
+    assert [by_label[k] for k in range(3)] == pytest.approx(probs_K.tolist(), abs=1e-4)
+    assert_allclose(np.exp(prediction.scores).sum(), 1, rtol=1e-5)
+    of_scores = saved.predict(video, crops=10)
+    assert abs(of_scores.top[0].prob - prediction.top[0].prob) > 0.03
+
+
+def test_a_vanishing_probability_is_a_finite_score():
+    probs = summands(np.array([[0.0, 1000.0], [0.0, 2000.0]]), "probs")
+    assert probs.tolist() == [[0, 1], [0, 1]]
+    scores = mean_scores(probs.mean(0), "probs")
+    assert scores.tolist() == [pytest.approx(-708.4, abs=0.1), 0]
+    assert mean_scores(summands(np.array([[1.0, 3.0]]), "scores"), "scores").tolist() == [[1, 3]]

@@ -110,6 +110,31 @@ def test_other_frames_resample_the_weights(official):
     assert net(torch.randn(1, 8, 3, 32, 32)).shape == (1, 5)
 
 
+@pytest.mark.parametrize(
+    ("meta", "frames"),
+    [
+        ({"cfg": "backbone=dict(num_segments=16), cls_head=dict(num_segments=16)"}, 16),
+        ({"config": "backbone = dict(num_segments = 4)"}, 4),
+        ({"cfg": "backbone=dict(num_segments=16), cls_head=dict(num_segments=8)"}, None),
+        ({}, None),
+    ],
+)
+def test_frames_that_a_file_does_not_say_are_no_silent_guess(tmp_path, caplog, meta, frames):
+    state = create_model("tsn_test_resnet", classes=5).state_dict()
+    file = tmp_path / "tsn.pth"
+    torch.save({"state_dict": state, "meta": meta}, file)
+    assert import_checkpoint(file, model="tsm_test_resnet").net.frames == (frames or 8)
+    warning = (
+        f"{file} does not say how many frames its clips had, so 8 are taken. If its name or page "
+        "says otherwise (segment16, 1x1x16), or that its clips were dense, import it again with "
+        "frames=16 (kinema import --frames 16), or --dense."
+    )
+    assert caplog.messages == ([] if frames else [warning])
+    caplog.clear()
+    assert import_checkpoint(file, model="tsm_test_resnet", frames=16).net.frames == 16
+    assert caplog.messages == []
+
+
 def test_left_over_tensors_are_listed(official):
     with pytest.raises(TensorMismatchError, match="have no place: .*tam.G.0.weight") as caught:
         import_checkpoint(saved(official), model="tsm_resnet18")

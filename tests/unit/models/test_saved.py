@@ -40,6 +40,18 @@ def test_a_saved_network_gives_the_same_scores(net, tmp_path):
     assert "tim_resnet18" in (folder / "README.md").read_text()
 
 
+def test_a_config_of_an_earlier_version_resizes_and_averages_as_it_did(net, tmp_path):
+    how = Preprocessing(frames=4, resize="opencv", average="probs", sampling="interval")
+    folder = save(net, tmp_path / "model", labels=LABELS, preprocessing=how)
+    assert load_saved(folder).preprocessing == how
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("resize", "average"):
+        del config["preprocessing"][key]
+    (folder / "config.json").write_text(json.dumps(config))
+    again = load_saved(folder).preprocessing
+    assert (again.resize, again.average, again.sampling) == ("pil", "scores", "interval")
+
+
 def test_a_network_saved_when_sme_meant_sme_and_tim_stays_what_it_was(tmp_path):
     net = create_model("sme_tim_resnet18", classes=3, frames=4, stages=(5,)).eval()
     folder = save(net, tmp_path / "model", labels=LABELS)
@@ -119,6 +131,8 @@ def test_more_weights_than_the_network_has_are_refused(tmp_path):
         ({"labels": {"a": 0, "b": 1, "c": 2}}, "labels must be a list of texts"),
         ({"labels": [str(n) for n in range(1_000_001)]}, "1000001 labels are beyond the limit"),
         ({"preprocessing": {"short_side_px": 10**9}}, "short_side_px must be at most 4096"),
+        ({"preprocessing": {"resize": "open"}}, "resize must be one of pil, opencv, got 'open'"),
+        ({"preprocessing": {"average": [1]}}, "average must be one of scores, probs, got \\[1\\]"),
         ({"preprocessing": {"std": [0.2, 0.0, 0.2]}}, "std must be above 0"),
         ({"preprocessing": {"std": [0.2, 0.2]}}, "one number for each of the 3 RGB channels"),
         ({"preprocessing": {"mean": [0.2, 0.2, 1e999]}}, "mean"),

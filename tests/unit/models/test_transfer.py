@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from kinema.errors import CheckpointError
 from kinema.models.saved import save
 from kinema.models.transfer import check_same_input
+from kinema.models.weights import imagenet_file
 from kinema.models.zoo import create_model
 from kinema.values import Preprocessing
 
@@ -96,8 +97,35 @@ def test_a_folder_called_imagenet_is_not_what_the_word_means(folder, monkeypatch
     monkeypatch.chdir(folder.parent)
     folder.rename("imagenet")
     monkeypatch.setattr("kinema.models.weights._published", lambda name: {})
-    with pytest.raises(CheckpointError, match="ImageNet weights of test_resnet does not fit"):
+    with pytest.raises(
+        CheckpointError, match=r"ImageNet weights of test_resnet\.r160_in1k does not fit"
+    ):
         built(weights="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name"),
+    [
+        ("resnet18", "resnet18.tv_in1k"),
+        ("resnet101", "resnet101.tv_in1k"),
+        ("res2net50_26w_4s", "res2net50_26w_4s.in1k"),
+        ("resnet50.a1_in1k", "resnet50.a1_in1k"),
+        ("regnet_y_400mf", "regnet_y_400mf.IMAGENET1K_V2"),
+    ],
+)
+def test_imagenet_says_which_file_it_took(backbone, name, monkeypatch):
+    asked = []
+
+    def published(wanted):
+        asked.append(wanted)
+        return create_model(f"tsn_{backbone}", classes=1000).backbone.state_dict()
+
+    monkeypatch.setattr("kinema.models.weights._published", published)
+    assert imagenet_file(backbone) == name
+    if backbone == "resnet18":
+        net = create_model(f"tsm_{backbone}", classes=3, frames=4, weights="imagenet")
+        assert net.weights_report.source == f"ImageNet weights of {name}"
+        assert asked == [name]
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path):

@@ -287,6 +287,15 @@ def test_twice_sample_is_a_setting_of_the_validation(file: Path) -> None:
     assert "twice_sample is for two clips, got clips=1" in refused(file, words[1])
 
 
+def test_the_preprocessing_of_a_publisher_is_a_setting(file: Path) -> None:
+    words = ["sampling=interval", "resize=opencv", "average=probs"]
+    recipe = load_recipe(file, overrides=[f"preprocessing.{word}" for word in words])
+    how = recipe.preprocessing.build(frames=8, mean=(0, 0, 0), std=(1, 1, 1))
+    assert (how.sampling, how.resize, how.average) == ("interval", "opencv", "probs")
+    with pytest.raises(RecipeError, match="average"):
+        load_recipe(file, overrides=["preprocessing.average=prob"])
+
+
 def test_wrong_type_in_the_file_names_its_line(file: Path) -> None:
     message = refused(edited(file, "epochs = 50", 'epochs = "50"'))
     assert message == f"{file}, line 23: 'train.epochs': input should be a valid integer, got '50'."

@@ -1,5 +1,6 @@
 """Strict import of published checkpoints: every tensor of both sides must match."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from kinema.models.convert.names import common_name, common_names, is_pooled
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
+
+_log = logging.getLogger(__name__)
 
 OWN_CLASSIFIER = "head.classifier.weight"
 # Common form of the names in the head of a TRN.
@@ -47,7 +50,8 @@ def import_checkpoint(
         file: A torch or safetensors file; code in it is not executed.
         model: Name of the network, such as "tsm_resnet50".
         frames: T. If weights depend on it (TANet, TIN), the default is the file's T and another T
-            resamples them, which TRN refuses; otherwise the default is 8.
+            resamples them, which TRN refuses. Otherwise the default is that of the configuration
+            that mmaction2 stores in its files; without one it is 8, with a warning.
         causal: For checkpoints of causal (online) networks.
         **options: Options of `create_model`, such as beta=1 for GST-Large, or mode for mmaction2's
             non-local blocks if the file does not hold its configuration. `temporal_pool` is set
@@ -69,7 +73,7 @@ def import_checkpoint(
     net = create_model(
         model,
         classes=_classes_in(file, tensors, by_common),
-        frames=own_frames or frames or 8,
+        frames=own_frames or frames or _frames_trained_on(file),
         causal=causal,
         **options,
     )
@@ -106,6 +110,20 @@ def _frames_in(tensors: dict[str, torch.Tensor], renamed: dict[str, str]) -> int
     # TRN has a network for every number of frames from T down to 2.
     scales = {name.split(".")[3] for name in renamed.values() if name.startswith(_SCALES)}
     return len(scales) + 1 if scales else None
+
+
+def _frames_trained_on(file: str | Path) -> int:
+    """T of the configuration in a file; 8, with a warning, if there is none."""
+    stated = set(re.findall(r"\bnum_segments\s*=\s*(\d+)", read_config_text(file)))
+    if len(stated) == 1:
+        return int(stated.pop())
+    _log.warning(
+        "%s does not say how many frames its clips had, so 8 are taken. If its name or page says "
+        "otherwise (segment16, 1x1x16), or that its clips were dense, import it again with "
+        "frames=16 (kinema import --frames 16), or --dense.",
+        file,
+    )
+    return 8
 
 
 def _nonlocal_options(

@@ -56,15 +56,12 @@ class PrintedAccuracy:
         protocol: Test protocol in the publisher's words.
         top5: Percent.
         views: The protocol as views of `kinema evaluate`, where it can be expressed.
-        average: Mean over views that the publisher takes, of "probs" or of "scores"; kinema takes
-            that of scores.
     """
 
     top1: float
     protocol: str
     top5: float | None = None
     views: Views | None = None
-    average: Literal["probs", "scores"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +136,7 @@ class PublishedNetwork:
     @property
     def differences(self) -> tuple[str, ...]:
         """Points in which kinema does something else than the publisher."""
-        points = (*self.differs, *self.publisher.differs)
-        if any(one.average == "probs" for one in self.printed):
-            points += ("the publisher averages probabilities over views, kinema scores",)
-        return points
+        return (*self.differs, *self.publisher.differs)
 
     @property
     def license(self) -> str:
@@ -210,6 +204,16 @@ def looks_published(name: str) -> bool:
         (True, False)
     """
     return _NAME.fullmatch(name) is not None
+
+
+def is_on_hub(text: str) -> bool:
+    """True for an hf:// address of the Hugging Face Hub; as a path it has a slash less.
+
+    Example:
+        >>> is_on_hub("hf://owner/waving"), is_on_hub("hf:/owner/waving"), is_on_hub("hf/waving")
+        (True, True, False)
+    """
+    return text.startswith("hf:/")
 
 
 def published_for(model: str, data: str) -> str | None:

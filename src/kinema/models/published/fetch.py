@@ -51,6 +51,11 @@ def published_home() -> Path:
     return home.absolute() / "published"
 
 
+def is_offline() -> bool:
+    """True if `KINEMA_OFFLINE` forbids to fetch."""
+    return os.environ.get(OFFLINE, "0") not in ("", "0")
+
+
 def _user_cache(cache: str | None) -> Path:
     return Path(cache) if cache else Path.home() / ".cache"
 
@@ -82,7 +87,7 @@ def fetch(
             f"{network.id} must be downloaded by hand: its publisher offers it behind a web page. "
             + by_hand(network)
         )
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+    if is_offline():
         raise FetchError(
             f"{network.id} is not in the cache ({published_home()}), and {OFFLINE} forbids to "
             f"fetch it. {by_hand(network)}"

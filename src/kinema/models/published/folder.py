@@ -11,11 +11,13 @@ from kinema.models.convert.importer import import_checkpoint
 from kinema.models.published.catalog import (
     PublishedNetwork,
     find_published,
+    is_on_hub,
     looks_published,
     published_for,
 )
 from kinema.models.published.download import Progress
 from kinema.models.published.fetch import FetchedFile, adopt, fetch, locked, published_home
+from kinema.models.published.hub import HubAddress, pull
 from kinema.models.saved import CARD_FILE, CONFIG_FILE, save
 
 _log = logging.getLogger(__name__)
@@ -25,10 +27,11 @@ _CONVERSION = 1
 
 
 def checkpoint_folder(checkpoint: str | Path, *, progress: Progress | None = None) -> Path:
-    """Path of a checkpoint; for the name of a published network its folder in the cache.
+    """Path of a checkpoint; for a published network or an hf:// address a folder in the cache.
 
     Args:
-        checkpoint: A path, which comes first, or a name such as "tsm_resnet50:kinetics400".
+        checkpoint: A path, which comes first, a name such as "tsm_resnet50:kinetics400", or an
+            address such as "hf://owner/repository@revision".
         progress: Called with (bytes fetched, bytes in all).
 
     Raises:
@@ -36,12 +39,18 @@ def checkpoint_folder(checkpoint: str | Path, *, progress: Progress | None = Non
         FetchError: its file cannot be fetched; the message says how to get it by hand.
         CheckpointError: the file does not fit the network of the catalog.
         OutputError: the cache cannot be written.
+        OptionError: the address is incomplete.
+        MissingExtraError: an hf:// address without huggingface_hub.
 
     Example:
         `checkpoint_folder("tsm_resnet50:kinetics400")`
     """
     path = Path(checkpoint)
-    if path.exists() or not looks_published(str(checkpoint)):
+    if path.exists():
+        return path
+    if is_on_hub(str(checkpoint)):
+        return pull(HubAddress.parse(str(checkpoint)))
+    if not looks_published(str(checkpoint)):
         return path
     return published_folder(find_published(str(checkpoint)), progress=progress)
 
@@ -64,7 +73,8 @@ def weights_folder(weights: str | Path, model: str) -> str | Path:
     """Start weights of a new network: a published network's folder for its name or data set.
 
     Args:
-        weights: As in `create_model`; "kinetics400" is short for MODEL:kinetics400.
+        weights: As in `create_model`; "kinetics400" is short for MODEL:kinetics400. Also an hf://
+            address.
         model: Name of the new network.
 
     Raises:
@@ -73,7 +83,7 @@ def weights_folder(weights: str | Path, model: str) -> str | Path:
     text = str(weights)
     if text != "imagenet" and not Path(weights).exists() and (name := published_for(model, text)):
         text = name
-    return checkpoint_folder(text) if looks_published(text) else weights
+    return checkpoint_folder(text) if looks_published(text) or is_on_hub(text) else weights
 
 
 def adopt_file(network: PublishedNetwork, file: Path) -> Path:

@@ -29,6 +29,7 @@ BACKBONES = {
     "resnet101": r"r101|resnet101",
     "mobilenetv2_100": "mobilenetv2",
     "densenet161": "dense161",
+    "resnext101_32x4d": "rn101.32x4d",
 }
 FAMILIES = {
     "tsn": r"tsn|c2d|TSM_kinetics_RGB_resnet50_avg",
@@ -74,9 +75,9 @@ def _of_id(one: PublishedNetwork) -> Iterator[str]:
     model, _, variant = one.id.partition(":")
     if model != one.model or not variant:
         yield f"the id is not of {one.model}"
-    sampling = one.preprocessing.sampling
-    if (sampling == "dense") != bool(re.search("-dense|-c2d", one.id)):
-        yield f"sampling {sampling} contradicts the id"
+    how = one.preprocessing
+    if how.has_window != bool(re.search("-dense|-c2d", one.id)):
+        yield f"sampling {how.sampling} contradicts the id"
     frames = re.search(r"-(\d+)f", one.id)
     if frames and int(frames[1]) != one.frames:
         yield f"{one.frames} frames contradict the id"
@@ -97,8 +98,8 @@ def _of_accuracies(one: PublishedNetwork) -> Iterator[str]:
         if not 0 < printed.top1 <= (printed.top5 or 100) <= 100:
             yield f"top-1 {printed.top1} and top-5 {printed.top5}"
         twice = printed.views is not None and printed.views.twice_sample
-        if twice and one.preprocessing.sampling == "dense":
-            yield "twice_sample of a dense window"
+        if twice and one.preprocessing.has_window:
+            yield "twice_sample of a window"
 
 
 def _misnamed(one: PublishedNetwork, name: str) -> Iterator[str]:

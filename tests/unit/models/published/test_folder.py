@@ -1,7 +1,6 @@
 """Names become checkpoint folders: fetched from a real server, converted once, and used."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -10,7 +9,6 @@ import shutil
 
 import pytest
 import torch
-from torchvision.models import get_model
 
 import kinema
 from kinema.class_lists import shipped_class_names
@@ -22,7 +20,14 @@ from kinema.models.saved import load_saved
 
 from ....file_server import FileServer
 from ....parity.test_reference_outputs import FRAMES, REFERENCE, assert_near, clips
-from ....published_files import ONLINE, ONLINE_FILE, official_file, online_file
+from ....published_files import (
+    GOLDENS,
+    ONLINE,
+    ONLINE_FILE,
+    OTHER_BACKBONES,
+    official_file,
+    online_file,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -161,27 +166,6 @@ def test_a_file_by_hand(tmp_path, monkeypatch):
     assert len(list(folder.parent.parent.glob("files/*.pth"))) == 1
 
 
-GOLDENS = {
-    "tsn_r50_8f": "tsn_resnet50:kinetics400-5s-50e-authors",
-    "tsm_r50_8f": "tsm_resnet50:something_v2-8f-authors",
-    "tsm_nl_r50_8f": "tsm_nl_resnet50:kinetics400-dense-8f",
-    "tsm_mobilenetv2_8f": "tsm_mobilenetv2_100:kinetics400-dense-8f-100e-authors",
-    "tsm_mobilenetv2_online": ONLINE,
-    "tanet50_8f": "tam_resnet50:something_v1-8f-authors",
-    "gst_r50_8f_a4_b2": "gst_resnet50:something_v2",
-    "gst_r50_8f_a4_b1": "gst_large_resnet50:something_v1",
-    "gsf100_r50_8f": "gsf_resnet50:something_v1",
-    "mmaction2_tsn_r50_8f": "tsn_resnet50:something_v1",
-    "mmaction2_tsm_r50_8f": "tsm_resnet50:something_v2",
-    "mmaction2_tsm_nl_r50_8f": "tsm_nl_resnet50:kinetics400",
-    "mmaction2_tsm_nl_dot_r50_8f": "tsm_nl_resnet50:kinetics400-8f-50e-dot",
-    "mmaction2_tsm_nl_gauss_r50_8f": "tsm_nl_resnet50:kinetics400-8f-50e-gaussian",
-    "mmaction2_tin_r50_8f": "tin_resnet50:something_v2",
-    "mmaction2_tanet_r50_8f": "tam_resnet50:kinetics400-dense-8f",
-    "mmaction2_tsm_mobilenetv2_8f": "tsm_mobilenetv2_100:kinetics400",
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("golden", "name"), GOLDENS.items())
 def test_names_score_as_the_authors_code(golden, name, mirror, monkeypatch, tmp_path):
@@ -210,42 +194,6 @@ def test_names_score_as_the_authors_code(golden, name, mirror, monkeypatch, tmp_
             CheckpointError, match="was trained on 8 frames, but the catalog has 16"
         ):
             adopt_file(longer, tmp_path / "file.pth")
-
-
-def deeper(golden: str) -> dict[str, torch.Tensor]:
-    """Names and shapes of ResNet-101 after a golden of ResNet-50: more blocks like the last."""
-    reference = json.loads((REFERENCE / f"{golden}.json").read_text())
-    state = {f"module.{name}": torch.zeros(shape) for name, shape, _ in reference["state_dict"]}
-    for name in [name for name in state if re.search(r"layer3\.(?:net\.)?5\.", name)]:
-        for block in range(6, 23):
-            state[re.sub(r"(?<=layer3\.)(net\.)?5(?=\.)", rf"\g<1>{block}", name)] = state[name]
-    return state
-
-
-def dense_net() -> dict[str, torch.Tensor]:
-    with torch.device("meta"):
-        theirs = get_model("densenet161").features.state_dict()
-    state = {f"backbone.features.{name}": torch.zeros(t.shape) for name, t in theirs.items()}
-    head = {"weight": torch.zeros(400, 2208), "bias": torch.zeros(400)}
-    return state | {f"cls_head.fc_cls.{name}": tensor for name, tensor in head.items()}
-
-
-# What the goldens leave: every other backbone of the catalog, in each publisher's names.
-OTHER_BACKBONES = {
-    "tsn_resnet101:kinetics400": functools.partial(deeper, "mmaction2_tsn_r50_8f"),
-    "tsm_resnet101:something_v2": functools.partial(deeper, "mmaction2_tsm_r50_8f"),
-    "tsm_resnet101:something_v2-8f-authors": functools.partial(deeper, "tsm_r50_8f"),
-    "tsn_densenet161:kinetics400": dense_net,
-}
-
-
-def test_every_network_has_a_file_of_its_publishers_form():
-    tried = {(find_published(n).model, find_published(n).publisher.name) for n in GOLDENS.values()}
-    tried |= {(find_published(n).model, find_published(n).publisher.name) for n in OTHER_BACKBONES}
-    all_pairs = {
-        (one.model, one.publisher.name.replace("0.x", "1.x")) for one in catalog.list_published()
-    }
-    assert all_pairs == {(model, name.replace("0.x", "1.x")) for model, name in tried}
 
 
 @pytest.mark.slow
