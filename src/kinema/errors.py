@@ -8,6 +8,7 @@ be built from the message alone, as pickle does, so that they pass between proce
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class KinemaError(Exception):
@@ -36,6 +37,20 @@ class SiteError(KinemaError, LookupError):
 
 class OptionError(KinemaError, ValueError):
     """An option is outside its range or does not fit the others."""
+
+
+def check_whole(**values: object) -> None:
+    """Checks that options are whole numbers.
+
+    Raises:
+        OptionError: a value is of another type; the message names the option and the value.
+
+    Example:
+        `check_whole(clips=clips, crops=crops)`
+    """
+    for name, value in values.items():
+        if not isinstance(value, Integral):
+            raise OptionError(f"{name} must be a whole number, got {value!r}.")
 
 
 def check_range(
@@ -72,6 +87,10 @@ def check_range(
 
 class InputShapeError(KinemaError, ValueError):
     """A tensor passed to a public function has the wrong shape, type or number of frames."""
+
+
+class InputTypeError(KinemaError, TypeError):
+    """An object passed to a public function is of a kind that it does not take."""
 
 
 class CheckpointError(KinemaError, ValueError):

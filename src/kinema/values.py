@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from kinema.errors import CheckpointError, OptionError, check_range, did_you_mean
+from kinema.errors import CheckpointError, OptionError, check_range, check_whole, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -177,6 +177,7 @@ class Views:
     uniform_sample: bool = False
 
     def __post_init__(self) -> None:
+        check_whole(clips=self.clips)
         check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
         if self.crops not in (1, 3, 10):
             raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
