@@ -11,6 +11,7 @@ from kinema.cli import (
     bench,
     data,
     describe,
+    embed,
     ensemble,
     evaluate,
     export,
@@ -99,6 +100,7 @@ app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ensemble")(ensemble.ensemble)
 app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
 app.command("label")(label.label)
 app.command("timeline")(timeline.timeline)
 app.command("stream")(stream.stream)

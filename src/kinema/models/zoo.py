@@ -77,7 +77,7 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
 
 # `weights` by timm's `pretrained`.
-_PRETRAINED = {True: "imagenet", False: None}
+_PRETRAINED: dict[bool | None, str | None] = {True: "imagenet", False: None, None: None}
 
 # TEINet, section 4.3: all stages, or the last two for efficiency.
 STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
