@@ -2,7 +2,7 @@
 
     python find_label_errors.py runs/first/best train.csv videos/ new_videos/
 
-The judgement is cleanlab's: `pip install cleanlab`. It needs, for each video, the probabilities of a
+The judgement is cleanlab's: `pip install cleanlab`. It needs for each video the probabilities of a
 classifier that did not see the video: here logistic regression on the features, in five folds.
 """
 
