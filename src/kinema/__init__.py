@@ -91,7 +91,8 @@ def __getattr__(name: str) -> Any:
         return import_module("kinema.train")
     if name not in _MODULES:
         raise AttributeError(f"module 'kinema' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    with import_module("kinema.system.installation").naming_wrong_torchvision():
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 
 

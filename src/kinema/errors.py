@@ -120,6 +120,10 @@ class ClusterError(KinemaError, RuntimeError):
     """A job on several processes or machines cannot continue; finished results are kept."""
 
 
+class InstallationError(KinemaError, ImportError):
+    """Installed packages do not fit each other; the message names them and the fix."""
+
+
 class MissingExtraError(KinemaError, ImportError):
     """An optional package is missing; the message names the extra to install."""
 
@@ -137,7 +141,7 @@ def missing_extra(
     """
     return MissingExtraError(
         f"{task} needs {package}, which is not installed. In the folder of kinema run "
-        f'python -m pip install ".[{extra}]"{note}.'
+        f'pip install ".[{extra}]"{note}.'
     )
 
 

@@ -32,6 +32,7 @@ from kinema.cli import (
 from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
 from kinema.system.files import system_error
+from kinema.system.installation import naming_wrong_torchvision
 
 # Environment variable of --plugin: files separated by spaces.
 PLUGINS = "KINEMA_PLUGINS"
@@ -111,7 +112,8 @@ app.command("serve")(serve.serve)
 def run() -> None:
     """Entry point: turns an error that the user can fix into one message and exit code 1."""
     try:
-        app()
+        with naming_wrong_torchvision():
+            app()
     except (KinemaError, OSError) as error:
         if os.environ.get("KINEMA_DEBUG"):
             raise
