@@ -66,11 +66,9 @@ class EpochTime:
         if self.bound == "model":
             return ""
         if self.bound == "cores":
-            fix = (
-                f"{self.threads} threads wait for each other, so try OMP_NUM_THREADS=1"
-                if self.threads > 1
-                else "stop other programs or lower data.workers"
-            )
+            fix = "stop other programs" + (" or lower data.workers" if self.workers else "")
+            if self.threads > 1:
+                fix = f"{self.threads} threads wait for each other, so try OMP_NUM_THREADS=1"
             return f"; computing was on a core for {100 * self.core_share:.0f} % of its time: {fix}"
         return (
             "; raise data.workers, or store the videos in a smaller size"
