@@ -1,29 +1,53 @@
-# Every target makes and uses .venv; nothing but Python 3.11, make and the pip registry is needed.
-PYTHON ?= python3.11
+# Every target makes and uses .venv; nothing but Python from 3.11 on, make and the pip registry is needed.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python3.14 python,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+NO_PYTHON = $(error No Python from 3.11 on was found: install one, or name it with PYTHON=)
+NEW_VENV = test -x $(BIN)/python || $(or $(PYTHON),$(NO_PYTHON)) -m venv .venv
 # Where it is set, every process of the tests would compile all that it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 # What is imported is compiled then; all of it would take 40 seconds more.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable
+PIP := $(BIN)/python -m pip install --no-compile --constraint constraints.txt
+# PyTorch without CUDA comes from an index of its own, which PyTorch's page "Start Locally" names:
+# make quickstart CPU=1 CPU_INDEX=ADDRESS. Elsewhere than on Linux for x86 every PyTorch is one for CPUs.
+ifdef CPU
+SIZES := 1.2 GB in .venv
+CPU_TORCH = $(PIP) torch torchvision --index-url \
+	$(or $(CPU_INDEX),$(error CPU=1 needs CPU_INDEX=, the address of PyTorch's index for CPUs))
+else
+SIZES := 2.7 GB to fetch, 5.6 GB in .venv
+CPU_TORCH = @:
+endif
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 
-.PHONY: help setup system-packages quickstart test test-slow test-all fuzz check docs audit secrets pages format clean
+.PHONY: help setup dist system-packages quickstart test test-slow test-all fuzz check docs audit secrets pages format clean
 
 help:  ## Lists the targets
 	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/installed-train: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) ".[train]"
+	$(NEW_VENV)
+	@echo "Installing PyTorch and kinema: $(SIZES). This takes minutes; pip shows each package."
+	$(CPU_TORCH)
+	$(PIP) --editable ".[train]"
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) ".[dev]"
+	$(NEW_VENV)
+	@echo "Installing PyTorch and kinema: $(SIZES). This takes minutes; pip shows each package."
+	$(CPU_TORCH)
+	$(PIP) --editable ".[dev]"
 	@touch $@ .venv/installed-train
 
 setup: .venv/installed-dev  ## Creates the environment with everything for development
+
+dist:  ## Builds the archives for a package index in dist/, and checks them
+	rm -rf dist .venv-dist
+	$(or $(PYTHON),$(NO_PYTHON)) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet build twine
+	.venv-dist/bin/python -m build
+	.venv-dist/bin/python -m twine check --strict dist/*
 
 system-packages:  ## Installs Debian's chromium and FFmpeg, which some tests use
 	command -v chromium >/dev/null && command -v ffmpeg >/dev/null || \
@@ -94,4 +118,4 @@ format: .venv/installed-dev  ## Formats the code and mends what the linter can m
 	$(BIN)/ruff check --fix src tests examples scripts benchmarks
 
 clean:  ## Removes the environment and caches, keeps runs/
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist site
+	rm -rf .venv .venv-dist .mypy_cache .ruff_cache .pytest_cache build dist site

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kinema import train
     from kinema.data.annotations import read_annotations
-    from kinema.data.dataset import VideoDataset
+    from kinema.data.dataset import ClipDataset, VideoDataset
+    from kinema.data.transforms import Augmentation, TrainTransform, ViewTransform
     from kinema.errors import KinemaError
     from kinema.evaluation.evaluate import evaluate
     from kinema.exporters import ExportReport, export
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
+    "Augmentation": "kinema.data.transforms",
+    "ClipDataset": "kinema.data.dataset",
     "ExportReport": "kinema.exporters",
     "KinemaError": "kinema.errors",
     "Part": "kinema.models.placement",
@@ -35,8 +38,10 @@ _MODULES = {
     "Preprocessing": "kinema.values",
     "Recognizer": "kinema.recognizer",
     "Report": "kinema.values",
+    "TrainTransform": "kinema.data.transforms",
     "VideoDataset": "kinema.data.dataset",
     "VideoNetwork": "kinema.models.network",
+    "ViewTransform": "kinema.data.transforms",
     "Views": "kinema.values",
     "create_model": "kinema.models.zoo",
     "evaluate": "kinema.evaluation.evaluate",
@@ -51,6 +56,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "Augmentation",
+    "ClipDataset",
     "ExportReport",
     "KinemaError",
     "Part",
@@ -58,8 +65,10 @@ __all__ = [
     "Preprocessing",
     "Recognizer",
     "Report",
+    "TrainTransform",
     "VideoDataset",
     "VideoNetwork",
+    "ViewTransform",
     "Views",
     "create_model",
     "evaluate",
@@ -82,7 +91,8 @@ def __getattr__(name: str) -> Any:
         return import_module("kinema.train")
     if name not in _MODULES:
         raise AttributeError(f"module 'kinema' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    with import_module("kinema.system.installation").naming_wrong_torchvision():
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 
 

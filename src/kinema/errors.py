@@ -8,6 +8,7 @@ be built from the message alone, as pickle does, so that they pass between proce
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class KinemaError(Exception):
@@ -36,6 +37,20 @@ class SiteError(KinemaError, LookupError):
 
 class OptionError(KinemaError, ValueError):
     """An option is outside its range or does not fit the others."""
+
+
+def check_whole(**values: object) -> None:
+    """Checks that options are whole numbers.
+
+    Raises:
+        OptionError: a value is of another type; the message names the option and the value.
+
+    Example:
+        `check_whole(clips=clips, crops=crops)`
+    """
+    for name, value in values.items():
+        if not isinstance(value, Integral):
+            raise OptionError(f"{name} must be a whole number, got {value!r}.")
 
 
 def check_range(
@@ -74,6 +89,10 @@ class InputShapeError(KinemaError, ValueError):
     """A tensor passed to a public function has the wrong shape, type or number of frames."""
 
 
+class InputTypeError(KinemaError, TypeError):
+    """An object passed to a public function is of a kind that it does not take."""
+
+
 class CheckpointError(KinemaError, ValueError):
     """A checkpoint or weight file does not belong to the network it is loaded into."""
 
@@ -101,6 +120,10 @@ class ClusterError(KinemaError, RuntimeError):
     """A job on several processes or machines cannot continue; finished results are kept."""
 
 
+class InstallationError(KinemaError, ImportError):
+    """Installed packages do not fit each other; the message names them and the fix."""
+
+
 class MissingExtraError(KinemaError, ImportError):
     """An optional package is missing; the message names the extra to install."""
 
@@ -118,7 +141,7 @@ def missing_extra(
     """
     return MissingExtraError(
         f"{task} needs {package}, which is not installed. In the folder of kinema run "
-        f'python -m pip install ".[{extra}]"{note}.'
+        f'pip install ".[{extra}]"{note}.'
     )
 
 

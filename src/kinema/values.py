@@ -11,7 +11,8 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from kinema.errors import CheckpointError, OptionError, check_range, did_you_mean
+from kinema.errors import CheckpointError, OptionError, check_range, check_whole, did_you_mean
+from kinema.notebook import bar, html_table, percent
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -194,6 +195,7 @@ class Views:
     uniform_sample: bool = False
 
     def __post_init__(self) -> None:
+        check_whole(clips=self.clips)
         check_range(at_least=1, clips=self.clips, resize_px=self.resize_px)
         if self.crops not in (1, 3, 10):
             raise OptionError(f"crops must be 1, 3 or 10, got {self.crops}.")
@@ -253,6 +255,10 @@ class Prediction:
     top: tuple[ClassProb, ...]
     scores: NDArray[np.float32]
 
+    def _repr_html_(self) -> str:
+        rows = [(entry.name, percent(entry.prob), bar(0, entry.prob)) for entry in self.top]
+        return html_table(self.path, ("class", "probability", ""), rows)
+
 
 @dataclass(frozen=True)
 class ClassResult:
@@ -295,6 +301,18 @@ class Report:
     def videos(self) -> int:
         """Number of scored videos."""
         return len(self.paths)
+
+    def _repr_html_(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        caption = (
+            f"top-1 {percent(self.top1)}, top-5 {percent(self.top5)}, mean class "
+            f"{percent(self.mean_class)} of {self.videos} videos{skipped}"
+        )
+        rows = [
+            (c.name, f"{c.correct} of {c.videos}", percent(c.accuracy), bar(0, c.accuracy or 0))
+            for c in self.per_class
+        ]
+        return html_table(caption, ("class", "correct", "accuracy", ""), rows)
 
 
 @dataclass(frozen=True)

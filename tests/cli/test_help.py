@@ -21,6 +21,7 @@ COMMANDS = (
     ("evaluate",),
     ("ensemble",),
     ("predict",),
+    ("embed",),
     ("label",),
     ("timeline",),
     ("stream",),

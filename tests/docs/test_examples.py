@@ -70,6 +70,32 @@ def test_cut_highlights(checkpoint, color_set):
 
 
 @pytest.mark.slow
+def test_nearest_clips(checkpoint, color_set):
+    pytest.importorskip("usearch", reason="usearch is not installed: pip install usearch")
+    query = color_set / "green" / "0.mp4"
+    lines = run("nearest_clips.py", str(checkpoint), str(color_set), str(query)).splitlines()
+    assert lines[0] == f"1.000 {query}"
+    assert lines[1].endswith(str(color_set / "green" / "1.mp4"))
+    assert len(lines) == 5
+
+
+@pytest.mark.slow
+def test_find_label_errors(tmp_path, checkpoint, color_set):
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed: pip install cleanlab")
+    rows = ["path,label"]
+    for number, source in enumerate(4 * sorted(color_set.rglob("*.mp4"))):
+        shutil.copy(source, tmp_path / f"{number}.mp4")
+        rows.append(f"{number}.mp4,{source.parent.name}")
+    assert rows[8] == "7.mp4,blue"
+    rows[8] = "7.mp4,red"
+    Path("train.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    words = (str(checkpoint), "train.csv", str(tmp_path), str(color_set / "red"))
+    lines = run("find_label_errors.py", *words).splitlines()
+    assert lines[0] == f"label red, probably blue: {tmp_path / '7.mp4'}"
+    assert [line.startswith("label next (") for line in lines] == [False, True, True]
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

@@ -18,6 +18,8 @@ def printed_by(code: str) -> str:
 
 def test_public_names_are_pinned():
     assert kinema.__all__ == [
+        "Augmentation",
+        "ClipDataset",
         "ExportReport",
         "KinemaError",
         "Part",
@@ -25,8 +27,10 @@ def test_public_names_are_pinned():
         "Preprocessing",
         "Recognizer",
         "Report",
+        "TrainTransform",
         "VideoDataset",
         "VideoNetwork",
+        "ViewTransform",
         "Views",
         "create_model",
         "evaluate",

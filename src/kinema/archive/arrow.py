@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from kinema.errors import missing_extra
+from kinema.system.text import as_text
 
 try:
     import pyarrow as pa
@@ -19,11 +20,6 @@ except ModuleNotFoundError as error:
 __all__ = ["as_text", "file_of", "pa", "pc", "pq"]
 
 _ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
-
-
-def as_text(name: str) -> str:
-    r"""Writes the bytes of a name that are not UTF-8 as escapes such as \xe9; also in messages."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def file_of(root: Path, name: str) -> Path:

@@ -33,6 +33,13 @@ CheckpointArgument = Annotated[
         "tsm_resnet50:kinetics400, or hf://OWNER/REPOSITORY."
     ),
 ]
+VideosArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Video files, folders of videos or of frames, or s3://, gs:// and http(s):// "
+        "addresses."
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of tables.")
 ]

@@ -11,6 +11,7 @@ from kinema.cli import (
     bench,
     data,
     describe,
+    embed,
     ensemble,
     evaluate,
     export,
@@ -32,6 +33,7 @@ from kinema.cli import (
 from kinema.cli.console import notes, say_error
 from kinema.errors import KinemaError
 from kinema.system.files import system_error
+from kinema.system.installation import naming_wrong_torchvision
 
 # Environment variable of --plugin: files separated by spaces.
 PLUGINS = "KINEMA_PLUGINS"
@@ -101,6 +103,7 @@ app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ensemble")(ensemble.ensemble)
 app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
 app.command("label")(label.label)
 app.command("timeline")(timeline.timeline)
 app.command("stream")(stream.stream)
@@ -111,7 +114,8 @@ app.command("serve")(serve.serve)
 def run() -> None:
     """Entry point: turns an error that the user can fix into one message and exit code 1."""
     try:
-        app()
+        with naming_wrong_torchvision():
+            app()
     except (KinemaError, OSError) as error:
         if os.environ.get("KINEMA_DEBUG"):
             raise

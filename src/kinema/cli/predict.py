@@ -1,6 +1,5 @@
 """`kinema predict`: most probable classes of videos."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ from kinema.cli.console import (
     DeviceOption,
     FastOption,
     JsonOption,
+    VideosArgument,
     find_checkpoint,
     notes,
     print_json,
@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 
 def predict(
     checkpoint: CheckpointArgument,
-    videos: Annotated[
-        list[str],
-        typer.Argument(
-            help="Video files, folders of videos or of frames, or s3://, gs:// and http(s):// "
-            "addresses."
-        ),
-    ],
+    videos: VideosArgument,
     top: Annotated[int, typer.Option(help="Most probable classes to show per video.", min=1)] = 5,
     clips: ClipsOption = 1,
     crops: CropsOption = 1,
@@ -53,18 +47,14 @@ def predict(
 
     Example: kinema predict runs/x/best clip.mp4 more_clips/
     """
-    from kinema.data.listing import list_remote, list_videos
+    from kinema.data.listing import list_places
     from kinema.recognizer import Recognizer
     from kinema.report.tables import prediction_table
     from kinema.values import Views
-    from kinema.video.remote import is_url, without_secrets
+    from kinema.video.remote import without_secrets
 
     Views(clips=clips, crops=crops)  # fails on wrong numbers before the network is loaded
-    paths = [
-        path
-        for video in videos
-        for path in (list_remote(video) if is_url(video) else list_videos([Path(video)]))
-    ]
+    paths = list(list_places(videos))
     if fast:
         show_log()  # shows the chosen form
     recognizer = Recognizer.load(find_checkpoint(checkpoint), device=device, fast=fast)

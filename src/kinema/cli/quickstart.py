@@ -47,9 +47,11 @@ def quickstart(
     """
     from kinema.report.quickstart import NETWORKS, predict_first, train_network, write_page
     from kinema.synthetic.motion_set import MotionSettings, render_motion_set
+    from kinema.system.threads import choose_threads
 
     folder = _new_folder(out)
     show_log()
+    choose_threads(folder / next(iter(NETWORKS)) / "run.json")
     with resume_hint("the same command"):
         _say(1, f"Rendering videos into {folder / 'motion'}")
         settings = MotionSettings(train_per_class=train, val_per_class=val)

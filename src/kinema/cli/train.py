@@ -48,11 +48,13 @@ def train(
     else:
         folder = out or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     from kinema.report.plots import draw_curves
+    from kinema.system.threads import choose_threads
     from kinema.train.loop import train as run_training
     from kinema.train.recipe import load_recipe
 
     show_log()
     settings = load_recipe(recipe, words)
+    choose_threads(folder / "run.json")
     quoted = shlex.quote(str(folder))
     with resume_hint(f"kinema train {quoted}/recipe.toml --resume {quoted}"):
         result = run_training(

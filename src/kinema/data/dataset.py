@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from kinema.data.sampling import sampling_of
-from kinema.data.transforms import ViewTransform
-from kinema.errors import UnreadableVideoError
+from kinema.data.transforms import Augmentation, TrainTransform, ViewTransform
+from kinema.errors import AnnotationError, UnreadableVideoError
 from kinema.system.files import find_path
 from kinema.values import Annotations, Preprocessing, Sample, Skipped, Views
 from kinema.video.decode import FrameSource, open_source
@@ -41,7 +41,7 @@ class VideoDataset:
     """
 
     annotations: Annotations
-    root: Path
+    root: str | Path
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     index_cache: str | None = None
 
@@ -53,7 +53,7 @@ class VideoDataset:
 
     def path(self, index: int) -> Path:
         """Path of a row's video; accented letters may have other bytes on disk than in the row."""
-        return find_path(self.root / self.annotations.samples[index].path)
+        return find_path(Path(self.root) / self.annotations.samples[index].path)
 
     def open(self, index: int) -> FrameSource:
         """Opens the video of a row.
@@ -66,7 +66,7 @@ class VideoDataset:
 
     @cached_property
     def _cache(self) -> IndexCache | None:
-        return IndexCache.chosen(self.index_cache, self.root)
+        return IndexCache.chosen(self.index_cache, Path(self.root))
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "VideoDataset":
         """Returns the same videos with another preprocessing."""
@@ -129,6 +129,75 @@ class TrainClips(Dataset[ClipItem | Skipped]):
             torch.manual_seed(int(rng.integers(2**62)))
             clip, label = self.transform(frames, sample.label)
         return ClipItem(clip, label)
+
+
+class ClipDataset(Dataset[tuple[torch.Tensor, int]]):
+    """A clip (T, 3, H, W), uint8, and the label of every video, for a training loop of your own.
+
+    Works alone and in a `DataLoader` with workers. All that is random comes from PyTorch's global
+    generator, so `torch.manual_seed` repeats it.
+
+    Args:
+        videos: The videos, with sampling and sizes.
+        train: True draws frames, crop and mirroring at random, as training does; False takes the
+            middle clip and the center crop, as a test does.
+        transform: Function of (frames (T, 3, H, W) uint8, label) that returns clip and label, in
+            place of the crop; such as a `TrainTransform` with another augmentation, or a transform
+            of `torchvision.transforms.v2`.
+
+    Raises:
+        AnnotationError: with `train`, a video has no label; without it, such a label is -1.
+
+    Example:
+        `DataLoader(ClipDataset(videos, train=True), batch_size=8, shuffle=True, num_workers=2)`
+    """
+
+    def __init__(
+        self, videos: VideoDataset, *, train: bool, transform: ClipTransform | None = None
+    ) -> None:
+        self.videos = videos
+        self.train = train
+        rows, how = videos.annotations, videos.preprocessing
+        for sample in rows.samples if train else ():
+            if sample.label is None:
+                raise AnnotationError(f"{rows.source}: {sample.path} has no label to train on.")
+        self._sampling = sampling_of(how)
+        self._transform = transform or (
+            TrainTransform(how, Augmentation(), rows.class_names) if train else _CenterCrop(how)
+        )
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        """Returns the clip and the label of a row.
+
+        Raises:
+            IndexError: there is no such row.
+            UnreadableVideoError: the video cannot be read.
+        """
+        sample = self.videos.annotations.samples[index]
+        with self.videos.open(index) as source:
+            start, total = _extent(sample, source)
+            if self.train:
+                drawn = self._sampling.train(total, _generator())
+            else:
+                (drawn,) = self._sampling.test(total, 1)
+            frames = source.read(start + drawn)
+        return self._transform(frames, -1 if sample.label is None else sample.label)
+
+
+class _CenterCrop:
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._crop = ViewTransform(preprocessing, Views())
+
+    def __call__(self, frames_TCHW: torch.Tensor, label: int) -> tuple[torch.Tensor, int]:
+        return self._crop(frames_TCHW)[0], label
+
+
+def _generator() -> np.random.Generator:
+    """numpy's generator with a seed from PyTorch's global one."""
+    return np.random.default_rng(int(torch.randint(2**62, ())))
 
 
 class VideoViews(Dataset[ViewBatch | Skipped]):

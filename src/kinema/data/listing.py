@@ -16,7 +16,7 @@ from kinema.errors import UnreadableVideoError
 from kinema.values import Preprocessing, Views
 from kinema.video.decode import is_video_path, open_source
 from kinema.video.folder import is_frame
-from kinema.video.remote import files_below, without_secrets
+from kinema.video.remote import files_below, is_url, without_secrets
 
 
 def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
@@ -32,6 +32,12 @@ def list_videos(paths: Iterable[Path]) -> Iterator[Path]:
         if not found:
             found = sorted({file.parent for file in filter(is_frame, _files_below(path))})
         yield from found or [path]
+
+
+def list_places(places: Iterable[str]) -> Iterator[str | Path]:
+    """Lists the videos at files, folders and addresses, see `list_videos` and `list_remote`."""
+    for place in places:
+        yield from list_remote(place) if is_url(place) else list_videos([Path(place)])
 
 
 def list_remote(url: str) -> list[str]:

@@ -116,17 +116,17 @@ def prepare_dataset(
         OptionError: `workers` is negative, or `out` is the folder of the originals.
         KinemaError: `out` holds other files, the disk is full, or a process was killed.
     """
-    settings, root = settings or PrepareSettings(), Path(out)
+    settings, root, originals = settings or PrepareSettings(), Path(out), Path(dataset.root)
     check_range(at_least=0, workers=workers)
-    if root.resolve() == dataset.root.resolve():
+    if root.resolve() == originals.resolve():
         raise OptionError(f"out must not be the folder of the originals, {root}.")
     # The folder is claimed first: copies with other settings must never be mixed in it.
-    _claim(root, settings, dataset.root)
+    _claim(root, settings, originals)
     # Several rows may use parts of one video; it is copied once.
     paths = list(dict.fromkeys(sample.path for sample in dataset.annotations.samples))
     outcomes: list[Skipped | tuple[int, int]] = []
     for outcome in map_in_processes(
-        _prepare, paths, dataset.root, root, settings, workers=workers, chunk=2
+        _prepare, paths, originals, root, settings, workers=workers, chunk=2
     ):
         outcomes.append(outcome)
         if progress is not None:

@@ -353,13 +353,7 @@ class VideoNetwork(nn.Module):
         Raises:
             InputShapeError: the tensor has another shape, type, or number of frames.
         """
-        self._check_input(clips_BTCHW)
-        if clips_BTCHW.shape[1] != self.frames:
-            raise InputShapeError(
-                f"{self.name} was built for clips of {self.frames} frames, got "
-                f"{clips_BTCHW.shape[1]} (shape {tuple(clips_BTCHW.shape)}). Sample {self.frames} "
-                f"frames, or {self._way_to(clips_BTCHW.shape[1])}."
-            )
+        self._check_clips(clips_BTCHW)
         return self._frame_scores(clips_BTCHW).mean(dim=1)
 
     def _way_to(self, frames: int) -> str:
@@ -388,6 +382,18 @@ class VideoNetwork(nn.Module):
         finally:
             self.set_frames(own)
 
+    def features(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        """Features of every frame before the classifier: (B, T, 3, H, W) -> (B, T, D).
+
+        The classifier applied to their mean over T gives the scores of `forward` in eval mode.
+
+        Raises:
+            InputShapeError: the tensor has another shape, type, or number of frames.
+        """
+        self._check_clips(clips_BTCHW)
+        features_ND = self._pooled_features(clips_BTCHW)
+        return self._of_every_frame(torch.unflatten(features_ND, 0, (len(clips_BTCHW), -1)))
+
     def streaming(self, batch: int = 1) -> StreamingNetwork:
         """Returns the network as a step for `batch` streams; see `StreamingNetwork`.
 
@@ -397,14 +403,28 @@ class VideoNetwork(nn.Module):
         return StreamingNetwork(self, batch=batch)
 
     def _frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        frames = self.frames // STRIDE if self.facts.pooled else self.frames
+        return self._of_every_frame(self.head(self._pooled_features(clips_BTCHW), frames))
+
+    def _pooled_features(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
+        """Output of the backbone, one row for every frame or, with `pool_frames`, for two."""
         x_NCHW = clips_BTCHW.flatten(0, 1)
         if self.channels_last:
             x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-        if not self.facts.pooled:
-            scores_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), self.frames)
-            return scores_BTK
-        pooled_BTK: torch.Tensor = self.head(self.backbone(x_NCHW), self.frames // STRIDE)
-        return pooled_BTK.repeat_interleave(STRIDE, 1)
+        features_ND: torch.Tensor = self.backbone(x_NCHW)
+        return features_ND
+
+    def _of_every_frame(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.repeat_interleave(STRIDE, 1) if self.facts.pooled else rows
+
+    def _check_clips(self, clips_BTCHW: torch.Tensor) -> None:
+        self._check_input(clips_BTCHW)
+        if clips_BTCHW.shape[1] != self.frames:
+            raise InputShapeError(
+                f"{self.name} was built for clips of {self.frames} frames, got "
+                f"{clips_BTCHW.shape[1]} (shape {tuple(clips_BTCHW.shape)}). Sample {self.frames} "
+                f"frames, or {self._way_to(clips_BTCHW.shape[1])}."
+            )
 
     def _check_input(self, clips: torch.Tensor) -> None:
         if clips.ndim != 5 or clips.shape[2] != 3:

@@ -337,7 +337,7 @@ def imagenet_file(backbone: str) -> str:
         ('resnet50.tv_in1k', 'mobilenetv2_100.ra_in1k')
     """
     if not timm.is_model(backbone):
-        return f"{backbone}.{get_model_weights(backbone)['DEFAULT'].name}"
+        return f"{backbone}.{torchvision.models.get_model_weights(backbone)['DEFAULT'].name}"
     if "." in backbone:
         return backbone
     papers = f"{backbone}.tv_in1k"

@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 import functools
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,9 @@ ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
 # Families whose head relates frames, instead of the mean of the frames' scores.
 RELATIONAL = ("trn",)
 
+# `weights` by timm's `pretrained`.
+_PRETRAINED: dict[bool | None, str | None] = {True: "imagenet", False: None, None: None}
+
 # TEINet, section 4.3: all stages, or the last two for efficiency.
 STAGE_PRESETS: dict[str, tuple[int, ...] | None] = {"default": None, "efficient": (4, 5)}
 
@@ -174,7 +178,7 @@ def families() -> dict[str, tuple[Part, ...]]:
 def create_model(  # noqa: PLR0913 - the public door to everything a network is
     name: str,
     *,
-    classes: int,
+    classes: int | None = None,
     frames: int = 8,
     weights: str | Path | None = None,
     temporal: str | None = None,
@@ -186,6 +190,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     causal: bool = False,
     temporal_pool: bool = False,
     relations: Subsets | None = None,
+    num_classes: int | None = None,
+    pretrained: bool | None = None,
     **options: Any,
 ) -> VideoNetwork:
     """Builds a network: `<family>_<backbone>`, or a backbone with `temporal` modules in it.
@@ -215,13 +221,15 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         temporal_pool: Halves the frames in front of res3; see `VideoNetwork.pool_frames`.
         relations: Subsets of the frames that a `trn` relates, for each length from T down to 2;
             evenly spaced ones when not given.
+        num_classes: timm's and torchvision's name of `classes`; works, with a warning.
+        pretrained: Their name of weights="imagenet" (True) and None (False); likewise.
         **options: Options of the temporal module.
 
     Raises:
         UnknownNameError: a name or option does not exist; the message has the nearest one.
         SiteError: the placement matches no site of the backbone.
-        OptionError: a module or the backbone has no causal form, an option a wrong value, or a mix
-            contains a module twice.
+        OptionError: a module or the backbone has no causal form, an option a wrong value, a mix
+            contains a module twice, or the number of classes is missing.
         CheckpointError: the weights do not fit the backbone, or the network.
         FetchError: a published network cannot be fetched.
 
@@ -230,6 +238,10 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         >>> net.name
         'tim_resnet18'
     """
+    classes = _aliased("classes", classes, "num_classes", num_classes, num_classes)
+    if classes is None:
+        raise OptionError(f"classes is missing, the number of classes of {name}.")
+    weights = _aliased("weights", weights, "pretrained", pretrained, _PRETRAINED.get(pretrained))
     family, backbone, rows = _resolve(name, temporal, parts)
     shared = Part("", at=at, stages=stages, blocks=blocks, options=options)
     _check_shared(family, rows, shared)
@@ -282,6 +294,22 @@ def _relations(family: str, given: Subsets | None, *, frames: int, causal: bool)
             f"{family} has no causal form, because its scores depend on the whole clip."
         )
     return evenly_spaced(frames) if given is None else given
+
+
+def _aliased(name: str, value: Any, alias: str, given: Any, meaning: Any) -> Any:
+    """Value of an argument, or the meaning of its alias with a warning that names it.
+
+    Raises:
+        OptionError: both are given.
+    """
+    if given is None:
+        return value
+    if value is not None:
+        raise OptionError(f"{alias} is another name of {name}: give only {name}={value!r}.")
+    if alias == "pretrained" and not isinstance(given, bool):
+        raise OptionError(f"pretrained is True or False: give weights={given!r}.")
+    warnings.warn(f"In kinema {alias}={given!r} is {name}={meaning!r}.", stacklevel=3)
+    return meaning
 
 
 def family_and_backbone(name: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kinema.notebook import percent as percent  # noqa: PLC0414 - exported with the tables
 from kinema.system.files import whole_file
 from kinema.system.text import visible
 from kinema.values import Prediction, Report
@@ -132,8 +133,3 @@ def _cell(value: Any) -> Any:
         return value
     text = visible(value)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
-
-
-def percent(share: float | None) -> str:
-    """Formats 0.5 as "50.00 %" and None as a dash."""
-    return "-" if share is None else f"{100 * share:.2f} %"

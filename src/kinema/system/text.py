@@ -1,5 +1,6 @@
 """Text of strangers, made safe to show."""
 
+import os
 import re
 
 # Control characters other than tab and newline, marks that reorder or end lines, and surrogates.
@@ -14,6 +15,11 @@ def visible(text: str) -> str:
     Names of classes and files come from other people; a terminal obeys what they contain.
     """
     return _UNSAFE.sub(lambda found: _escape(found[0]), text)
+
+
+def as_text(name: str) -> str:
+    r"""Writes the bytes of a name that are not UTF-8 as escapes such as \xe9; also in messages."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _escape(character: str) -> str:

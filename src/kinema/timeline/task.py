@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kinema.errors import OptionError, UnreadableVideoError, check_range
 from kinema.inference.predict import ClipRecognizer, check_finite
+from kinema.notebook import bar, html_table, percent
 from kinema.timeline.grid import Grid, build_grid
 from kinema.timeline.reading import GridFrames, SmallFrames, prefetch
 from kinema.timeline.scoring import count_windows, score_windows
@@ -87,6 +88,21 @@ class Timeline:
     def probs(self) -> NDArray[np.float32]:
         """(M, K) after softmax."""
         return _softmax(self.scores)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                f"{segment.start_s:.2f}",
+                f"{segment.end_s:.2f}",
+                segment.name,
+                percent(segment.prob),
+                bar(segment.start_s / self.duration_s, segment.end_s / self.duration_s),
+            )
+            for segment in self.segments
+        ]
+        stopped = f" {self.error}" if self.error else ""
+        caption = f"{self.path}, {self.duration_s:.2f} s.{stopped}"
+        return html_table(caption, ("start (s)", "end (s)", "class", "probability", ""), rows)
 
     def top(self, window: int, count: int = 5) -> tuple[ClassProb, ...]:
         """Returns the most probable classes of one window, best first."""

@@ -31,6 +31,7 @@ class Sums:
     clips: int = 0
     compute_s: float = 0.0
     wait_s: float = 0.0
+    cpu_s: float = 0.0
 
     def add(self, more: "Sums") -> None:
         """Adds the sums of further clips."""

@@ -99,6 +99,7 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
     batches = DeviceBatches(left, job.fabric.device)
     for batch in batches:
         started, waited_before_s = time.perf_counter(), batches.wait_s
+        cpu_before_s = time.thread_time()
         # With gradient accumulation only every n-th batch ends a step; gradients are synchronized
         # between processes then, not before.
         is_step = (position.batches + 1) % settings.accumulate == 0
@@ -111,6 +112,7 @@ def train_epoch(job: Job, journal: Journal, signals: HeldSignals) -> None:
         position.batches += 1
         done.compute_s = time.perf_counter() - started - (batches.wait_s - waited_before_s)
         done.wait_s, waited_s = batches.wait_s - waited_s, batches.wait_s
+        done.cpu_s = time.thread_time() - cpu_before_s
         position.add(done)
         journal.advance(position.batches, loss=done.loss / max(1, done.clips))
         if is_step and position.steps % settings.log_every_steps == 0:
@@ -240,7 +242,12 @@ def finish_epoch(job: Job, journal: Journal, report: Report | None) -> EpochResu
         skipped=skipped_videos(job),
         val_skipped=len(report.skipped) if report else 0,
         time=EpochTime(
-            sums.wait_s, sums.compute_s, videos=sums.clips, workers=job.recipe.data.workers
+            sums.wait_s,
+            sums.compute_s,
+            videos=sums.clips,
+            workers=job.recipe.data.workers,
+            cpu_s=sums.cpu_s if job.fabric.device.type == "cpu" else None,
+            threads=torch.get_num_threads(),
         ),
     )
     is_best = position.note_validation(result.val_top1)
@@ -308,8 +315,8 @@ def over_processes(job: Job, sums: Sums) -> Sums:
     if job.fabric.world_size == 1:
         return replace(sums)
     loss, correct, clips = _reduce(job, "sum", sums.loss, sums.correct, sums.clips)
-    compute_s, wait_s = _reduce(job, "max", sums.compute_s, sums.wait_s)
-    return Sums(loss, correct, round(clips), compute_s, wait_s)
+    compute_s, wait_s, cpu_s = _reduce(job, "max", sums.compute_s, sums.wait_s, sums.cpu_s)
+    return Sums(loss, correct, round(clips), compute_s, wait_s, cpu_s)
 
 
 def skipped_videos(job: Job) -> int:

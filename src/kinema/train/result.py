@@ -4,23 +4,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Bound = Literal["loader", "model"]
+Bound = Literal["loader", "cores", "model"]
 
 # Worker processes prefetch while the model computes, so a lasting wait means that they do not
 # keep up; a share is allowed for their start and for uneven videos. Without workers the two
 # alternate, and the larger share is the bottleneck.
 LIMIT_WITH_WORKERS = 0.2
 LIMIT_WITHOUT_WORKERS = 0.5
+# Computing on a CPU keeps its thread busy. It gets less of a core where others use it: with as many
+# busy workers as threads half, with five other processes on two cores a quarter or less.
+LIMIT_OF_CORE = 0.6
 
 
 @dataclass(frozen=True)
 class EpochTime:
-    """Seconds of one epoch's training, without evaluation and saving."""
+    """Seconds of one epoch's training, without evaluation and saving.
+
+    `cpu_s` are seconds on a core within `compute_s`, of the thread that trains; None on a GPU.
+    """
 
     wait_s: float
     compute_s: float
     videos: int
     workers: int
+    cpu_s: float | None = None
+    threads: int = 1
+
+    @property
+    def core_share(self) -> float:
+        """Fraction of the computing time that the thread was on a core, 0..1; 1 on a GPU."""
+        return 1.0 if self.cpu_s is None or not self.compute_s else self.cpu_s / self.compute_s
 
     @property
     def wait_share(self) -> float:
@@ -36,18 +49,28 @@ class EpochTime:
 
     @property
     def bound(self) -> Bound:
-        """The bottleneck: loader or model."""
+        """The bottleneck: loader, cores that others use, or model."""
         limit = LIMIT_WITH_WORKERS if self.workers else LIMIT_WITHOUT_WORKERS
-        return "loader" if self.wait_share > limit else "model"
+        if self.wait_share > limit:
+            return "loader"
+        return "cores" if self.core_share < LIMIT_OF_CORE else "model"
 
     def __str__(self) -> str:
-        text = (
+        return (
             f"bound by the {self.bound}: {100 * self.wait_share:.0f} % of the time was spent "
-            f"waiting for data, {self.videos_per_s:.1f} videos/s"
+            f"waiting for data, {self.videos_per_s:.1f} videos/s{self._advice}"
         )
+
+    @property
+    def _advice(self) -> str:
         if self.bound == "model":
-            return text
-        return text + (
+            return ""
+        if self.bound == "cores":
+            fix = "stop other programs" + (" or lower data.workers" if self.workers else "")
+            if self.threads > 1:
+                fix = f"{self.threads} threads wait for each other, so try OMP_NUM_THREADS=1"
+            return f"; computing was on a core for {100 * self.core_share:.0f} % of its time: {fix}"
+        return (
             "; raise data.workers, or store the videos in a smaller size"
             if self.workers
             else "; set data.workers above 0 so that videos load while the model computes"
@@ -61,6 +84,8 @@ def total_time(times: list[EpochTime]) -> EpochTime:
         compute_s=sum(t.compute_s for t in times),
         videos=sum(t.videos for t in times),
         workers=max((t.workers for t in times), default=0),
+        cpu_s=sum(t.compute_s if t.cpu_s is None else t.cpu_s for t in times),
+        threads=max((t.threads for t in times), default=1),
     )
 
 
@@ -109,7 +134,7 @@ class TrainResult:
         epochs: Epochs of the whole run.
         best: Best validation result.
         train_s: Seconds of the whole run, interruptions excluded.
-        bound: The bottleneck: loader or model.
+        bound: The bottleneck: loader, cores (that others use) or model.
         skipped: Unreadable training videos (with data.unreadable = "skip").
         history: The epochs trained by this call.
         rank: Rank of this process; only rank 0 should print.

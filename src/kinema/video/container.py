@@ -282,6 +282,8 @@ def _file_stat(path: Path) -> os.stat_result:
         raise UnreadableVideoError(f"{path} does not exist.{hint}") from None
     except OSError as error:
         raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error)}.") from error
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise UnreadableVideoError(f"{str(path)!a} is not the name of a file: {error}.") from error
     if not stat.S_ISREG(result.st_mode):
         raise UnreadableVideoError(f"{path} is not a file.")
     if result.st_size == 0:

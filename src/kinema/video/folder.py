@@ -17,7 +17,7 @@ from kinema.video.frame_names import frame_order
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Errors of Pillow for damaged files; struct.error comes from their EXIF data.
-_BAD_IMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+BAD_IMAGE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 class FrameFolder(Closing):
@@ -85,8 +85,8 @@ class FrameFolder(Closing):
         file = self._files[number]
         try:
             with Image.open(file) as image:
-                return _rgb(ImageOps.exif_transpose(image))
-        except _BAD_IMAGE as error:
+                return rgb_of(image)
+        except BAD_IMAGE as error:
             raise UnreadableVideoError(f"{file} cannot be read as an image: {error}.") from error
 
 
@@ -111,8 +111,12 @@ def _frame_files(folder: Path) -> list[Path]:
     return [folder / name for name in frame_order(folder, (file.name for file in files))]
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Converts an image of any mode to (H, W, 3)."""
+def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Converts an image of any mode to (H, W, 3), upright by its EXIF data.
+
+    Damaged images raise one of `BAD_IMAGE`.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # Pillow's own conversion would clip to 8 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "P":

@@ -18,7 +18,8 @@ from urllib.parse import quote, urlsplit
 
 import fsspec
 
-from kinema.errors import KinemaError, UnreadableVideoError, missing_extra
+from kinema.errors import UnreadableVideoError, missing_extra
+from kinema.video.temporary_copy import temporary_copy
 
 _STORES = ("s3", "gs")
 SCHEMES = (*_STORES, "http", "https")
@@ -112,15 +113,11 @@ def local_file(source: str | Path) -> Iterator[str | Path]:
         return
     url = str(source)
     store, place = _file_system(url)
-    with tempfile.TemporaryDirectory(prefix="kinema-remote-") as folder:
-        copy = Path(folder) / f"copy{suffix_of(url)[:16]}"
+    with temporary_copy(without_secrets(url), suffix=suffix_of(url)[:16]) as copy:
         with _naming(url):
-            _check_room(store.size(place), folder)
+            _check_room(store.size(place), copy.parent)
             store.get_file(place, str(copy))
-        try:
-            yield copy
-        except KinemaError as error:
-            raise type(error)(str(error).replace(str(copy), without_secrets(url))) from error
+        yield copy
 
 
 def _scheme(url: str) -> str:
@@ -148,7 +145,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     return store, place
 
 
-def _check_room(size: int | None, folder: str) -> None:
+def _check_room(size: int | None, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if size is not None and size > free:
         raise OSError(errno.ENOSPC, f"{size >> 20} MB, {free >> 20} MB free")

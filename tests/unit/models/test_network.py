@@ -26,6 +26,16 @@ def test_scores_are_the_mean_of_the_frame_scores():
     torch.testing.assert_close(net(x), net.frame_scores(x).mean(1), rtol=0, atol=0)
 
 
+def test_features_are_what_the_classifier_gets():
+    net = lively(create_model("tsm_resnet18", classes=5, frames=4))
+    x = torch.randn(2, 4, 3, 32, 32)
+    features = net.features(x)
+    assert features.shape == (2, 4, 512)
+    torch.testing.assert_close(net.head.classifier(features), net.frame_scores(x))
+    with pytest.raises(InputShapeError, match="built for clips of 4 frames, got 3"):
+        net.features(x[:, :3])
+
+
 @pytest.mark.parametrize(
     ("clips", "message"),
     [

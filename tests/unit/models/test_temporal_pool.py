@@ -135,3 +135,10 @@ def test_networks_that_it_does_not_fit_are_refused():
         pooled().streaming()
     with pytest.raises(OptionError, match="before temporal modules"):
         create_model("tsm_resnet18", classes=3).pool_frames()
+
+
+def test_features_come_for_every_frame(clips):
+    net = pooled()
+    features = net.features(clips)
+    assert features.shape == (2, 8, 512)
+    torch.testing.assert_close(net.head.classifier(features), net.frame_scores(clips))

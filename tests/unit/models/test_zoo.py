@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from kinema.errors import OptionError, SiteError, UnknownNameError
+from kinema.errors import CheckpointError, OptionError, SiteError, UnknownNameError
 from kinema.models import blocks
 from kinema.models.convert.names import common_name
 from kinema.models.placement import Part
@@ -344,3 +344,24 @@ def test_a_res2net_of_the_depth_of_resnet26():
     assert shapes.items() < of_deep.items()  # its weights can start this one
     clip = torch.zeros(1, 4, 3, 32, 32)
     assert net.eval()(clip).shape == (1, 3)
+
+
+def test_names_of_other_libraries_work_with_a_hint():
+    with pytest.warns(UserWarning, match=r"^In kinema num_classes=7 is classes=7\.$") as warned:
+        net = create_model("tsm_test_resnet", num_classes=7)
+    assert net.classes == 7
+    assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"^In kinema pretrained=False is weights=None\.$"):
+        net = create_model("tsm_test_resnet", classes=2, pretrained=False)
+    assert net.weights_report is None
+    with (
+        pytest.warns(UserWarning, match="pretrained=True is weights='imagenet'"),
+        pytest.raises(CheckpointError, match="test_resnet"),
+    ):
+        create_model("tsm_test_resnet", classes=2, pretrained=True)
+    with pytest.raises(OptionError, match="num_classes is another name of classes: give only"):
+        create_model("tsm_test_resnet", classes=2, num_classes=2)
+    with pytest.raises(OptionError, match="True or False: give weights='kinetics400'"):
+        create_model("tsm_test_resnet", classes=2, pretrained="kinetics400")
+    with pytest.raises(OptionError, match="classes is missing, the number of classes of tsm_te"):
+        create_model("tsm_test_resnet")

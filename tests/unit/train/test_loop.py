@@ -448,3 +448,20 @@ def test_what_bounds_the_speed() -> None:
     assert EpochTime(4.0, 6.0, videos=1, workers=0).bound == "model"
     assert total_time([fast, slow]).wait_share == pytest.approx(0.335)
     assert total_time([]).videos_per_s == 0
+
+
+def test_busy_cores_are_not_called_the_model() -> None:
+    taken = EpochTime(0.5, 9.5, videos=50, workers=2, cpu_s=2.3, threads=2)
+    assert taken.bound == "cores"
+    assert str(taken) == (
+        "bound by the cores: 5 % of the time was spent waiting for data, 5.0 videos/s; computing "
+        "was on a core for 24 % of its time: 2 threads wait for each other, so try "
+        "OMP_NUM_THREADS=1"
+    )
+    alone = EpochTime(0.5, 9.5, videos=50, workers=2, cpu_s=2.3)
+    assert str(alone).endswith(": stop other programs or lower data.workers")
+    assert EpochTime(0.5, 9.5, videos=50, workers=2, cpu_s=9.0, threads=2).bound == "model"
+    assert EpochTime(6.2, 3.8, videos=50, workers=2, cpu_s=1.0).bound == "loader"
+    assert total_time([taken, taken]).bound == "cores"
+    on_gpu = EpochTime(0.5, 9.5, videos=50, workers=2)
+    assert total_time([on_gpu]).bound == on_gpu.bound == "model"
