@@ -19,7 +19,7 @@ from kinema.models.zoo import list_models
 from kinema.temporal import TemporalModule, register
 from kinema.temporal import base as registry
 
-NOT_CAUSAL = ("nl_", "tsm_nl_", "tin_")
+NOT_CAUSAL = ("nl_", "tsm_nl_", "tin_", "tdn_")
 NAMES = [
     name
     for backbone in ("resnet18", "mobilenetv2_100")
@@ -225,6 +225,10 @@ def test_a_module_of_ones_own_streams_without_more_code(monkeypatch):
     [
         (lambda: create_model("tsm_resnet18", classes=3), "causal=True.*kinema import --causal"),
         (lambda: create_model("tin_resnet18", classes=3), r"TIN looks ahead .* has no causal form"),
+        (
+            lambda: create_model("tdn_resnet18", classes=3),
+            "tdn_resnet18 takes snippets of 5 neighboring frames, 2 of them behind the center",
+        ),
         (
             lambda: create_model("nl_resnet18", classes=3),
             r"NonLocal looks ahead .* has no causal form",

@@ -34,8 +34,12 @@ def count_reach(modules: Sequence[tuple[TemporalModule | TemporalMaxPool, int]])
     )
 
 
-def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str, str]) -> Cost:
+def count_cost(
+    net: nn.Module, *, frames: int, snippet: int, size_px: int, places: Mapping[str, str]
+) -> Cost:
     """Counts parameters and MACs for a clip of `frames` frames of `size_px` x `size_px` pixels.
+
+    With a `snippet` above 1, that many pictures are in place of each frame.
 
     A MAC is a multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's flop
     count. Counts convolutions, linear layers, matrix products (including attention) and the
@@ -43,7 +47,7 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str
     network runs on the meta device, without computation.
     """
     probe = copy.deepcopy(net).to("meta").eval()
-    clips = torch.empty(1, frames, 3, size_px, size_px, device="meta")
+    clips = torch.empty(1, frames * snippet, 3, size_px, size_px, device="meta")
     dynamic: dict[str, int] = {}
 
     def count(name: str, module: TemporalModule, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -24,6 +24,7 @@ from torchvision.models import get_model_weights
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
+from kinema.models.snippets import SnippetResNet
 from kinema.values import WeightsReport
 
 _log = logging.getLogger(__name__)
@@ -278,7 +279,7 @@ def check_shapes(
 
 
 def new_in_modules(net: VideoNetwork) -> set[str]:
-    """Names of the tensors in temporal modules that started from nothing.
+    """Names of the tensors in temporal modules, and a short-term branch, that started from nothing.
 
     The others came from a replaced convolution (`TemporalModule.inherited`) or from the weight
     file, which fills whole modules when a trained network is transferred to other classes.
@@ -289,6 +290,8 @@ def new_in_modules(net: VideoNetwork) -> set[str]:
         for part in module.state_dict()
         if not part.startswith(module.inherited) and not part.endswith(COUNTER)
     }
+    if isinstance(net.backbone, SnippetResNet):
+        own |= {f"backbone.{name}" for name in net.backbone.new_tensors()}
     return own - set(net.weights_report.copied if net.weights_report is not None else ())
 
 

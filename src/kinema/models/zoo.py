@@ -14,6 +14,7 @@ from kinema.errors import OptionError, SiteError, UnknownNameError, did_you_mean
 from kinema.models.backbones import is_backbone, list_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.placement import Blocks, Part
+from kinema.models.snippets import takes_snippets
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
@@ -40,6 +41,7 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "gsm": (Part("gsm"),),
     "gsf": (Part("gsf"),),
     "action": (Part("action", blocks="all_or_even"),),
+    "tdn": (Part("tdm", stages=(3, 4, 5)), Part("tim", at=_BEHIND_CONV1, stages=(3, 4, 5))),
     # TEINet and its ablations.
     "tim": (Part("tim"),),
     "mem": (Part("mem"),),
@@ -72,6 +74,9 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tam_reverse": (Part("tam", options={"reverse": True}),),
 }
 
+# Families with a short-term branch, and the frames of their snippets.
+SNIPPETS = {"tdn": 5}
+
 # Other names of the literature.
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
 
@@ -100,7 +105,11 @@ def _all_names() -> dict[str, tuple[str, str]]:
 
 
 def _fits(family: str, backbone: str) -> bool:
-    """True if every module of the family can be inserted in the backbone."""
+    """True if the backbone takes the family's snippets and every module of it."""
+    if SNIPPETS.get(family, 1) > 1:
+        net = _skeleton(backbone)
+        if net is None or not takes_snippets(net.backbone):
+            return False
     return all(_accepts(backbone, part, temporal_named(part.module)) for part in families()[family])
 
 
@@ -211,6 +220,12 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     )
     if temporal_pool and causal:
         raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
+    snippet = max(SNIPPETS.get(word, 1) for word in family.split("+"))
+    if causal and snippet > 1:
+        raise OptionError(
+            f"{net.name} has no causal form, because its snippets of {snippet} frames go "
+            f"{snippet // 2} frames beyond the one in their center."
+        )
     # Published weights go in before the modules, under the backbone's own names, so that modules
     # that take the place of a convolution start from its weights.
     if weights is not None:
@@ -224,6 +239,8 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     if temporal_pool:
         net.pool_frames()
     filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
+    if snippet > 1:
+        net.take_snippets(snippet)
     for asked, published in rows:
         _insert(net, asked, published, shared, causal=causal)
     if causal and net.reach.look_ahead != 0:

@@ -22,6 +22,7 @@ from kinema.temporal.se import SE
 from kinema.temporal.shift import TSM
 from kinema.temporal.stm import STM
 from kinema.temporal.tam import TAM
+from kinema.temporal.tdn import TDM
 from kinema.temporal.tea import ME, MTA
 from kinema.temporal.tei import MEM
 from kinema.temporal.tin import TIN
@@ -42,6 +43,7 @@ __all__ = [
     "SME",
     "STM",
     "TAM",
+    "TDM",
     "TIM",
     "TIN",
     "TSI",
