@@ -195,7 +195,11 @@ def _convert(
         }
     sampling: SamplingName = "dense" if dense else "segments"
     preprocessing = Preprocessing(
-        frames=net.frames, sampling=sampling, mean=net.input_mean, std=net.input_std
+        frames=net.frames,
+        sampling=sampling,
+        mean=net.input_mean,
+        std=net.input_std,
+        snippet=net.snippet,
     )
     return _Imported(net, preprocessing, None, tensors)
 

@@ -218,14 +218,9 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     net = VideoNetwork(
         f"{family}_{backbone}", backbone, classes=classes, frames=frames, dropout=dropout
     )
-    if temporal_pool and causal:
-        raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
     snippet = max(SNIPPETS.get(word, 1) for word in family.split("+"))
-    if causal and snippet > 1:
-        raise OptionError(
-            f"{net.name} has no causal form, because its snippets of {snippet} frames go "
-            f"{snippet // 2} frames beyond the one in their center."
-        )
+    if causal:
+        _check_causal_form(net.name, snippet, temporal_pool=temporal_pool)
     # Published weights go in before the modules, under the backbone's own names, so that modules
     # that take the place of a convolution start from its weights.
     if weights is not None:
@@ -236,9 +231,9 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
     trained = weights if weights is not None and holds_network(weights) else None
     if weights is not None and trained is None:
         net.weights_report = load_imagenet(net, weights)
+    filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     if temporal_pool:
         net.pool_frames()
-    filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     if snippet > 1:
         net.take_snippets(snippet)
     for asked, published in rows:
@@ -268,6 +263,17 @@ def family_and_backbone(name: str) -> tuple[str, str]:
     """
     family, backbone, _ = _resolve(name, None, None)
     return family, backbone
+
+
+def _check_causal_form(name: str, snippet: int, *, temporal_pool: bool) -> None:
+    """Raises OptionError for parts of the backbone that look ahead."""
+    if temporal_pool:
+        raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
+    if snippet > 1:
+        raise OptionError(
+            f"{name} has no causal form, because its snippets of {snippet} frames go "
+            f"{snippet // 2} frames beyond the one in their center."
+        )
 
 
 def _insert(net: VideoNetwork, asked: Part, published: Part, shared: Part, *, causal: bool) -> None:

@@ -3,6 +3,9 @@
 Letters: N frames, C channels, H, W, D reduced channels, M = N or 2N differences.
 """
 
+import functools
+import operator
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -61,31 +64,45 @@ class TDM(TemporalModule):
             differences.append(place_pairs(later_moved - earlier, causal=False))
         if self.training:
             # Batch statistics are those of each difference, as in the authors' code.
-            gates = [torch.sigmoid(self._raw(difference)) for difference in differences]
+            halves = [self.expand(self._mixed(difference)) / 2 for difference in differences]
         else:
-            gates = list(torch.sigmoid(self._raw(torch.cat(differences))).chunk(len(differences)))
-        return _gated(x_NCHW, gates)
+            halves = list(self._expanded(torch.cat(differences)).chunk(len(differences)))
+        return _gated(x_NCHW, halves)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Gates the newest frames; the memory holds the transformed, reduced frame."""
         reduced_NDHW = self.reduce(x_NCHW)
         difference = memory.delay(self.transform(reduced_NDHW)) - reduced_NDHW
-        return _gated(x_NCHW, [torch.sigmoid(self._raw(memory.where_started(difference)))])
+        return _gated(x_NCHW, [self._expanded(memory.where_started(difference))])
 
-    def _raw(self, difference_MDHW: torch.Tensor) -> torch.Tensor:
-        """(M, D, H, W) -> (M, C, H, W): the gate before its sigmoid."""
+    def _mixed(self, difference_MDHW: torch.Tensor) -> torch.Tensor:
+        """Mean of the difference and its convolutions at half and at full size."""
         height, width = difference_MDHW.shape[2:]
         # A map of one pixel has no smaller version.
         small = F.avg_pool2d(difference_MDHW, (min(2, height), min(2, width)))
         coarse_MDHW = F.interpolate(self.coarse(small), (height, width))
         fine_MDHW = self.fine(difference_MDHW)
-        raw_MCHW: torch.Tensor = self.expand((difference_MDHW + coarse_MDHW + fine_MDHW) / 3)
-        return raw_MCHW
+        return (difference_MDHW + coarse_MDHW + fine_MDHW) / 3
+
+    def _expanded(self, difference_MDHW: torch.Tensor) -> torch.Tensor:
+        """(M, D, H, W) -> (M, C, H, W): half of the gate before its sigmoid, in eval mode.
+
+        Norm and half go into the few weights of the convolution, which saves passes over the maps.
+        """
+        conv, norm = self.expand
+        mixed_MDHW = self._mixed(difference_MDHW)
+        if not isinstance(norm, nn.BatchNorm2d):  # folded before
+            half_MCHW: torch.Tensor = conv(mixed_MDHW) / 2
+            return half_MCHW
+        scale_C = norm.weight * torch.rsqrt(norm.running_var + norm.eps) / 2
+        shift_C = norm.bias / 2 - norm.running_mean * scale_C
+        return F.conv2d(mixed_MDHW, conv.weight * scale_C[:, None, None, None], shift_C)
 
 
-def _gated(x_NCHW: torch.Tensor, gates: list[torch.Tensor]) -> torch.Tensor:
-    """x times 1/2 and the mean of the gates."""
-    return x_NCHW * (0.5 + sum(gates) / len(gates))
+def _gated(x_NCHW: torch.Tensor, halves: list[torch.Tensor]) -> torch.Tensor:
+    """x + x * (mean of the sigmoids - 1/2), where sigmoid(2h) - 1/2 is tanh(h) / 2."""
+    gates = functools.reduce(operator.add, map(torch.tanh, halves))
+    return torch.addcmul(x_NCHW, x_NCHW, gates, value=0.5 / len(halves))
 
 
 def _conv(channels: int, out_channels: int, kernel: int, groups: int = 1) -> nn.Conv2d:

@@ -36,9 +36,10 @@ def import_checkpoint(
     """Builds the network `model` and fills it from a published checkpoint.
 
     Supports the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
-    form), TEA, TAM, GST, GSF, ACTION-Net and TDN, of mmaction2's TSN, TSM, TIN and TANet, of torchvision and timm
-    for networks without temporal weights, and files that `torch.save(net.state_dict(), FILE)`
-    writes of a kinema network. The number of classes is read from the file.
+    form), TEA, TAM, GST, GSF, ACTION-Net and TDN, of mmaction2's TSN, TSM, TIN and TANet, of
+    torchvision and timm for networks without temporal weights, and files that
+    `torch.save(net.state_dict(), FILE)` writes of a kinema network. The number of classes is read
+    from the file.
 
     Args:
         file: A torch or safetensors file; code in it is not executed.
