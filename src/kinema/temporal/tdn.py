@@ -66,7 +66,8 @@ class TDM(TemporalModule):
             # Batch statistics are those of each difference, as in the authors' code.
             halves = [self.expand(self._mixed(difference)) / 2 for difference in differences]
         else:
-            halves = list(self._expanded(torch.cat(differences)).chunk(len(differences)))
+            both = self._expanded(torch.cat(differences))
+            halves = list(torch.unflatten(both, 0, (len(differences), -1)).unbind(0))
         return _gated(x_NCHW, halves)
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
