@@ -3,14 +3,14 @@
 Letters: N frames, C channels, H, W, D reduced channels, M = N or 2N differences.
 """
 
-import functools
-import operator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from kinema.temporal.base import TemporalModule, register
+from kinema.temporal.kernels.gate import gated_by_halves, map_gate
 from kinema.temporal.kernels.layout import pairs, place_pairs
 from kinema.temporal.memory import Memory
 from kinema.temporal.se import reduced
@@ -65,16 +65,22 @@ class TDM(TemporalModule):
         if self.training:
             # Batch statistics are those of each difference, as in the authors' code.
             halves = [self.expand(self._mixed(difference)) / 2 for difference in differences]
-        else:
-            both = self._expanded(torch.cat(differences))
-            halves = list(torch.unflatten(both, 0, (len(differences), -1)).unbind(0))
-        return _gated(x_NCHW, halves)
+            return gated_by_halves(x_NCHW, halves)
+        return self._gated(x_NCHW, torch.cat(differences))
 
     def step(self, x_NCHW: torch.Tensor, memory: Memory) -> torch.Tensor:
         """Gates the newest frames; the memory holds the transformed, reduced frame."""
         reduced_NDHW = self.reduce(x_NCHW)
         difference = memory.delay(self.transform(reduced_NDHW)) - reduced_NDHW
-        return _gated(x_NCHW, [self._expanded(memory.where_started(difference))])
+        return self._gated(x_NCHW, memory.where_started(difference))
+
+    def _gated(self, x_NCHW: torch.Tensor, difference_MDHW: torch.Tensor) -> torch.Tensor:
+        """Gates the frames in eval mode, where the norm is a part of the last convolution."""
+        conv, norm = cast(tuple[nn.Conv2d, nn.BatchNorm2d], tuple(self.expand))
+        mixed_MDHW = self._mixed(difference_MDHW)
+        scale_C = norm.weight * torch.rsqrt(_known(norm.running_var) + norm.eps) / 2
+        bias_C = norm.bias / 2 - _known(norm.running_mean) * scale_C
+        return map_gate(x_NCHW, mixed_MDHW, conv.weight[:, :, 0, 0] * scale_C[:, None], bias_C)
 
     def _mixed(self, difference_MDHW: torch.Tensor) -> torch.Tensor:
         """Mean of the difference and its convolutions at half and at full size."""
@@ -85,25 +91,10 @@ class TDM(TemporalModule):
         fine_MDHW = self.fine(difference_MDHW)
         return (difference_MDHW + coarse_MDHW + fine_MDHW) / 3
 
-    def _expanded(self, difference_MDHW: torch.Tensor) -> torch.Tensor:
-        """(M, D, H, W) -> (M, C, H, W): half of the gate before its sigmoid, in eval mode.
 
-        Norm and half go into the few weights of the convolution, which saves passes over the maps.
-        """
-        conv, norm = self.expand
-        mixed_MDHW = self._mixed(difference_MDHW)
-        if not isinstance(norm, nn.BatchNorm2d):  # folded before
-            half_MCHW: torch.Tensor = conv(mixed_MDHW) / 2
-            return half_MCHW
-        scale_C = norm.weight * torch.rsqrt(norm.running_var + norm.eps) / 2
-        shift_C = norm.bias / 2 - norm.running_mean * scale_C
-        return F.conv2d(mixed_MDHW, conv.weight * scale_C[:, None, None, None], shift_C)
-
-
-def _gated(x_NCHW: torch.Tensor, halves: list[torch.Tensor]) -> torch.Tensor:
-    """x + x * (mean of the sigmoids - 1/2), where sigmoid(2h) - 1/2 is tanh(h) / 2."""
-    gates = functools.reduce(operator.add, map(torch.tanh, halves))
-    return torch.addcmul(x_NCHW, x_NCHW, gates, value=0.5 / len(halves))
+def _known(statistic: torch.Tensor | None) -> torch.Tensor:
+    assert statistic is not None
+    return statistic
 
 
 def _conv(channels: int, out_channels: int, kernel: int, groups: int = 1) -> nn.Conv2d:
