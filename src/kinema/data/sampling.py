@@ -158,8 +158,8 @@ class SnippetSampling:
         return max(1, total - self.snippet + 1)
 
     def _from(self, firsts: Indices, total: int) -> Indices:
-        frames = firsts[..., None] + np.arange(self.snippet)
-        return np.minimum(frames, total - 1).reshape(*firsts.shape[:-1], -1)
+        frames: Indices = np.minimum(firsts[..., None] + np.arange(self.snippet), total - 1)
+        return frames.reshape(*firsts.shape[:-1], -1)
 
 
 def sampling_of(preprocessing: Preprocessing, views: Views | None = None) -> Sampling:

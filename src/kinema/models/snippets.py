@@ -23,7 +23,7 @@ class SnippetResNet(nn.Module):
 
     The center frame of a snippet passes the ResNet. The differences of adjacent frames, at half the
     size, pass a stem and a res2 of their own, each of whose outputs is mixed with that of the
-    ResNet (TDN: Wang et al., CVPR 2021, arXiv 2012.10071, section 3.2). As in the authors' code the
+    ResNet (TDN: Wang et al., CVPR 2021, arXiv 2012.10071). As in the authors' code the
     mixture has equal parts for 8 snippets, otherwise a quarter of the differences, and every
     convolution but the stem of the differences has a bias in front of its norm. The weights of that
     stem start as the mean of the ResNet's over the colors, those of its res2 as the ResNet's.
@@ -36,6 +36,16 @@ class SnippetResNet(nn.Module):
     Raises:
         SiteError: the network is no ResNet of timm.
     """
+
+    conv1: nn.Module
+    bn1: nn.Module
+    act1: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+    global_pool: nn.Module
 
     def __init__(self, net: nn.Module, *, snippet: int, frames: int) -> None:
         super().__init__()

@@ -25,10 +25,9 @@ class TDM(TemporalModule):
     their half-size version, and expanded to a gate for every channel and pixel. With the mean g of
     the two sigmoids, the output is x + x * (g - 1/2). Both differences share all weights.
 
-    Follows the authors' code, not the paper's equations, where the sign of the difference is the
-    opposite and nothing is subtracted from the sigmoids. As in the code, a frame without a neighbor
-    has a zero difference, which the norms map to a gate that is not zero, and training updates the
-    statistics of the norms twice per step, for either difference.
+    Follows the authors' code; the paper's equations were not compared. As in the code, a frame
+    without a neighbor has a zero difference, which the norms map to a gate that is not zero, and
+    training updates the statistics of the norms twice per step, once for either difference.
 
     Causal: the gate is the one of the difference to the previous frame alone.
 
@@ -89,7 +88,8 @@ class TDM(TemporalModule):
         small = F.avg_pool2d(difference_MDHW, (min(2, height), min(2, width)))
         coarse_MDHW = F.interpolate(self.coarse(small), (height, width))
         fine_MDHW = self.fine(difference_MDHW)
-        return (difference_MDHW + coarse_MDHW + fine_MDHW) / 3
+        mixed_MDHW: torch.Tensor = (difference_MDHW + coarse_MDHW + fine_MDHW) / 3
+        return mixed_MDHW
 
 
 def _known(statistic: torch.Tensor | None) -> torch.Tensor:
