@@ -80,7 +80,8 @@ def import_checkpoint(
 ) -> None:
     """Convert a published checkpoint; a tensor that does not match is an error.
 
-    Supports the files of TSM, TEA, TAM, GST, GSF, TDN and mmaction2, and ImageNet weights (--classes).
+    Supports the files of TSM, TEA, TAM, GST, GSF, TDN and mmaction2, and ImageNet weights
+    (--classes).
 
     Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
     --labels kinetics400 --out tsm-k400

@@ -2,12 +2,13 @@
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinema.models.snippets import SnippetResNet
 from kinema.models.temporal_pool import TemporalMaxPool
 from kinema.temporal import TemporalModule
 from kinema.values import Cost, Reach, SiteCost
@@ -70,6 +71,16 @@ def count_cost(
         )
         for name, module in outermost(net)
     )
+    sites += tuple(
+        SiteCost(
+            site=name.removeprefix("backbone."),
+            place="",
+            module=SnippetResNet.__name__,
+            params=_params(module),
+            macs=flops.get(f"{root}.{name}", 0) // 2,
+        )
+        for name, module in _branches(net)
+    )
     return Cost(
         params=_params(net),
         macs=flops.get("Global", 0) // 2 + sum(dynamic.values()),
@@ -79,6 +90,14 @@ def count_cost(
         size_px=size_px,
         sites=sites,
     )
+
+
+def _branches(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Parts of a short-term branch, with their names."""
+    for name, module in net.named_modules():
+        if isinstance(module, SnippetResNet):
+            for part in ("difference_stem", "difference_layer1"):
+                yield f"{name}.{part}", module.get_submodule(part)
 
 
 def _params(module: nn.Module) -> int:

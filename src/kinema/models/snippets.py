@@ -46,6 +46,8 @@ class SnippetResNet(nn.Module):
     layer3: nn.Module
     layer4: nn.Module
     global_pool: nn.Module
+    difference_stem: nn.Module
+    difference_layer1: nn.Module
 
     def __init__(self, net: nn.Module, *, snippet: int, frames: int) -> None:
         super().__init__()
@@ -59,15 +61,14 @@ class SnippetResNet(nn.Module):
             raise OptionError("The short-term branch needs snippets of at least 3 frames, got 1.")
         self.snippet = snippet
         self.frames = frames
-        stem = [copy.deepcopy(layer) for layer in (net.conv1, net.bn1, net.act1, net.maxpool)]
-        self.difference_stem = _for_differences(nn.Sequential(*stem), snippet - 1)
-        self.difference_layer1 = copy.deepcopy(net.layer1)
         for name, layer in net.named_children():
             self.add_module(name, layer)
-        with_norms = [part for name, part in self.named_children() if name != "difference_stem"]
-        for conv in (part for layer in with_norms for part in layer.modules()):
+        stem = nn.Sequential(*copy.deepcopy([net.conv1, net.bn1, net.act1, net.maxpool]))
+        self.difference_layer1 = copy.deepcopy(net.layer1)
+        for conv in self.modules():
             if isinstance(conv, nn.Conv2d) and conv.bias is None:
                 conv.bias = _new_bias(conv)
+        self.difference_stem = _for_differences(stem, snippet - 1)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Features of every snippet; its frames are next to each other along the channels."""

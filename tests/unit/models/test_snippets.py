@@ -46,6 +46,17 @@ def test_features_are_those_of_the_authors_code(frames, share):
     torch.testing.assert_close(net(x), wanted.mean(1), rtol=1e-4, atol=1e-5)
 
 
+def test_the_branch_counts_as_temporal():
+    with torch.device("meta"):
+        cost = create_model("tdn_resnet50", classes=174).cost()
+        plain = create_model("tsn_resnet50", classes=174).cost()
+    assert cost.temporal_macs == cost.macs - plain.macs
+    biases = 26_560  # of the ResNet's own convolutions
+    assert cost.temporal_params == cost.params - plain.params - biases
+    parts = {site.site: site.params for site in cost.sites if site.module == "SnippetResNet"}
+    assert parts == {"difference_stem": 37_760, "difference_layer1": 217_216}
+
+
 @torch.no_grad()
 def test_other_numbers_of_snippets_need_no_new_network():
     net = tiny_network("tdn")

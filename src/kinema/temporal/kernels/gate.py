@@ -53,7 +53,7 @@ def map_gate(
     differences = motion_MDHW.shape[0] // max(1, x_NCHW.shape[0])
     wants_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     is_plain = wants_gradient or dispatch.uses_reference_backend()
-    if not is_plain and native.takes_map_gate(x_NCHW, differences):
+    if not is_plain and native.takes_map_gate(differences, *inputs):
         return native.map_gate(*inputs)
     both_MCHW = F.conv2d(motion_MDHW, weight_CD[:, :, None, None], bias_C)
     return gated_by_halves(x_NCHW, torch.unflatten(both_MCHW, 0, (differences, -1)).unbind(0))

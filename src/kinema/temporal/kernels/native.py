@@ -253,10 +253,11 @@ def adaptive_kernels(
     return kernels_NKC
 
 
-def takes_map_gate(x_NCHW: torch.Tensor, differences: int) -> bool:
+def takes_map_gate(differences: int, x_NCHW: torch.Tensor, *others: torch.Tensor) -> bool:
     """True if `map_gate` has a kernel for this activation. It has no gradient."""
-    fits = x_NCHW.shape[1] % _LANES == 0 and _ROWS % differences == 0
-    return fits and x_NCHW.dtype == torch.float32 and takes(x_NCHW, kernel="map_gate")
+    fits = x_NCHW.shape[1] % _LANES == 0 and _ROWS % max(1, differences) == 0
+    in_floats = all(tensor.dtype == torch.float32 for tensor in (x_NCHW, *others))
+    return fits and in_floats and takes(x_NCHW, kernel="map_gate")
 
 
 def map_gate(
