@@ -508,6 +508,8 @@ FIGURES: dict[str, Callable[[], Canvas]] = {
     "gsm": gsm,
     "gsf": gsf,
     "action": action,
+    "snippets": motion_diagrams.snippets,
+    "tdm": motion_diagrams.tdm,
     "conv": conv,
     "nonlocal": nonlocal_block,
     "causal": causal,

@@ -1,4 +1,4 @@
-"""Diagrams of modules that compare two frames: MEM, ME, SME, STM and MotionSqueeze."""
+"""Diagrams of what compares frames: MEM, ME, TDN's parts, SME, STM and MotionSqueeze."""
 
 from diagram_parts import CELL, Canvas, Node
 
@@ -61,6 +61,59 @@ def me() -> Canvas:
     finished(canvas, gate, "x + a * x", frame=now)
     canvas.note(1.75, (UPPER + LOWER) / 2, "same layer, C to C/16")
     canvas.note(6.05, UPPER + 0.42, "a, C/16 to C")
+    return canvas
+
+
+def tdm() -> Canvas:
+    """TDM: the difference of two maps becomes a gate for every pixel."""
+    canvas = Canvas(2.75)
+    now, following = compared(canvas)
+    difference = canvas.sign(3.5, UPPER, "-")
+    upper = canvas.box(1.75, UPPER, "1 x 1, BN", weights=True)
+    lower = canvas.box(1.75, LOWER, "1 x 1, BN", weights=True)
+    moved = canvas.box(3.0, LOWER, "3 x 3 for\neach channel", weights=True)
+    canvas.arrow(now, upper)
+    canvas.arrow(upper, difference)
+    canvas.arrow(following, lower)
+    canvas.arrow(lower, moved)
+    canvas.arrow(moved, difference, enter="bottom")
+    fine = canvas.box(4.65, 1.55, "3 x 3, BN", weights=True)
+    coarse = canvas.box(4.65, LOWER, "half the size\n3 x 3, BN", weights=True)
+    mean = canvas.sign(5.55, UPPER, "+")
+    gate = canvas.box(6.3, UPPER, "1 x 1, BN\nsigmoid", weights=True)
+    canvas.arrow(difference, mean)
+    for path in (fine, coarse):
+        canvas.line([(3.9, UPPER), (3.9, path.y), path.at("left")])
+        canvas.line([path.at("right"), (5.55, path.y), mean.at("bottom")])
+    canvas.arrow(mean, gate)
+    finished(canvas, gate, "x * (1/2 + g)", frame=now)
+    canvas.note(1.75, (UPPER + LOWER) / 2, "same layer, C to C/16")
+    canvas.note(7.2, UPPER + 0.42, "g, mean with")
+    canvas.note(7.2, UPPER + 0.62, "that of x[t-1]")
+    return canvas
+
+
+def snippets() -> Canvas:
+    """TDN's short-term branch: differences in stem and res2."""
+    canvas = Canvas(2.4)
+    upper, lower = 0.7, 1.8
+    frames = canvas.cells(0.3, upper - CELL / 2, [[1, 2, 3, 4, 5]], title="a snippet")
+    stem = canvas.box(3.0, upper, "stem", weights=True)
+    motion = canvas.box(3.2, lower, "stem of 12 channels", weights=True)
+    first, second = canvas.sign(4.6, upper, "+"), canvas.sign(7.0, upper, "+")
+    res2 = canvas.box(5.8, upper, "res2", weights=True)
+    small = canvas.box(5.8, lower, "its own res2", weights=True)
+    canvas.arrow(frames, stem, label="3")
+    canvas.line([frames.at("bottom"), (frames.x, lower), motion.at("left")])
+    canvas.note(1.5, lower - 0.12, "4 differences,")
+    canvas.note(1.5, lower + 0.14, "half the size")
+    for left, right in ((stem, first), (first, res2), (res2, second)):
+        canvas.arrow(left, right)
+    canvas.arrow(motion, small)
+    canvas.line([(4.6, lower), first.at("bottom")])
+    canvas.line([small.at("right"), (7.0, lower), second.at("bottom")])
+    canvas.line([second.at("right"), (7.9, upper)])
+    canvas.note(8.4, upper, "res3 to res5")
     return canvas
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kinema.models.network import VideoNetwork
-from kinema.models.zoo import RELATIONAL, create_model, families
+from kinema.models.zoo import RELATIONAL, SNIPPETS, create_model, families
 from kinema.temporal import temporal_named
 
 # Small backbones of the families that do not fit on timm's test backbone: they need the groups of
@@ -19,11 +19,11 @@ OTHER_BACKBONES = {
     "ctnet": "resnet18",
 }
 
-# Families without a causal form: their modules need the whole clip, or their head does.
+# Families without a causal form: their modules need the whole clip, or their head, or snippets.
 NOT_CAUSAL = {
     family
     for family, parts in families().items()
-    if family in RELATIONAL
+    if family in (*RELATIONAL, *SNIPPETS)
     or not all(temporal_named(part.module).module.has_causal_form for part in parts)
 }
 

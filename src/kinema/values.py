@@ -26,6 +26,13 @@ AverageName = Literal["scores", "probs"]
 ClipPlaces = Literal["even", "twice", "uniform"]  # of several clips in the segments of a video
 
 
+def check_snippet(snippet: int) -> None:
+    """Raises OptionError for a number of frames that has no center."""
+    check_range(at_least=1, snippet=snippet)
+    if snippet % 2 == 0:
+        raise OptionError(f"snippet must be odd, so that its frames have a center, got {snippet}.")
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """Facts about a video file or frame folder.
@@ -113,6 +120,9 @@ class Preprocessing(ClipSettings):
 
     Attributes:
         frames: T, frames of one clip.
+        snippet: Neighboring frames of the video for each of the T, which is their center; 1 for
+            all networks but those with a short-term branch (TDN: 5). A clip then has T * snippet
+            frames.
         mean: Mean per RGB channel, for values in 0..1.
         std: Standard deviation per RGB channel, for values in 0..1.
     """
@@ -120,9 +130,11 @@ class Preprocessing(ClipSettings):
     frames: PositiveInt = 8
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    snippet: PositiveInt = 1
 
     def __post_init__(self) -> None:
         check_range(at_least=1, frames=self.frames)
+        check_snippet(self.snippet)
         known = (SAMPLINGS, get_args(ResizeName), get_args(AverageName))
         for name, names in zip(("sampling", "resize", "average"), known, strict=True):
             if (value := getattr(self, name)) not in names:
@@ -145,9 +157,16 @@ class Preprocessing(ClipSettings):
             check_range(mean=mean)
             check_range(above=0, std=std)
 
+    @property
+    def clip_frames(self) -> int:
+        """Frames that are read for a clip: T * snippet."""
+        return self.frames * self.snippet
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for config.json."""
-        return {"frames": self.frames} | asdict(self)
+        data = {"frames": self.frames} | asdict(self)
+        # Left out where it is 1, so that earlier versions read the folders of other networks.
+        return data if self.snippet > 1 else {k: v for k, v in data.items() if k != "snippet"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str) -> Self:

@@ -134,6 +134,14 @@ def test_a_trained_network_takes_only_sizes_and_views(kinema, checkpoint):
     )
 
 
+def test_snippets_are_described(kinema):
+    words = ("describe", "tdn_resnet18", "--size", 32, "--classes", 3)
+    document = kinema(*words, "--json").document
+    assert (document["frames"], document["snippet"]) == (8, 5)
+    assert "3 classes, 8 snippets of 5 frames of 32 x 32 px" in kinema(*words).out
+    assert kinema("describe", "tsm_resnet18", "--size", 32, "--json").document["snippet"] == 1
+
+
 def test_a_temporal_pool_is_described(kinema):
     words = ("describe", "tsm_resnet18", "--size", 32, "--temporal-pool")
     document = kinema(*words, "--json").document

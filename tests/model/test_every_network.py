@@ -81,7 +81,7 @@ def made(name: str, **options) -> tuple[torch.nn.Module, torch.Tensor]:
                 parameter.data *= 0.1
     # Small pictures, whose last stage is as large (1 x 1, 2 x 2) as that of 96 and 64 pixels.
     size = 80 if "inception" in name else 48
-    x = torch.randn(2, net.frames, 3, size, size)
+    x = torch.randn(2, net.clip_frames, 3, size, size)
     _calibrate(net, x)
     return net, x
 
@@ -153,7 +153,7 @@ def test_a_clip_does_not_depend_on_the_others_of_its_batch(prepared):
 
 def test_the_order_of_the_frames_matters_where_it_should(prepared):
     with torch.inference_mode():
-        order = [2, 0, 3, 1, *range(4, prepared.net.frames)]
+        order = [2, 0, 3, 1, *range(4, prepared.net.clip_frames)]
         mixed = prepared.net(prepared.x[:, order])
     if prepared.family in ORDER_BLIND and "slowfast" not in prepared.name:
         assert difference(prepared.scores, mixed) < 2e-3
@@ -183,6 +183,8 @@ def test_taking_the_modules_out_leaves_the_plain_backbone(network):
     _, backbone = _split(network.name)
     with shapes_only():  # only its shapes are asked for
         plain = create_model(f"tsn_{backbone}", classes=CLASSES, frames=network.net.frames)
+        if network.net.snippet > 1:  # its short-term branch is part of the backbone
+            plain.take_snippets(network.net.snippet)
     removed, expected = network.net.remove().state_dict(), plain.state_dict()
     # A module that took a convolution's place has taken over its weights, not its numbers.
     assert list(removed) == list(expected)

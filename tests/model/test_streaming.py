@@ -230,6 +230,10 @@ def test_a_module_of_ones_own_streams_without_more_code(monkeypatch):
         (lambda: create_model("tsm_resnet18", classes=3), "causal=True.*kinema import --causal"),
         (lambda: create_model("tin_resnet18", classes=3), r"TIN looks ahead .* has no causal form"),
         (
+            lambda: create_model("tdn_resnet18", classes=3),
+            "tdn_resnet18 takes snippets of 5 neighboring frames, 2 of them behind the center",
+        ),
+        (
             lambda: create_model("nl_resnet18", classes=3),
             r"NonLocal looks ahead .* has no causal form",
         ),

@@ -66,7 +66,7 @@ def test_two_steps_stay_finite(family, options, precision, frames, backbone_weig
         **options,
     ).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    clips, labels = smooth_clips(frames), torch.tensor([0, 3])
+    clips, labels = smooth_clips(net.clip_frames), torch.tensor([0, 3])
     for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             loss = nn.functional.cross_entropy(net(clips), labels)

@@ -195,6 +195,34 @@ def me(
     return x + x * gate_scale * (gate - 0.5)
 
 
+def tdm(x: Tensor, w: Weights, *, causal: bool = False) -> Tensor:
+    """TDN's code: half a sigmoid, minus a quarter, for either neighbor."""
+    reduced = norm(conv(x, w["reduce.0.weight"]), w, "reduce.1")
+    moved = each_channel_3x3(reduced, w["transform.weight"])
+    height, width = x.shape[3:]
+    # Nearest: row i of the large map is row i * h // H of the small one.
+    rows = [i * (height // 2) // height for i in range(height)]
+    columns = [i * (width // 2) // width for i in range(width)]
+    out = x
+    for step in (-1,) if causal else (-1, 1):
+        motion = torch.stack(
+            [
+                moved[:, t + step] - reduced[:, t]
+                if 0 <= t + step < x.shape[1]
+                else torch.zeros_like(reduced[:, t])
+                for t in range(x.shape[1])
+            ],
+            1,
+        )
+        pooled = each_frame(motion, lambda frame: F.avg_pool2d(frame, 2))
+        coarse = norm(conv(pooled, w["coarse.0.weight"], padding=1), w, "coarse.1")
+        fine = norm(conv(motion, w["fine.0.weight"], padding=1), w, "fine.1")
+        mean = (motion + coarse[:, :, :, rows][..., columns] + fine) / 3
+        gate = torch.sigmoid(norm(conv(mean, w["expand.0.weight"]), w, "expand.1")) - 0.5
+        out = out + x * gate * (1 if causal else 0.5)
+    return out
+
+
 def mta(x: Tensor, w: Weights, *, first: bool, stride: int = 1, causal: bool = False) -> Tensor:
     groups = x.chunk(4, 2)
     out: list[Tensor] = []

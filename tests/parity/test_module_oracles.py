@@ -120,6 +120,8 @@ CASES = {
     "me/both": me(transform="both"),
     "me/none": me(transform="none"),
     "me/paper's gate": me(gate_scale=2.0),
+    "tdm": Case(temporal.TDM, oracles.tdm),
+    "tdm/reduction 5": Case(temporal.TDM, oracles.tdm, module_only={"reduction": 5}),
     "mta": mta(first=False),
     "mta/part shift": replace(mta(first=False), module_only={"init": "part_shift"}),
     "mta/identity": replace(mta(first=True), module_only={"init": "identity"}),

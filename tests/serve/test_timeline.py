@@ -8,10 +8,16 @@ import av
 import numpy as np
 import pytest
 
+import kinema
+from kinema import Recognizer
+from kinema.decoders.pool import DecoderSettings
 from kinema.report.timeline import timeline_document
+from kinema.serve.service import Service
 from kinema.timeline import SegmentRule, TimelineSettings, timeline
+from kinema.values import Preprocessing
 
-from .running import wait_until, write_video
+from ..random_weights import tiny_network
+from .running import running, wait_until, write_video
 
 FIELDS = {"window": 1.0, "stride": 0.5, "smooth": 1, "enter": 0.4, "leave": 0.2, "top": 3}
 
@@ -48,6 +54,28 @@ def test_a_job_gives_the_offline_timeline(server, recognizers, video, model):
     expected = timeline_document(timeline(recognizers[model], video, settings, rule=rule), top=3)
     assert document["state"] == "done"
     assert document["done"] == document["total"] == len(expected["windows"]) > 10
+    assert document["result"] == {**expected, "path": "long.mp4"}
+
+
+@pytest.mark.slow
+def test_a_network_on_snippets_is_served(video, tmp_path):
+    how = Preprocessing(frames=4, short_side_px=40, crop_px=32, snippet=5)
+    labels = ("red", "green", "blue")
+    folder = kinema.save(tiny_network("tdn"), tmp_path / "tdn", labels=labels, preprocessing=how)
+    recognizer = Recognizer.load(folder, device="cpu")
+    service = Service({"tdn": recognizer}, decoding=DecoderSettings(workers=1))
+    with running(service) as started, started.http as http:
+        (model,) = http.get("/v1/models").json()["models"]
+        with video.open("rb") as file:
+            answer = http.post("/v1/predict", files={"file": file}, data={"clips": 2}).json()
+        document = finished(http, posted(http, video, **FIELDS).json()["job"])
+    assert (model["frames"], model["live"]) == (20, False)
+    probs = [(entry["name"], entry["prob"]) for entry in answer["top"]]
+    for (name, prob), wanted in zip(probs, recognizer.predict(video, clips=2).top, strict=True):
+        assert (name, prob) == (wanted.name, pytest.approx(wanted.prob, abs=1e-5))
+    settings = TimelineSettings(window_s=1.0, stride_s=0.5, batch=8)
+    rule = SegmentRule(smooth_windows=1, enter=0.4, leave=0.2)
+    expected = timeline_document(timeline(recognizer, video, settings, rule=rule), top=3)
     assert document["result"] == {**expected, "path": "long.mp4"}
 
 

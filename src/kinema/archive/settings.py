@@ -123,7 +123,7 @@ class Work:
     def shape(self) -> tuple[int, int, int, int, int]:
         """(V, T, 3, H, W) of the views of one video."""
         how = self.preprocessing
-        return self.settings.views.count, how.frames, 3, how.crop_px, how.crop_px
+        return self.settings.views.count, how.clip_frames, 3, how.crop_px, how.crop_px
 
     @property
     def video_bytes(self) -> int:

@@ -84,11 +84,11 @@ def measure_models(
             + did_you_mean(str(difference_from), names)
         )
     torch.manual_seed(0)
-    clips = {batch: torch.randn(batch, frames, 3, size, size) for batch in batches}
     runs: dict[str, Callable[[], Any]] = {}
     macs, plain = {}, {}
     for name in names:
         net = _network(name, frames)
+        clips = {b: torch.randn(b, net.clip_frames, 3, size, size) for b in batches}
         macs[name], plain[name] = net.cost(size).macs, f"tsn_{net.facts.name}"
         for form, batch in itertools.product(forms, batches):
             progress(f"building {name} {form}")
@@ -148,7 +148,7 @@ def time_network(
         For each batch: batch, ms of one pass, and videos_per_s, the videos of `views` views.
     """
     device = next(net.parameters()).device
-    clips = {b: torch.randn(b, net.frames, 3, size, size, device=device) for b in batches}
+    clips = {b: torch.randn(b, net.clip_frames, 3, size, size, device=device) for b in batches}
     with torch.inference_mode():
         runs = {str(b): partial(net.eval(), clips[b]) for b in batches}
         timings = alternate(runs, rounds=rounds)

@@ -32,11 +32,11 @@ def measure_video(
         UnreadableVideoError: the video cannot be read.
     """
     torch.manual_seed(0)
-    how = Preprocessing()
-    net = create_model(model, classes=400, frames=how.frames)
+    net = create_model(model, classes=400)
+    how = Preprocessing(frames=net.frames, snippet=net.snippet)
     labels = tuple(f"class {number}" for number in range(400))
     runs: dict[str, Callable[[], Any]] = {}
-    clip = torch.randn(1, how.frames, 3, how.crop_px, how.crop_px)
+    clip = torch.randn(1, how.clip_frames, 3, how.crop_px, how.crop_px)
     for form, fast in (("plain", False), ("fast", True)):
         progress(f"building the {form} form")
         recognizer = Recognizer(net, labels, how, device="cpu", fast=fast)

@@ -163,6 +163,7 @@ def _document(net: "VideoNetwork", cost: "Cost", views: "Views") -> dict[str, ob
         "per_video": asdict(cost.per_video(views)),
         "macs_ratio": _macs_ratio(net, cost),
         "temporal_pool": net.spec.temporal_pool,
+        "snippet": net.snippet,
         "receptive_field": net.reach.receptive_field,
         **asdict(net.reach),
         "backend": _backend()[0],
@@ -176,7 +177,9 @@ def _print(net: "VideoNetwork", cost: "Cost", views: "Views") -> None:
 
     out = results()
     out.print(net.name, style="bold", end="  ")
-    out.print(f"{net.classes} classes, {cost.frames} frames of {cost.size_px} x {cost.size_px} px")
+    of = f"snippets of {net.snippet} " if net.snippet > 1 else ""
+    side = f"{cost.size_px} x {cost.size_px} px"
+    out.print(f"{net.classes} classes, {cost.frames} {of}frames of {side}")
     for title, total, temporal in (
         ("Parameters", cost.params, cost.temporal_params),
         ("MACs", cost.macs, cost.temporal_macs),

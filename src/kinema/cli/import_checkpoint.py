@@ -81,8 +81,8 @@ def import_checkpoint(
 ) -> None:
     """Convert a published checkpoint; a tensor that does not match is an error.
 
-    Supports the files of TSM, TEA, TAM, GST, GSF, CT-Net, SmallBigNet and mmaction2, and ImageNet
-    weights (--classes).
+    Supports the files of TSM, TEA, TAM, GST, GSF, CT-Net, SmallBigNet, TDN and mmaction2, and
+    ImageNet weights (--classes).
 
     Example: kinema import TSM_kinetics_RGB_resnet50.pth --model tsm_resnet50
     --labels kinetics400 --out tsm-k400
@@ -198,7 +198,11 @@ def _convert(
         }
     sampling: SamplingName = "dense" if dense else "segments"
     preprocessing = Preprocessing(
-        frames=net.frames, sampling=sampling, mean=net.input_mean, std=net.input_std
+        frames=net.frames,
+        sampling=sampling,
+        mean=net.input_mean,
+        std=net.input_std,
+        snippet=net.snippet,
     )
     return _Imported(net, preprocessing, None, tensors)
 

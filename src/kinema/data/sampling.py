@@ -147,13 +147,51 @@ class ShuffledSegmentSampling(SegmentSampling):
         return np.stack([rng.permutation(row) for rng, row in zip(rngs, ordered, strict=True)])
 
 
+@dataclass(frozen=True)
+class SnippetSampling:
+    """Snippets of neighboring frames at the places of another rule (TDN, arXiv 2012.10071).
+
+    The other rule places the first frames of the snippets, in a video without the last S - 1
+    frames, as in TDN's code. A video shorter than a snippet repeats its last frame. Unlike in that
+    code, videos of at most T + S - 1 frames have different snippets, as far as there are any.
+
+    Attributes:
+        rule: Places T snippets.
+        snippet: S, frames of a snippet.
+    """
+
+    rule: Sampling
+    snippet: int
+
+    def train(self, total: int, rng: np.random.Generator) -> Indices:
+        """Frame numbers (T * S,) of a random clip; the frames of a snippet are adjacent."""
+        return self._from(self.rule.train(self._places(total), rng), total)
+
+    def test(self, total: int, clips: int) -> Indices:
+        """Frame numbers (N, T * S) of the fixed clips of a test."""
+        return self._from(self.rule.test(self._places(total), clips), total)
+
+    def _places(self, total: int) -> int:
+        check_range(at_least=1, total=total)
+        return max(1, total - self.snippet + 1)
+
+    def _from(self, firsts: Indices, total: int) -> Indices:
+        frames: Indices = np.minimum(firsts[..., None] + np.arange(self.snippet), total - 1)
+        return frames.reshape(*firsts.shape[:-1], -1)
+
+
 def sampling_of(preprocessing: Preprocessing, views: Views | None = None) -> Sampling:
     """Returns the sampling rule of a preprocessing, for the views of a test.
 
     Raises:
         OptionError: `twice_sample` or `uniform_sample`, which are for segments, with windows.
     """
-    places = "even" if views is None else views.clip_places
+    rule = _rule_of(preprocessing, "even" if views is None else views.clip_places)
+    return rule if preprocessing.snippet == 1 else SnippetSampling(rule, preprocessing.snippet)
+
+
+def _rule_of(preprocessing: Preprocessing, places: ClipPlaces) -> Sampling:
+    """The rule that places the T frames or snippets of a clip."""
     if preprocessing.has_window:
         if places != "even":
             raise OptionError(

@@ -255,6 +255,11 @@ def _check_fits(net: VideoNetwork, dataset: VideoDataset) -> None:
             f"{net.name} takes {net.frames} frames, but the data set's preprocessing samples "
             f"{dataset.preprocessing.frames}."
         )
+    if dataset.preprocessing.snippet != net.snippet:
+        raise CheckpointError(
+            f"{net.name} takes snippets of {net.snippet} frames, but the data set's preprocessing "
+            f"samples {dataset.preprocessing.snippet}."
+        )
 
 
 def _checked_precision(precision: WantedPrecision | None, fast: bool) -> WantedPrecision:

@@ -125,11 +125,12 @@ def export(  # noqa: PLR0913 - the public door to all formats
     Example:
         `export(net, "tsm.onnx", clips=clips).verification.max_abs_diff`
     """
-    samples = clips if clips is not None else torch.randn(2, net.frames, 3, size, size)
-    if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != (net.frames, 3, size, size):
+    shape = (net.clip_frames, 3, size, size)
+    samples = clips if clips is not None else torch.randn(2, *shape)
+    if samples.ndim != 5 or len(samples) == 0 or samples.shape[1:] != shape:
         raise InputShapeError(
-            f"The clips to verify with must have the shape (B, {net.frames}, 3, {size}, {size}), "
-            f"got {tuple(samples.shape)}."
+            f"The clips to verify with must have the shape (B, {net.clip_frames}, 3, {size}, "
+            f"{size}), got {tuple(samples.shape)}."
         )
     target, kind = _target(path, format, int8=calibration is not None, overwrite=overwrite)
     graph = clip_graph(net, size=size, facts=_document(net, size, facts))

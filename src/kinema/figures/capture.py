@@ -111,7 +111,7 @@ def run_watched(
     check_eval(net)
     if clip.ndim != 5 or len(clip) != 1:
         raise InputShapeError(
-            f"Expected one clip of shape (1, {net.frames}, 3, H, W), got {tuple(clip.shape)}."
+            f"Expected one clip of shape (1, {net.clip_frames}, 3, H, W), got {tuple(clip.shape)}."
         )
     seen: dict[nn.Module, CapturedIO] = {}
 

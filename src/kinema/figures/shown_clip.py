@@ -70,11 +70,12 @@ def read_shown_clip(path: Path, how: Preprocessing) -> ShownClip:
     with open_source(path) as source:
         (indices,) = sampling_of(how).test(source.info.frames, 1)
         frames_1TCHW = ViewTransform(how, Views())(source.read(indices))
+        centers = slice(how.snippet // 2, None, how.snippet)  # the T frames that maps belong to
         rate_hz = source.info.rate_hz
     return ShownClip(
         path=path,
-        frames=frames_1TCHW[0].permute(0, 2, 3, 1).numpy(),
-        frame_indices=tuple(indices.tolist()),
+        frames=frames_1TCHW[0, centers].permute(0, 2, 3, 1).numpy(),
+        frame_indices=tuple(indices[centers].tolist()),
         rate_hz=rate_hz,
         clip=normalize(frames_1TCHW, how.mean, how.std),
     )

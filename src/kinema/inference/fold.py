@@ -117,7 +117,7 @@ def trace_flow(
             handles.append(module.register_forward_pre_hook(look_up(name)))
     weight = next(net.parameters())
     with torch.inference_mode(False), torch.no_grad():  # inference tensors have no versions
-        net(weight.new_zeros((1, net.frames, 3, *size)))
+        net(weight.new_zeros((1, net.clip_frames, 3, *size)))
     for handle in handles:
         handle.remove()
     return flow

@@ -48,7 +48,7 @@ def clip_graph(net: VideoNetwork, *, size: int, facts: dict[str, Any]) -> Graph:
         InputShapeError: the network does not accept frames of this size.
         OptionError: the network is in training mode.
     """
-    example = torch.zeros(2, net.frames, 3, size, size)
+    example = torch.zeros(2, net.clip_frames, 3, size, size)
     folded = fold_batch_norms(net).cpu().float()
     try:
         with torch.inference_mode():

@@ -88,12 +88,15 @@ def _facts(net: VideoNetwork, labels: Sequence[str], how: Preprocessing) -> dict
     modules = list(dict.fromkeys(insertion.module for insertion in net.spec.insertions))
     if net.spec.temporal_pool:
         modules.append("temporal pool")
+    if how.snippet > 1:
+        modules.append("short-term branch")
+    of = f"snippets of {how.snippet} " if how.snippet > 1 else ""
     return {
         "Network": f"{net.name} ({sum(p.numel() for p in net.parameters()):,} parameters)",
         "Backbone": net.facts.name,
         "Temporal modules": ", ".join(modules) or "none",
-        "Input": f"{how.frames} frames ({how.sampling}{window}), short side {how.short_side_px}, "
-        f"crop {how.crop_px} x {how.crop_px}, RGB",
+        "Input": f"{how.frames} {of}frames ({how.sampling}{window}), "
+        f"short side {how.short_side_px}, crop {how.crop_px} x {how.crop_px}, RGB",
         "Classes": str(len(labels)),
     }
 

@@ -2,12 +2,13 @@
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinema.models.snippets import SnippetResNet
 from kinema.models.temporal_pool import TemporalMaxPool
 from kinema.temporal import TemporalModule
 from kinema.values import Cost, Reach, SiteCost
@@ -34,8 +35,12 @@ def count_reach(modules: Sequence[tuple[TemporalModule | TemporalMaxPool, int]])
     )
 
 
-def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str, str]) -> Cost:
+def count_cost(
+    net: nn.Module, *, frames: int, snippet: int, size_px: int, places: Mapping[str, str]
+) -> Cost:
     """Counts parameters and MACs for a clip of `frames` frames of `size_px` x `size_px` pixels.
+
+    With a `snippet` above 1, that many pictures are in place of each frame.
 
     A MAC is a multiplication with its addition: the "FLOPs" of the papers, half of PyTorch's flop
     count. Counts convolutions, linear layers, matrix products (including attention) and the
@@ -43,7 +48,7 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str
     network runs on the meta device, without computation.
     """
     probe = copy.deepcopy(net).to("meta").eval()
-    clips = torch.empty(1, frames, 3, size_px, size_px, device="meta")
+    clips = torch.empty(1, frames * snippet, 3, size_px, size_px, device="meta")
     dynamic: dict[str, int] = {}
 
     def count(name: str, module: TemporalModule, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -66,6 +71,16 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str
         )
         for name, module in outermost(net)
     )
+    sites += tuple(
+        SiteCost(
+            site=name.removeprefix("backbone."),
+            place="",
+            module=SnippetResNet.__name__,
+            params=_params(module),
+            macs=flops.get(f"{root}.{name}", 0) // 2,
+        )
+        for name, module in _branches(net)
+    )
     return Cost(
         params=_params(net),
         macs=flops.get("Global", 0) // 2 + sum(dynamic.values()),
@@ -75,6 +90,14 @@ def count_cost(net: nn.Module, *, frames: int, size_px: int, places: Mapping[str
         size_px=size_px,
         sites=sites,
     )
+
+
+def _branches(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Parts of a short-term branch, with their names."""
+    for name, module in net.named_modules():
+        if isinstance(module, SnippetResNet):
+            for part in ("difference_stem", "difference_layer1"):
+                yield f"{name}.{part}", module.get_submodule(part)
 
 
 def _params(module: nn.Module) -> int:

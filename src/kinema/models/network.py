@@ -15,6 +15,7 @@ from kinema.models.backbones import build_backbone
 from kinema.models.cost import count_cost, count_reach, outermost
 from kinema.models.placement import Blocks, Site
 from kinema.models.sites import SiteMap
+from kinema.models.snippets import SnippetResNet
 from kinema.models.streaming import StreamingNetwork, check_floating
 from kinema.models.temporal_pool import STRIDE, TemporalMaxPool
 from kinema.temporal import (
@@ -31,7 +32,8 @@ from kinema.values import Cost, Reach, WeightsReport
 # All kinds of batch norm.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
-# A network or a faster form of it: clips (B, T, 3, H, W) to scores (B, K).
+# A network or a faster form of it: clips (B, T, 3, H, W) to scores (B, K). A network on snippets of
+# S frames takes (B, T * S, 3, H, W).
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -57,10 +59,13 @@ class NetworkSpec:
     relations: Subsets | None = None
     temporal_pool: bool = False
     insertions: tuple[Insertion, ...] = ()
+    snippet: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for config.json."""
         data = asdict(self)
+        if self.snippet == 1:  # so that earlier versions read the folders of other networks
+            del data["snippet"]
         for insertion in data["insertions"]:
             insertion["options"] = dict(insertion["options"])
         return data
@@ -94,6 +99,9 @@ class ConsensusHead(nn.Module):
 
 class VideoNetwork(nn.Module):
     """Network from normalized RGB clips (B, T, 3, H, W) to scores (B, K) before softmax.
+
+    A network on snippets (`take_snippets`) has `snippet` neighboring frames next to each other for
+    each of the T, and takes clips (B, T * snippet, 3, H, W).
 
     Args:
         name: Name in reports.
@@ -157,7 +165,18 @@ class VideoNetwork(nn.Module):
             relations=None if self.head.relations is None else self.head.relations.subsets,
             temporal_pool=bool(self.facts.pooled),
             insertions=tuple(self._insertions),
+            snippet=self.snippet,
         )
+
+    @property
+    def snippet(self) -> int:
+        """Frames in place of each of the T; 1 without a short-term branch."""
+        return self.backbone.snippet if isinstance(self.backbone, SnippetResNet) else 1
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip: T * snippet."""
+        return self.frames * self.snippet
 
     def sites(self) -> tuple[Site, ...]:
         """Sites for temporal modules, from input to output, with the modules in them."""
@@ -257,6 +276,22 @@ class VideoNetwork(nn.Module):
         self.facts = replace(self.facts, pooled=blocks)
         return self
 
+    def take_snippets(self, snippet: int) -> "VideoNetwork":
+        """Puts the short-term branch of TDN into stem and res2; see `SnippetResNet`.
+
+        Comes after the weights of the backbone, which both branches start from. Returns the
+        network.
+
+        Raises:
+            OptionError: the number of frames in a snippet has no center, or the network takes
+                snippets already.
+            SiteError: the backbone is no ResNet.
+        """
+        if self.snippet > 1:
+            raise OptionError(f"{self.name} already takes snippets of {self.snippet} frames.")
+        self.backbone = SnippetResNet(self.backbone, snippet=snippet, frames=self.frames)
+        return self
+
     def set_frames(self, frames: int) -> "VideoNetwork":
         """Sets the number of frames per clip; returns the network.
 
@@ -280,6 +315,8 @@ class VideoNetwork(nn.Module):
         self.frames = frames
         for pool in self._pools():
             pool.frames = frames
+        if isinstance(self.backbone, SnippetResNet):
+            self.backbone.frames = frames
         return self
 
     def _pools(self) -> list[TemporalMaxPool]:
@@ -334,7 +371,9 @@ class VideoNetwork(nn.Module):
         """Counts parameters and multiply-accumulates for a clip of `size` x `size` pixels."""
         at_site = {id(module): str(site) for site, module in self.inserted()}
         places = {name: at_site.get(id(module), "") for name, module in self.temporal_modules()}
-        return count_cost(self, frames=self.frames, size_px=size, places=places)
+        return count_cost(
+            self, frames=self.frames, snippet=self.snippet, size_px=size, places=places
+        )
 
     @property
     def reach(self) -> Reach:
@@ -345,7 +384,8 @@ class VideoNetwork(nn.Module):
         """Scores clips.
 
         Args:
-            clips_BTCHW: (B, T, 3, H, W), float, normalized.
+            clips_BTCHW: (B, T, 3, H, W), float, normalized; (B, T * snippet, 3, H, W) for a network
+                on snippets.
 
         Returns:
             (B, K) scores before softmax.
@@ -366,6 +406,7 @@ class VideoNetwork(nn.Module):
     def frame_scores(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Scores of every frame before the consensus: (B, T, 3, H, W) -> (B, T, K).
 
+        A network on snippets takes (B, T * snippet, 3, H, W) and gives the scores of each snippet.
         T may differ from the network's number of frames unless a weight depends on it.
 
         Raises:
@@ -373,7 +414,7 @@ class VideoNetwork(nn.Module):
             OptionError: T differs and a weight depends on the number of frames.
         """
         self._check_input(clips_BTCHW)
-        own, frames = self.frames, clips_BTCHW.shape[1]
+        own, frames = self.frames, self._frames_of(clips_BTCHW)
         if frames == own:
             return self._frame_scores(clips_BTCHW)
         self.set_frames(frames)
@@ -409,6 +450,8 @@ class VideoNetwork(nn.Module):
     def _pooled_features(self, clips_BTCHW: torch.Tensor) -> torch.Tensor:
         """Output of the backbone, one row for every frame or, with `pool_frames`, for two."""
         x_NCHW = clips_BTCHW.flatten(0, 1)
+        if self.snippet > 1:  # the frames of a snippet next to each other along the channels
+            x_NCHW = torch.unflatten(x_NCHW, 0, (-1, self.snippet)).flatten(1, 2)
         if self.channels_last:
             x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
         features_ND: torch.Tensor = self.backbone(x_NCHW)
@@ -419,20 +462,32 @@ class VideoNetwork(nn.Module):
 
     def _check_clips(self, clips_BTCHW: torch.Tensor) -> None:
         self._check_input(clips_BTCHW)
-        if clips_BTCHW.shape[1] != self.frames:
+        frames = self._frames_of(clips_BTCHW)
+        if frames != self.frames:
+            of = f" snippets of {self.snippet}" if self.snippet > 1 else ""
             raise InputShapeError(
-                f"{self.name} was built for clips of {self.frames} frames, got "
-                f"{clips_BTCHW.shape[1]} (shape {tuple(clips_BTCHW.shape)}). Sample {self.frames} "
-                f"frames, or {self._way_to(clips_BTCHW.shape[1])}."
+                f"{self.name} was built for clips of {self.frames}{of} frames, got {frames} "
+                f"(shape {tuple(clips_BTCHW.shape)}). Sample {self.frames}{of} frames, or "
+                f"{self._way_to(frames)}."
             )
 
     def _check_input(self, clips: torch.Tensor) -> None:
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise InputShapeError(
-                f"{self.name} expects clips of shape (B, {self.frames}, 3, H, W), "
+                f"{self.name} expects clips of shape (B, {self.clip_frames}, 3, H, W), "
                 f"got {tuple(clips.shape)}."
             )
+        if clips.shape[1] % self.snippet:
+            raise InputShapeError(
+                f"{self.name} takes {self.snippet} neighboring frames for each of its "
+                f"{self.frames}, {self.clip_frames} in all, got {clips.shape[1]} (shape "
+                f"{tuple(clips.shape)})."
+            )
         check_floating(self.name, "clips", clips)
+
+    def _frames_of(self, clips: torch.Tensor) -> int:
+        """T of these clips."""
+        return clips.shape[1] // self.snippet
 
 
 def _check_sizes(classes: int, frames: int, dropout: float) -> None:

@@ -72,7 +72,7 @@ def save(
     """
     target = Path(folder)
     preprocessing = preprocessing or Preprocessing(
-        frames=net.frames, mean=net.input_mean, std=net.input_std
+        frames=net.frames, mean=net.input_mean, std=net.input_std, snippet=net.snippet
     )
     _checked_labels(list(labels))
     _check_fits(net.spec.to_dict(), labels, preprocessing)
@@ -188,6 +188,8 @@ def build_from_spec(spec: Mapping[str, Any]) -> VideoNetwork:
     )
     if spec.get("temporal_pool", False):  # missing in folders of earlier versions
         net.pool_frames()
+    if int(spec.get("snippet", 1)) != 1:
+        net.take_snippets(int(spec["snippet"]))
     for insertion in spec["insertions"]:
         blocks: dict[int, list[int]] = {}
         for stage, block in insertion["blocks"]:
@@ -247,14 +249,15 @@ def _checked_labels(labels: object) -> tuple[str, ...]:
 def _check_sizes(spec: Mapping[str, Any]) -> None:
     """Rejects absurd sizes before memory is allocated for them."""
     options = {k: v for part in spec["insertions"] for k, v in part["options"].items()}
-    for name, value in {"frames": spec["frames"], **options}.items():
+    sizes = {"frames": spec["frames"], "snippet": spec.get("snippet", 1), **options}
+    for name, value in sizes.items():
         if isinstance(value, int | float) and not abs(value) <= LARGEST_OPTION:
             raise CheckpointError(f"{name} = {value} is beyond any network.")
 
 
 def _check_preprocessing(preprocessing: Preprocessing) -> None:
     """Rejects absurd sizes of clips, and parts of pixels and frames."""
-    for name in ("frames", "window_frames", "short_side_px", "crop_px"):
+    for name in ("frames", "snippet", "window_frames", "short_side_px", "crop_px"):
         value = getattr(preprocessing, name)
         if not isinstance(value, int):
             raise CheckpointError(f"{name} must be a whole number, got {value!r}.")
@@ -273,6 +276,12 @@ def _check_fits(
     if preprocessing.frames != frames:
         raise CheckpointError(
             f"{name} takes {frames} frames, but the preprocessing samples {preprocessing.frames}."
+        )
+    snippet = int(spec.get("snippet", 1))
+    if preprocessing.snippet != snippet:
+        raise CheckpointError(
+            f"{name} takes snippets of {snippet} frames, but the preprocessing samples "
+            f"{preprocessing.snippet}."
         )
 
 

@@ -207,6 +207,12 @@ def _in_steps(backbone: nn.Module) -> nn.Module:
 def _check(net: "VideoNetwork") -> None:
     if net.training:
         raise OptionError(f"{net.name} is in training mode: call net.eval() before streaming.")
+    if net.snippet > 1:
+        raise OptionError(
+            f"{net.name} takes snippets of {net.snippet} neighboring frames, {net.snippet // 2} of "
+            "them behind the center, so it cannot work frame by frame. Use a network without "
+            "snippets, such as tsm, with create_model(..., causal=True)."
+        )
     if net.facts.frame_stride != 1:
         raise OptionError(
             f"{net.facts.name} computes a part of itself on every {net.facts.frame_stride}th frame "

@@ -89,8 +89,9 @@ def check_same_input(weights: str | Path, preprocessing: Preprocessing) -> None:
 
 def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path) -> None:
     ours = json.loads(json.dumps(net.spec.to_dict()))
-    theirs = {"temporal_pool": False, **theirs}
-    if any(theirs[key] != ours[key] for key in ("backbone", "temporal_pool", "insertions")):
+    ours, theirs = ({"temporal_pool": False, "snippet": 1, **spec} for spec in (ours, theirs))
+    compared = ("backbone", "temporal_pool", "snippet", "insertions")
+    if any(theirs[key] != ours[key] for key in compared):
         alone = f", or give {folder / WEIGHTS_FILE} to load the weights only"
         if theirs["backbone"] != ours["backbone"]:
             alone = ""
@@ -109,6 +110,8 @@ def _check_same_network(net: VideoNetwork, theirs: dict[str, Any], folder: Path)
 def _described(spec: dict[str, Any]) -> str:
     """Describes a network, such as "resnet50 with tim before_conv1 in 16 blocks (init=random)"."""
     modules = ["a temporal pool"] if spec["temporal_pool"] else []
+    if spec["snippet"] > 1:
+        modules.append(f"a short-term branch on snippets of {spec['snippet']} frames")
     for insertion in spec["insertions"]:
         options = ", ".join(f"{key}={value}" for key, value in insertion["options"].items())
         modules.append(

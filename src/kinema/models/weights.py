@@ -22,6 +22,7 @@ from torch import nn
 
 from kinema.errors import CheckpointError
 from kinema.models.network import VideoNetwork
+from kinema.models.snippets import SnippetResNet
 from kinema.system.image_libraries import timm, torchvision
 from kinema.values import WeightsReport
 
@@ -279,7 +280,7 @@ def check_shapes(
 
 
 def new_in_modules(net: VideoNetwork) -> set[str]:
-    """Names of the tensors in temporal modules that started from nothing.
+    """Names of the tensors in temporal modules, and a short-term branch, that started from nothing.
 
     The others came from a replaced convolution (`TemporalModule.inherited`) or from the weight
     file, which fills whole modules when a trained network is transferred to other classes.
@@ -290,6 +291,8 @@ def new_in_modules(net: VideoNetwork) -> set[str]:
         for part in module.state_dict()
         if not part.startswith(module.inherited) and not part.endswith(COUNTER)
     }
+    if isinstance(net.backbone, SnippetResNet):
+        own |= {f"backbone.{name}" for name in net.backbone.new_tensors()}
     return own - set(net.weights_report.copied if net.weights_report is not None else ())
 
 

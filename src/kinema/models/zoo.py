@@ -14,6 +14,7 @@ from kinema.models.backbones import is_backbone, list_backbones
 from kinema.models.network import VideoNetwork
 from kinema.models.placement import Blocks, Part
 from kinema.models.shapes_only import shapes_only
+from kinema.models.snippets import takes_snippets
 from kinema.models.transfer import holds_network, load_network
 from kinema.models.weights import COUNTER, load_imagenet, new_in_modules
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
@@ -55,6 +56,7 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "gsm": (Part("gsm"),),
     "gsf": (Part("gsf"),),
     "action": (Part("action", blocks="all_or_even"),),
+    "tdn": (Part("tdm", stages=(3, 4, 5)), Part("tim", at=_BEHIND_CONV1, stages=(3, 4, 5))),
     # TEINet and its ablations.
     "tim": (Part("tim"),),
     "mem": (Part("mem"),),
@@ -91,6 +93,9 @@ FAMILIES: dict[str, tuple[Part, ...]] = {
     "tam_reverse": (Part("tam", options={"reverse": True}),),
 }
 
+# Families with a short-term branch, and the frames of their snippets.
+SNIPPETS = {"tdn": 5}
+
 # Other names of the literature.
 ALIASES = {"c2d": "tsn", "tanet": "tam", "teinet": "tei"}
 
@@ -125,7 +130,11 @@ def _all_names() -> dict[str, tuple[str, str]]:
 
 
 def _fits(family: str, backbone: str) -> bool:
-    """True if every module of the family can be inserted in the backbone."""
+    """True if the backbone takes the family's snippets and every module of it."""
+    if SNIPPETS.get(family, 1) > 1:
+        net = _skeleton(backbone)
+        if net is None or not takes_snippets(net.backbone):
+            return False
     return all(_accepts(backbone, part, temporal_named(part.module)) for part in families()[family])
 
 
@@ -253,28 +262,21 @@ def create_model(  # noqa: PLR0913 - the public door to everything a network is
         dropout=dropout,
         relations=_relations(family, relations, frames=frames, causal=causal),
     )
-    if temporal_pool and causal:
-        raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
+    snippet = max(SNIPPETS.get(word, 1) for word in family.split("+"))
+    if causal:
+        _check_causal_form(net.name, snippet, temporal_pool=temporal_pool)
     # Published weights go in before the modules, under the backbone's own names, so that modules
     # that take the place of a convolution start from its weights.
-    if weights is not None:
-        # Imported here: converting a published file builds networks with this very function.
-        from kinema.models.published.folder import weights_folder
-
-        weights = weights_folder(weights, net.name)
-    trained = weights if weights is not None and holds_network(weights) else None
-    if weights is not None and trained is None:
-        net.weights_report = load_imagenet(net, weights)
+    trained = None if weights is None else _fill_backbone(net, weights)
+    filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
     if temporal_pool:
         net.pool_frames()
-    filled = {id(tensor) for tensor in net.backbone.state_dict(keep_vars=True).values()}
+    if snippet > 1:
+        net.take_snippets(snippet)
     for asked, published in rows:
         _insert(net, asked, published, shared, causal=causal)
-    if causal and net.reach.look_ahead != 0:
-        raise OptionError(
-            f"{backbone} itself looks ahead, so {net.name} has no causal form. Choose another "
-            "backbone."
-        )
+    if causal:
+        _check_looks_back(net, backbone)
     # A trained network is taken over as a whole, with the weights of its modules.
     if trained is not None:
         net.weights_report = load_network(net, trained)
@@ -294,6 +296,26 @@ def _relations(family: str, given: Subsets | None, *, frames: int, causal: bool)
             f"{family} has no causal form, because its scores depend on the whole clip."
         )
     return evenly_spaced(frames) if given is None else given
+
+
+def _fill_backbone(net: VideoNetwork, weights: str | Path) -> str | Path | None:
+    """Fills the backbone; or returns the file of a trained network, for when its modules are in."""
+    # Imported here: converting a published file builds networks with `create_model`.
+    from kinema.models.published.folder import weights_folder
+
+    weights = weights_folder(weights, net.name)
+    if holds_network(weights):
+        return weights
+    net.weights_report = load_imagenet(net, weights)
+    return None
+
+
+def _check_looks_back(net: VideoNetwork, backbone: str) -> None:
+    if net.reach.look_ahead != 0:
+        raise OptionError(
+            f"{backbone} itself looks ahead, so {net.name} has no causal form. Choose another "
+            "backbone."
+        )
 
 
 def _aliased(name: str, value: Any, alias: str, given: Any, meaning: Any) -> Any:
@@ -324,6 +346,17 @@ def family_and_backbone(name: str) -> tuple[str, str]:
     """
     family, backbone, _ = _resolve(name, None, None)
     return family, backbone
+
+
+def _check_causal_form(name: str, snippet: int, *, temporal_pool: bool) -> None:
+    """Raises OptionError for parts of the backbone that look ahead."""
+    if temporal_pool:
+        raise OptionError("temporal_pool has no causal form, because it looks a frame ahead.")
+    if snippet > 1:
+        raise OptionError(
+            f"{name} has no causal form, because its snippets of {snippet} frames go "
+            f"{snippet // 2} frames beyond the one in their center."
+        )
 
 
 def _insert(net: VideoNetwork, asked: Part, published: Part, shared: Part, *, causal: bool) -> None:

@@ -158,7 +158,7 @@ def _operations_that_differ(net: VideoNetwork, size_px: int, rule: CountingRule)
         module.register_forward_hook(look)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        net(torch.empty(1, net.frames, 3, size_px, size_px, device="meta"))
+        net(torch.empty(1, net.clip_frames, 3, size_px, size_px, device="meta"))
     flops = counter.get_flop_counts().get("Global", {})
     products = sum(n for op, n in flops.items() if "bmm" in str(op) or "attention" in str(op))
     return total + (rule.products - 1) * products / 2

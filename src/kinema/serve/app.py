@@ -181,7 +181,7 @@ def _described(model: ServedModel) -> ModelAnswer:
         name=model.name,
         network=model.recognizer.net.name,
         classes=list(model.recognizer.labels),
-        frames=model.recognizer.net.frames,
+        frames=model.recognizer.net.clip_frames,
         live=model.step is not None,
     )
 

@@ -289,7 +289,7 @@ class Service:
     async def _warm_up(self, model: ServedModel) -> None:
         """Runs a first batch, so that no request waits for lazy buffers or the choice of --fast."""
         how = model.recognizer.preprocessing
-        shape = (self.batching.clips, how.frames, 3, how.crop_px, how.crop_px)
+        shape = (self.batching.clips, how.clip_frames, 3, how.crop_px, how.crop_px)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8)
         _log.info("%s: first pass with %d clips ...", model.name, len(noise))
         began = time.perf_counter()

@@ -25,6 +25,7 @@ from kinema.temporal.shift import TSM
 from kinema.temporal.smallbig import BigView, MaxGate
 from kinema.temporal.stm import STM
 from kinema.temporal.tam import TAM
+from kinema.temporal.tdn import TDM
 from kinema.temporal.tea import ME, MTA
 from kinema.temporal.tei import MEM
 from kinema.temporal.tin import TIN
@@ -47,6 +48,7 @@ __all__ = [
     "SME",
     "STM",
     "TAM",
+    "TDM",
     "TIM",
     "TIN",
     "TRN",

@@ -55,7 +55,7 @@ def score_windows(
 
     Args:
         recognizer: The network.
-        frames: Frames of the grid, (3, H, W) uint8 RGB each.
+        frames: Frames of the grid, (3, H, W) uint8 RGB each, or snippets (S, 3, H, W).
         hop: Grid frames from one window to the next.
         stream: Runs a causal network frame by frame with its memory.
         batch: Windows per forward pass.
@@ -68,7 +68,9 @@ def score_windows(
     if run is not None:
         scores = _in_batches(run, recognizer, frames, batch * length)
         return (torch.stack(window).mean(0) for window in sliding_windows(scores, length, hop))
-    clips = (torch.stack(window) for window in sliding_windows(frames, length, hop))
+    # With snippets every frame of the grid comes with its neighbors, (S, 3, H, W).
+    join = torch.stack if recognizer.net.snippet == 1 else torch.cat
+    clips = (join(window) for window in sliding_windows(frames, length, hop))
     return _in_batches(recognizer.score, recognizer, clips, batch)
 
 
@@ -85,7 +87,7 @@ def _frame_run(recognizer: ClipRecognizer, *, stream: bool) -> Run | None:
         step = net.streaming()
         return lambda frames_NCHW: step(frames_NCHW.unsqueeze(0))[0]
     # Without temporal mixing a frame scores the same in every window. The fast form takes clips.
-    alone = net.reach.receptive_field == 1 and net.facts.frame_stride == 1
+    alone = net.reach.receptive_field == 1 and net.facts.frame_stride == 1 and net.snippet == 1
     if alone and recognizer.score is net:
         return lambda frames_NCHW: net.frame_scores(frames_NCHW.unsqueeze(1))[:, 0]
     return None

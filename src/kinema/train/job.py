@@ -192,7 +192,10 @@ def build_job(recipe: Recipe, *, out: Path, resume: bool) -> Job:
     if settings.channels_last:
         net.lay_out_weights()
     preprocessing = recipe.preprocessing.build(
-        frames=recipe.model.frames, mean=net.input_mean, std=net.input_std
+        frames=recipe.model.frames,
+        mean=net.input_mean,
+        std=net.input_std,
+        snippet=net.snippet,
     )
     if recipe.model.weights is not None and not resumes:
         check_same_input(weights_folder(recipe.model.weights, net.name), preprocessing)

@@ -154,10 +154,10 @@ class PreprocessingSettings(ClipSettings):
     mean: Triple | None = None
     std: Triple | None = None
 
-    def build(self, *, frames: int, mean: Triple, std: Triple) -> Preprocessing:
+    def build(self, *, frames: int, mean: Triple, std: Triple, snippet: int = 1) -> Preprocessing:
         """Returns the preprocessing, with the backbone's `mean` and `std` unless they are set."""
-        network = {"frames": frames, "mean": self.mean or mean, "std": self.std or std}
-        return Preprocessing(**asdict(self) | network)
+        colors = {"mean": self.mean or mean, "std": self.std or std}
+        return Preprocessing(**asdict(self) | colors, frames=frames, snippet=snippet)
 
 
 class OptimizerBase(Section):

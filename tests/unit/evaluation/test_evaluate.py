@@ -22,7 +22,7 @@ HOW = Preprocessing(frames=2, short_side_px=40, crop_px=32)
 class ColorNet(nn.Module):
     """Scores are the mean red, green and blue of the clip; remembers what it was shown."""
 
-    name, classes, frames = "color_net", 3, 2
+    name, classes, frames, snippet = "color_net", 3, 2, 1
 
     def __init__(self) -> None:
         super().__init__()

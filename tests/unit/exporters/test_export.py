@@ -41,7 +41,7 @@ def trained_like(name: str, **options: bool) -> VideoNetwork:
 
 
 def clips_of(net: VideoNetwork, count: int = 3, size: int = SIZE) -> torch.Tensor:
-    return torch.randn(count, net.frames, 3, size, size)
+    return torch.randn(count, net.clip_frames, 3, size, size)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,7 @@ def test_every_network_becomes_an_onnx_file_with_a_free_batch(family, tmp_path):
     report = kinema.export(net, path, size=SIZE, clips=clips_of(net))
     assert report.verification.max_rel_diff < 1e-4
     assert report.verification.top1_agreement == 1
+    assert report.inputs == {"clips": ("batch", net.clip_frames, 3, SIZE, SIZE)}
     graph = onnx.load(path).graph
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"

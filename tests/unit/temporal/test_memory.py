@@ -55,6 +55,7 @@ MODULES = {
     "action": lambda: temporal.ACTION(CHANNELS, **HOW),
     "se": lambda: temporal.SE(CHANNELS, **HOW),
     "mem": lambda: temporal.MEM(CHANNELS, **HOW),
+    "tdm": lambda: temporal.TDM(CHANNELS, **HOW),
     "me": lambda: temporal.ME(CHANNELS, **HOW),
     "me-both": lambda: temporal.ME(CHANNELS, transform="both", **HOW),
     "mta": lambda: temporal.MTA(group_convs(first=False), **HOW),

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from kinema.system.cache_folder import _folder_of_process
 from kinema.temporal.kernels import dispatch, native
 from kinema.temporal.kernels.depthwise import depthwise
-from kinema.temporal.kernels.gate import gate, spatial_mean
+from kinema.temporal.kernels.gate import gate, map_gate, spatial_mean
 from kinema.temporal.kernels.shift import shift
 from kinema.temporal.tsi import attend
 
@@ -354,6 +354,38 @@ def test_loading_the_library_leaves_tiny_numbers_alone(fresh):
     """Libraries linked with -ffast-math round them to zero for the whole process."""
     assert works()
     assert torch.tensor(1e-39).mul(1).item() != 0
+
+
+@pytest.mark.parametrize("backend", ["native", "plain"])
+@pytest.mark.parametrize("differences", [1, 2])
+@pytest.mark.parametrize("channels", [16, 48, 40])  # 40 has no kernel
+@pytest.mark.parametrize("width", [1, 3, 8])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (23, 31)])
+def test_map_gate_is_a_gate_of_every_pixel(
+    size, width, channels, differences, backend, monkeypatch
+):
+    if backend == "plain":
+        monkeypatch.setattr(native, "library", lambda: None)
+    x, motion = rows(3, channels, *size), rows(3 * differences, width, *size)
+    weight, bias = torch.randn(channels, width), 4 * torch.randn(channels)
+    half = torch.einsum("cd,gndhw->gnchw", weight, motion.unflatten(0, (differences, 3)))
+    half = (half + bias[:, None, None]).double()
+    wanted = x.double() * (0.5 + torch.sigmoid(2 * half).mean(0))
+    torch.testing.assert_close(
+        map_gate(x, motion, weight, bias).double(), wanted, rtol=1e-5, atol=1e-5
+    )
+    wide = torch.cat([x, x], 1)[:, :channels]  # rows of another length
+    assert torch.equal(map_gate(wide, motion, weight, bias), map_gate(x, motion, weight, bias))
+
+
+def test_map_gate_of_extreme_motions():
+    x, motion = torch.ones(1, 16, 1, 1), torch.tensor([1e30, -1e30]).reshape(2, 1, 1, 1)
+    bias = torch.tensor([0.0, 100, -100, 8] * 4)
+    got = map_gate(x, motion, torch.ones(16, 1), torch.zeros(16))
+    torch.testing.assert_close(got, x, rtol=0, atol=1e-6)
+    zeros = torch.zeros(1, 1, 1, 1)
+    got = map_gate(x, zeros, torch.ones(16, 1), bias)[0, :4, 0, 0]
+    torch.testing.assert_close(got, torch.tensor([1, 1.5, 0.5, 1.5]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", ["native", "plain"])

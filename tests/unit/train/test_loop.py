@@ -84,6 +84,16 @@ def test_a_whole_run(settings: Tables, tmp_path: Path, caplog: pytest.LogCapture
     assert f"- **Validation top-1**: {100 * last['val_top1']:.2f} % (clips 1, crops 1)" in card
 
 
+def test_a_network_on_snippets_is_trained_and_saved_with_them(
+    settings: Tables, tmp_path: Path
+) -> None:
+    settings["model"] = {"backbone": "test_resnet", "temporal": "tdn", "frames": 2}
+    train(recipe(settings, "train.epochs=1", "train.keep=last"), out=tmp_path / "run", quiet=True)
+    saved = load_saved(tmp_path / "run" / "last")
+    assert (saved.net.snippet, saved.net.clip_frames) == (5, 10)
+    assert (saved.preprocessing.frames, saved.preprocessing.snippet) == (2, 5)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kinema.errors import CheckpointError, TensorMismatchError
-from kinema.models.convert.names import common_name, common_names, is_pooled
+from kinema.models.convert.names import common_name, common_names, is_never_used, is_pooled
 from kinema.models.network import VideoNetwork
 from kinema.models.weights import COUNTER, read_config_text, read_tensors, some
 from kinema.models.zoo import create_model
@@ -41,8 +41,11 @@ def import_checkpoint(
     """Builds the network `model` and fills it from a published checkpoint.
 
     Supports the files of the authors of TSM (ResNet-50, non-local, MobileNetV2 and its online
-    form), TEA, TAM, GST, GSF, MSNet, CT-Net and SmallBigNet, of mmaction2's TSN, TSM, TIN, TRN and
-    TANet, of torchvision and timm for networks without temporal weights, and files that
+    form), TEA, TAM, GST, GSF, ACTION-Net, MSNet, CT-Net, SmallBigNet and TDN, of mmaction2's TSN,
+    TSM, TIN, TRN and TANet, of torchvision and timm for networks without temporal weights, and
+    files that `torch.save(net.state_dict(), FILE)` writes of a kinema network. The number of
+    classes is read from the file.
+
     `torch.save(net.state_dict(), FILE)` writes of a kinema network. The number of classes is read
     from the file.
 
@@ -64,7 +67,11 @@ def import_checkpoint(
     tensors = read_tensors(file)
     ours_alone = OWN_CLASSIFIER in tensors  # torch.save(net.state_dict()) of a kinema network
     renamed = {n: common_name(n) for n in tensors} if ours_alone else common_names(tensors)
-    by_common = {renamed[name]: name for name in tensors if not name.endswith(COUNTER)}
+    by_common = {
+        renamed[name]: name
+        for name in tensors
+        if not (name.endswith(COUNTER) or is_never_used(name))
+    }
     own_frames = _frames_in(tensors, renamed)
     if is_pooled(tensors):
         options["temporal_pool"] = True

@@ -6,7 +6,7 @@ classifier as `head.`. Ordered rules rewrite both sides; a name without a rule i
 reported as unused or missing.
 
 Sources of the rules: the authors' repositories of TSM, TEA, TAM, GST, GSF, ACTION-Net, MSNet,
-CT-Net and SmallBigNet, and mmaction2.
+CT-Net, SmallBigNet and TDN, and mmaction2.
 """
 
 import re
@@ -31,6 +31,10 @@ _OFFICIAL: Rules = (
     (r"^(?:new_fc|fc|classifier(?:\.1)?|cls_head\.fc_cls)\.(weight|bias)$", r"head.\1"),
     (r"^cls_head\.consensus\.fc_fusion_scales\.", "head.relations.scales."),
     (_POOLED, r"\1."),
+    # TDN takes the layers over from two ResNets.
+    (r"^(layer\d)_bak\.", r"\1."),
+    (r"^resnext_layer1\.", "difference_layer1."),
+    (r"^conv1_5\.", "difference_stem."),
     # TAM wraps the block in `net`, non-local and TANet of mmaction2 in `block`.
     (_BLOCK + r"(?:net|block)\.", r"\1."),
     # TIN wraps its modules and its convolution; mmaction2 once more in `conv`.
@@ -111,8 +115,22 @@ _OURS: Rules = (
     (r"\.before\.action\.motion_expand\.", ".action_p3_expand."),
     (r"^layer\d+\.\d+\.after\.ms\.unused\.", "bn2."),
     (r"^layer\d+\.\d+\.after\.ms\.", "ms."),
+    (r"\.conv2\.before\.tdm\.reduce\.0\.", ".mse.conv1."),
+    (r"\.conv2\.before\.tdm\.reduce\.1\.", ".mse.bn1."),
+    (r"\.conv2\.before\.tdm\.transform\.", ".mse.conv2."),
+    (r"\.conv2\.before\.tdm\.coarse\.0\.", ".mse.conv3_smallscale2."),
+    (r"\.conv2\.before\.tdm\.coarse\.1\.", ".mse.bn3_smallscale2."),
+    (r"\.conv2\.before\.tdm\.fine\.0\.", ".mse.conv3_smallscale4."),
+    (r"\.conv2\.before\.tdm\.fine\.1\.", ".mse.bn3_smallscale4."),
+    (r"\.conv2\.before\.tdm\.expand\.0\.", ".mse.conv3."),
+    (r"\.conv2\.before\.tdm\.expand\.1\.", ".mse.bn3."),
+    (r"\.conv2\.before\.tim\.", ".shift.conv."),
     (r"\.layer\.", "."),
 )
+
+# Tensors of the authors' networks that never take part in a forward pass: TDN's second network has
+# the stem that its branch of differences replaces.
+_NEVER_USED = re.compile(r"^conv1_temp\.")
 
 
 def common_name(ours: str) -> str:
@@ -129,6 +147,11 @@ def common_names(published: Iterable[str]) -> dict[str, str]:
     if any(re.match(r"layer1\.0\.conv\.0\.", name) for name in bare.values()):
         return {name: _mobilenet_of_mmaction(bare[name]) for name in names}
     return {name: _rewritten(bare[name], _OFFICIAL) for name in names}
+
+
+def is_never_used(published: str) -> bool:
+    """True for a tensor that the authors' code saves and does not use."""
+    return _NEVER_USED.match(re.sub(_PREFIXES, "", published)) is not None
 
 
 def is_pooled(published: Iterable[str]) -> bool:

@@ -1,11 +1,16 @@
-"""Channel gate: the mean of every frame, and the product of a frame with factors per channel.
+"""Gates: the mean of every frame, and the product of a frame with factors per channel or pixel.
 
-Letters: N frames, C channels, H, W, T frames of a clip.
+Letters: N frames, C channels, H, W, T frames of a clip, D channels of motion, M = N or 2N motions.
 """
 
-import torch
+import functools
+import operator
+from collections.abc import Sequence
 
-from kinema.temporal.kernels import dispatch
+import torch
+import torch.nn.functional as F
+
+from kinema.temporal.kernels import dispatch, native
 
 
 def spatial_mean(x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -31,3 +36,30 @@ def gate(x_NCHW: torch.Tensor, gate_NC: torch.Tensor) -> torch.Tensor:
     if backend is not None:
         return dispatch.mix(backend, x_NCHW, gate_NC[:, None, None], 1, before=0)
     return gate_reference(x_NCHW, gate_NC)
+
+
+def map_gate(
+    x_NCHW: torch.Tensor, motion_MDHW: torch.Tensor, weight_CD: torch.Tensor, bias_C: torch.Tensor
+) -> torch.Tensor:
+    """x + x * (mean over the motions of sigmoid(2 (weight motion + bias)) - 1/2); see TDN's TDM.
+
+    Args:
+        x_NCHW: Frames.
+        motion_MDHW: One motion of every frame, then the next motion of every frame.
+        weight_CD: From channels of motion to half of the gate.
+        bias_C: Its bias.
+    """
+    inputs = (x_NCHW, motion_MDHW, weight_CD, bias_C)
+    differences = motion_MDHW.shape[0] // max(1, x_NCHW.shape[0])
+    wants_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    is_plain = wants_gradient or dispatch.uses_reference_backend()
+    if not is_plain and native.takes_map_gate(differences, *inputs):
+        return native.map_gate(*inputs)
+    both_MCHW = F.conv2d(motion_MDHW, weight_CD[:, :, None, None], bias_C)
+    return gated_by_halves(x_NCHW, torch.unflatten(both_MCHW, 0, (differences, -1)).unbind(0))
+
+
+def gated_by_halves(x_NCHW: torch.Tensor, halves: Sequence[torch.Tensor]) -> torch.Tensor:
+    """x + x * (mean of the sigmoids - 1/2), where sigmoid(2h) - 1/2 is tanh(h) / 2."""
+    gates = functools.reduce(operator.add, map(torch.tanh, halves))
+    return torch.addcmul(x_NCHW, x_NCHW, gates, value=0.5 / len(halves))

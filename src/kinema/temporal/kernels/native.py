@@ -32,7 +32,16 @@ from kinema.temporal.kernels.rows import row_stride, row_stride_of, rows_like
 
 NAME: Final = "C"
 # Operators that have a kernel; `mix` includes its gradient.
-KERNELS = ("mix", "gate", "shift", "spatial_mean", "attend", "convolve_step", "adaptive_kernels")
+KERNELS = (
+    "mix",
+    "gate",
+    "map_gate",
+    "shift",
+    "spatial_mean",
+    "attend",
+    "convolve_step",
+    "adaptive_kernels",
+)
 
 _log = logging.getLogger(__name__)
 _DISABLED = contextvars.ContextVar[frozenset[str]]("without", default=frozenset())
@@ -45,6 +54,8 @@ _LINK = ("-shared", "-lm")
 _SUFFIXES = {torch.float32: "f32", torch.bfloat16: "b16"}
 _MAX_TAPS = 16
 _ATTENTION_WIDTHS = (4, 8, 16, 32)
+# LANES and ROWS of native.c.
+_LANES, _ROWS = 16, 8
 _LOG2_E = 1.4426950408889634
 _OFF = "KINEMA_NATIVE=0 turns the C kernels off and hides this message."
 
@@ -242,6 +253,37 @@ def adaptive_kernels(
     return kernels_NKC
 
 
+def takes_map_gate(differences: int, x_NCHW: torch.Tensor, *others: torch.Tensor) -> bool:
+    """True if `map_gate` has a kernel for this activation. It has no gradient."""
+    fits = x_NCHW.shape[1] % _LANES == 0 and _ROWS % max(1, differences) == 0
+    in_floats = all(tensor.dtype == torch.float32 for tensor in (x_NCHW, *others))
+    return fits and in_floats and takes(x_NCHW, kernel="map_gate")
+
+
+def map_gate(
+    x_NCHW: torch.Tensor, motion_MDHW: torch.Tensor, weight_CD: torch.Tensor, bias_C: torch.Tensor
+) -> torch.Tensor:
+    """See `kernels.gate.map_gate`; M is a multiple of N."""
+    total, pixels, channels = _sizes(x_NCHW, 1)
+    differences, width = motion_MDHW.shape[0] // total, motion_MDHW.shape[1]
+    out = rows_like(x_NCHW)
+    _call(
+        "map_gate",
+        x_NCHW,
+        row_stride_of(x_NCHW),
+        out,
+        motion_MDHW.contiguous(memory_format=torch.channels_last),
+        weight_CD.t().contiguous(),
+        bias_C.contiguous(),
+        differences,
+        total * pixels,
+        width,
+        channels,
+        0.5 / differences,
+    )
+    return out
+
+
 def _sizes(x_NCHW: torch.Tensor, frames: int) -> tuple[int, int, int]:
     """Number of clips, of pixels in a frame, and of channels."""
     total, channels, height, width = x_NCHW.shape
@@ -271,6 +313,9 @@ def _declare(native: ctypes.CDLL) -> ctypes.CDLL:
         getattr(native, f"mix_{suffix}_mean").argtypes = mean
         operator = getattr(native, f"mix_{suffix}_step")
         operator.argtypes = (address, number, *(address,) * 4, number, address, *(number,) * 4)
+    native.map_gate.argtypes = (
+        address, number, *(address,) * 4, *(number,) * 4, ctypes.c_float
+    )  # fmt: skip
     native.adaptive_kernels.argtypes = (
         address, *(number,) * 3, address, address, number, address, number, address
     )  # fmt: skip
