@@ -30,8 +30,8 @@ FORMS = {
 
 
 def distinct() -> dict[tuple, PublishedNetwork]:
-    """An entry of each network, form, number of frames and number of classes."""
-    return {(form_of(one), one.frames, one.classes): one for one in list_published()}
+    """An entry of each form and number of frames; others have other rows in the classifier only."""
+    return {(form_of(one), one.frames): one for one in list_published()}
 
 
 def file_of(one: PublishedNetwork) -> dict[str, torch.Tensor]:
