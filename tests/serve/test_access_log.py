@@ -87,7 +87,8 @@ def test_the_description_lets_a_client_upload(server):
     assert document["servers"] == [{"url": "/"}]
     for path in ("/v1/predict", "/v1/timeline"):
         body = document["paths"][path]["post"]["requestBody"]
-        schema = body["content"]["multipart/form-data"]["schema"]
+        name = body["content"]["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]
+        schema = document["components"]["schemas"][name]
         file = schema["properties"]["file"]
         assert (file["type"], file["format"]) == ("string", "binary")
         assert file["description"] == "Video file to upload."

@@ -58,6 +58,9 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         part = self._current_part.file
         if part is None:
+            if self._current_part.field_name == "file":
+                text = "file: Send it as a file, with a file name."
+                raise RefusedError(422, "invalid", text)
             return
         if self.video is not None:
             raise RefusedError(422, "source", "The form has two files. Send one video as `file`.")
