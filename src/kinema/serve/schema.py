@@ -35,7 +35,7 @@ def _example(**values: Any) -> ConfigDict:
 
 def _number(text: Any) -> Any:
     """Converts text of a form to a number, which a Literal of numbers does not do."""
-    return int(text) if isinstance(text, str) and text.isdecimal() else text
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 9 else text
 
 
 def _checked_file(given: Any) -> Any:

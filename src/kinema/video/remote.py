@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 import fsspec
 
 from kinema.errors import KinemaError, UnreadableVideoError, missing_extra
+from kinema.system.temporary_folder import TemporaryFolder
 
 _STORES = ("s3", "gs")
 SCHEMES = (*_STORES, "http", "https")
@@ -112,10 +113,10 @@ def local_file(source: str | Path) -> Iterator[str | Path]:
         return
     url = str(source)
     store, place = _file_system(url)
-    with tempfile.TemporaryDirectory(prefix="kinema-remote-") as folder:
-        copy = Path(folder) / f"copy{suffix_of(url)[:16]}"
+    with TemporaryFolder("remote") as folder:
+        copy = folder.path / f"copy{suffix_of(url)[:16]}"
         with _naming(url):
-            _check_room(store.size(place), folder)
+            _check_room(store.size(place), folder.path)
             store.get_file(place, str(copy))
         try:
             yield copy
@@ -148,7 +149,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     return store, place
 
 
-def _check_room(size: int | None, folder: str) -> None:
+def _check_room(size: int | None, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if size is not None and size > free:
         raise OSError(errno.ENOSPC, f"{size >> 20} MB, {free >> 20} MB free")
