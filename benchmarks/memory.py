@@ -15,7 +15,9 @@ from kinema.cli.bench import NetworkOption, OutOption, finish
 from kinema.cli.console import JsonOption, notes
 from kinema.values import Preprocessing
 
-_SAMPLES = 20
+_SAMPLES = 25
+# Of load, after which the predictions are counted.
+_SPAN_S = 2.0
 
 NOTES = (
     "server_mb: resident memory of the server process; all_mb: that of its decoders, too (shared "
@@ -27,7 +29,9 @@ NOTES = (
 def measure_memory(
     videos: list[Path], *, network: str, predictions: int, load: ServeLoad
 ) -> Measurement:
-    """Sends videos to a server until one of both limits is reached, and samples its memory.
+    """Sends videos to a server until one of both limits is reached.
+
+    Its memory is sampled after every 25th part of the predictions, and at the end.
 
     Args:
         videos: Files and folders of them.
@@ -46,12 +50,16 @@ def measure_memory(
     with tempfile.TemporaryDirectory(prefix="kinema-bench-") as place:
         folder = saved_network(Path(place) / "network", network, how)
         with running_server(folder, load, "cpu") as (url, process):
-            began, done = time.perf_counter(), 0
-            while done < predictions and time.perf_counter() - began < load.seconds:
-                until = time.perf_counter() + load.seconds / _SAMPLES
+            began, done, is_over = time.perf_counter(), 0, False
+            while not is_over:
+                until = time.perf_counter() + _SPAN_S
                 sent = send_load(url, uploads, clients=load.clients, until=until)
                 done += sum(one.fate in ("done", "wrong") for one in sent)
-                row = {"predictions": done, "seconds": round(time.perf_counter() - began, 1)}
+                seconds = time.perf_counter() - began
+                is_over = done >= predictions or seconds >= load.seconds
+                if done < predictions / _SAMPLES * (len(rows) + 1) and not is_over:
+                    continue
+                row = {"predictions": done, "seconds": round(seconds, 1)}
                 row["server_mb"] = round(own_resident_mb(process.pid) or 0)
                 row["all_mb"] = round(resident_mb(process.pid) or 0)
                 rows.append(row)

@@ -178,6 +178,7 @@ def test_a_captioned_video_names_its_file(disk, trouble):
 
     with getattr(disk, trouble)(), pytest.raises(OutputError, match=message):
         write()
+    assert not contents(disk.folder)
 
 
 def test_faults_of_a_program_are_not_called_trouble_with_the_disk(tmp_path):

@@ -1,6 +1,5 @@
-"""Ids, log and counts of requests; prefixes of proxies; folders of killed servers."""
+"""Ids, log and counts of requests; prefixes of proxies; uploads of killed servers."""
 
-import os
 import re
 import signal
 import socket
@@ -12,7 +11,6 @@ from websockets.sync.client import connect
 from kinema.serve.limits import Limits, RefusedError
 from kinema.serve.rates import Rates, client_of
 from kinema.serve.service import Service
-from kinema.serve.uploads import UploadFolder, remove_abandoned
 
 from .running import running, wait_until
 
@@ -62,6 +60,23 @@ def test_every_request_is_logged_with_its_id(program):
     assert len(lines) == 5, lines  # and the one for the numbers; none for health
 
 
+def test_a_bug_is_answered_with_an_id_and_counted(server, caplog):
+    before = server.count("refusals_total", reason="internal")
+    server.service.models["broken"] = None
+    try:
+        with server.http as http:
+            answer = http.get("/v1/models", headers={"X-Request-ID": "mine"})
+    finally:
+        del server.service.models["broken"]
+    assert (answer.status_code, answer.json()["error"]) == (500, "internal")
+    assert answer.json()["message"] == "AttributeError in the server; its log says more."
+    assert answer.headers["x-request-id"] == "mine"
+    assert server.count("refusals_total", reason="internal") == before + 1
+    (record,) = [r for r in caplog.records if "mine" in r.getMessage()]
+    assert record.exc_info is not None
+    assert record.getMessage() == "The request with the id mine failed."
+
+
 @pytest.mark.slow
 def test_the_prefix_of_a_proxy(program, color_set):
     """The proxy takes "/kinema" away; the key is needed all the same."""
@@ -87,7 +102,8 @@ def test_the_description_lets_a_client_upload(server):
     assert document["servers"] == [{"url": "/"}]
     for path in ("/v1/predict", "/v1/timeline"):
         body = document["paths"][path]["post"]["requestBody"]
-        schema = body["content"]["multipart/form-data"]["schema"]
+        name = body["content"]["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]
+        schema = document["components"]["schemas"][name]
         file = schema["properties"]["file"]
         assert (file["type"], file["format"]) == ("string", "binary")
         assert file["description"] == "Video file to upload."
@@ -115,34 +131,6 @@ def test_a_killed_server_leaves_uploads_that_the_next_one_deletes(program, tmp_p
     program()
     assert not folder.exists()
     assert others < set(tmp_path.glob("kinema-serve-*"))
-
-
-def test_only_own_abandoned_folders_are_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    used, foreign, link, other = (
-        UploadFolder(),
-        *(tmp_path / f"kinema-serve-{name}" for name in ("foreign", "link", "other")),
-    )
-    for folder in (foreign, other, tmp_path / "target"):
-        folder.mkdir()
-        (folder / "lock").touch()
-    (other / "lock").unlink()  # made by another program
-    link.symlink_to(tmp_path / "target")
-    if os.geteuid() == 0:
-        os.chown(foreign, 12345, 12345)
-    else:
-        foreign.rename(tmp_path / "foreign")
-    abandoned = tmp_path / "kinema-serve-abandoned"
-    abandoned.mkdir()
-    (abandoned / "lock").touch()
-    remove_abandoned()
-    assert not abandoned.exists()
-    assert used.folder.stat().st_mode & 0o777 == 0o700
-    assert other.exists()
-    assert (tmp_path / "target" / "lock").exists()
-    assert foreign.exists() or (tmp_path / "foreign").exists()
-    used.close()
-    assert not used.folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 import os
 import resource
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -87,6 +90,31 @@ def test_no_file_descriptors(program, tmp_path, color_set):
 
 
 @pytest.mark.slow
+def test_no_file_descriptors_for_connections(program):
+    """New connections wait for a free descriptor; the log has one line, not one for each try."""
+    started = program()
+    place = urlsplit(started.url)
+    with started.http as http:
+        assert http.get("/healthz").status_code == 200
+        held = max(map(int, os.listdir(f"/proc/{started.process.pid}/fd")))
+        with ExitStack() as stack:
+            with limited(started, resource.RLIMIT_NOFILE, held + 1):
+                for _ in range(40):
+                    new = socket.create_connection((place.hostname, place.port), timeout=20)
+                    stack.enter_context(new)
+                time.sleep(2.5)
+                assert http.get("/healthz").status_code == 200  # on the connection of before
+            new.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert new.recv(100).startswith(b"HTTP/1.1 200")
+    with started.http as http:
+        assert http.get("/healthz").status_code == 200
+    err = stopped(started)
+    line = "No connection can be accepted (too many open files)"
+    assert err.count(line) == 1, err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
 def test_a_form_lies_on_the_disk_once(program, tmp_path):
     started = program("--workers", 1)
     (parent,) = [pid for pid in children(started.process.pid) if children(pid)]
@@ -151,3 +179,28 @@ def test_a_damaged_form(server):
         kind["Content-Type"] += "; boundary=b"
         answer = http.post("/v1/predict", content=b"x", headers=kind)
         assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "utf-16"])
+def test_a_form_is_utf8(server, charset):
+    """Punycode takes Python the square of the length, and the codec "undefined" always fails."""
+    kind = {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"}
+    text = b"a" * 100_000 + b"-" + b"z9" * 40_000
+    part = b'--b\r\nContent-Disposition: form-data; name="path"\r\n\r\n' + text + b"\r\n--b--\r\n"
+    with server.http as http:
+        began = time.monotonic()
+        answer = http.post("/v1/predict", content=part, headers=kind)
+        assert time.monotonic() - began < 5
+        assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
+        assert "charset=utf-8" in answer.json()["message"]
+        kind["Content-Type"] = "multipart/form-data; boundary=b; charset=UTF-8"
+        assert http.post("/v1/predict", content=part, headers=kind).status_code == 404
+
+
+def test_messages_quote_no_limits_of_python(server):
+    with server.http as http:
+        answer = http.post("/v1/predict", files={"crops": (None, "1" * 5000)})
+        assert answer.json()["message"] == "crops: Input should be 1, 3 or 10."
+        answer = http.post("/v1/predict", data={f"x{n}": "1" for n in range(1001)})
+        message = "POST /v1/predict: Too many fields. Maximum number of fields is 1000."
+        assert answer.json()["message"] == message

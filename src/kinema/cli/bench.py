@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinema.cli.console import JsonOption, notes, print_json, results
+from kinema.system.files import check_writable
 
 if TYPE_CHECKING:
     from kinema.bench.result import Measurement
@@ -15,10 +16,19 @@ app = typer.Typer(
     help="Time fast ways of doing something against plain ones, on this machine.",
 )
 
+
+def _writable(file: Path | None) -> Path | None:
+    if file is not None:
+        check_writable(file)
+    return file
+
+
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        help="Keep the measurement, with machine facts, in this .json file.", dir_okay=False
+        help="Keep the measurement, with machine facts, in this .json file.",
+        dir_okay=False,
+        callback=_writable,
     ),
 ]
 BatchOption = Annotated[
@@ -157,15 +167,19 @@ def stream(
 
 
 def finish(measurement: "Measurement", out: Path | None, *, as_json: bool) -> None:
-    """Prints a measurement and writes it to the file."""
+    """Prints a measurement, then writes it to the file."""
     from kinema.bench.result import write_measurement
 
     document = measurement.document()
-    if out is not None:
-        write_measurement(document, out)
     if as_json:
         print_json(document)
-        return
+    else:
+        _print(measurement)
+    if out is not None:
+        write_measurement(document, out)
+
+
+def _print(measurement: "Measurement") -> None:
     from kinema.report.tables import rows_table
 
     results().print(rows_table(measurement.rows))

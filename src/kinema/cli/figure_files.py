@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kinema.cli.console import print_json, results
+from kinema.system.files import check_writable
 
 if TYPE_CHECKING:
     from kinema.figures.shown_clip import ShownClip
@@ -37,13 +38,14 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
 
 
 def check_new(files: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuses files that are there already."""
+    """Refuses files that are there already, or that cannot be written."""
     for file in files:
         if file.exists() and not overwrite:
             raise typer.BadParameter(
                 f"{file} already exists; choose another folder or add --overwrite",
                 param_hint="--out",
             )
+        check_writable(file)
 
 
 def finish(

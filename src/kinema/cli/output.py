@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from kinema.cli.console import notes
+from kinema.system.files import check_writable
 
 if TYPE_CHECKING:
     from kinema.report.submission import SubmissionForm
@@ -51,7 +52,7 @@ class ScoreFiles:
 
 
 def check_new(file: Path | None, option: str, *, suffix: str = "") -> None:
-    """Raises if a file to write exists already or its name does not end in the suffix."""
+    """Raises if a file exists already, cannot be written, or its name has not the suffix."""
     if file is None:
         return
     if suffix and file.suffix != suffix:
@@ -60,6 +61,7 @@ def check_new(file: Path | None, option: str, *, suffix: str = "") -> None:
         )
     if file.exists():
         raise typer.BadParameter(f"{file} already exists", param_hint=option)
+    check_writable(file)
 
 
 def score_files(

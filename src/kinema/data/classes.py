@@ -1,5 +1,6 @@
 """Class names, and the labels that refer to them."""
 
+import codecs
 import json
 import logging
 import re
@@ -115,15 +116,24 @@ def _without_numbers(lines: list[str]) -> list[str]:
 
 
 def read_text(file: Path) -> str:
-    """Reads a UTF-8 text file, or raises an AnnotationError that names the faulty line."""
+    """Reads a text file: UTF-8, or UTF-16 with its mark, as spreadsheets write it.
+
+    Raises:
+        AnnotationError: it is neither; the message names the faulty line.
+    """
     data = file.read_bytes()
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise AnnotationError(
             f"{file}, line {line}: not UTF-8 text ({error.reason}). Save the file as UTF-8."
         ) from error
+    if (at := text.find("\0")) >= 0:  # of another encoding, or of no text at all
+        line = text.count("\n", 0, at) + 1
+        raise AnnotationError(f"{file}, line {line}: a NUL character. Save the file as UTF-8 text.")
+    return text
 
 
 def read_json(file: Path) -> Any:

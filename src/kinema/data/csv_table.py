@@ -40,7 +40,9 @@ def read_table(
     """
     text = read_text(path)
     lines = re.split(r"\r\n|\r|\n", text, maxsplit=2)
-    mark = re.fullmatch(rf"\s*sep=([{_DELIMITERS}])[{_DELIMITERS}]*\s*", lines[0], re.IGNORECASE)
+    mark = re.fullmatch(
+        rf'\s*"?sep=([{_DELIMITERS}])"?[{_DELIMITERS}]*\s*', lines[0], re.IGNORECASE
+    )
     first = lines[1] if mark and len(lines) > 1 else lines[0]
     delimiter = mark[1] if mark else next((d for d in _DELIMITERS if d in first), ",")
     rows = _rows(path, text, delimiter)
@@ -48,6 +50,8 @@ def read_table(
         next(rows)
     line, header = next(rows, (1, [""]))
     names = [name.strip().lower() for name in header]
+    while names and not names[-1]:  # Excel keeps columns that were emptied
+        names.pop()
     place = f"{path}, line {line}"
     if not set(required) <= set(names):
         raise AnnotationError(
@@ -66,7 +70,7 @@ def read_table(
         if any(fields[len(names) :]):
             raise AnnotationError(f"{wanted}; one with {delimiter!r} in it needs double quotes.")
         row = dict(zip(names, fields, strict=False))
-        if len(row) < len(names) or not row[required[0]]:
+        if len(fields) < len(names) or not row[required[0]]:
             raise AnnotationError(f"{wanted}.")
         table.append((place, row))
     return table, [name for name in names if name and name not in (*required, *optional)]

@@ -23,7 +23,7 @@ from kinema.exporters.torch_file import load_exported, load_package, write_expor
 from kinema.exporters.verify import Verification, verify_clips, verify_stream
 from kinema.inference.graph import Call, Graph, clip_graph, stream_graph
 from kinema.models.network import VideoNetwork
-from kinema.system.files import naming_write_errors, partial_of
+from kinema.system.files import check_writable, naming_write_errors, partial_of
 from kinema.values import Preprocessing
 
 # Maximum difference between the scores of a float file and of the network, relative to the largest
@@ -194,6 +194,7 @@ def _target(
     there = [file for file in _files(target, kind) if file.exists()]
     if there and not overwrite:
         raise OptionError(f"{there[0]} exists. Choose another name or overwrite it (--overwrite).")
+    check_writable(target)
     return target, kind
 
 

@@ -1,5 +1,6 @@
 """Captioned frames, written to a video file or shown in a window."""
 
+from contextlib import suppress
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kinema.errors import MissingExtraError, OptionError
+from kinema.errors import MissingExtraError, OptionError, OutputError
 from kinema.system.closing import Closing
 from kinema.system.encoders import installed_encoder
 from kinema.system.files import naming_write_errors
@@ -92,11 +93,31 @@ class CaptionedVideo(Closing):
         return True
 
     def close(self) -> None:
-        """Flushes the encoder and closes the file."""
-        with naming_write_errors(self._path):
-            if self._last_tick >= 0:
-                self._file.mux(self._stream.encode())
-            self._file.close()
+        """Flushes the encoder and closes the file.
+
+        Raises:
+            OutputError: the rest cannot be written; the file is deleted if nothing in it plays.
+        """
+        try:
+            with naming_write_errors(self._path):
+                if self._last_tick >= 0:
+                    self._file.mux(self._stream.encode())
+                self._file.close()
+        except OutputError:
+            with suppress(av.FFmpegError):
+                self._file.close()
+            if not _plays(self._path):
+                with suppress(OSError):  # on a read-only disk there is none
+                    self._path.unlink()
+            raise
+
+
+def _plays(path: Path) -> bool:
+    try:
+        with av.open(str(path)) as file:
+            return any(True for _ in file.decode(video=0))
+    except (av.FFmpegError, IndexError):  # IndexError: no video in it
+        return False
 
 
 class Window:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kinema.data.classes import read_class_names
 from kinema.errors import OptionError, did_you_mean
-from kinema.system.files import naming_write_errors
+from kinema.system.files import write_whole
 from kinema.values import Report
 from kinema.video.decode import is_video_path
 
@@ -34,6 +34,7 @@ def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) 
 
     Raises:
         OptionError: the file exists; also see `check_submission`.
+        OutputError: it cannot be written.
     """
     target = Path(path)
     if target.exists():
@@ -47,10 +48,7 @@ def write_submission(report: Report, path: str | Path, *, form: SubmissionForm) 
     else:
         rows = [[report.class_names[label]] for label in report.scores.argmax(1)]
     lines = [";".join((name, *row)) for name, row in zip(ids, rows, strict=True)]
-    with naming_write_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join(lines) + "\n")
+    write_whole(target, "\n".join(lines) + "\n")
     return target
 
 

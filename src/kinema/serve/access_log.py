@@ -1,4 +1,7 @@
-"""Every request gets an id, a line in the log and, if it is refused, a count of the reason."""
+"""Every request gets an id, a line in the log and, if it is refused, a count of the reason.
+
+A request that ends in a bug is refused with 500.
+"""
 
 import logging
 import re
@@ -8,7 +11,8 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kinema.serve.limits import HEALTH, plain_path
+from kinema.serve.admission import answer_to
+from kinema.serve.limits import HEALTH, RefusedError, plain_path
 from kinema.serve.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -55,6 +59,12 @@ class AccessLog:
         state = scope.setdefault("state", {})
         try:
             await self._app(scope, receive, noted)
+        except Exception as error:  # a bug: the log has the traceback, the client gets no message
+            if scope["type"] != "http" or status:
+                raise
+            _log.exception("The request with the id %s failed.", request_id)
+            text = f"{type(error).__name__} in the server; its log says more."
+            await answer_to(RefusedError(500, "internal", text))(scope, receive, noted)
         finally:
             if refusal := state.get("refusal"):
                 self._metrics.refusals.labels(refusal).inc()

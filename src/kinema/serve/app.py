@@ -35,9 +35,10 @@ from kinema.serve.schema import (
     PredictForm,
     TimelineForm,
     VideoForm,
+    completed,
     form_body,
     raw_body,
-    with_keys,
+    text_of,
 )
 from kinema.serve.service import Decoded, ServedModel, Service
 from kinema.serve.uploads import Video, allowed_video, forget
@@ -110,9 +111,11 @@ def create_app(
         redoc_url=None,
         servers=[{"url": root_path or "/"}],
         root_path_in_servers=False,
+        # The names of the functions of generated clients.
+        generate_unique_id_function=lambda route: route.name,
     )
     describe = app.openapi
-    app.openapi = lambda: with_keys(describe())  # type: ignore[method-assign]  # as FastAPI advises
+    app.openapi = lambda: completed(describe())  # type: ignore[method-assign]  # as FastAPI advises
     app.state.service, app.state.jobs = service, jobs
     app.include_router(router)
     add_page(app)
@@ -155,7 +158,9 @@ async def readyz(service: TheService, response: Response) -> HealthAnswer:
     return HealthAnswer(status="stopping" if service.stopping.is_set() else "starting")
 
 
-@router.get("/metrics", response_class=Response, responses=_errors())
+@router.get(
+    "/metrics", response_class=Response, responses={200: text_of("text/plain"), **_errors()}
+)
 async def metrics(service: TheService) -> Response:
     """Metrics in Prometheus' text format."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
@@ -220,10 +225,16 @@ async def predict_frames(
         forget(video)
 
 
+_ACCEPTED: dict[str, Any] = {
+    "model": JobAnswer,
+    "headers": {"Location": {"description": "Its address.", "schema": {"type": "string"}}},
+}
+
+
 @router.post(
     "/v1/timeline",
     status_code=202,
-    responses={202: {"model": JobAnswer}, **_POST_ERRORS},
+    responses={202: _ACCEPTED, **_POST_ERRORS},
     openapi_extra=form_body(TimelineForm),
 )
 async def make_timeline(request: Request, service: TheService, jobs: TheJobs) -> Response:
@@ -262,7 +273,7 @@ async def get_timeline(job: str, jobs: TheJobs) -> Response:
 @router.get(
     "/v1/timeline/{job}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **_errors(404, 422)},
+    responses={200: text_of("text/event-stream"), **_errors(404, 422)},
 )
 async def follow_timeline(job: str, jobs: TheJobs) -> StreamingResponse:
     """Streams the progress of a timeline as server-sent events, the last one named `end`."""

@@ -12,13 +12,12 @@ from kinema.serve.schema import describe_error
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """Answers all errors of an application in the same form."""
+    """Answers all errors of an application but bugs, which `AccessLog` answers in the same form."""
     app.add_exception_handler(KinemaError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_leave)
     app.add_exception_handler(OSError, _on_system)
-    app.add_exception_handler(Exception, _on_bug)
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
@@ -41,7 +40,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for this class"
     codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
     code = codes.get(error.status_code, "http")
-    text = f"{request.method} {request.url.path}: {error.detail}."
+    text = f"{request.method} {request.url.path}: {error.detail.rstrip('.')}."
     headers = dict(error.headers or {})
     return answer_to(RefusedError(error.status_code, code, text, headers=headers))
 
@@ -58,9 +57,3 @@ async def _on_system(_: Request, error: Exception) -> Response:
     if refusal is None:
         raise error
     return answer_to(refusal)
-
-
-async def _on_bug(_: Request, error: Exception) -> Response:
-    """Answers anything unexpected without its message; the server's log has the traceback."""
-    name = type(error).__name__
-    return answer_to(RefusedError(500, "internal", f"{name} in the server; its log says more."))

@@ -3,6 +3,7 @@
 from typing import Any, TypeVar, get_origin
 
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -50,6 +51,7 @@ class _Parser(MultiPartParser):
 
     def __init__(self, request: Request, uploads: UploadFolder) -> None:
         super().__init__(request.headers, request.stream())
+        _check_charset(request.headers["content-type"])
         self.video: Video | None = None
         self._uploads = uploads
 
@@ -58,6 +60,9 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         part = self._current_part.file
         if part is None:
+            if self._current_part.field_name == "file":
+                text = "file: Send it as a file, with a file name."
+                raise RefusedError(422, "invalid", text)
             return
         if self.video is not None:
             raise RefusedError(422, "source", "The form has two files. Send one video as `file`.")
@@ -71,6 +76,21 @@ class _Parser(MultiPartParser):
         form = await super().parse()
         await form.close()
         return form
+
+
+def _check_charset(content_type: str) -> None:
+    """Refuses a form that is not UTF-8.
+
+    The parser would take any codec of Python, of which some fail and one (punycode) computes for
+    minutes.
+
+    Raises:
+        RefusedError: the form names another charset.
+    """
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
+    if charset.lower() not in (b"utf-8", b"utf8"):
+        text = "A form must be UTF-8: send it without charset or with charset=utf-8."
+        raise RefusedError(400, "bad_request", text)
 
 
 def _values(given: FormData, kind: type[VideoForm], video: Video | None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import PydanticCustomError, core_schema
 
 from kinema.errors import did_you_mean
 from kinema.serve.limits import GUARDED
@@ -34,7 +35,7 @@ def _example(**values: Any) -> ConfigDict:
 
 def _number(text: Any) -> Any:
     """Converts text of a form to a number, which a Literal of numbers does not do."""
-    return int(text) if isinstance(text, str) and text.isdecimal() else text
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 9 else text
 
 
 def _checked_file(given: Any) -> Any:
@@ -80,14 +81,41 @@ def describe_error(finding: Mapping[str, Any], fields: tuple[str | int, ...]) ->
     return f"{where}: {finding['msg']}."
 
 
+class _FormSchema(GenerateJsonSchema):
+    """Schema of a form, which cannot send null: clients would send the text "None"."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """The schema without null."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """The schema with its default, if that is a value."""
+        if schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+
 def form_body(kind: type[BaseModel]) -> dict[str, Any]:
-    """Describes a form for OpenAPI."""
-    content = {"multipart/form-data": {"schema": kind.model_json_schema()}}
+    """Describes a form for OpenAPI, by the name that `completed` adds."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    content = {"multipart/form-data": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def with_keys(document: dict[str, Any]) -> dict[str, Any]:
-    """Adds the ways to send an API key to an OpenAPI document; a server without one ignores it."""
+def text_of(kind: str) -> dict[str, Any]:
+    """Describes an answer of text for OpenAPI, such as "text/plain"."""
+    return {"content": {kind: {"schema": {"type": "string"}}}}
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """Adds the forms and the ways to send an API key to an OpenAPI document.
+
+    A server without a key ignores it.
+    """
+    for form in (PredictForm, TimelineForm):
+        document["components"]["schemas"][form.__name__] = form.model_json_schema(
+            schema_generator=_FormSchema
+        )
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "bearer": {"type": "http", "scheme": "bearer"},

@@ -1,6 +1,7 @@
 """Listening socket, and a server that finishes accepted work before it stops."""
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import math
@@ -8,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -28,6 +30,9 @@ _FETCH_S = 5.0
 # would replace each other unread; the system's queue is longer, or it would drop connections.
 _ACCEPTED_AT_ONCE = 16
 _QUEUED = 1024
+# With these asyncio cannot accept a connection. A new line of the log follows one without them.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SHORTAGE_S = 60.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -102,15 +107,35 @@ class Server(uvicorn.Server):
         self._grace_s = grace_s
         self._on_ready = on_ready
         self._signals = 0
+        self._silent_until = 0.0
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to listen, then reports that the server is ready."""
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
         for listening in sockets or ():
             listening.listen(_QUEUED)
         if self.started:
             self._on_ready()
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Logs a lack of descriptors for connections as one line, not as a traceback for each try.
+
+        asyncio tries again every second.
+        """
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _SHORTAGES and "socket" in context):
+            loop.default_exception_handler(context)
+            return
+        now = time.monotonic()
+        if now >= self._silent_until:
+            _log.warning(
+                "No connection can be accepted (%s); the server goes on when others end. Raise the "
+                "limit of open files (ulimit -n) or lower --max-connections.",
+                (error.strerror or str(error)).lower(),
+            )
+        self._silent_until = now + _SHORTAGE_S
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Starts the graceful shutdown at the first signal, ends at once at the second."""

@@ -1,26 +1,17 @@
 """Videos of requests: uploads in a private folder, or files below the allowed folder."""
 
-import logging
 import os
-import shutil
-import stat
 import tempfile
-import weakref
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from kinema.serve.limits import RefusedError
+from kinema.system.temporary_folder import TemporaryFolder
 from kinema.video.decode import is_video_path
 
-_log = logging.getLogger(__name__)
-
 _NAME_LENGTH = 200
-_PREFIX, _LOCK = "kinema-serve-", "lock"
 
 
 @dataclass(frozen=True)
@@ -46,17 +37,12 @@ class UploadFolder:
     """Private temporary folder for uploads; those of killed servers of this user are deleted."""
 
     def __init__(self) -> None:
-        remove_abandoned()
-        # Others see the folder when it is locked, not before.
-        new = Path(tempfile.mkdtemp(prefix=f"new-{_PREFIX}"))
-        lock = FileLock(new / _LOCK, thread_local=False)
-        lock.acquire()
-        self.folder = new.rename(new.with_name(new.name.removeprefix("new-")))
-        self._remove = weakref.finalize(self, _remove, self.folder, lock)
+        self._place = TemporaryFolder("serve")
+        self.folder = self._place.path
 
     def close(self) -> None:
         """Deletes the folder and all uploads."""
-        self._remove()
+        self._place.close()
 
     def begin(self, filename: str | None) -> tuple[Video, BinaryIO]:
         """Begins an upload with the client's file name; the caller writes it and deletes it."""
@@ -76,24 +62,6 @@ class UploadFolder:
             forget(video)
             raise
         return video
-
-
-def remove_abandoned() -> None:
-    """Deletes upload folders of this user whose lock no process holds."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(OSError, Timeout):  # gone already, or in use
-            facts = folder.lstat()
-            is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
-            if is_own and (folder / _LOCK).is_file():
-                lock = FileLock(folder / _LOCK, thread_local=False)
-                lock.acquire(blocking=False)
-                _log.info("Deletes the uploads of a killed server: %s", folder)
-                _remove(folder, lock)
-
-
-def _remove(folder: Path, lock: FileLock) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    lock.release()
 
 
 def forget(video: Video | None) -> None:

@@ -1,33 +1,49 @@
 """Cache folder: its contents are executed or trusted, so only its user may write to it."""
 
-import atexit
 import functools
 import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
+from kinema.system.temporary_folder import TemporaryFolder
+
 _log = logging.getLogger(__name__)
+
+
+def user_folder(variable: str) -> Path:
+    """Folder that kinema keeps for a user.
+
+    The value of the environment variable, else `$XDG_CACHE_HOME/kinema`, else `~/.cache/kinema`.
+
+    Args:
+        variable: "KINEMA_CACHE" for what only this machine and user may use, "KINEMA_HOME" for
+            fetched networks, which several may share.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    own, cache = os.environ.get(variable), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own).expanduser().absolute()
+    return (Path(cache) if cache else Path.home() / ".cache").absolute() / "kinema"
 
 
 def cache_folder(name: str = "") -> Path:
     """Folder for compiled kernels and for results measured on this machine, created if needed.
 
-    `KINEMA_CACHE`, by default `~/.cache/kinema`. If it cannot be created, or if others can write to
-    it, one warning says so, and a new folder serves this process and is deleted at its end.
+    `user_folder("KINEMA_CACHE")`. If it cannot be created, or if others can write to it, one
+    warning says so, and a new folder serves this process and is deleted at its end.
 
     Args:
         name: A folder inside it, with the same rule.
     """
-    own, home = os.environ.get("KINEMA_CACHE"), os.environ.get("XDG_CACHE_HOME")
     try:
-        folder = Path(own) if own else (Path(home) if home else Path.home() / ".cache") / "kinema"
+        folder = user_folder("KINEMA_CACHE")
         for part in (folder, folder / name):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_private(part)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        folder = _folder_of_process(str(error))
+        folder = _folder_of_process(str(error)).path
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     return folder / name
 
@@ -53,15 +69,13 @@ def check_private(path: Path, *, own_group: bool = False) -> None:
 
 
 @functools.cache  # one for each reason, with one warning; deleted when the process ends
-def _folder_of_process(reason: str) -> Path:
+def _folder_of_process(reason: str) -> TemporaryFolder:
     _log.warning(
         "The cache folder is not used (%s): what is compiled and measured serves this process "
         "only. Set KINEMA_CACHE to a folder that only you can write to.",
         reason,
     )
-    folder = tempfile.mkdtemp(prefix="kinema-cache-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return TemporaryFolder("cache")
 
 
 @functools.cache

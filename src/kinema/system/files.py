@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import tempfile
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -54,6 +55,19 @@ def write_whole(path: Path, content: str | bytes, *, shared: bool = False) -> No
     """
     with whole_file(path, shared=shared) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def check_writable(path: Path) -> None:
+    """Checks before long work that a file can be created at a path, whose folders may be missing.
+
+    Raises:
+        OutputError: it cannot; the message names it, the reason and what to do.
+    """
+    folder = path.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    with naming_write_errors(path), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def partial_of(path: Path, *, suffix: str = "") -> Path:

@@ -280,10 +280,10 @@ def _file_stat(path: Path) -> os.stat_result:
         fix = " It is a URL: download it, or use `kinema predict` or `kinema stream`."
         hint = fix if is_address else near_path(path)
         raise UnreadableVideoError(f"{path} does not exist.{hint}") from None
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise UnreadableVideoError(f"{str(path)!a} cannot be the name of a file.") from error
     except OSError as error:
         raise UnreadableVideoError(f"{path} cannot be read: {reason_of(error)}.") from error
-    except ValueError as error:  # a null character, or half of a surrogate pair
-        raise UnreadableVideoError(f"{str(path)!a} is not the name of a file: {error}.") from error
     if not stat.S_ISREG(result.st_mode):
         raise UnreadableVideoError(f"{path} is not a file.")
     if result.st_size == 0:

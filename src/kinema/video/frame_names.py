@@ -5,6 +5,7 @@ Frames often lie beside optical flow, depth, masks, thumbnails or copies in anot
 """
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -157,4 +158,4 @@ def _is_even(values: Iterable[int]) -> bool:
 
 
 def _stem(name: str) -> str:
-    return PurePath(name).stem
+    return unicodedata.normalize("NFC", PurePath(name).stem)

@@ -1,13 +1,13 @@
 """Temporary copies of videos that are no local files: at an address, or in memory."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from kinema.errors import InputTypeError, KinemaError, UnreadableVideoError
+from kinema.system.temporary_folder import TemporaryFolder
 
 
 @contextmanager
@@ -16,8 +16,8 @@ def temporary_copy(name: str, *, suffix: str = "") -> Iterator[Path]:
 
     Errors in the block name `name` instead of the copy.
     """
-    with tempfile.TemporaryDirectory(prefix="kinema-copy-") as folder:
-        copy = Path(folder) / f"copy{suffix}"
+    with TemporaryFolder("copy") as folder:
+        copy = folder.path / f"copy{suffix}"
         try:
             yield copy
         except KinemaError as error:

@@ -346,7 +346,7 @@ def test_the_real_test_list_of_kinetics_has_no_labels(data_dir):
             "a.csv, line 2: not a valid CSV file, since a field has 140000 characters",
         ),
         ("sthv2", "a.json", 100_000 * b"[", "a.json is not valid JSON"),
-        ("diving48", "a.json", b"\xff\xfe[]", "a.json, line 1: not UTF-8 text"),
+        ("diving48", "a.json", b"\xff[]", "a.json, line 1: not UTF-8 text"),
         (
             "kinetics",
             "k.csv",

@@ -19,6 +19,9 @@ READ = {
     "sep in capitals": ("\ufeffSEP=;\npath;label\na.mp4;run\nb.mp4;jump", [RUN, JUMP]),
     "sep, saved again": ("sep=;,\npath;label\na.mp4;run\nb.mp4;jump", [RUN, JUMP]),
     "sep of a tab": ("sep=\t\npath\tlabel\na.mp4\trun\nb.mp4\tjump", [RUN, JUMP]),
+    "sep, quoted": ('"sep=;"\r\npath;label\r\na.mp4;run\r\nb.mp4;jump', [RUN, JUMP]),
+    "empty columns": ("path,label,,,\na.mp4,run,,,\nb.mp4,jump\n,,,,\n", [RUN, JUMP]),
+    "an empty column inside": ("path,,,label\na.mp4,,x,run\nb.mp4,,,jump\n", [RUN, JUMP]),
     "capitals": ("Path,LABEL\na.mp4,run\nb.mp4,jump\n", [RUN, JUMP]),
     "old Mac": ("path,label\ra.mp4,run\rb.mp4,jump\r", [RUN, JUMP]),
     "an index of pandas": (",path,label\n0,a.mp4,run\n1,b.mp4,jump\n", [RUN, JUMP]),
@@ -52,6 +55,21 @@ def test_tables_of_other_tools_are_read(tmp_path, kind):
     text, samples = READ[kind]
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
     assert list(read_annotations(tmp_path / "a.csv").samples) == samples
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_encodings_of_spreadsheets(tmp_path, encoding):
+    """Excel's "Unicode Text" is UTF-16 with tabs."""
+    text = "\ufeff" * (encoding == "utf-16-be") + "path\tlabel\r\na.mp4\tläuft\r\nb.mp4\t跳\r\n"
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    assert read_annotations(tmp_path / "a.csv").class_names == ("läuft", "跳")
+
+
+def test_no_nul_in_a_list(tmp_path):
+    for data in (b"path,label\na.mp4,run\na\0.mp4,run\n", "\n\npath".encode("utf-16-le")):
+        (tmp_path / "a.csv").write_bytes(data)
+        with pytest.raises(AnnotationError, match=r"a.csv, line [32]: a NUL character. Save the"):
+            read_annotations(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(

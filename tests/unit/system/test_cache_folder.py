@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kinema.system import cache_folder as module
-from kinema.system.cache_folder import cache_folder, check_private
+from kinema.system.cache_folder import cache_folder, check_private, user_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -26,6 +26,21 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("variable", ["KINEMA_CACHE", "KINEMA_HOME"])
+def test_the_folders_of_a_user_follow_one_rule(variable, monkeypatch, tmp_path):
+    monkeypatch.setenv(variable, "~/own")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_folder(variable) == tmp_path / "own"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "beside")
+    assert user_folder(variable) == tmp_path / "beside"
+    monkeypatch.setenv(variable, "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert user_folder(variable) == tmp_path / "xdg" / "kinema"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_folder(variable) == tmp_path / ".cache" / "kinema"
 
 
 def test_it_and_the_folders_in_it_are_created_for_the_user_alone(folder):

@@ -179,3 +179,9 @@ def test_a_damaged_clip_gives_its_good_frames_and_names_the_first_bad_one(data_d
             match="bad_corrupted.mp4.*frame 40 of 50 .*only the first 28 frames can.*damaged",
         ):
             source.read([5, 40])
+
+
+@pytest.mark.parametrize("name", ["a\0.mp4", "\ud800.mp4"])
+def test_texts_that_are_no_names_of_files(name):
+    with pytest.raises(UnreadableVideoError, match=r"^'.*.mp4' cannot be the name of a file."):
+        open_source(name)

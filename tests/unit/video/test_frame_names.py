@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,8 @@ def test_numbers_with_two_readings_are_named():
 def test_two_frames_of_one_number_are_named():
     with pytest.raises(UnreadableVideoError, match="two frames of one number: f01.jpg and f1.jpg"):
         frame_order(RUN, ["f1.jpg", "f2.jpg", "f01.jpg"])
+
+
+def test_one_family_in_two_forms_of_unicode():
+    names = [unicodedata.normalize(("NFC", "NFD")[n % 2], f"é_{n}.jpg") for n in range(4)]
+    assert frame_order(RUN, reversed(names)) == names

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from kinema.errors import FetchError, OptionError
 from kinema.models.published.catalog import PublishedNetwork, file_name_of
 from kinema.models.published.download import Download, Patience, Progress, SourceError
+from kinema.system.cache_folder import user_folder
 from kinema.system.files import naming_write_errors, sync_folder
 
 _log = logging.getLogger(__name__)
@@ -37,27 +38,20 @@ class FetchedFile:
 def published_home() -> Path:
     """Folder of fetched files and converted networks.
 
-    `$KINEMA_HOME/published`; without the variable it is below `$XDG_CACHE_HOME/kinema` or
-    `~/.cache/kinema`.
+    `published` in `kinema.system.cache_folder.user_folder("KINEMA_HOME")`.
 
     Raises:
         FetchError: there is no home folder.
     """
-    own, cache = os.environ.get(HOME), os.environ.get("XDG_CACHE_HOME")
     try:
-        home = Path(own).expanduser() if own else _user_cache(cache) / "kinema"
+        return user_folder(HOME) / "published"
     except RuntimeError as error:
         raise FetchError(f"There is no home folder ({error}): set {HOME} to a folder.") from error
-    return home.absolute() / "published"
 
 
 def is_offline() -> bool:
     """True if `KINEMA_OFFLINE` forbids to fetch."""
     return os.environ.get(OFFLINE, "0") not in ("", "0")
-
-
-def _user_cache(cache: str | None) -> Path:
-    return Path(cache) if cache else Path.home() / ".cache"
 
 
 def fetch(

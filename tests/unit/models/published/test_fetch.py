@@ -312,11 +312,6 @@ def test_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("KINEMA_HOME", "~/kinema")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert published_home() == tmp_path / "kinema" / "published"
-    monkeypatch.delenv("KINEMA_HOME")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert published_home() == tmp_path / "cache" / "kinema" / "published"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert published_home() == tmp_path / ".cache" / "kinema" / "published"
 
 
 def _fetch_in_process(url: str) -> str:
