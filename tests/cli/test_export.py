@@ -1,5 +1,8 @@
 """`kinema export` writes a verified file."""
 
+import json
+import shutil
+
 import pytest
 
 import kinema as package
@@ -49,3 +52,16 @@ def test_wrong_use_is_refused(kinema, checkpoint, color_set):
     answer = kinema("export", checkpoint, "--int8")
     assert answer.code == 2
     assert "--int8 and --calibration belong together" in answer.err
+
+
+def test_a_network_named_as_a_path_is_written_here(kinema, checkpoint, tmp_path, monkeypatch):
+    folder = shutil.copytree(checkpoint, tmp_path / "net")
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["name"] = "../../outside"
+    (folder / "config.json").write_text(json.dumps(config))
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    answer = kinema("export", folder, "--format", "exported")
+    assert answer.code == 0, answer.err
+    assert [path.name for path in here.iterdir()] == ["outside.pt2"]

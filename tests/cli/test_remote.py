@@ -56,9 +56,7 @@ def test_predict_takes_addresses(kinema, checkpoint, color_set, s3, web, monkeyp
         assert f"http://{web}/private/a.mp4?... cannot be read: access is refused." in everything
         assert "s3://videos/none.mp4 cannot be read: it does not exist." in everything
         assert "s3://videos/cut.mp4 cannot be read" in everything
-        assert not [
-            word for word in ("wrong-word", "hidden", "kinema-copy") if word in everything
-        ]
+        assert not [word for word in ("wrong-word", "hidden", "kinema-copy") if word in everything]
 
 
 @pytest.mark.timeout(600)

@@ -42,7 +42,7 @@ def test_the_programs_run(capsys):
 
 def test_every_question_has_an_answer():
     questions = PAGE.text.split("\n### ")[1:]
-    assert len(questions) == 26
+    assert len(questions) == 27
     for part in questions:
         question, _, answer = part.partition("\n")
         assert "?" in question

@@ -87,7 +87,8 @@ def export(
     facts, size = Facts(recognizer.labels, how), how.crop_px
     suffix = FORMATS[format_].suffix if format_ in FORMATS else ""
     kind = "_stream" if stream else "_int8" if int8 else ""
-    target = out or Path(f"{net.name}{kind}{suffix}")
+    # A foreign folder may name its network as a path: the file is written here all the same.
+    target = out or Path(Path(f"{net.name}{kind}{suffix}").name)
     clips = _clips(videos, how)
     if stream:
         report = export_stream(

@@ -31,6 +31,7 @@ WEIGHTS_FILE = "model.safetensors"
 LARGEST_OPTION = 4096
 _MOST_LABELS = 1_000_000
 _LARGEST_PX = 4096
+_LONGEST_NAME = 200
 _LONGEST_WINDOW = 1_000_000  # frames; nine hours at 30 per second
 _MOST_CONFIG_BYTES = 64 << 20
 CONFIG_FILE = "config.json"
@@ -121,6 +122,7 @@ def load_saved(folder: str | Path) -> SavedModel:
     with _naming(root / CONFIG_FILE):
         spec = config["network"]
         labels = _checked_labels(config["labels"])
+        _check_name(spec["name"])
         _check_sizes(spec)
         preprocessing = Preprocessing.from_dict(
             config["preprocessing"], source=str(root / CONFIG_FILE)
@@ -244,6 +246,15 @@ def _checked_labels(labels: object) -> tuple[str, ...]:
         twice = next(label for label, count in Counter(labels).items() if count > 1)
         raise CheckpointError(f"labels names the class {twice!r} twice; each needs its own name.")
     return tuple(labels)
+
+
+def _check_name(name: object) -> None:
+    """Rejects what is no name of a network; exports and measurements name files after it."""
+    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
+        raise CheckpointError(
+            f"the name of the network must be a text of at most {_LONGEST_NAME} printable "
+            f"characters, got {str(name)[:80]!r}."
+        )
 
 
 def _check_sizes(spec: Mapping[str, Any]) -> None:

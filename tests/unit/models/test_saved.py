@@ -184,6 +184,9 @@ def test_a_wrong_config_is_named(net, tmp_path, change, message):
         ({"classes": 10**12}, "has 1000000000000 classes, but 3 class names"),
         ({"frames": 10**9}, "frames = 1000000000 is beyond any network"),
         ({"frames": "many"}, "config.json is incomplete or damaged"),
+        ({"name": None}, "name of the network must be a text .* got 'None'"),
+        ({"name": "x" * 201}, "name of the network must be a text of at most 200"),
+        ({"name": "a\x1b[31m"}, r"name of the network must be a text .* got 'a\\x1b\[31m'"),
     ],
 )
 def test_no_memory_is_taken_for_impossible_sizes(net, tmp_path, change, message):
