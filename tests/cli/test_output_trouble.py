@@ -35,6 +35,7 @@ TABLE = {
     ("ensemble", "scores"): "scores.npz",
     ("ensemble", "submission"): "submission.csv",
     ("label", "out"): "labels",
+    ("embed", "out"): "e.npz",
     ("timeline", "csv"): "t.csv",
     ("timeline", "srt"): "t.srt",
     ("timeline", "html"): "t.html",
@@ -52,8 +53,8 @@ TABLE = {
     ("figures accuracy-cost", "out"): "f",
     ("figures sweep", "out"): "f",
 }
-# `fetch` writes into a cache, see tests/unit/models/published/test_fetch.py.
-WITHOUT_OUTPUT = {"models", "describe", "papers", "predict", "serve", "data check", "fetch"}
+# `fetch` writes into a cache, see tests/unit/models/published/test_fetch.py; `push` to a server.
+WITHOUT_OUTPUT = {"models", "describe", "papers", "predict", "serve", "data check", "fetch", "push"}
 
 TRAIN = """
 [model]
@@ -114,6 +115,7 @@ class Inputs:
             "evaluate": (self.checkpoint, "--data", *two, "--workers", 0),
             "ensemble": (self.folder / "scores.npz",),
             "label": (self.checkpoint, self.color_set / "red"),
+            "embed": (self.checkpoint, video),
             "timeline": (self.checkpoint, video),
             "stream": (self.folder / "causal", video, "--limit", 3),
             "export": (self.checkpoint, "--format", "exported"),
