@@ -43,9 +43,16 @@ class AccessLog:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        began, status, headers = time.perf_counter(), 0, Headers(scope=scope)
+        began, status, counted, headers = time.perf_counter(), 0, False, Headers(scope=scope)
+        state = scope.setdefault("state", {})
         given = headers.get(_ID_HEADER, "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+        def count() -> None:
+            nonlocal counted
+            if not counted and (refusal := state.get("refusal")):
+                self._metrics.refusals.labels(refusal).inc()
+                counted = True
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -54,9 +61,9 @@ class AccessLog:
                 MutableHeaders(scope=message)[_ID_HEADER] = request_id
             elif message["type"] == "websocket.close" and not status:
                 status = 403
+            count()  # who has the answer finds it counted
             await send(message)
 
-        state = scope.setdefault("state", {})
         try:
             await self._app(scope, receive, noted)
         except Exception as error:  # a bug: the log has the traceback, the client gets no message
@@ -66,10 +73,10 @@ class AccessLog:
             text = f"{type(error).__name__} in the server; its log says more."
             await answer_to(RefusedError(500, "internal", text))(scope, receive, noted)
         finally:
-            if refusal := state.get("refusal"):
-                self._metrics.refusals.labels(refusal).inc()
+            count()
             if self._is_on and plain_path(scope) not in HEALTH:
-                self._write(scope, headers, f"{status or 500} {refusal or '-'}", began, request_id)
+                result = f"{status or 500} {state.get('refusal') or '-'}"
+                self._write(scope, headers, result, began, request_id)
 
     @staticmethod
     def _write(scope: Scope, headers: Headers, result: str, began: float, request_id: str) -> None:
