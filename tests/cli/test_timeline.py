@@ -124,7 +124,9 @@ def test_existing_files_are_kept(kinema, checkpoint, video, option):
     assert video.read_bytes() == before
 
 
-def test_what_cannot_be_written_costs_no_result(kinema, checkpoint, video, tmp_path):
+def test_what_cannot_be_written_costs_no_result(kinema, checkpoint, video, tmp_path, monkeypatch):
+    # As if the folder had been lost after the check in the beginning.
+    monkeypatch.setattr("kinema.cli.timeline.check_new", lambda *_, **__: None)
     (tmp_path / "file").touch()
     answer = kinema("timeline", checkpoint, video, "--csv", tmp_path / "file" / "x.csv", "--json")
     assert answer.code == 1

@@ -32,6 +32,11 @@ PRIVATE = {
     ),
     "torch.ops.mkldnn._convolution_pointwise": lambda: torch.ops.mkldnn._convolution_pointwise,
     "torch.ops.mkldnn._convolution_pointwise_": lambda: torch.ops.mkldnn._convolution_pointwise_,
+    # Stand-ins for them keep the compiler out of commands that do not use it.
+    "torch._dynamo": lambda: (
+        torch._dynamo.disable,
+        torch._dynamo.utils.is_compile_supported,
+    ),
     # The documented way to compile ahead of time has no public name, nor has the compiler's cache.
     "torch._inductor": lambda: (
         torch._inductor.aoti_compile_and_package,

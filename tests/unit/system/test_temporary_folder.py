@@ -53,7 +53,7 @@ def test_only_own_abandoned_folders_are_deleted(place):
 
 KILLED = {
     "cache": "from kinema.system.cache_folder import cache_folder; print(cache_folder('kernels'))",
-    "remote": (
+    "copy": (
         "from kinema.video.remote import local_file\n"
         "with local_file({url!r}) as file:\n"
         "    print(file, flush=True); input()"

@@ -46,9 +46,6 @@ def import_checkpoint(
     files that `torch.save(net.state_dict(), FILE)` writes of a kinema network. The number of
     classes is read from the file.
 
-    `torch.save(net.state_dict(), FILE)` writes of a kinema network. The number of classes is read
-    from the file.
-
     Args:
         file: A torch or safetensors file; code in it is not executed.
         model: Name of the network, such as "tsm_resnet50".

@@ -119,5 +119,5 @@ def test_without_the_client(monkeypatch):
         checkpoint_folder("hf://me/waving")
     assert str(caught.value) == (
         "An hf:// address needs huggingface_hub 2, which is not installed. In the folder of kinema "
-        'run python -m pip install ".[hub]".'
+        'run pip install ".[hub]".'
     )
