@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -133,8 +133,11 @@ def test_a_form_lies_on_the_disk_once(program, tmp_path):
 
 def bytes_on_disk(program: Program, folder: Path) -> int:
     """Bytes of all files below a folder, also of those without a name that the program holds."""
-    held = Path(f"/proc/{program.process.pid}/fd").iterdir()
-    opened = [file for file in held if os.readlink(file).startswith(str(folder))]
+    opened = []
+    for file in Path(f"/proc/{program.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(file).startswith(str(folder)):
+                opened.append(file)
     named = [path for path in folder.rglob("*") if path.is_file()]
     facts = [path.stat() for path in (*opened, *named)]
     return sum({(fact.st_dev, fact.st_ino): fact.st_size for fact in facts}.values())
