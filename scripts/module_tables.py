@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kinema.models.families import FAMILIES
 from kinema.models.shapes_only import shapes_only
-from kinema.models.zoo import FAMILIES, create_model
+from kinema.models.zoo import create_model
 from kinema.temporal import TemporalModule, takes_conv, temporal_named
 from kinema.values import Cost
 

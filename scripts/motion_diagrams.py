@@ -23,6 +23,21 @@ def finished(canvas: Canvas, gate: Node, text: str, *, frame: Node) -> None:
     canvas.arrow(end, after)
 
 
+def reduced_difference(canvas: Canvas, x: float) -> tuple[Node, Node]:
+    """Draws the frame, and at x its difference to the next one, which a convolution has moved."""
+    now, following = compared(canvas)
+    difference = canvas.sign(x, UPPER, "-")
+    upper = canvas.box(1.75, UPPER, "1 x 1, BN", weights=True)
+    lower = canvas.box(1.75, LOWER, "1 x 1, BN", weights=True)
+    moved = canvas.box(3.0, LOWER, "3 x 3 for\neach channel", weights=True)
+    canvas.arrow(now, upper)
+    canvas.arrow(upper, difference)
+    canvas.arrow(following, lower)
+    canvas.arrow(lower, moved)
+    canvas.arrow(moved, difference, enter="bottom")
+    return now, difference
+
+
 def mem() -> Canvas:
     """MEM: the difference of two pooled frames becomes a gate."""
     canvas = Canvas(2.75)
@@ -44,16 +59,7 @@ def mem() -> Canvas:
 def me() -> Canvas:
     """ME: the difference of two maps becomes a gate."""
     canvas = Canvas(2.75)
-    now, following = compared(canvas)
-    difference = canvas.sign(3.75, UPPER, "-")
-    upper = canvas.box(1.75, UPPER, "1 x 1, BN", weights=True)
-    lower = canvas.box(1.75, LOWER, "1 x 1, BN", weights=True)
-    moved = canvas.box(3.0, LOWER, "3 x 3 for\neach channel", weights=True)
-    canvas.arrow(now, upper)
-    canvas.arrow(upper, difference)
-    canvas.arrow(following, lower)
-    canvas.arrow(lower, moved)
-    canvas.arrow(moved, difference, enter="bottom")
+    now, difference = reduced_difference(canvas, 3.75)
     mean = canvas.box(4.6, UPPER, "mean")
     gate = canvas.box(6.05, UPPER, "1 x 1, BN\nsigmoid - 1/2", weights=True)
     canvas.arrow(difference, mean)
@@ -67,16 +73,7 @@ def me() -> Canvas:
 def tdm() -> Canvas:
     """TDM: the difference of two maps becomes a gate for every pixel."""
     canvas = Canvas(2.75)
-    now, following = compared(canvas)
-    difference = canvas.sign(3.5, UPPER, "-")
-    upper = canvas.box(1.75, UPPER, "1 x 1, BN", weights=True)
-    lower = canvas.box(1.75, LOWER, "1 x 1, BN", weights=True)
-    moved = canvas.box(3.0, LOWER, "3 x 3 for\neach channel", weights=True)
-    canvas.arrow(now, upper)
-    canvas.arrow(upper, difference)
-    canvas.arrow(following, lower)
-    canvas.arrow(lower, moved)
-    canvas.arrow(moved, difference, enter="bottom")
+    now, difference = reduced_difference(canvas, 3.5)
     fine = canvas.box(4.65, 1.55, "3 x 3, BN", weights=True)
     coarse = canvas.box(4.65, LOWER, "half the size\n3 x 3, BN", weights=True)
     mean = canvas.sign(5.55, UPPER, "+")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from kinema.errors import KinemaError
 from kinema.models.backbones import list_backbones
+from kinema.models.families import FAMILIES, RELATIONAL
 from kinema.models.shapes_only import shapes_only
-from kinema.models.zoo import FAMILIES, RELATIONAL, create_model, list_models
+from kinema.models.zoo import create_model, list_models
 from kinema.temporal import TemporalEntry, list_temporal, temporal_named
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "reference" / "networks.md"

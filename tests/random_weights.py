@@ -5,8 +5,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from kinema.models.families import RELATIONAL, SNIPPETS, families
 from kinema.models.network import VideoNetwork
-from kinema.models.zoo import RELATIONAL, SNIPPETS, create_model, families
+from kinema.models.zoo import create_model
 from kinema.temporal import temporal_named
 
 # Small backbones of the families that do not fit on timm's test backbone: they need the groups of

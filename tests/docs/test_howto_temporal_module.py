@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from kinema.models import zoo
+from kinema.models import families, zoo
 from kinema.temporal.base import _REGISTRY
 
 from .pages import REPOSITORY, Page, run_kinema
@@ -41,15 +41,15 @@ def test_python_knows_the_module_once_imported(capsys):
 
 def test_the_diff_adds_a_network(monkeypatch):
     added = [line[1:] for line in PAGE.blocks("diff")[0].splitlines() if line.startswith("+")]
-    rows = eval("{" + "\n".join(added) + "}", vars(zoo))
-    monkeypatch.setattr(zoo, "FAMILIES", {**zoo.FAMILIES, **rows})
+    rows = eval("{" + "\n".join(added) + "}", vars(families))
+    monkeypatch.setattr(families, "FAMILIES", {**families.FAMILIES, **rows})
     assert "tim5_me_resnet18" in zoo.list_models("tim5_me_*")
     net = zoo.create_model("tim5_me_resnet18", classes=3)
     assert {s.modules for s in net.sites() if s.modules} == {("tim", "me")}
 
 
-def test_the_unchanged_lines_of_the_diff_are_in_the_zoo():
-    source = (REPOSITORY / "src/kinema/models/zoo.py").read_text(encoding="utf-8")
+def test_the_unchanged_lines_of_the_diff_are_in_the_table():
+    source = (REPOSITORY / "src/kinema/models/families.py").read_text(encoding="utf-8")
     for line in PAGE.blocks("diff")[0].splitlines():
         if not line.startswith("+"):
             assert line[1:] in source

@@ -11,9 +11,10 @@ import torch
 
 from kinema.errors import OptionError, SiteError
 from kinema.models.backbones import list_backbones
+from kinema.models.families import FAMILIES
 from kinema.models.saved import load_saved, save
 from kinema.models.shapes_only import shapes_only
-from kinema.models.zoo import FAMILIES, create_model, list_models
+from kinema.models.zoo import create_model, list_models
 
 from ..random_weights import NOT_CAUSAL, OTHER_BACKBONES
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kinema.errors import OptionError, SiteError
-from kinema.models.zoo import FAMILIES, create_model
+from kinema.models.families import FAMILIES
+from kinema.models.zoo import create_model
 
 QUICK = [
     ("efficientnet_b0", ("tsm", "tam", "tsi")),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from kinema.models.zoo import FAMILIES, create_model
+from kinema.models.families import FAMILIES
+from kinema.models.zoo import create_model
 
 from ..random_weights import OTHER_BACKBONES
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from kinema.errors import InputShapeError, OptionError, SiteError, UnknownNameError
+from kinema.models.families import families
 from kinema.models.network import VideoNetwork
-from kinema.models.zoo import families
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from kinema.errors import InputShapeError, MissingExtraError, OptionError
 from kinema.exporters import FORMATS, Facts, export_stream, task
 from kinema.exporters.torch_file import load_exported, write_exported
 from kinema.inference.graph import clip_graph
+from kinema.models.families import families
 from kinema.models.network import VideoNetwork
-from kinema.models.zoo import families
 
 from ...random_weights import OTHER_BACKBONES
 

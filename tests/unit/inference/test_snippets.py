@@ -40,12 +40,6 @@ def recognizer(folder) -> Recognizer:
 
 
 @pytest.fixture(scope="module")
-def video(color_set) -> Path:
-    """12 frames at 12 Hz."""
-    return color_set / "green" / "0.mp4"
-
-
-@pytest.fixture(scope="module")
 def frames(video) -> torch.Tensor:
     """(12, 3, 48, 64)."""
     with open_source(video) as source:

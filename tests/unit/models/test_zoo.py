@@ -8,8 +8,9 @@ import torch
 from kinema.errors import CheckpointError, OptionError, SiteError, UnknownNameError
 from kinema.models import blocks
 from kinema.models.convert.names import common_name
+from kinema.models.families import families
 from kinema.models.placement import Part
-from kinema.models.zoo import create_model, families, list_models
+from kinema.models.zoo import create_model, list_models
 from kinema.temporal import MTA, TemporalModule, base, list_temporal
 
 

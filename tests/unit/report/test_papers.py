@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 
 from kinema.errors import UnknownNameError
-from kinema.models.zoo import ALIASES, list_models
+from kinema.models.families import ALIASES
+from kinema.models.zoo import list_models
 from kinema.report.papers import (
     GIGA,
     MILLION,
